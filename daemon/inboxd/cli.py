@@ -1,0 +1,154 @@
+"""The `inboxd` command."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from inboxd import __version__
+from inboxd.config import Settings, find_config, how_to_give, load_secrets, load_settings, require_secrets
+from inboxd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, InboxdError
+
+_INTERRUPTED: Final = 130
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Configuration file. Default: $INBOXD_CONFIG, ./config.toml, /etc/inboxd/config.toml, or built-in defaults.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="inboxd %(version)s")
+def cli() -> None:
+    """The Instagram inbox daemon: webhooks in, conversations with names and faces out."""
+
+
+@cli.command()
+@config_option
+def run(config_path: Path | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    from inboxd import app, logs  # noqa: PLC0415 - the other commands start without the server
+
+    settings = _settings(config_path)
+    secrets = load_secrets(os.environ)
+    require_secrets(settings, secrets)
+    logs.set_up(level=settings.logs.level, log_format=settings.logs.format)
+    sys.exit(_run(app.serve(settings, secrets, settings.storage.resolved(os.environ))))
+
+
+@cli.command("check-config")
+@config_option
+@click.option("--strict", is_flag=True, help="Missing secrets are an error too.")
+def check_config(config_path: Path | None, *, strict: bool) -> None:
+    """Check the configuration without starting anything.
+
+    Secrets may be given to the daemon in ways that this shell does not see, such as systemd credentials; missing ones
+    are therefore only listed, unless --strict is given.
+    """
+    path = find_config(config_path, os.environ)
+    settings = load_settings(path, os.environ)
+    secrets = load_secrets(os.environ)
+    if strict:
+        require_secrets(settings, secrets)
+    click.echo(f"{path or 'built-in defaults'}: the configuration is valid")
+    for name in secrets.missing(settings):
+        click.echo(f"not seen here, but needed by 'inboxd run': {how_to_give(name)}", err=True)
+
+
+@cli.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="The API's JSON instead of a table.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--offset", type=click.IntRange(0), default=0)
+@click.option("--account", "account_id", help="Only conversations of this account.")
+@click.option("--unread", is_flag=True, help="Only conversations with unread messages.")
+def conversations(  # noqa: PLR0913 - one parameter an option
+    config_path: Path | None, *, as_json: bool, limit: int, offset: int, account_id: str | None, unread: bool
+) -> None:
+    """Show the conversations: who, last message, unread. Reads the file; the daemon may run or not."""
+    from inboxd.store.conversations import ConversationFilter  # noqa: PLC0415 - see run
+
+    settings = _settings(config_path)
+    condition = ConversationFilter(account_id=account_id, has_unread=True if unread else None)
+    click.echo(_run(_conversations(settings, condition, limit=limit, offset=offset, as_json=as_json)))
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Play the traffic quickly and exit: 0 when every participant has a profile.")
+def demo(*, once: bool) -> None:
+    """See it work: a simulated Instagram, a daemon, and conversations filling up with names."""
+    from inboxd.simulator.demo import play  # noqa: PLC0415 - see run
+
+    sys.exit(_run(play(once=once)))
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9100, show_default=True)
+@click.option("--account", "account_id", default="17841400000000001", show_default=True)
+@click.option("--webhook-url", help="Send a day's traffic to this address, over and over. The secret is asked for below.")
+@click.option("--app-secret", envvar="INBOXD_SIMULATOR_APP_SECRET", help="Signs the webhooks. [env: INBOXD_SIMULATOR_APP_SECRET]")
+def simulator(port: int, account_id: str, webhook_url: str | None, app_secret: str | None) -> None:
+    """Run a local Instagram: a Graph API, and optionally a sender of signed webhooks."""
+    from inboxd.simulator.standalone import serve  # noqa: PLC0415 - see run
+
+    if webhook_url and not app_secret:
+        msg = "--webhook-url needs --app-secret: Meta signs what it sends"
+        raise click.UsageError(msg)
+    sys.exit(_run(serve(port=port, account_id=account_id, webhook_url=webhook_url, app_secret=app_secret or "")))
+
+
+def main() -> NoReturn:
+    """Run the command; what went wrong is one clear message on stderr, and an exit code of sysexits(3)."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EX_USAGE)
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
+    except InboxdError as error:
+        click.echo(f"inboxd: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EX_SOFTWARE)
+    sys.exit(EX_OK)
+
+
+def _settings(config_path: Path | None) -> Settings:
+    return load_settings(find_config(config_path, os.environ), os.environ)
+
+
+def _run(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it returns
+    import uvloop  # noqa: PLC0415 - see run
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def _conversations(settings: Settings, condition: Any, *, limit: int, offset: int, as_json: bool) -> str:  # noqa: ANN401 - ConversationFilter, imported late
+    import msgspec  # noqa: PLC0415 - see run
+
+    from inboxd.simulator.table import conversation_table, rendered  # noqa: PLC0415 - see run
+    from inboxd.store.conversations import Conversations  # noqa: PLC0415 - see run
+    from inboxd.store.database import fetch, open_for_reading  # noqa: PLC0415 - see run
+    from inboxd.web.api.resources import ConversationList, ConversationResource  # noqa: PLC0415 - see run
+
+    async with open_for_reading(settings.storage.resolved(os.environ)) as connection:
+        store = Conversations(partial(fetch, connection))
+        found, total = await store.page(condition, limit=limit, offset=offset)
+        if not as_json:
+            latest = await store.latest([conversation.id for conversation in found])
+            return rendered(conversation_table(found, latest, total=total))
+    accounts = {account.id for account in settings.accounts}
+    resources = [ConversationResource.of(conversation, accounts) for conversation in found]
+    return msgspec.json.encode(ConversationList(conversations=resources, total=total, limit=limit, offset=offset)).decode()

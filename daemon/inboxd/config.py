@@ -1,0 +1,372 @@
+"""Typed settings: the TOML file, the environment, and secrets that are in neither log nor file."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from inboxd.errors import ConfigError
+from inboxd.secret import Secret
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Host = Annotated[str, Meta(min_length=1)]
+MetaId = Annotated[str, Meta(pattern="^[0-9]{1,32}$")]
+Url = Annotated[str, Meta(pattern="^https?://[^/?#@]+$")]
+
+ENV_PREFIX: Final = "INBOXD_"
+DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
+_SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token")
+_TOKEN_PREFIX: Final = "account_token_"
+_SECRET_WORDS: Final = ("secret", "token", "password")
+_NOT_SETTINGS: Final = ("CONFIG",)
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file."""
+
+
+class Public(_Section, frozen=True):
+    """The listener that Meta reaches, through a proxy that ends TLS."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    max_body_bytes: Positive = 4 * 1024 * 1024
+    max_waiting: Positive = 1000
+    max_connections: Positive = 512
+    request_timeout_s: Seconds = 10.0
+
+
+class Admin(_Section, frozen=True):
+    """The listener of the API and the health endpoints."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8081
+
+
+class Storage(_Section, frozen=True):
+    """Where everything is kept, and for how long."""
+
+    path: Annotated[str, Meta(min_length=1)] = "inboxd.sqlite3"
+    keep_deliveries_days: Positive = 14
+
+    def resolved(self, environment: Mapping[str, str]) -> Path:
+        """The file's path; a relative one is relative to $STATE_DIRECTORY when systemd sets it."""
+        return Path(environment.get("STATE_DIRECTORY", ""), self.path)
+
+
+class Instagram(_Section, frozen=True):
+    """Which Graph API is asked."""
+
+    graph_url: Url = "https://graph.instagram.com"
+    graph_version: Annotated[str, Meta(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$")] = "v25.0"
+    timeout_s: Seconds = 10.0
+
+
+class Profiles(_Section, frozen=True):
+    """How participants' profiles are kept."""
+
+    cache_ttl_s: Positive = 86_400
+    cache_size: Positive = 50_000
+    concurrency: Annotated[int, Meta(ge=1, le=16)] = 2
+
+
+class Budget(_Section, frozen=True):
+    """How many Graph API calls an account may make."""
+
+    calls_per_hour: Positive = 200
+    calls_per_second: Seconds = 1.0
+
+
+class Logs(_Section, frozen=True):
+    """How the daemon logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Account(_Section, frozen=True):
+    """An Instagram professional account that is served."""
+
+    id: MetaId
+    name: str = ""
+
+
+class Settings(_Section, frozen=True):
+    """Everything that is configured, apart from secrets."""
+
+    public: Public = Public()
+    admin: Admin = Admin()
+    storage: Storage = Storage()
+    instagram: Instagram = Instagram()
+    profiles: Profiles = Profiles()
+    budget: Budget = Budget()
+    logs: Logs = Logs()
+    accounts: tuple[Account, ...] = ()
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """What must not stand in a file that people copy around."""
+
+    app_secrets: tuple[Secret, ...] = ()
+    verify_token: Secret | None = None
+    admin_token: Secret | None = None
+    account_tokens: dict[str, Secret] = {}
+
+    def missing(self, settings: Settings) -> list[str]:
+        """Names of the secrets without which the daemon will not start."""
+        names = []
+        if not self.app_secrets:
+            names.append("app_secrets")
+        if self.verify_token is None:
+            names.append("verify_token")
+        names += [_TOKEN_PREFIX + account.id for account in settings.accounts if account.id not in self.account_tokens]
+        return names
+
+
+def find_config(given: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The configuration file to read: the given one, $INBOXD_CONFIG, ./config.toml, /etc/inboxd/config.toml, or none.
+
+    Raises ConfigError when a file that was asked for does not exist.
+    """
+    if given is None and ENV_PREFIX + "CONFIG" in environment:
+        given = Path(environment[ENV_PREFIX + "CONFIG"])
+    if given is not None:
+        if not given.is_file():
+            msg = f"there is no configuration file {given}"
+            raise ConfigError(msg)
+        return given
+    return next((path for path in DEFAULT_FILES if path.is_file()), None)
+
+
+def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """The settings of the file at `path` (None: the defaults), overridden by the environment.
+
+    Raises ConfigError, naming the key and the remedy.
+    """
+    table = _read(path) if path is not None else {}
+    _refuse_secrets(table, str(path))
+    _check_keys(table, Settings, ())
+    try:
+        settings = msgspec.convert(table, Settings)
+    except msgspec.ValidationError as error:
+        msg = f"{path}: {_explained(error)}"
+        raise ConfigError(msg) from error
+    overrides = _from_environment(environment)
+    if overrides:
+        try:
+            settings = msgspec.convert(_merged(table, overrides), Settings, strict=False)
+        except msgspec.ValidationError as error:
+            msg = f"environment: {_explained(error)} (set by an {ENV_PREFIX}… variable)"
+            raise ConfigError(msg) from error
+    _check_accounts(settings)
+    return settings
+
+
+def load_secrets(environment: Mapping[str, str]) -> Secrets:
+    """The secrets from systemd credentials, `*_FILE` variables or the environment, in this order.
+
+    Raises ConfigError when one is blank or its file cannot be read.
+    """
+    app_secrets = _secret("app_secrets", environment)
+    tokens = {}
+    for name in _account_token_names(environment):
+        token = _secret(name, environment)
+        if token is not None:
+            tokens[name.removeprefix(_TOKEN_PREFIX)] = Secret(token)
+    return Secrets(
+        app_secrets=tuple(Secret(line.strip()) for line in (app_secrets or "").splitlines() if line.strip()),
+        verify_token=_optional(_secret("verify_token", environment)),
+        admin_token=_optional(_secret("admin_token", environment)),
+        account_tokens=tokens,
+    )
+
+
+def require_secrets(settings: Settings, secrets: Secrets) -> Secret:
+    """Raise ConfigError, naming every missing secret and how to give it, unless all are there; the verify token."""
+    missing = secrets.missing(settings)
+    if missing or secrets.verify_token is None:
+        lines = "\n".join(f"  {how_to_give(name)}" for name in missing)
+        msg = f"secrets are missing:\n{lines}"
+        raise ConfigError(msg)
+    return secrets.verify_token
+
+
+def how_to_give(name: str) -> str:
+    """One line that says how a secret is given."""
+    variable = ENV_PREFIX + name.upper()
+    return f"{name}: a systemd credential of that name, or {variable}_FILE=<path>, or {variable}=<value>"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise ConfigError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not UTF-8 text"
+        raise ConfigError(msg) from error
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not valid TOML: {error}"
+        raise ConfigError(msg) from error
+
+
+def _refuse_secrets(table: object, path: str) -> None:
+    if isinstance(table, list):
+        for item in table:
+            _refuse_secrets(item, path)
+    if isinstance(table, dict):
+        for key, value in table.items():
+            if any(word in key.lower() for word in _SECRET_WORDS):
+                msg = (
+                    f"{path}: '{key}' looks like a secret, and secrets are not read from the configuration file, which "
+                    "gets copied, committed and shown. Use a systemd credential, an INBOXD_…_FILE variable or an "
+                    "INBOXD_… variable (names: app_secrets, verify_token, admin_token, account_token_<id>)"
+                )
+                raise ConfigError(msg)
+            _refuse_secrets(value, path)
+
+
+def _check_keys(table: dict[str, Any], section: type[msgspec.Struct], path: tuple[str, ...]) -> None:
+    hints = get_type_hints(section)
+    for key, value in table.items():
+        if key not in hints:
+            name = ".".join((*path, key))
+            raise ConfigError(f"unknown key '{name}'{_nearest(name, ['.'.join(known) for known in _all_keys()])}")
+        inner = _section_of(hints[key])
+        for item in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(item, dict):
+                _check_keys(item, inner, (*path, key))
+
+
+def _all_keys() -> Iterator[tuple[str, ...]]:
+    """Every key of the configuration, as a path; sections too."""
+    for name, hint in get_type_hints(Settings).items():
+        yield (name,)
+        section = _section_of(hint)
+        if section is not None:
+            yield from ((name, key) for key in section.__struct_fields__)
+
+
+def _section_of(hint: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - any type hint
+    if get_origin(hint) is tuple:
+        hint = get_args(hint)[0]
+    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(sorted(known))}"
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`INBOXD_ADMIN__PORT=9000` as `{"admin": {"port": "9000"}}`; lists are given as JSON."""
+    overrides: dict[str, Any] = {}
+    known = {ENV_PREFIX + "__".join(path).upper(): path for path in _all_keys() if _is_variable(path)}
+    for variable, value in environment.items():
+        if not variable.startswith(ENV_PREFIX) or _is_no_setting(variable.removeprefix(ENV_PREFIX)):
+            continue
+        path = known.get(variable)
+        if path is None:
+            raise ConfigError(f"unknown variable {variable}{_nearest(variable, list(known))}")
+        if path == ("accounts",):
+            overrides["accounts"] = _accounts_from(value)
+        else:
+            overrides.setdefault(path[0], {})[path[1]] = value
+    return overrides
+
+
+def _is_variable(path: tuple[str, ...]) -> bool:
+    """A key of a section, or the whole list of accounts."""
+    return path == ("accounts",) or (len(path) > 1 and path[0] != "accounts")
+
+
+def _is_no_setting(name: str) -> bool:
+    if name in _NOT_SETTINGS:
+        return True
+    lowered = name.removesuffix("_FILE").lower()
+    return lowered in _SECRET_NAMES or lowered.startswith(_TOKEN_PREFIX)
+
+
+def _accounts_from(value: str) -> object:
+    try:
+        accounts = json.loads(value)
+    except ValueError as error:
+        msg = f'INBOXD_ACCOUNTS must be a JSON array such as [{{"id": "17841400000000001", "name": "shop"}}]: {error}'
+        raise ConfigError(msg) from error
+    _refuse_secrets(accounts, "INBOXD_ACCOUNTS")
+    return accounts
+
+
+def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(table)
+    for key, value in overrides.items():
+        merged[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
+
+
+def _explained(error: msgspec.ValidationError) -> str:
+    """msgspec's message with the key in the words of the file: `$.admin.port` becomes `admin.port`."""
+    text, _, where = str(error).partition(" - at `$.")
+    return f"{where.rstrip('`')}: {text}" if where else text
+
+
+def _check_accounts(settings: Settings) -> None:
+    ids = [account.id for account in settings.accounts]
+    for account_id in ids:
+        if ids.count(account_id) > 1:
+            msg = f"accounts: the id {account_id} is listed twice"
+            raise ConfigError(msg)
+
+
+def _secret(name: str, environment: Mapping[str, str]) -> str | None:
+    """A secret's text, or None when it is given nowhere."""
+    variable = ENV_PREFIX + name.upper()
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    if directory and (credential := Path(directory, name)).is_file():
+        return _checked(name, _read_secret(name, credential))
+    if file := environment.get(variable + "_FILE"):
+        return _checked(name, _read_secret(name, Path(file)))
+    if variable in environment:
+        return _checked(name, environment[variable])
+    return None
+
+
+def _read_secret(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        msg = f"cannot read the secret {name} from {path}: {reason}"
+        raise ConfigError(msg) from error
+
+
+def _checked(name: str, text: str) -> str:
+    if not text.strip():
+        msg = f"the secret {name} is blank"
+        raise ConfigError(msg)
+    return text.strip()
+
+
+def _account_token_names(environment: Mapping[str, str]) -> list[str]:
+    names = {
+        variable.removeprefix(ENV_PREFIX).removesuffix("_FILE").lower()
+        for variable in environment
+        if variable.startswith(ENV_PREFIX + _TOKEN_PREFIX.upper())
+    }
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    if directory and Path(directory).is_dir():
+        names |= {entry for entry in os.listdir(directory) if entry.startswith(_TOKEN_PREFIX)}
+    return sorted(names)
+
+
+def _optional(text: str | None) -> Secret | None:
+    return None if text is None else Secret(text)

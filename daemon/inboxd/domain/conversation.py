@@ -1,0 +1,81 @@
+"""A conversation: everything between one account and one participant."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from inboxd.domain.profile import Profile, validated_username
+
+
+class ConversationKey(NamedTuple):
+    """A conversation's natural key: both ids are Meta's, as text."""
+
+    account_id: str
+    participant_id: str
+
+    @property
+    def platform_id(self) -> str:
+        """`platformConversationId`: `{accountId}_{participantId}`."""
+        return f"{self.account_id}_{self.participant_id}"
+
+
+class ConversationStatus(StrEnum):
+    """Where a conversation stands with the people who answer it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    ARCHIVED = "archived"
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as its readers see it. Times are milliseconds since the epoch, UTC."""
+
+    id: int
+    key: ConversationKey
+    participant_username: str | None
+    participant_name: str | None
+    participant_profile_pic: str | None
+    last_message_at: int | None
+    answered_at: int | None
+    read_at: int | None
+    seen_at: int | None
+    unread_count: int
+    status: ConversationStatus
+    metadata: dict[str, object]
+    created_at: int
+    updated_at: int
+
+    def update_participant_profile(
+        self, username: str, profile_pic: str | None, *, name: str | None = None, at: int
+    ) -> "Conversation":
+        """The conversation with a name and a face; no picture is a valid answer, a blank username is not.
+
+        `updated_at` moves, even when `at` (ms) is not later than the last update.
+        Raises InvalidProfileError when the username is blank.
+        """
+        return msgspec.structs.replace(
+            self,
+            participant_username=validated_username(username),
+            participant_profile_pic=profile_pic or None,
+            participant_name=name or None,
+            updated_at=max(at, self.updated_at + 1),
+        )
+
+    def with_profile(self, profile: Profile, *, at: int) -> "Conversation":
+        """The same from a fetched profile."""
+        return self.update_participant_profile(profile.username, profile.profile_pic, name=profile.name, at=at)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the account spoke last."""
+        return self.answered_at is not None and self.answered_at >= (self.last_message_at or 0)
+
+    def is_read(self, *, inbound: bool, sent_at: int) -> bool:
+        """Whether the other side of a message sent at `sent_at` (ms) has read it.
+
+        An inbound message is read once the account has seen or answered it; an outbound one once the participant has
+        seen it.
+        """
+        marks = (self.answered_at, self.read_at) if inbound else (self.seen_at,)
+        return any(mark is not None and sent_at <= mark for mark in marks)

@@ -1,0 +1,53 @@
+"""What is known of a participant, and how far that knowledge can be trusted."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ProfileState(StrEnum):
+    """How far we got with a participant's profile."""
+
+    PENDING = "pending"
+    """A fetch is due or under way."""
+    COMPLETE = "complete"
+    """Fetched. A person without a picture or a name is complete all the same."""
+    NO_CONSENT = "no_consent"
+    """Not readable until the person writes (User Profile API, consent)."""
+    UNAVAILABLE = "unavailable"
+    """There is no profile to be had: gone, blocked, or not a person."""
+    FAILED = "failed"
+    """Attempts are used up for now; the reason and the next attempt are recorded."""
+
+
+class Profile(msgspec.Struct, frozen=True, gc=False):
+    """What the User Profile API says of a participant. `name` and `profile_pic` may really be absent."""
+
+    username: str
+    name: str | None = None
+    profile_pic: str | None = None
+    follower_count: int | None = None
+    is_verified_user: bool | None = None
+    is_user_follow_business: bool | None = None
+    is_business_follow_user: bool | None = None
+
+
+class InvalidProfileError(ValueError):
+    """A profile that must not be stored, with the reason."""
+
+
+def validated_username(username: str | None) -> str:
+    """The username without surrounding blanks.
+
+    Raises InvalidProfileError when nothing is left: a blank name would overwrite a good one.
+    """
+    stripped = (username or "").strip()
+    if not stripped:
+        msg = "a participant's username must not be blank"
+        raise InvalidProfileError(msg)
+    return stripped
+
+
+def is_fresh(fetched_at: int, now: int, ttl_ms: int) -> bool:
+    """Whether a profile fetched at `fetched_at` may still be shown without asking again (all in ms)."""
+    return now - fetched_at < ttl_ms

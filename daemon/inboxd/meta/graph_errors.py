@@ -1,0 +1,92 @@
+"""What each Graph API failure means and what to do about it: one table, read it as documentation.
+
+Sources: Graph API "Handle errors"; Instagram Platform and Messenger Platform "Error codes"; "Rate limits". A row
+with a subcode goes before the row of its code. Meta's HTTP statuses and texts are never used to decide: most
+failures are 400 and texts are localised.
+"""
+
+from typing import Final, NamedTuple
+
+from inboxd.domain.retry import Remedy
+from inboxd.errors import InboxdError
+
+
+class Row(NamedTuple):
+    """What a code (and subcode) means."""
+
+    remedy: Remedy
+    meaning: str
+
+
+TABLE: Final[dict[tuple[int, int | None], Row]] = {
+    (1, None): Row(Remedy.RETRY_LATER, "unknown error inside Meta"),
+    (2, None): Row(Remedy.RETRY_LATER, "service temporarily down"),
+    (4, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's request limit is reached"),
+    (10, None): Row(Remedy.LACKS_PERMISSION, "permission not granted or removed"),
+    (10, 2534077): Row(Remedy.LACKS_PERMISSION, "the link between Instagram account and Page, or two-factor login"),
+    (17, None): Row(Remedy.WAIT_FOR_BUDGET, "the user's request limit is reached"),
+    (32, None): Row(Remedy.WAIT_FOR_BUDGET, "the Page's request limit is reached"),
+    (100, None): Row(Remedy.GONE, "bad parameter, or no matching user"),
+    (100, 33): Row(Remedy.RETRY_LATER, "object or permission missing; also seen for valid ids during an outage"),
+    (100, 2018218): Row(Remedy.GONE, "no profile for this person"),
+    (100, 2018247): Row(Remedy.LACKS_PERMISSION, "permission for a field is missing"),
+    (100, 2534014): Row(Remedy.GONE, "no matching Instagram user, or an id of the wrong kind"),
+    (102, None): Row(Remedy.NEEDS_LOGIN, "session invalid"),
+    (190, None): Row(Remedy.NEEDS_LOGIN, "access token invalid"),
+    (190, 458): Row(Remedy.NEEDS_LOGIN, "the person removed the app"),
+    (190, 459): Row(Remedy.NEEDS_LOGIN, "the person must log in at Meta to pass a checkpoint"),
+    (190, 460): Row(Remedy.NEEDS_LOGIN, "the password was changed"),
+    (190, 463): Row(Remedy.NEEDS_LOGIN, "the token expired"),
+    (190, 464): Row(Remedy.NEEDS_LOGIN, "the user is not confirmed"),
+    (190, 467): Row(Remedy.NEEDS_LOGIN, "the token was invalidated"),
+    (190, 492): Row(Remedy.NEEDS_LOGIN, "the user lost the role on the Page"),
+    (200, 2534041): Row(Remedy.LACKS_PERMISSION, "the owner switched off message access for connected tools"),
+    (230, None): Row(Remedy.WAIT_FOR_PERSON, "the person has not given consent: they must write first"),
+    (341, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's limit is reached"),
+    (368, None): Row(Remedy.WAIT_FOR_BUDGET, "temporarily blocked for policy reasons"),
+    (613, None): Row(Remedy.WAIT_FOR_BUDGET, "a custom rate limit is reached"),
+    (613, 1996): Row(Remedy.WAIT_FOR_BUDGET, "abnormal change of call volume"),
+    (613, 2534040): Row(Remedy.WAIT_FOR_BUDGET, "the messaging call rate is exceeded"),
+    (803, None): Row(Remedy.GONE, "the id does not exist"),
+    (9010, None): Row(Remedy.GONE, "no matching Instagram user"),
+    (36103, None): Row(Remedy.LACKS_PERMISSION, "the account is not eligible"),
+    (80001, None): Row(Remedy.WAIT_FOR_BUDGET, "business use case limit: Page"),
+    (80002, None): Row(Remedy.WAIT_FOR_BUDGET, "business use case limit: Instagram"),
+    (80006, None): Row(Remedy.WAIT_FOR_BUDGET, "business use case limit: Messenger"),
+}
+
+_PERMISSIONS: Final = Row(Remedy.LACKS_PERMISSION, "permission not granted or removed")
+_UNKNOWN: Final = Row(Remedy.UNKNOWN, "a code that is not in our table")
+
+
+class GraphError(InboxdError):
+    """A call to the Graph API that failed, classified. Holds no token and no URL.
+
+    `code` and `subcode` are None when the answer was not Meta's error envelope: network faults, HTML, redirects.
+    """
+
+    def __init__(self, message: str, remedy: Remedy, *, code: int | None = None, subcode: int | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.code = code
+        self.subcode = subcode
+
+
+def row(code: int, subcode: int | None) -> Row:
+    """The table's row for `code` and `subcode`; codes 200-299 are permissions, whatever is not listed is unknown."""
+    found = TABLE.get((code, subcode)) or TABLE.get((code, None))
+    if found is not None:
+        return found
+    return _PERMISSIONS if 200 <= code <= 299 else _UNKNOWN
+
+
+def classified(code: int, subcode: int | None) -> GraphError:
+    """The error for Meta's envelope with `code` and `subcode`. The text is ours: Meta's may quote anything."""
+    remedy, meaning = row(code, subcode)
+    name = f"{code}/{subcode}" if subcode else f"{code}"
+    return GraphError(f"Graph error {name}: {meaning}", remedy, code=code, subcode=subcode)
+
+
+def transport(reason: str) -> GraphError:
+    """The error for an answer that is no answer: network, TLS or DNS trouble, HTML, redirects, oversized bodies."""
+    return GraphError(reason, Remedy.RETRY_LATER)

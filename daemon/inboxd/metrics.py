@@ -1,0 +1,56 @@
+"""Prometheus instruments, in a registry of their own."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Every instrument of the daemon. Label values are bounded: they come from our code, never from outside."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.deliveries = Counter(
+            "inboxd_deliveries", "Webhook POSTs by what came of them.", ["result"], registry=self.registry
+        )
+        for result in ("stored", "unsigned", "too_large", "busy", "refused"):
+            self.deliveries.labels(result)
+        self.stored = self.deliveries.labels("stored")
+        self.settled = Counter(
+            "inboxd_deliveries_settled", "Deliveries by how their handling ended.", ["result"], registry=self.registry
+        )
+        for result in ("done", "postponed", "failed"):
+            self.settled.labels(result)
+        self.events = Counter("inboxd_events", "Events understood, by kind.", ["kind"], registry=self.registry)
+        self.profile_fetches = Counter(
+            "inboxd_profile_fetches", "Profile fetches by outcome.", ["outcome"], registry=self.registry
+        )
+        self.connections_refused = Counter(
+            "inboxd_connections_refused", "Connections turned away or cut.", ["reason"], registry=self.registry
+        )
+        for reason in ("too_many", "too_slow"):
+            self.connections_refused.labels(reason)
+        self.commit_seconds = Histogram(
+            "inboxd_commit_seconds",
+            "How long a commit took.",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5),
+            registry=self.registry,
+        )
+        self.worker_restarts = Counter(
+            "inboxd_worker_restarts", "Crashes of background workers.", ["worker"], registry=self.registry
+        )
+        self.backlog = Gauge("inboxd_backlog", "Deliveries that wait to be processed.", registry=self.registry)
+        self.backlog_age = Gauge(
+            "inboxd_backlog_age_seconds", "Age of the oldest delivery that waits.", registry=self.registry
+        )
+
+    def observe_commit(self, _transactions: int, seconds: float) -> None:
+        """Record one commit."""
+        self.commit_seconds.observe(seconds)
+
+    def rendered(self) -> bytes:
+        """The metrics in the OpenMetrics text format."""
+        return generate_latest(self.registry)

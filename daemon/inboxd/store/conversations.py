@@ -1,0 +1,329 @@
+"""Conversations and their messages: applying what happened, and reading what came of it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import aiosqlite
+import msgspec
+
+from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
+from inboxd.domain.message import (
+    Attachment,
+    Content,
+    Direction,
+    Edit,
+    Message,
+    MessageChange,
+    Reaction,
+    fold,
+)
+from inboxd.store.database import Read, Row, fetch, insert_many
+
+_ENSURE: Final = """
+INSERT INTO conversations (account_id, participant_id, created_at, updated_at) VALUES {rows}
+ON CONFLICT (account_id, participant_id) DO NOTHING
+"""
+_IDS: Final = """
+SELECT c.account_id, c.participant_id, c.id FROM json_each(?) AS k CROSS JOIN conversations AS c
+WHERE c.account_id = k.value ->> 0 AND c.participant_id = k.value ->> 1
+"""
+_LOAD: Final = """
+SELECT m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text, m.attachments,
+       m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at, m.seen_by_account_at,
+       m.seen_by_participant_at, m.reactions
+FROM json_each(?) AS k CROSS JOIN messages AS m
+WHERE m.conversation_id = k.value ->> 0 AND m.mid = k.value ->> 1
+"""
+_SAVE: Final = """
+INSERT INTO messages (
+    conversation_id, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details, standby,
+    edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions,
+    timeline_at, delivery_id, created_at, updated_at
+) VALUES {rows}
+ON CONFLICT (conversation_id, mid) DO UPDATE SET
+    noticed_at = excluded.noticed_at, sender_id = excluded.sender_id, direction = excluded.direction,
+    sent_at = excluded.sent_at, type = excluded.type, text = excluded.text, attachments = excluded.attachments,
+    details = excluded.details, standby = excluded.standby, edit_number = excluded.edit_number,
+    edited_at = excluded.edited_at, edited_text = excluded.edited_text, deleted_at = excluded.deleted_at,
+    seen_by_account_at = excluded.seen_by_account_at, seen_by_participant_at = excluded.seen_by_participant_at,
+    reactions = excluded.reactions, timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
+"""
+_SEEN: Final = """
+UPDATE conversations AS c SET
+    read_at = nullif(max(coalesce(c.read_at, 0), h.value ->> 1), 0),
+    seen_at = nullif(max(coalesce(c.seen_at, 0), h.value ->> 2), 0)
+FROM json_each(?) AS h WHERE c.id = h.value ->> 0
+"""
+_DERIVE: Final = """
+UPDATE conversations AS c SET
+    last_message_at = (
+        SELECT m.timeline_at FROM messages AS m
+        WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction IS NOT NULL
+        ORDER BY m.timeline_at DESC LIMIT 1
+    ),
+    answered_at = (
+        SELECT m.timeline_at FROM messages AS m
+        WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction = 1
+        ORDER BY m.timeline_at DESC LIMIT 1
+    ),
+    updated_at = ?
+WHERE c.id IN (SELECT value FROM json_each(?))
+"""
+_COUNT_UNREAD: Final = """
+UPDATE conversations AS c SET unread_count = (
+    SELECT count(*) FROM messages AS m
+    WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
+      AND m.timeline_at > max(coalesce(c.answered_at, 0), coalesce(c.read_at, 0))
+)
+WHERE c.id IN (SELECT value FROM json_each(?))
+"""
+_COLUMNS: Final = """
+SELECT c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at,
+       c.read_at, c.seen_at, c.unread_count, c.status, c.metadata, c.created_at, c.updated_at
+FROM conversations AS c
+LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
+"""
+_ORDER: Final = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT ? OFFSET ?"
+_MESSAGE_COLUMNS: Final = """
+SELECT m.id, m.created_at, m.updated_at, m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at,
+       m.type, m.text, m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
+       m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+"""
+_LATEST: Final = (
+    _MESSAGE_COLUMNS
+    + """
+FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = (
+    SELECT latest.id FROM messages AS latest WHERE latest.conversation_id = k.value AND latest.timeline_at IS NOT NULL
+    ORDER BY latest.timeline_at DESC, latest.id DESC LIMIT 1
+)
+"""
+)
+_MESSAGES: Final = (
+    _MESSAGE_COLUMNS
+    + """
+FROM messages AS m
+WHERE m.conversation_id = ? AND m.timeline_at IS NOT NULL
+ORDER BY m.timeline_at DESC, m.id DESC LIMIT ? OFFSET ?
+"""
+)
+_COUNT_MESSAGES: Final = "SELECT count(*) FROM messages WHERE conversation_id = ? AND timeline_at IS NOT NULL"
+
+
+class StoredMessage(NamedTuple):
+    """A message with what the store knows about it. Times in ms."""
+
+    id: int
+    created_at: int
+    updated_at: int
+    message: Message
+
+
+class ConversationFilter(msgspec.Struct, frozen=True):
+    """Which conversations a list is about; None means no condition."""
+
+    account_id: str | None = None
+    status: ConversationStatus | None = None
+    has_unread: bool | None = None
+
+    def where(self) -> tuple[str, list[object]]:
+        """The SQL condition and its parameters."""
+        conditions: list[str] = []
+        parameters: list[object] = []
+        if self.account_id is not None:
+            conditions.append("c.account_id = ?")
+            parameters.append(self.account_id)
+        if self.status is not None:
+            conditions.append("c.status = ?")
+            parameters.append(self.status.value)
+        if self.has_unread is not None:
+            conditions.append("c.unread_count > 0" if self.has_unread else "c.unread_count = 0")
+        return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters
+
+
+async def apply_changes(
+    connection: aiosqlite.Connection,
+    keys: set[ConversationKey],
+    changes: Iterable[tuple[int, MessageChange]],
+    now: int,
+) -> None:
+    """Join `changes` (each with the delivery it came in) to the messages they are about; `keys` are all conversations
+    that something happened in, and exist afterwards.
+
+    A handful of statements however many changes there are. Conversations are created as needed; what is derived from
+    messages (last message, last answer, unread count) is derived anew for every conversation in which something
+    really changed.
+    """
+    if not keys:
+        return
+    ids = await _conversation_ids(connection, keys, now)
+    by_message: dict[tuple[ConversationKey, str], list[tuple[int, MessageChange]]] = {}
+    for delivery_id, change in changes:
+        by_message.setdefault((change.key, change.mid), []).append((delivery_id, change))
+    if not by_message:
+        return
+    known = await _load(connection, [(ids[key], mid) for key, mid in by_message])
+    rows: list[Row] = []
+    horizons: dict[int, tuple[int, int]] = {}
+    touched: set[int] = set()
+    for (key, mid), happened in by_message.items():
+        conversation_id = ids[key]
+        before = known.get((conversation_id, mid))
+        after = before
+        for _, change in happened:
+            after = fold(after, change)
+        if after is None or after == before:
+            continue
+        rows.append((conversation_id, *_message_row(after), happened[0][0], now, now))
+        touched.add(conversation_id)
+        if after.sent_at is not None and (after.seen_by_account_at or after.seen_by_participant_at):
+            read_at, seen_at = horizons.get(conversation_id, (0, 0))
+            horizons[conversation_id] = (
+                max(read_at, after.sent_at if after.seen_by_account_at else 0),
+                max(seen_at, after.sent_at if after.seen_by_participant_at else 0),
+            )
+    if not rows:
+        return
+    await insert_many(connection, _SAVE, rows)
+    if horizons:
+        await connection.execute(_SEEN, (_json([(key, *marks) for key, marks in horizons.items()]),))
+    changed = _json(sorted(touched))
+    await connection.execute(_DERIVE, (now, changed))
+    await connection.execute(_COUNT_UNREAD, (changed,))
+
+
+class Conversations:
+    """Reading conversations and messages."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    async def page(
+        self, condition: ConversationFilter, *, limit: int, offset: int
+    ) -> tuple[list[Conversation], int]:
+        """Conversations, latest activity first, and how many meet the condition."""
+        where, parameters = condition.where()
+        rows = await self._read(_COLUMNS + where + _ORDER, [*parameters, limit, offset])
+        ((total,),) = await self._read(f"SELECT count(*) FROM conversations AS c{where}", parameters)  # noqa: S608 - built from constants
+        return [_conversation(row) for row in rows], int(total)
+
+    async def get(self, conversation_id: int) -> Conversation | None:
+        """One conversation."""
+        rows = await self._read(_COLUMNS + " WHERE c.id = ?", (conversation_id,))
+        return _conversation(rows[0]) if rows else None
+
+    async def messages(self, conversation_id: int, *, limit: int, offset: int) -> tuple[list[StoredMessage], int]:
+        """Messages of a conversation, newest first, and how many there are."""
+        rows = await self._read(_MESSAGES, (conversation_id, limit, offset))
+        ((total,),) = await self._read(_COUNT_MESSAGES, (conversation_id,))
+        return [StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows], int(total)
+
+
+    async def latest(self, conversation_ids: Sequence[int]) -> dict[int, StoredMessage]:
+        """The latest message of each conversation that has one."""
+        rows = await self._read(_LATEST, (_json(conversation_ids),))
+        return {row[3]: StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows}
+
+
+async def get_by_key(connection: aiosqlite.Connection, key: ConversationKey) -> Conversation | None:
+    """The conversation of `key`, as this connection sees it."""
+    rows = await fetch(connection, _COLUMNS + " WHERE c.account_id = ? AND c.participant_id = ?", key)
+    return _conversation(rows[0]) if rows else None
+
+
+async def touch(connection: aiosqlite.Connection, conversation: Conversation) -> None:
+    """Store when the conversation was last updated."""
+    await connection.execute(
+        "UPDATE conversations SET updated_at = ? WHERE id = ?", (conversation.updated_at, conversation.id)
+    )
+
+
+async def _conversation_ids(
+    connection: aiosqlite.Connection, keys: set[ConversationKey], now: int
+) -> dict[ConversationKey, int]:
+    asked = _json(sorted(keys))
+    ids = {ConversationKey(row[0], row[1]): row[2] for row in await fetch(connection, _IDS, (asked,))}
+    if len(ids) < len(keys):
+        await insert_many(connection, _ENSURE, [(*key, now, now) for key in sorted(keys - ids.keys())])
+        ids = {ConversationKey(row[0], row[1]): row[2] for row in await fetch(connection, _IDS, (asked,))}
+    return ids
+
+
+async def _load(
+    connection: aiosqlite.Connection, wanted: Sequence[tuple[int, str]]
+) -> dict[tuple[int, str], Message]:
+    rows = await fetch(connection, _LOAD, (_json(wanted),))
+    return {(row[0], row[1]): _message(row[1:]) for row in rows}
+
+
+def _message_row(message: Message) -> Row:
+    content, edit = message.content, message.edit
+    return (
+        message.mid,
+        message.noticed_at,
+        message.sender_id,
+        message.direction,
+        message.sent_at,
+        content.type if content else None,
+        content.text if content else None,
+        _json(content.attachments) if content and content.attachments else None,
+        _json(content.details) if content and content.details else None,
+        message.standby,
+        edit.number if edit else None,
+        edit.at if edit else None,
+        edit.text if edit else None,
+        message.deleted_at,
+        message.seen_by_account_at,
+        message.seen_by_participant_at,
+        _json(message.reactions) if message.reactions else None,
+        message.timeline_at,
+    )
+
+
+def _message(row: Row) -> Message:
+    (mid, noticed_at, sender_id, direction, sent_at, kind, text, attachments, details, standby, *rest) = row
+    (edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions) = rest
+    content = None
+    if kind is not None:
+        content = Content(
+            type=kind,
+            text=text,
+            attachments=msgspec.json.decode(attachments, type=tuple[Attachment, ...]) if attachments else (),
+            details=msgspec.json.decode(details, type=dict[str, object]) if details else None,
+        )
+    return Message(
+        mid=mid,
+        noticed_at=noticed_at,
+        sender_id=sender_id,
+        direction=Direction(direction) if direction is not None else None,
+        sent_at=sent_at,
+        content=content,
+        standby=bool(standby),
+        edit=Edit(edit_number, edited_at, edited_text) if edited_at is not None else None,
+        deleted_at=deleted_at,
+        seen_by_account_at=seen_by_account_at,
+        seen_by_participant_at=seen_by_participant_at,
+        reactions=msgspec.json.decode(reactions, type=tuple[Reaction, ...]) if reactions else (),
+    )
+
+
+def _conversation(row: Row) -> Conversation:
+    return Conversation(
+        id=row[0],
+        key=ConversationKey(row[1], row[2]),
+        participant_username=row[3],
+        participant_name=row[4],
+        participant_profile_pic=row[5],
+        last_message_at=row[6],
+        answered_at=row[7],
+        read_at=row[8],
+        seen_at=row[9],
+        unread_count=row[10],
+        status=ConversationStatus(row[11]),
+        metadata=msgspec.json.decode(row[12], type=dict[str, object]),
+        created_at=row[13],
+        updated_at=row[14],
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

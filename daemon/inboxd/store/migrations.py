@@ -1,0 +1,81 @@
+"""Bringing a database file forward: numbered steps, each committed together with its version number."""
+
+import importlib.resources
+import re
+import sqlite3
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import aiosqlite
+
+from inboxd.errors import DatabaseTooNewError, NotOurDatabaseError
+
+APPLICATION_ID: Final = 0x696E6278  # "inbx": what file(1) and we recognise the file by
+_NAME: Final = re.compile(r"(\d{4})_[a-z_]+\.sql")
+
+
+class Step(NamedTuple):
+    """One migration."""
+
+    version: int
+    name: str
+    sql: str
+
+
+def steps() -> list[Step]:
+    """All migrations, in order."""
+    folder = importlib.resources.files("inboxd.store") / "schema"
+    found = [(_NAME.fullmatch(item.name), item) for item in folder.iterdir()]
+    return sorted(Step(int(match[1]), item.name, item.read_text()) for match, item in found if match is not None)
+
+
+async def migrate(connection: aiosqlite.Connection, path: Path) -> None:
+    """Bring the file at `path` to the newest version.
+
+    Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for somebody else's.
+    """
+    all_steps = steps()
+    version = await _version(connection, path, newest=all_steps[-1].version)
+    for step in all_steps:
+        if step.version > version:
+            # executescript commits what is open before it starts, so the transaction stands inside the script.
+            await connection.executescript(
+                f"BEGIN IMMEDIATE;\n{step.sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
+                f"PRAGMA user_version = {step.version};\nCOMMIT;"
+            )
+
+
+async def require_current(connection: aiosqlite.Connection, path: Path) -> None:
+    """Raise unless the file is an inboxd database that this program understands as it is."""
+    newest = steps()[-1].version
+    version = await _version(connection, path, newest=newest)
+    if version < newest:
+        msg = f"{path} is of an older inboxd (schema {version}, this one has {newest}): start the daemon once"
+        raise NotOurDatabaseError(msg)
+
+
+async def _version(connection: aiosqlite.Connection, path: Path, *, newest: int) -> int:
+    try:
+        version = await _number(connection, "PRAGMA user_version")
+        application = await _number(connection, "PRAGMA application_id")
+        tables = await _number(connection, "SELECT count(*) FROM sqlite_schema")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            msg = f"{path} is not a database"
+            raise NotOurDatabaseError(msg) from error
+        raise
+    if application != APPLICATION_ID and tables:
+        msg = f"{path} is a database, but not one of inboxd's"
+        raise NotOurDatabaseError(msg)
+    if version > newest:
+        msg = (
+            f"{path} was written by a newer inboxd (schema {version}, this one knows up to {newest}): "
+            "upgrade inboxd, or restore a backup from before the upgrade"
+        )
+        raise DatabaseTooNewError(msg)
+    return version
+
+
+async def _number(connection: aiosqlite.Connection, sql: str) -> int:
+    (row,) = await connection.execute_fetchall(sql)
+    return int(row[0])

@@ -1,0 +1,153 @@
+"""Participants and their profiles: what was fetched, and what is to be fetched when."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import aiosqlite
+import msgspec
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.profile import Profile, ProfileState
+from inboxd.store.database import Database, Row, insert_many
+
+_ENSURE: Final = """
+INSERT INTO participants (account_id, participant_id, state, reason, next_attempt_at, created_at, updated_at)
+VALUES {rows} ON CONFLICT (account_id, participant_id) DO NOTHING
+"""
+_WANT: Final = """
+UPDATE participants AS p SET
+    wrote_at = ?1,
+    attempts = CASE WHEN p.next_attempt_at IS NULL THEN 0 ELSE p.attempts END,
+    next_attempt_at = CASE
+        WHEN p.next_attempt_at IS NULL AND (p.state = 'no_consent' OR p.fetched_at <= ?3) THEN ?1
+        ELSE p.next_attempt_at
+    END
+FROM json_each(?2) AS k
+WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
+"""
+_FRESH: Final = """
+SELECT p.account_id, p.participant_id, p.fetched_at, p.username, p.name, p.profile_pic, p.follower_count,
+       p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
+FROM json_each(?) AS k CROSS JOIN participants AS p
+WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1 AND p.fetched_at > ?
+"""
+_DUE: Final = """
+SELECT participant_id, attempts FROM participants
+WHERE account_id = ? AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?
+"""
+_NEXT_DUE: Final = """
+SELECT next_attempt_at FROM participants
+WHERE account_id = ? AND next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 1
+"""
+_COMPLETE: Final = """
+UPDATE participants SET
+    state = 'complete', username = ?, name = ?, profile_pic = ?, follower_count = ?, is_verified_user = ?,
+    is_user_follow_business = ?, is_business_follow_user = ?, fetched_at = ?, attempts = 0, next_attempt_at = NULL,
+    reason = NULL, updated_at = ?
+WHERE account_id = ? AND participant_id = ?
+"""
+_FAILED: Final = """
+UPDATE participants SET
+    state = CASE WHEN fetched_at IS NULL THEN ?1 ELSE 'complete' END,
+    reason = ?2,
+    attempts = ?3,
+    next_attempt_at = CASE WHEN ?1 = 'no_consent' AND wrote_at >= ?5 THEN ?6 ELSE ?4 END,
+    updated_at = ?6
+WHERE account_id = ?7 AND participant_id = ?8
+"""
+_LACKING: Final = "SELECT count(*) FROM participants WHERE username IS NULL AND state <> 'unavailable'"
+
+
+class FetchedProfile(NamedTuple):
+    """A profile and when it was fetched (ms)."""
+
+    fetched_at: int
+    profile: Profile
+
+
+class DueFetch(NamedTuple):
+    """A participant whose profile is to be fetched, after so many failed attempts."""
+
+    participant_id: str
+    attempts: int
+
+
+async def ensure(connection: aiosqlite.Connection, keys: Iterable[ConversationKey], now: int) -> None:
+    """Create the participants among `keys` that are not known, with a fetch due at once.
+
+    The account itself, in the conversation it has with itself, is no participant to ask about.
+    """
+    rows = [
+        (*key, "unavailable", "the account itself", None, now, now)
+        if key.account_id == key.participant_id
+        else (*key, "pending", None, now, now, now)
+        for key in sorted(keys)
+    ]
+    await insert_many(connection, _ENSURE, rows)
+
+
+async def want(connection: aiosqlite.Connection, keys: Iterable[ConversationKey], now: int, ttl_ms: int) -> None:
+    """These people have written: fetch again what is older than `ttl_ms` or was refused for lack of consent."""
+    await connection.execute(_WANT, (now, _keys(keys), now - ttl_ms))
+
+
+async def complete(
+    connection: aiosqlite.Connection, key: ConversationKey, profile: Profile, now: int
+) -> None:
+    """Store a fetched profile."""
+    values = msgspec.structs.astuple(profile)
+    await connection.execute(_COMPLETE, (*values, now, now, *key))
+
+
+async def fail(
+    connection: aiosqlite.Connection,
+    key: ConversationKey,
+    *,
+    state: ProfileState,
+    reason: str,
+    attempts: int,
+    next_attempt_at: int | None,
+    started_at: int,
+    now: int,
+) -> None:
+    """Record that the fetch begun at `started_at` failed; what was known of the person stays.
+
+    Somebody who wrote while we were being told that they had not is asked about again at once.
+    """
+    values = (state.value, reason, attempts, next_attempt_at, started_at, now)
+    await connection.execute(_FAILED, (*values, *key))
+
+
+class Profiles:
+    """Reading profiles and due fetches, on the readers' connections."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def fresh(self, keys: Iterable[ConversationKey], since: int) -> dict[ConversationKey, FetchedProfile]:
+        """The profiles of `keys` that were fetched after `since` (ms)."""
+        rows = await self._database.read(_FRESH, (_keys(keys), since))
+        return {ConversationKey(row[0], row[1]): FetchedProfile(row[2], _profile(row[3:])) for row in rows}
+
+    async def due(self, account_id: str, now: int, limit: int) -> list[DueFetch]:
+        """Fetches of an account that are due, the longest due first."""
+        return [DueFetch(*row) for row in await self._database.read(_DUE, (account_id, now, limit))]
+
+    async def next_due_at(self, account_id: str) -> int | None:
+        """When the account's next fetch is due (ms), or None."""
+        rows = await self._database.read(_NEXT_DUE, (account_id,))
+        return rows[0][0] if rows else None
+
+    async def lacking(self) -> int:
+        """How many participants have no name yet and may still get one."""
+        ((count,),) = await self._database.read(_LACKING)
+        return int(count)
+
+
+def _keys(keys: Iterable[ConversationKey]) -> str:
+    return msgspec.json.encode(sorted(keys)).decode()
+
+
+def _profile(row: Row) -> Profile:
+    username, name, profile_pic, follower_count, *flags = row
+    return Profile(username, name, profile_pic, follower_count, *(None if flag is None else bool(flag) for flag in flags))

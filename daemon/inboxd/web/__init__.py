@@ -1,0 +1,1 @@
+"""The two HTTP listeners: public webhooks and the admin side."""

@@ -1,0 +1,173 @@
+"""Connections of a listener: how many there may be, and how long a request may take to arrive.
+
+aiohttp bounds the size of a body and the life of an idle connection; what it leaves open is the client that connects
+and sends its request a byte at a time. Here each connection has a deadline, from its first moment or the first byte of
+its next request until that request is there in full.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.errors import AddressInUseError
+
+SWEEP_S: Final = 0.5
+BACKLOG: Final = 1024
+KEEPALIVE_S: Final = 75.0
+"""Longer than the idle time of the usual reverse proxies, so that it is they who close."""
+_TOO_MANY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Guard(asyncio.Protocol):
+    """Stands between a transport and aiohttp's protocol, and knows since when a request is arriving."""
+
+    def __init__(self, inner: asyncio.Protocol, guards: "set[Guard]", now: Callable[[], float]) -> None:
+        self._inner = inner
+        self._guards = guards
+        self._now = now
+        self._transport: asyncio.BaseTransport | None = None
+        self.arriving_since: float | None = now()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection in."""
+        self._transport = transport
+        self._guards.add(self)
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Note when a request begins to arrive."""
+        if self.arriving_since is None:
+            self.arriving_since = self._now()
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Pass it on."""
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count the connection out."""
+        self._guards.discard(self)
+        self._inner.connection_lost(exc)
+
+    def cut(self) -> None:
+        """Tell the client that it was too slow, and hang up."""
+        if isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.write(_TOO_SLOW)
+            self._transport.close()
+
+
+class _TooMany(asyncio.Protocol):
+    """The answer to one connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(_TOO_MANY)
+            transport.close()
+
+
+def request_arrived(request: web.Request) -> None:
+    """The request is here in full: its connection has no deadline until the next one begins."""
+    transport = request.transport
+    guard = transport.get_protocol() if transport is not None else None
+    if isinstance(guard, Guard):
+        guard.arriving_since = None
+
+
+class GuardedSite(web.BaseSite):
+    """A listener on `sock` with limits on its connections. `on_refused` is told `too_many` or `too_slow`."""
+
+    def __init__(
+        self,
+        runner: web.BaseRunner,
+        sock: socket.socket,
+        *,
+        max_connections: int,
+        request_timeout_s: float,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._sock = sock
+        self._max_connections = max_connections
+        self._request_timeout_s = request_timeout_s
+        self._on_refused = on_refused
+        self._guards: set[Guard] = set()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def name(self) -> str:
+        """The address, as a URL."""
+        return url_of(self._sock)
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        await super().start()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, sock=self._sock, backlog=BACKLOG)
+        self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
+
+    async def stop(self) -> None:
+        """Stop accepting; open connections are the runner's to finish."""
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        await super().stop()
+
+    def _accept(self) -> asyncio.Protocol:
+        if len(self._guards) >= self._max_connections:
+            self._on_refused("too_many")
+            return _TooMany()
+        server = self._runner.server
+        if server is None:  # between the last request and the end
+            return _TooMany()
+        return Guard(server(), self._guards, asyncio.get_running_loop().time)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._request_timeout_s
+        for guard in list(self._guards):
+            if guard.arriving_since is not None and guard.arriving_since < oldest:
+                self._on_refused("too_slow")
+                guard.cut()
+        self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
+
+
+def bind(host: str, port: int, *, key: str) -> socket.socket:
+    """A listening socket's address, taken before anything else is started.
+
+    Raises AddressInUseError, naming the setting (`key`), when it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        msg = f"cannot listen on {host}:{port}: {error.strerror}; check {key}.host"
+        raise AddressInUseError(msg) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        msg = f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it, or set {key}.port"
+        raise AddressInUseError(msg) from error
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """The URL under which a listening socket is reached."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

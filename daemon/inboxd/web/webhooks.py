@@ -1,0 +1,82 @@
+"""The public side: Meta's verification handshake and its deliveries.
+
+Meta's "Webhooks" page, "Verification requests" and "Event notifications". Nothing is answered 200 before it is
+durable, and nothing that is signed is refused for what it says.
+"""
+
+import hmac
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd import logs
+from inboxd.errors import StorageBusyError, StorageError
+from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
+from inboxd.metrics import Metrics
+from inboxd.secret import Secret
+from inboxd.store.inbox import Inbox
+from inboxd.web.connections import request_arrived
+from inboxd.web.problems import SAFE_HEADERS, problem, problem_middleware
+
+PATH: Final = "/webhooks/instagram"
+RETRY_AFTER_S: Final = 5
+
+
+class Webhooks:
+    """The two handlers of the public listener."""
+
+    def __init__(self, inbox: Inbox, verifier: SignatureVerifier, verify_token: Secret, metrics: Metrics) -> None:
+        self._inbox = inbox
+        self._verifier = verifier
+        self._verify_token = verify_token.reveal().encode()
+        self._metrics = metrics
+        self._log = logs.get("webhooks")
+
+    def application(self, *, max_body_bytes: int) -> web.Application:
+        """The public application: these routes and nothing else."""
+        app = web.Application(client_max_size=max_body_bytes, middlewares=[problem_middleware])
+        app.router.add_get(PATH, self.verify, allow_head=False)
+        app.router.add_post(PATH, self.receive)
+        return app
+
+    async def verify(self, request: web.Request) -> web.Response:
+        """Meta asks whether this address is ours: echo its challenge. Needs no database."""
+        request_arrived(request)
+        query = request.query
+        if query.get("hub.mode") != "subscribe" or "hub.challenge" not in query:
+            return problem(HTTPStatus.BAD_REQUEST, "Expected hub.mode=subscribe, hub.verify_token and hub.challenge.")
+        if not hmac.compare_digest(query.get("hub.verify_token", "").encode(), self._verify_token):
+            self._log.warning("verification_refused")
+            return problem(HTTPStatus.FORBIDDEN, "hub.verify_token is not the configured verify token.")
+        self._log.info("verification_answered")
+        return web.Response(text=query["hub.challenge"], content_type="text/plain", headers=SAFE_HEADERS)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Verify, store durably, and only then acknowledge."""
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            self._metrics.deliveries.labels("too_large").inc()
+            raise
+        request_arrived(request)
+        verdict = self._verifier.check(request.headers.get(HEADER), body)
+        if verdict is not Verdict.VALID:
+            self._metrics.deliveries.labels("unsigned").inc()
+            self._log.warning("delivery_unsigned", verdict=verdict.name.lower(), bytes=len(body))
+            return problem(HTTPStatus.UNAUTHORIZED, verdict.value)
+        try:
+            await self._inbox.append(body)
+        except StorageBusyError as error:
+            self._metrics.deliveries.labels("busy").inc()
+            return _try_again(str(error))
+        except StorageError as error:
+            self._metrics.deliveries.labels("refused").inc()
+            self._log.error("delivery_refused", error=str(error))
+            return _try_again("The delivery could not be stored.")
+        self._metrics.stored.inc()
+        return web.Response()
+
+
+def _try_again(detail: str) -> web.Response:
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_S)})

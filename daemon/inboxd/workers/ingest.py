@@ -1,0 +1,249 @@
+"""Understand: from stored deliveries to conversations and messages, in arrival order, exactly once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import aiosqlite
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import MessageChange
+from inboxd.domain.retry import DELIVERY_HANDLING, Remedy, decide
+from inboxd.errors import StorageError
+from inboxd.meta import events
+from inboxd.meta.events import Event
+from inboxd.metrics import Metrics
+from inboxd.store import conversations, profiles
+from inboxd.store import events as kept_events
+from inboxd.store.database import Database
+from inboxd.store.events import KeptEvent
+from inboxd.store.inbox import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.workers.translate import translate
+
+BATCH: Final = 100
+"""Deliveries read at once; they become one transaction."""
+SLICE_S: Final = 0.003
+"""How long decoding holds the event loop before it lets requests in."""
+STORAGE_REST_S: Final = 1.0
+"""Pause before trying again when the disk refuses."""
+_MAX_KINDS: Final = 100
+_MAX_ERROR: Final = 1000
+
+
+class _Meaning(NamedTuple):
+    """What one event of a delivery means, ready to be stored."""
+
+    delivery_id: int
+    kind: str
+    key: ConversationKey | None
+    change: MessageChange | None
+    kept: KeptEvent | None
+    participant_wrote: bool
+
+
+@dataclass(slots=True)
+class _Handled:
+    """A delivery that was decoded: what it means, and what was wrong with it."""
+
+    delivery: PendingDelivery
+    meanings: list[_Meaning] = field(default_factory=list)
+    problem: str | None = None
+    hopeless: bool = False
+    """Trying again cannot help: the body is no webhook payload."""
+
+
+class Ingest:
+    """Processes deliveries. `on_due` is called after a transaction that may have made profile fetches due."""
+
+    name = "ingest"
+
+    def __init__(  # noqa: PLR0913 - the parts it works with
+        self,
+        database: Database,
+        inbox: Inbox,
+        cache: ProfileCache,
+        *,
+        accounts: Collection[str],
+        clock: Clock,
+        metrics: Metrics,
+        random: Callable[[], float],
+        on_due: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._cache = cache
+        self._accounts = frozenset(accounts)
+        self._clock = clock
+        self._metrics = metrics
+        self._random = random
+        self._on_due = on_due
+        self._log = logs.get("ingest")
+        self._unknown_seen: set[str] = set()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Process deliveries as they arrive, until `stop`."""
+        while not self._stopping:
+            self._inbox.arrived.clear()
+            try:
+                if not await self.process():
+                    await self._clock.wait(self._inbox.arrived, await self._idle_s())
+            except StorageError as error:
+                self._log.warning("ingest_waits_for_storage", error=str(error))
+                await self._clock.sleep(STORAGE_REST_S)
+
+    def stop(self) -> None:
+        """End `run` after the batch in hand."""
+        self._stopping = True
+        self._inbox.arrived.set()
+
+    async def process(self) -> int:
+        """Process one batch of what is due; returns how many deliveries were looked at.
+
+        Raises StorageError when the disk refuses; nothing is counted as an attempt then.
+        """
+        pending = await self._inbox.pending(BATCH)
+        if not pending:
+            return 0
+        batch = await self._decode(pending)
+        try:
+            meanings = [meaning for handled in batch for meaning in handled.meanings]
+            await self._store(meanings, done=[handled.delivery.id for handled in batch if handled.problem is None])
+        except StorageError:
+            raise
+        except Exception:  # noqa: BLE001 - one of them cannot be stored: find out which
+            for handled in batch:
+                await self._store_alone(handled)
+        for handled in batch:
+            if handled.problem is not None:
+                await self._postpone(handled)
+        self._on_due()
+        return len(pending)
+
+    async def _idle_s(self) -> float | None:
+        next_at = await self._inbox.next_attempt_at()
+        if next_at is None:
+            return None
+        return max(0.0, (next_at - self._clock.now_ms()) / 1000)
+
+    async def _decode(self, pending: Sequence[PendingDelivery]) -> list[_Handled]:
+        batch: list[_Handled] = []
+        began = self._clock.monotonic()
+        for delivery in pending:
+            batch.append(self._handle(delivery))
+            if self._clock.monotonic() - began > SLICE_S:
+                await asyncio.sleep(0)
+                began = self._clock.monotonic()
+        return batch
+
+    def _handle(self, delivery: PendingDelivery) -> _Handled:
+        handled = _Handled(delivery)
+        try:
+            decoded = events.decode(delivery.body)
+        except events.UnreadableDeliveryError as error:
+            handled.problem, handled.hopeless = str(error), True
+            return handled
+        for index, event in enumerate(decoded):
+            try:
+                handled.meanings.append(self._meaning(event, delivery))
+            except Exception as error:  # noqa: BLE001 - a poison event must not take its neighbours with it
+                handled.problem = _problem(index, error)
+        return handled
+
+    def _meaning(self, event: Event, delivery: PendingDelivery) -> _Meaning:
+        meant = translate(event, self._accounts, delivery.received_at)
+        kept = _kept(event, meant.key, delivery) if meant.kept else None
+        if event.kind == "unknown":
+            self._note_unknown(event, delivery)
+        return _Meaning(delivery.id, event.kind, meant.key, meant.change, kept, meant.participant_wrote)
+
+    async def _store(self, meanings: Sequence[_Meaning], *, done: Sequence[int]) -> None:
+        """Store everything that `meanings` say and that these deliveries are done, in one transaction."""
+        keys = {meaning.key for meaning in meanings if meaning.key is not None}
+        writers = {meaning.key for meaning in meanings if meaning.key is not None and meaning.participant_wrote}
+        stale = writers - (await self._cache.fresh(writers)).keys() if writers else set()
+        now = self._clock.now_ms()
+
+        async def transaction(connection: aiosqlite.Connection) -> None:
+            if keys:
+                await profiles.ensure(connection, keys, now)
+            await conversations.apply_changes(
+                connection,
+                keys,
+                [(meaning.delivery_id, meaning.change) for meaning in meanings if meaning.change is not None],
+                now,
+            )
+            await kept_events.keep(connection, [meaning.kept for meaning in meanings if meaning.kept is not None], now)
+            if stale:
+                await profiles.want(connection, stale, now, self._cache.ttl_ms)
+            if done:
+                await mark_done(connection, done, now)
+
+        await self._database.write(transaction)
+        self._metrics.settled.labels("done").inc(len(done))
+        for kind, count in Counter(meaning.kind for meaning in meanings).items():
+            self._metrics.events.labels(kind).inc(count)
+
+    async def _store_alone(self, handled: _Handled) -> None:
+        """Store one delivery event by event, so that a poison event stands alone."""
+        for index, meaning in enumerate(handled.meanings):
+            try:
+                await self._store([meaning], done=[])
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - kept beside the delivery, for whoever looks at it
+                handled.problem = _problem(index, error)
+        if handled.problem is None:
+            await self._store([], done=[handled.delivery.id])
+
+    async def _postpone(self, handled: _Handled) -> None:
+        """Try the delivery again later, or set it aside when its attempts are used up."""
+        delivery, error = handled.delivery, (handled.problem or "")[:_MAX_ERROR]
+        attempts = delivery.attempts + 1
+        decision = decide(Remedy.UNKNOWN, attempts, DELIVERY_HANDLING, self._random)
+        now = self._clock.now_ms()
+        failed = handled.hopeless or decision.exhausted
+        next_attempt_at = now + int((decision.delay_s or 0) * 1000)
+
+        async def transaction(connection: aiosqlite.Connection) -> None:
+            if failed:
+                await mark_failed(connection, delivery.id, attempts=attempts, now=now, error=error)
+            else:
+                await mark_postponed(
+                    connection, delivery.id, attempts=attempts, next_attempt_at=next_attempt_at, error=error
+                )
+
+        await self._database.write(transaction)
+        self._metrics.settled.labels("failed" if failed else "postponed").inc()
+        log = self._log.error if failed else self._log.warning
+        log("delivery_failed" if failed else "delivery_postponed", delivery=delivery.id, attempts=attempts, error=error)
+
+    def _note_unknown(self, event: Event, delivery: PendingDelivery) -> None:
+        """Log each unknown kind once; the set is bounded, since kinds come from outside."""
+        reason = event.body.reason or "" if isinstance(event.body, events.Other) else ""
+        if reason in self._unknown_seen or len(self._unknown_seen) >= _MAX_KINDS:
+            return
+        self._unknown_seen.add(reason)
+        self._log.warning("unknown_event", delivery=delivery.id, reason=reason)
+
+
+def _problem(index: int, error: Exception) -> str:
+    return f"event {index}: {type(error).__name__}: {error}"
+
+
+def _kept(event: Event, key: ConversationKey | None, delivery: PendingDelivery) -> KeptEvent:
+    reason = event.body.reason if isinstance(event.body, events.Other) else None
+    return KeptEvent(
+        kind=event.kind,
+        account_id=key.account_id if key else event.entry_id,
+        participant_id=key.participant_id if key else None,
+        happened_at=event.timestamp,
+        reason=reason,
+        payload=bytes(event.raw),
+        delivery_id=delivery.id,
+    )

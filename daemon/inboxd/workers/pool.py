@@ -1,0 +1,101 @@
+"""The worker pool: every background task has a name, an owner, and an end."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.domain.retry import Backoff
+from inboxd.metrics import Metrics
+
+MAX_CRASHES: Final = 5
+"""Crashes in a row after which the pool gives up and the process ends, for systemd to start afresh."""
+HEALTHY_AFTER_S: Final = 60.0
+"""A worker that ran this long since its last crash starts counting anew."""
+GRACE_S: Final = 3.0
+"""How long workers get to finish what they hold; then they are cancelled. Everything they do can be done again."""
+_BACKOFF: Final = Backoff(base_s=0.5, cap_s=30)
+
+
+class Worker(Protocol):
+    """Something that runs until it is told to stop."""
+
+    @property
+    def name(self) -> str:
+        """The name of its task, in logs and metrics."""
+
+    async def run(self) -> None:
+        """Work; return soon after `stop` was called."""
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+
+
+class WorkerPool:
+    """Runs workers, restarts those that crash, and ends them all. An async context manager.
+
+    `on_give_up` is called when a worker crashed MAX_CRASHES times in a row.
+    """
+
+    def __init__(
+        self, clock: Clock, metrics: Metrics, random: Callable[[], float], *, on_give_up: Callable[[], None]
+    ) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._random = random
+        self._log = logs.get("pool")
+        self._stopping = asyncio.Event()
+        self._workers: list[Worker] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on_give_up = on_give_up
+        self.gave_up = False
+        """Whether a worker crashed too often: the process should exit non-zero."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        for worker in self._workers:
+            worker.stop()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks.values(), timeout=GRACE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    @property
+    def running(self) -> list[str]:
+        """Names of the workers that run."""
+        return [name for name, task in self._tasks.items() if not task.done()]
+
+    def start(self, worker: Worker) -> None:
+        """Run `worker` until the pool ends."""
+        self._workers.append(worker)
+        self._tasks[worker.name] = asyncio.create_task(self._supervise(worker), name=worker.name)
+
+    async def _supervise(self, worker: Worker) -> None:
+        crashes = 0
+        while not self._stopping.is_set():
+            started = self._clock.monotonic()
+            try:
+                await worker.run()
+            except Exception:
+                if self._clock.monotonic() - started >= HEALTHY_AFTER_S:
+                    crashes = 0
+                crashes += 1
+                self._metrics.worker_restarts.labels(worker.name.partition(":")[0]).inc()
+                self._log.exception("worker_crashed", worker=worker.name, crashes=crashes)
+                if crashes >= MAX_CRASHES:
+                    self._log.critical("worker_gave_up", worker=worker.name)
+                    self.gave_up = True
+                    self._on_give_up()
+                    return
+                await self._clock.wait(self._stopping, _BACKOFF.delay_s(crashes, self._random))
+            else:
+                return
