@@ -124,7 +124,9 @@ async def running(
         )
         public_url = await stack.enter_async_context(
             _listening(
-                _webhooks(inbox, secrets, verify_token, metrics).application(max_body_bytes=settings.public.max_body_bytes),
+                _webhooks(inbox, secrets, verify_token, metrics).application(
+                    max_body_bytes=settings.public.max_body_bytes
+                ),
                 bind(settings.public.host, settings.public.port, key="public"),
                 settings,
                 metrics,

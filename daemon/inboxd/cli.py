@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -92,8 +91,12 @@ def demo(*, once: bool) -> None:
 @cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=9100, show_default=True)
 @click.option("--account", "account_id", default="17841400000000001", show_default=True)
-@click.option("--webhook-url", help="Send a day's traffic to this address, over and over. The secret is asked for below.")
-@click.option("--app-secret", envvar="INBOXD_SIMULATOR_APP_SECRET", help="Signs the webhooks. [env: INBOXD_SIMULATOR_APP_SECRET]")
+@click.option(
+    "--webhook-url", help="Send a day's traffic to this address, over and over. The secret is asked for below."
+)
+@click.option(
+    "--app-secret", envvar="INBOXD_SIMULATOR_APP_SECRET", help="Signs the webhooks. [env: INBOXD_SIMULATOR_APP_SECRET]"
+)
 def simulator(port: int, account_id: str, webhook_url: str | None, app_secret: str | None) -> None:
     """Run a local Instagram: a Graph API, and optionally a sender of signed webhooks."""
     from inboxd.simulator.standalone import serve  # noqa: PLC0415 - see run
@@ -140,15 +143,17 @@ async def _conversations(settings: Settings, condition: Any, *, limit: int, offs
 
     from inboxd.simulator.table import conversation_table, rendered  # noqa: PLC0415 - see run
     from inboxd.store.conversations import Conversations  # noqa: PLC0415 - see run
-    from inboxd.store.database import fetch, open_for_reading  # noqa: PLC0415 - see run
+    from inboxd.store.database import open_for_reading  # noqa: PLC0415 - see run
     from inboxd.web.api.resources import ConversationList, ConversationResource  # noqa: PLC0415 - see run
 
     async with open_for_reading(settings.storage.resolved(os.environ)) as connection:
-        store = Conversations(partial(fetch, connection))
+        store = Conversations(connection.read)
         found, total = await store.page(condition, limit=limit, offset=offset)
         if not as_json:
             latest = await store.latest([conversation.id for conversation in found])
             return rendered(conversation_table(found, latest, total=total))
     accounts = {account.id for account in settings.accounts}
     resources = [ConversationResource.of(conversation, accounts) for conversation in found]
-    return msgspec.json.encode(ConversationList(conversations=resources, total=total, limit=limit, offset=offset)).decode()
+    return msgspec.json.encode(
+        ConversationList(conversations=resources, total=total, limit=limit, offset=offset)
+    ).decode()

@@ -1,9 +1,9 @@
 """Conversations and their messages: applying what happened, and reading what came of it."""
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-import aiosqlite
 import msgspec
 
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
@@ -17,7 +17,8 @@ from inboxd.domain.message import (
     Reaction,
     fold,
 )
-from inboxd.store.database import Read, Row, fetch, insert_many
+from inboxd.store.connection import Row, fetch, insert_many
+from inboxd.store.database import Read
 
 _ENSURE: Final = """
 INSERT INTO conversations (account_id, participant_id, created_at, updated_at) VALUES {rows}
@@ -140,8 +141,8 @@ class ConversationFilter(msgspec.Struct, frozen=True):
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters
 
 
-async def apply_changes(
-    connection: aiosqlite.Connection,
+def apply_changes(
+    connection: sqlite3.Connection,
     keys: set[ConversationKey],
     changes: Iterable[tuple[int, MessageChange]],
     now: int,
@@ -155,13 +156,13 @@ async def apply_changes(
     """
     if not keys:
         return
-    ids = await _conversation_ids(connection, keys, now)
+    ids = _conversation_ids(connection, keys, now)
     by_message: dict[tuple[ConversationKey, str], list[tuple[int, MessageChange]]] = {}
     for delivery_id, change in changes:
         by_message.setdefault((change.key, change.mid), []).append((delivery_id, change))
     if not by_message:
         return
-    known = await _load(connection, [(ids[key], mid) for key, mid in by_message])
+    known = _load(connection, [(ids[key], mid) for key, mid in by_message])
     rows: list[Row] = []
     horizons: dict[int, tuple[int, int]] = {}
     touched: set[int] = set()
@@ -183,12 +184,12 @@ async def apply_changes(
             )
     if not rows:
         return
-    await insert_many(connection, _SAVE, rows)
+    insert_many(connection, _SAVE, rows)
     if horizons:
-        await connection.execute(_SEEN, (_json([(key, *marks) for key, marks in horizons.items()]),))
+        connection.execute(_SEEN, (_json([(key, *marks) for key, marks in horizons.items()]),))
     changed = _json(sorted(touched))
-    await connection.execute(_DERIVE, (now, changed))
-    await connection.execute(_COUNT_UNREAD, (changed,))
+    connection.execute(_DERIVE, (now, changed))
+    connection.execute(_COUNT_UNREAD, (changed,))
 
 
 class Conversations:
@@ -197,9 +198,7 @@ class Conversations:
     def __init__(self, read: Read) -> None:
         self._read = read
 
-    async def page(
-        self, condition: ConversationFilter, *, limit: int, offset: int
-    ) -> tuple[list[Conversation], int]:
+    async def page(self, condition: ConversationFilter, *, limit: int, offset: int) -> tuple[list[Conversation], int]:
         """Conversations, latest activity first, and how many meet the condition."""
         where, parameters = condition.where()
         rows = await self._read(_COLUMNS + where + _ORDER, [*parameters, limit, offset])
@@ -217,41 +216,38 @@ class Conversations:
         ((total,),) = await self._read(_COUNT_MESSAGES, (conversation_id,))
         return [StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows], int(total)
 
-
     async def latest(self, conversation_ids: Sequence[int]) -> dict[int, StoredMessage]:
         """The latest message of each conversation that has one."""
         rows = await self._read(_LATEST, (_json(conversation_ids),))
         return {row[3]: StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows}
 
 
-async def get_by_key(connection: aiosqlite.Connection, key: ConversationKey) -> Conversation | None:
+def get_by_key(connection: sqlite3.Connection, key: ConversationKey) -> Conversation | None:
     """The conversation of `key`, as this connection sees it."""
-    rows = await fetch(connection, _COLUMNS + " WHERE c.account_id = ? AND c.participant_id = ?", key)
+    rows = fetch(connection, _COLUMNS + " WHERE c.account_id = ? AND c.participant_id = ?", key)
     return _conversation(rows[0]) if rows else None
 
 
-async def touch(connection: aiosqlite.Connection, conversation: Conversation) -> None:
+def touch(connection: sqlite3.Connection, conversation: Conversation) -> None:
     """Store when the conversation was last updated."""
-    await connection.execute(
+    connection.execute(
         "UPDATE conversations SET updated_at = ? WHERE id = ?", (conversation.updated_at, conversation.id)
     )
 
 
-async def _conversation_ids(
-    connection: aiosqlite.Connection, keys: set[ConversationKey], now: int
+def _conversation_ids(
+    connection: sqlite3.Connection, keys: set[ConversationKey], now: int
 ) -> dict[ConversationKey, int]:
     asked = _json(sorted(keys))
-    ids = {ConversationKey(row[0], row[1]): row[2] for row in await fetch(connection, _IDS, (asked,))}
+    ids = {ConversationKey(row[0], row[1]): row[2] for row in fetch(connection, _IDS, (asked,))}
     if len(ids) < len(keys):
-        await insert_many(connection, _ENSURE, [(*key, now, now) for key in sorted(keys - ids.keys())])
-        ids = {ConversationKey(row[0], row[1]): row[2] for row in await fetch(connection, _IDS, (asked,))}
+        insert_many(connection, _ENSURE, [(*key, now, now) for key in sorted(keys - ids.keys())])
+        ids = {ConversationKey(row[0], row[1]): row[2] for row in fetch(connection, _IDS, (asked,))}
     return ids
 
 
-async def _load(
-    connection: aiosqlite.Connection, wanted: Sequence[tuple[int, str]]
-) -> dict[tuple[int, str], Message]:
-    rows = await fetch(connection, _LOAD, (_json(wanted),))
+def _load(connection: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Message]:
+    rows = fetch(connection, _LOAD, (_json(wanted),))
     return {(row[0], row[1]): _message(row[1:]) for row in rows}
 
 

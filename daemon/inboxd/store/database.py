@@ -1,45 +1,34 @@
 """The SQLite file: one writer, several readers, one lock.
 
-All writes are functions handed to the writer, which runs everything that waits in one transaction and makes it
-durable with one fsync (group commit, WAL with synchronous=FULL). Readers have read-only connections of their own,
-so a slow query never delays a commit.
+All writes are functions handed to the writer, which runs what waits in one transaction and makes it durable with one
+fsync (group commit, WAL with synchronous=FULL). Readers have read-only connections of their own, so a slow query never
+delays a commit.
 """
 
 import asyncio
 import fcntl
-import functools
-import itertools
 import os
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
-import aiosqlite
-
-from inboxd.errors import (
-    DatabaseLockedError,
-    StorageBusyError,
-    StorageClosedError,
-    StorageUnavailableError,
-)
+from inboxd.errors import DatabaseLockedError, StorageBusyError, StorageClosedError, StorageUnavailableError
 from inboxd.store import migrations
+from inboxd.store.connection import READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect
 
 T = TypeVar("T")
-Transaction = Callable[[aiosqlite.Connection], Awaitable[T]]
-Row = tuple[Any, ...]
+Transaction = Callable[[sqlite3.Connection], T]
+"""Runs on the writer's thread: it must touch nothing that the event loop may be changing."""
 Read = Callable[[str, Sequence[object]], Awaitable[list[Row]]]
 """Runs one query; how `Database.read` looks to those who only read."""
 
 MAX_WAITING: Final = 1000
 """Transactions that may wait for the writer; one more is refused with StorageBusyError."""
 READERS: Final = 2
-BUSY_TIMEOUT_MS: Final = 5000
-WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
-_CACHE_KIB: Final = 8 * 1024
 _REFUSALS: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -53,25 +42,27 @@ _REFUSALS: Final = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
-"""Primary result codes that mean the file, not the statement, is in trouble."""
+"""Primary result codes that mean that the file, not the statement, is in trouble."""
 
 
 class _Job(Generic[T]):
     """A transaction that waits, and the caller who waits for it."""
 
-    __slots__ = ("future", "transaction")
+    __slots__ = ("future", "on_taken", "transaction")
 
-    def __init__(self, transaction: Transaction[T], future: "asyncio.Future[T]") -> None:
+    def __init__(
+        self, transaction: Transaction[T], future: "asyncio.Future[T]", on_taken: Callable[[], None] | None
+    ) -> None:
         self.transaction = transaction
         self.future = future
+        self.on_taken = on_taken
 
-    def succeed(self, value: T) -> None:
-        if not self.future.done():
-            self.future.set_result(value)
 
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+class _Outcome(NamedTuple):
+    """What became of one job: its result, or the error that is its alone."""
+
+    value: Any
+    error: Exception | None
 
 
 class Database:
@@ -84,8 +75,8 @@ class Database:
         self.path = path
         self._on_commit = on_commit
         self._lock_fd: int | None = None
-        self._writer: aiosqlite.Connection | None = None
-        self._readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
+        self._writer: Connection | None = None
+        self._readers: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
         self._jobs: deque[_Job[Any]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -100,14 +91,13 @@ class Database:
         """
         try:
             self._lock_fd = _lock(self.path)
-            self._writer = await _connect(self.path, _WRITER_PRAGMAS)
-            await migrations.migrate(self._writer, self.path)
+            self._writer = await connect(self.path, WRITER_PRAGMAS)
+            await self._writer.run(lambda connection: migrations.migrate(connection, self.path))
             for _ in range(READERS):
-                self._readers.put_nowait(await _connect(self.path, _READER_PRAGMAS, read_only=True))
+                self._readers.put_nowait(await connect(self.path, READER_PRAGMAS, read_only=True))
         except sqlite3.Error as error:
             await self._release()
-            msg = f"cannot open the database {self.path}: {error}"
-            raise StorageUnavailableError(msg) from error
+            raise migrations.opening_error(self.path, error) from error
         except BaseException:
             await self._release()
             raise
@@ -137,46 +127,45 @@ class Database:
         """
         return await self.submit(transaction)
 
-    def submit(self, transaction: Transaction[T]) -> "asyncio.Future[T]":
-        """Queue `transaction` at the writer: `write` without waiting."""
+    def submit(self, transaction: Transaction[T], *, on_taken: Callable[[], None] | None = None) -> "asyncio.Future[T]":
+        """Queue `transaction` at the writer: `write` without waiting.
+
+        `on_taken` is called, on the event loop, just before the writer takes the transaction: the last moment to
+        change what it will work on.
+        """
         if self._closing:
             msg = "the database is closed"
             raise StorageClosedError(msg)
         if len(self._jobs) >= MAX_WAITING:
             msg = f"{MAX_WAITING} transactions are waiting for the disk"
             raise StorageBusyError(msg)
-        job = _Job(transaction, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._jobs.append(_Job(transaction, future, on_taken))
         self._wake.set()
-        return job.future
+        return future
 
-    @asynccontextmanager
-    async def reader(self) -> AsyncIterator[aiosqlite.Connection]:
-        """A read-only connection, lent for the length of the block."""
+    async def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """All rows of one query, on a read-only connection."""
         if self._closing:
             msg = "the database is closed"
             raise StorageClosedError(msg)
         connection = await self._readers.get()
         try:
-            yield connection
+            return await connection.read(sql, parameters)
         finally:
             self._readers.put_nowait(connection)
-
-    async def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """All rows of one query."""
-        async with self.reader() as connection:
-            return await fetch(connection, sql, parameters)
 
     async def probe(self) -> None:
         """Write something, to learn whether the disk takes writes again. Raises StorageUnavailableError."""
 
-        async def touch(connection: aiosqlite.Connection) -> None:
-            version = (await fetch(connection, "PRAGMA user_version"))[0][0]
-            await connection.execute(f"PRAGMA user_version = {version:d}")
+        def touch(connection: sqlite3.Connection) -> None:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {version:d}")
 
         await self.write(touch)
 
-    async def _write_loop(self, connection: aiosqlite.Connection) -> None:
+    async def _write_loop(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             if not self._jobs:
                 if self._closing:
@@ -186,38 +175,36 @@ class Database:
                 continue
             jobs = list(self._jobs)
             self._jobs.clear()
-            started = asyncio.get_running_loop().time()
+            for job in jobs:
+                if job.on_taken is not None:
+                    job.on_taken()
+            started = loop.time()
             await self._commit(connection, jobs)
             if self._on_commit is not None:
-                self._on_commit(len(jobs), asyncio.get_running_loop().time() - started)
+                self._on_commit(len(jobs), loop.time() - started)
 
-    async def _commit(self, connection: aiosqlite.Connection, jobs: list[_Job[Any]]) -> None:
+    async def _commit(self, connection: Connection, jobs: Sequence[_Job[Any]]) -> None:
         try:
-            await connection.execute("BEGIN IMMEDIATE")
-            outcomes = [await _attempt(connection, job, isolated=len(jobs) > 1) for job in jobs]
-            await connection.commit()
+            outcomes = await connection.run(lambda sqlite: _run_all(sqlite, jobs))
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            with suppress(sqlite3.Error):
-                await connection.rollback()
             failure = _refused(error)
             if isinstance(failure, StorageUnavailableError):
                 self.refusal = str(failure)
-            for job in jobs:
-                job.fail(failure)
-            return
-        self.refusal = None
-        for job, (value, failure_of_one) in zip(jobs, outcomes, strict=True):
-            if failure_of_one is not None:
-                job.fail(failure_of_one)
+            outcomes = [_Outcome(None, failure)] * len(jobs)
+        else:
+            self.refusal = None
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if job.future.done():  # nobody waits any more
+                continue
+            if outcome.error is None:
+                job.future.set_result(outcome.value)
             else:
-                job.succeed(value)
+                job.future.set_exception(outcome.error)
 
     async def _release(self) -> None:
         while not self._readers.empty():
             await self._readers.get_nowait().close()
         if self._writer is not None:
-            with suppress(sqlite3.Error):
-                await self._writer.execute("PRAGMA optimize")
             await self._writer.close()
             self._writer = None
         if self._lock_fd is not None:
@@ -226,8 +213,8 @@ class Database:
 
 
 @asynccontextmanager
-async def open_for_reading(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    """A read-only connection to a database that another process may be serving.
+async def open_for_reading(path: Path) -> AsyncIterator[Connection]:
+    """A connection for reading a database that another process may be serving.
 
     Raises StorageUnavailableError when there is none, DatabaseTooNewError or NotOurDatabaseError when it is not for us.
     """
@@ -235,70 +222,51 @@ async def open_for_reading(path: Path) -> AsyncIterator[aiosqlite.Connection]:
         msg = f"there is no database at {path}"
         raise StorageUnavailableError(msg)
     try:
-        connection = await _connect(path, _READER_PRAGMAS)
+        connection = await connect(path, READER_PRAGMAS)
     except sqlite3.Error as error:
-        msg = f"cannot read the database {path}: {error}"
-        raise StorageUnavailableError(msg) from error
+        raise migrations.opening_error(path, error) from error
     try:
-        await migrations.require_current(connection, path)
+        await connection.run(lambda sqlite: migrations.require_current(sqlite, path))
         yield connection
     finally:
         await connection.close()
 
 
-async def fetch(connection: aiosqlite.Connection, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-    """All rows of one query."""
-    return list(await connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]  # rows are plain tuples
-
-
-async def insert_many(connection: aiosqlite.Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
-    """Run an `INSERT … VALUES {rows} …` for all `rows` in as few steps as possible.
-
-    Each step gives up and takes back the interpreter lock; a row a step (executemany) would let a busy event loop
-    make the writer wait a hundred times over. Row counts are powers of two, so the statement cache holds them all.
-    """
-    if not rows:
-        return
-    width = len(rows[0])
-    start = 0
-    while start < len(rows):
-        count = min(1 << (len(rows) - start).bit_length() - 1, _MAX_ROWS)
-        chunk = itertools.chain.from_iterable(rows[start : start + count])
-        await connection.execute(_with_rows(sql, width, count), tuple(chunk))
-        start += count
-
-
-_MAX_ROWS: Final = 256
-
-
-@functools.lru_cache(maxsize=256)
-def _with_rows(sql: str, width: int, count: int) -> str:
-    row = "(" + ",".join("?" * width) + ")"
-    return sql.replace("{rows}", ",".join([row] * count))
-
-
-_WRITER_PRAGMAS: Final = (
-    "auto_vacuum = INCREMENTAL",  # takes effect on a new file only
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    f"busy_timeout = {BUSY_TIMEOUT_MS}",
-    f"cache_size = -{_CACHE_KIB}",
-    f"journal_size_limit = {WAL_LIMIT_BYTES}",
-)
-_READER_PRAGMAS: Final = ("query_only = ON", f"busy_timeout = {BUSY_TIMEOUT_MS}", "cache_size = -2048")
-
-
-async def _connect(path: Path, pragmas: Iterable[str], *, read_only: bool = False) -> aiosqlite.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    connection = await aiosqlite.connect(uri, uri=True, isolation_level=None, cached_statements=256)
+def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
+    """All jobs in one transaction, committed. Raises when the commit as a whole is refused; nothing is kept then."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        for pragma in pragmas:
-            await connection.execute_fetchall(f"PRAGMA {pragma}")
+        outcomes = [_run_one(connection, job, alone=len(jobs) == 1) for job in jobs]
+        connection.execute("COMMIT")
     except BaseException:
-        await connection.close()
+        with suppress(sqlite3.Error):
+            connection.rollback()
         raise
-    return connection
+    return outcomes
+
+
+def _run_one(connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> _Outcome:
+    """One of the jobs that share a commit. Its own failure is its outcome; trouble with the file is raised."""
+    if alone:
+        return _Outcome(job.transaction(connection), None)
+    connection.execute("SAVEPOINT job")
+    try:
+        value = job.transaction(connection)
+    except Exception as error:  # noqa: BLE001 - given to the caller who waits for it
+        if isinstance(_refused(error), StorageUnavailableError) or not connection.in_transaction:
+            raise
+        connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+        return _Outcome(None, error)
+    connection.execute("RELEASE job")
+    return _Outcome(value, None)
+
+
+def _refused(error: Exception) -> Exception:
+    """The typed error for a refusal by SQLite; any other error as it is."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
+        return StorageUnavailableError(f"the database refuses writes: {error}")
+    return error
 
 
 def _lock(path: Path) -> int:
@@ -307,7 +275,7 @@ def _lock(path: Path) -> int:
     try:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        msg = f"cannot create the lock file {lock_path}: {error.strerror}; does inboxd own the directory?"
+        msg = f"cannot create the lock file {lock_path}: {error.strerror}; may inboxd write to that directory?"
         raise StorageUnavailableError(msg) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -316,31 +284,3 @@ def _lock(path: Path) -> int:
         msg = f"another inboxd is using {path}; stop it first, or give this one another storage.path"
         raise DatabaseLockedError(msg) from error
     return descriptor
-
-
-async def _attempt(
-    connection: aiosqlite.Connection, job: _Job[T], *, isolated: bool
-) -> tuple[T | None, Exception | None]:
-    """Run one of the jobs that share a commit. Its own failure is its result; trouble with the file is raised."""
-    if not isolated:
-        return await job.transaction(connection), None
-    await connection.execute("SAVEPOINT job")
-    try:
-        value = await job.transaction(connection)
-    except Exception as error:  # noqa: BLE001 - given to the caller who waits for it
-        if isinstance(_refused(error), StorageUnavailableError) or not connection.in_transaction:
-            raise
-        await connection.execute("ROLLBACK TO job")
-        await connection.execute("RELEASE job")
-        return None, error
-    await connection.execute("RELEASE job")
-    return value, None
-
-
-def _refused(error: Exception) -> Exception:
-    """The typed error for a refusal by SQLite; any other error as it is."""
-    if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF in _REFUSALS:
-            return StorageUnavailableError(f"the database refuses writes: {error}")
-    return error

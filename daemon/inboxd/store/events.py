@@ -1,12 +1,12 @@
 """Events that are no message and change none, kept as they came."""
 
+import sqlite3
 import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import aiosqlite
 
-from inboxd.store.database import insert_many
+from inboxd.store.connection import insert_many
 
 _KEEP: Final = """
 INSERT INTO events (
@@ -36,6 +36,6 @@ class KeptEvent(NamedTuple):
         return digest.digest()
 
 
-async def keep(connection: aiosqlite.Connection, events: Sequence[KeptEvent], now: int) -> None:
+def keep(connection: sqlite3.Connection, events: Sequence[KeptEvent], now: int) -> None:
     """Store `events`; those already known change nothing."""
-    await insert_many(connection, _KEEP, [(event.fingerprint, *event, now) for event in events])
+    insert_many(connection, _KEEP, [(event.fingerprint, *event, now) for event in events])

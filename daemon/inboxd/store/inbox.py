@@ -1,15 +1,16 @@
 """The inbox: deliveries as they came, from the moment they are promised to Meta until they are understood."""
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import aiosqlite
 import msgspec
 
 from inboxd.clock import Clock
 from inboxd.errors import StorageBusyError
-from inboxd.store.database import Database, insert_many
+from inboxd.store.connection import insert_many
+from inboxd.store.database import Database
 
 _APPEND: Final = "INSERT INTO deliveries (received_at, body) VALUES {rows}"
 _PENDING: Final = """
@@ -120,14 +121,13 @@ class Inbox:
     def _hand_over(self, group: _Group) -> _Group:
         """Queue `group` at the writer; it stays open to newcomers until the writer takes it."""
 
-        async def insert(connection: aiosqlite.Connection) -> None:
-            if self._open is group:
-                self._open = None
-            await insert_many(connection, _APPEND, group.rows)
+        def insert(connection: sqlite3.Connection) -> None:
+            insert_many(connection, _APPEND, group.rows)
+
+        def close() -> None:
+            self._open = None
 
         def settle(commit: "asyncio.Future[None]") -> None:
-            if self._open is group:  # the transaction was never begun
-                self._open = None
             self.waiting -= len(group.waiters)
             error = commit.exception()
             for waiter in group.waiters:
@@ -140,7 +140,7 @@ class Inbox:
             if error is None:
                 self.arrived.set()
 
-        self._database.submit(insert).add_done_callback(settle)
+        self._database.submit(insert, on_taken=close).add_done_callback(settle)
         return group
 
     async def pending(self, limit: int) -> list[PendingDelivery]:
@@ -156,8 +156,8 @@ class Inbox:
     async def retry(self, delivery_id: int) -> bool:
         """Put a failed delivery back in the queue; False when there is no failed delivery of that id."""
 
-        async def transaction(connection: aiosqlite.Connection) -> bool:
-            return (await connection.execute(_RETRY, (delivery_id,))).rowcount > 0
+        def transaction(connection: sqlite3.Connection) -> bool:
+            return connection.execute(_RETRY, (delivery_id,)).rowcount > 0
 
         found = await self._database.write(transaction)
         if found:
@@ -190,26 +190,24 @@ class Inbox:
     async def expire(self, before: int, limit: int) -> int:
         """Remove up to `limit` deliveries that were understood before `before` (ms); returns how many."""
 
-        async def transaction(connection: aiosqlite.Connection) -> int:
-            return (await connection.execute(_EXPIRE, (before, limit))).rowcount
+        def transaction(connection: sqlite3.Connection) -> int:
+            return connection.execute(_EXPIRE, (before, limit)).rowcount
 
         return await self._database.write(transaction)
 
 
-async def mark_done(connection: aiosqlite.Connection, ids: Sequence[int], now: int) -> None:
+def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:
     """These deliveries are understood."""
-    await connection.execute(_DONE, (now, msgspec.json.encode(ids).decode()))
+    connection.execute(_DONE, (now, msgspec.json.encode(ids).decode()))
 
 
-async def mark_postponed(
-    connection: aiosqlite.Connection, delivery_id: int, *, attempts: int, next_attempt_at: int, error: str
+def mark_postponed(
+    connection: sqlite3.Connection, delivery_id: int, *, attempts: int, next_attempt_at: int, error: str
 ) -> None:
     """Handling failed; try again at `next_attempt_at` (ms)."""
-    await connection.execute(_POSTPONE, (attempts, next_attempt_at, error, delivery_id))
+    connection.execute(_POSTPONE, (attempts, next_attempt_at, error, delivery_id))
 
 
-async def mark_failed(
-    connection: aiosqlite.Connection, delivery_id: int, *, attempts: int, now: int, error: str
-) -> None:
+def mark_failed(connection: sqlite3.Connection, delivery_id: int, *, attempts: int, now: int, error: str) -> None:
     """Set the delivery aside with its error; it blocks nobody and can be retried."""
-    await connection.execute(_FAIL, (attempts, now, error, delivery_id))
+    connection.execute(_FAIL, (attempts, now, error, delivery_id))

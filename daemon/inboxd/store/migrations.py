@@ -6,9 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import aiosqlite
-
-from inboxd.errors import DatabaseTooNewError, NotOurDatabaseError
+from inboxd.errors import DatabaseTooNewError, NotOurDatabaseError, StorageError, StorageUnavailableError
 
 APPLICATION_ID: Final = 0x696E6278  # "inbx": what file(1) and we recognise the file by
 _NAME: Final = re.compile(r"(\d{4})_[a-z_]+\.sql")
@@ -29,41 +27,42 @@ def steps() -> list[Step]:
     return sorted(Step(int(match[1]), item.name, item.read_text()) for match, item in found if match is not None)
 
 
-async def migrate(connection: aiosqlite.Connection, path: Path) -> None:
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the file at `path` to the newest version.
 
     Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for somebody else's.
     """
     all_steps = steps()
-    version = await _version(connection, path, newest=all_steps[-1].version)
+    version = _version(connection, path, newest=all_steps[-1].version)
     for step in all_steps:
         if step.version > version:
             # executescript commits what is open before it starts, so the transaction stands inside the script.
-            await connection.executescript(
+            connection.executescript(
                 f"BEGIN IMMEDIATE;\n{step.sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
                 f"PRAGMA user_version = {step.version};\nCOMMIT;"
             )
 
 
-async def require_current(connection: aiosqlite.Connection, path: Path) -> None:
+def require_current(connection: sqlite3.Connection, path: Path) -> None:
     """Raise unless the file is an inboxd database that this program understands as it is."""
     newest = steps()[-1].version
-    version = await _version(connection, path, newest=newest)
+    version = _version(connection, path, newest=newest)
     if version < newest:
         msg = f"{path} is of an older inboxd (schema {version}, this one has {newest}): start the daemon once"
         raise NotOurDatabaseError(msg)
 
 
-async def _version(connection: aiosqlite.Connection, path: Path, *, newest: int) -> int:
-    try:
-        version = await _number(connection, "PRAGMA user_version")
-        application = await _number(connection, "PRAGMA application_id")
-        tables = await _number(connection, "SELECT count(*) FROM sqlite_schema")
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            msg = f"{path} is not a database"
-            raise NotOurDatabaseError(msg) from error
-        raise
+def opening_error(path: Path, error: sqlite3.Error) -> StorageError:
+    """The typed error for a file that SQLite could not open."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        return NotOurDatabaseError(f"{path} is not a database")
+    return StorageUnavailableError(f"cannot open the database {path}: {error}")
+
+
+def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
+    version = _number(connection, "PRAGMA user_version")
+    application = _number(connection, "PRAGMA application_id")
+    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
     if application != APPLICATION_ID and tables:
         msg = f"{path} is a database, but not one of inboxd's"
         raise NotOurDatabaseError(msg)
@@ -76,6 +75,6 @@ async def _version(connection: aiosqlite.Connection, path: Path, *, newest: int)
     return version
 
 
-async def _number(connection: aiosqlite.Connection, sql: str) -> int:
-    (row,) = await connection.execute_fetchall(sql)
-    return int(row[0])
+def _number(connection: sqlite3.Connection, sql: str) -> int:
+    (number,) = connection.execute(sql).fetchone()
+    return int(number)

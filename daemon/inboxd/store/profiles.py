@@ -1,14 +1,15 @@
 """Participants and their profiles: what was fetched, and what is to be fetched when."""
 
+import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-import aiosqlite
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
-from inboxd.store.database import Database, Row, insert_many
+from inboxd.store.connection import Row, insert_many
+from inboxd.store.database import Database
 
 _ENSURE: Final = """
 INSERT INTO participants (account_id, participant_id, state, reason, next_attempt_at, created_at, updated_at)
@@ -72,7 +73,7 @@ class DueFetch(NamedTuple):
     attempts: int
 
 
-async def ensure(connection: aiosqlite.Connection, keys: Iterable[ConversationKey], now: int) -> None:
+def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int) -> None:
     """Create the participants among `keys` that are not known, with a fetch due at once.
 
     The account itself, in the conversation it has with itself, is no participant to ask about.
@@ -83,24 +84,22 @@ async def ensure(connection: aiosqlite.Connection, keys: Iterable[ConversationKe
         else (*key, "pending", None, now, now, now)
         for key in sorted(keys)
     ]
-    await insert_many(connection, _ENSURE, rows)
+    insert_many(connection, _ENSURE, rows)
 
 
-async def want(connection: aiosqlite.Connection, keys: Iterable[ConversationKey], now: int, ttl_ms: int) -> None:
+def want(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int, ttl_ms: int) -> None:
     """These people have written: fetch again what is older than `ttl_ms` or was refused for lack of consent."""
-    await connection.execute(_WANT, (now, _keys(keys), now - ttl_ms))
+    connection.execute(_WANT, (now, _keys(keys), now - ttl_ms))
 
 
-async def complete(
-    connection: aiosqlite.Connection, key: ConversationKey, profile: Profile, now: int
-) -> None:
+def complete(connection: sqlite3.Connection, key: ConversationKey, profile: Profile, now: int) -> None:
     """Store a fetched profile."""
     values = msgspec.structs.astuple(profile)
-    await connection.execute(_COMPLETE, (*values, now, now, *key))
+    connection.execute(_COMPLETE, (*values, now, now, *key))
 
 
-async def fail(
-    connection: aiosqlite.Connection,
+def fail(
+    connection: sqlite3.Connection,
     key: ConversationKey,
     *,
     state: ProfileState,
@@ -115,7 +114,7 @@ async def fail(
     Somebody who wrote while we were being told that they had not is asked about again at once.
     """
     values = (state.value, reason, attempts, next_attempt_at, started_at, now)
-    await connection.execute(_FAILED, (*values, *key))
+    connection.execute(_FAILED, (*values, *key))
 
 
 class Profiles:
@@ -150,4 +149,6 @@ def _keys(keys: Iterable[ConversationKey]) -> str:
 
 def _profile(row: Row) -> Profile:
     username, name, profile_pic, follower_count, *flags = row
-    return Profile(username, name, profile_pic, follower_count, *(None if flag is None else bool(flag) for flag in flags))
+    return Profile(
+        username, name, profile_pic, follower_count, *(None if flag is None else bool(flag) for flag in flags)
+    )

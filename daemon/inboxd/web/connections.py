@@ -18,7 +18,9 @@ SWEEP_S: Final = 0.5
 BACKLOG: Final = 1024
 KEEPALIVE_S: Final = 75.0
 """Longer than the idle time of the usual reverse proxies, so that it is they who close."""
-_TOO_MANY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 

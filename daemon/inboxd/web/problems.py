@@ -40,7 +40,10 @@ def problem(
     """A problem as a response."""
     body = Problem(status=status, title=HTTPStatus(status).phrase, detail=detail, request_id=request_id)
     return web.Response(
-        status=status, body=msgspec.json.encode(body), content_type=CONTENT_TYPE, headers={**SAFE_HEADERS, **(headers or {})}
+        status=status,
+        body=msgspec.json.encode(body),
+        content_type=CONTENT_TYPE,
+        headers={**SAFE_HEADERS, **(headers or {})},
     )
 
 
@@ -67,7 +70,9 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         request_id = secrets.token_hex(8)
         logs.get("web").exception("request_failed", request_id=request_id, method=request.method, path=request.path)
         return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "An error on our side; the log has it under the id.", request_id=request_id
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "An error on our side; the log has it under the id.",
+            request_id=request_id,
         )
 
 

@@ -1,12 +1,11 @@
 """Understand: from stored deliveries to conversations and messages, in arrival order, exactly once."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-
-import aiosqlite
 
 from inboxd import logs
 from inboxd.clock import Clock
@@ -169,20 +168,20 @@ class Ingest:
         stale = writers - (await self._cache.fresh(writers)).keys() if writers else set()
         now = self._clock.now_ms()
 
-        async def transaction(connection: aiosqlite.Connection) -> None:
+        def transaction(connection: sqlite3.Connection) -> None:
             if keys:
-                await profiles.ensure(connection, keys, now)
-            await conversations.apply_changes(
+                profiles.ensure(connection, keys, now)
+            conversations.apply_changes(
                 connection,
                 keys,
                 [(meaning.delivery_id, meaning.change) for meaning in meanings if meaning.change is not None],
                 now,
             )
-            await kept_events.keep(connection, [meaning.kept for meaning in meanings if meaning.kept is not None], now)
+            kept_events.keep(connection, [meaning.kept for meaning in meanings if meaning.kept is not None], now)
             if stale:
-                await profiles.want(connection, stale, now, self._cache.ttl_ms)
+                profiles.want(connection, stale, now, self._cache.ttl_ms)
             if done:
-                await mark_done(connection, done, now)
+                mark_done(connection, done, now)
 
         await self._database.write(transaction)
         self._metrics.settled.labels("done").inc(len(done))
@@ -210,13 +209,11 @@ class Ingest:
         failed = handled.hopeless or decision.exhausted
         next_attempt_at = now + int((decision.delay_s or 0) * 1000)
 
-        async def transaction(connection: aiosqlite.Connection) -> None:
+        def transaction(connection: sqlite3.Connection) -> None:
             if failed:
-                await mark_failed(connection, delivery.id, attempts=attempts, now=now, error=error)
+                mark_failed(connection, delivery.id, attempts=attempts, now=now, error=error)
             else:
-                await mark_postponed(
-                    connection, delivery.id, attempts=attempts, next_attempt_at=next_attempt_at, error=error
-                )
+                mark_postponed(connection, delivery.id, attempts=attempts, next_attempt_at=next_attempt_at, error=error)
 
         await self._database.write(transaction)
         self._metrics.settled.labels("failed" if failed else "postponed").inc()

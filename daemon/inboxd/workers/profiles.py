@@ -1,10 +1,9 @@
 """Enrich: fetch the profiles that are due, within the account's budget, one account to a worker."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from typing import Final
-
-import aiosqlite
 
 from inboxd import logs
 from inboxd.clock import Clock
@@ -118,11 +117,11 @@ class ProfileFetcher:
     async def _complete(self, key: ConversationKey, profile: Profile) -> None:
         now = self._clock.now_ms()
 
-        async def transaction(connection: aiosqlite.Connection) -> None:
-            conversation = await conversations.get_by_key(connection, key)
+        def transaction(connection: sqlite3.Connection) -> None:
+            conversation = conversations.get_by_key(connection, key)
             if conversation is not None:
-                await conversations.touch(connection, conversation.with_profile(profile, at=now))
-            await profiles.complete(connection, key, profile, now)
+                conversations.touch(connection, conversation.with_profile(profile, at=now))
+            profiles.complete(connection, key, profile, now)
 
         await self._database.write(transaction)
         self._cache.put(key, profile, now)
@@ -141,8 +140,8 @@ class ProfileFetcher:
             return
         state = _STATES.get(error.remedy, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
 
-        async def transaction(connection: aiosqlite.Connection) -> None:
-            await profiles.fail(
+        def transaction(connection: sqlite3.Connection) -> None:
+            profiles.fail(
                 connection,
                 key,
                 state=state,
