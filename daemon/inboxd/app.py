@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from aiohttp import web
 from inboxd import __version__, logs
 from inboxd.clock import Clock
 from inboxd.config import Secrets, Settings, require_secrets
+from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import EX_OK, EX_SOFTWARE
 from inboxd.meta.budget import Budget
 from inboxd.meta.graph import GraphClient
@@ -25,7 +26,6 @@ from inboxd.store.conversations import Conversations
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import Profiles
 from inboxd.web.admin import admin_application
 from inboxd.web.api.conversations import ConversationsApi
 from inboxd.web.api.deliveries import DeliveriesApi
@@ -78,9 +78,7 @@ async def running(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
         inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
-        cache = ProfileCache(
-            Profiles(database), clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size
-        )
+        cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
         graph = await stack.enter_async_context(
             GraphClient(
                 settings.instagram.graph_url,
@@ -99,7 +97,7 @@ async def running(
                 clock=clock,
                 metrics=metrics,
                 random=random.random,
-                on_due=partial(_nudge, fetchers),
+                on_due=partial(_tell, fetchers),
             )
         )
         for fetcher in fetchers:
@@ -153,9 +151,9 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
     return EX_SOFTWARE if daemon.gave_up else EX_OK
 
 
-def _nudge(fetchers: list[ProfileFetcher]) -> None:
+def _tell(fetchers: list[ProfileFetcher], writers: Collection[ConversationKey]) -> None:
     for fetcher in fetchers:
-        fetcher.nudge()
+        fetcher.wrote(writers)
 
 
 def _webhooks(inbox: Inbox, secrets: Secrets, verify_token: Secret, metrics: Metrics) -> Webhooks:

@@ -22,9 +22,10 @@ WRITER_PRAGMAS: Final = (
     "auto_vacuum = INCREMENTAL",  # takes effect on a new file only
     "journal_mode = WAL",
     "synchronous = FULL",
+    "wal_autocheckpoint = 16000",
     "foreign_keys = ON",
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
-    "cache_size = -8192",  # KiB
+    "cache_size = -12288",  # KiB
     f"journal_size_limit = {WAL_LIMIT_BYTES}",
 )
 READER_PRAGMAS: Final = ("query_only = ON", f"busy_timeout = {BUSY_TIMEOUT_MS}", "cache_size = -2048")

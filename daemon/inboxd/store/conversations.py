@@ -1,7 +1,8 @@
 """Conversations and their messages: applying what happened, and reading what came of it."""
 
+import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,28 +21,27 @@ from inboxd.domain.message import (
 from inboxd.store.connection import Row, fetch, insert_many
 from inboxd.store.database import Read
 
-_ENSURE: Final = """
+_CREATE: Final = """
 INSERT INTO conversations (account_id, participant_id, created_at, updated_at) VALUES {rows}
-ON CONFLICT (account_id, participant_id) DO NOTHING
 """
 _IDS: Final = """
 SELECT c.account_id, c.participant_id, c.id FROM json_each(?) AS k CROSS JOIN conversations AS c
 WHERE c.account_id = k.value ->> 0 AND c.participant_id = k.value ->> 1
 """
 _LOAD: Final = """
-SELECT m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text, m.attachments,
-       m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at, m.seen_by_account_at,
-       m.seen_by_participant_at, m.reactions
+SELECT m.conversation_id, m.id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text,
+       m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
+       m.seen_by_account_at, m.seen_by_participant_at, m.reactions
 FROM json_each(?) AS k CROSS JOIN messages AS m
-WHERE m.conversation_id = k.value ->> 0 AND m.mid = k.value ->> 1
+WHERE m.conversation_id = k.value ->> 0 AND m.mid_key = k.value ->> 1 AND m.mid = k.value ->> 2
 """
 _SAVE: Final = """
 INSERT INTO messages (
-    conversation_id, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details, standby,
-    edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions,
+    id, conversation_id, mid_key, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details,
+    standby, edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions,
     timeline_at, delivery_id, created_at, updated_at
 ) VALUES {rows}
-ON CONFLICT (conversation_id, mid) DO UPDATE SET
+ON CONFLICT (id) DO UPDATE SET
     noticed_at = excluded.noticed_at, sender_id = excluded.sender_id, direction = excluded.direction,
     sent_at = excluded.sent_at, type = excluded.type, text = excluded.text, attachments = excluded.attachments,
     details = excluded.details, standby = excluded.standby, edit_number = excluded.edit_number,
@@ -55,27 +55,25 @@ UPDATE conversations AS c SET
     seen_at = nullif(max(coalesce(c.seen_at, 0), h.value ->> 2), 0)
 FROM json_each(?) AS h WHERE c.id = h.value ->> 0
 """
-_DERIVE: Final = """
+_LAST_ANSWER: Final = """
+SELECT m.timeline_at FROM messages AS m
+WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction = 1
+ORDER BY m.timeline_at DESC LIMIT 1
+"""
+_DERIVE: Final = f"""
 UPDATE conversations AS c SET
     last_message_at = (
         SELECT m.timeline_at FROM messages AS m
         WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction IS NOT NULL
         ORDER BY m.timeline_at DESC LIMIT 1
     ),
-    answered_at = (
-        SELECT m.timeline_at FROM messages AS m
-        WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction = 1
-        ORDER BY m.timeline_at DESC LIMIT 1
+    answered_at = ({_LAST_ANSWER}),
+    unread_count = (
+        SELECT count(*) FROM messages AS m
+        WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
+          AND m.timeline_at > max(coalesce(({_LAST_ANSWER}), 0), coalesce(c.read_at, 0))
     ),
     updated_at = ?
-WHERE c.id IN (SELECT value FROM json_each(?))
-"""
-_COUNT_UNREAD: Final = """
-UPDATE conversations AS c SET unread_count = (
-    SELECT count(*) FROM messages AS m
-    WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
-      AND m.timeline_at > max(coalesce(c.answered_at, 0), coalesce(c.read_at, 0))
-)
 WHERE c.id IN (SELECT value FROM json_each(?))
 """
 _COLUMNS: Final = """
@@ -146,35 +144,35 @@ def apply_changes(
     keys: set[ConversationKey],
     changes: Iterable[tuple[int, MessageChange]],
     now: int,
-) -> None:
+) -> list[ConversationKey]:
     """Join `changes` (each with the delivery it came in) to the messages they are about; `keys` are all conversations
-    that something happened in, and exist afterwards.
+    that something happened in, and exist afterwards. Returns those that are new.
 
     A handful of statements however many changes there are. Conversations are created as needed; what is derived from
     messages (last message, last answer, unread count) is derived anew for every conversation in which something
     really changed.
     """
     if not keys:
-        return
-    ids = _conversation_ids(connection, keys, now)
+        return []
+    ids, new = _conversation_ids(connection, keys, now)
     by_message: dict[tuple[ConversationKey, str], list[tuple[int, MessageChange]]] = {}
     for delivery_id, change in changes:
         by_message.setdefault((change.key, change.mid), []).append((delivery_id, change))
     if not by_message:
-        return
-    known = _load(connection, [(ids[key], mid) for key, mid in by_message])
+        return new
+    known = _load(connection, [(ids[key], mid_key(mid), mid) for key, mid in by_message])
     rows: list[Row] = []
     horizons: dict[int, tuple[int, int]] = {}
     touched: set[int] = set()
     for (key, mid), happened in by_message.items():
         conversation_id = ids[key]
-        before = known.get((conversation_id, mid))
+        row_id, before = known.get((conversation_id, mid), (None, None))
         after = before
         for _, change in happened:
             after = fold(after, change)
         if after is None or after == before:
             continue
-        rows.append((conversation_id, *_message_row(after), happened[0][0], now, now))
+        rows.append((row_id, conversation_id, mid_key(mid), *_message_row(after), happened[0][0], now, now))
         touched.add(conversation_id)
         if after.sent_at is not None and (after.seen_by_account_at or after.seen_by_participant_at):
             read_at, seen_at = horizons.get(conversation_id, (0, 0))
@@ -183,13 +181,12 @@ def apply_changes(
                 max(seen_at, after.sent_at if after.seen_by_participant_at else 0),
             )
     if not rows:
-        return
+        return new
     insert_many(connection, _SAVE, rows)
     if horizons:
         connection.execute(_SEEN, (_json([(key, *marks) for key, marks in horizons.items()]),))
-    changed = _json(sorted(touched))
-    connection.execute(_DERIVE, (now, changed))
-    connection.execute(_COUNT_UNREAD, (changed,))
+    connection.execute(_DERIVE, (now, _json(sorted(touched))))
+    return new
 
 
 class Conversations:
@@ -237,18 +234,30 @@ def touch(connection: sqlite3.Connection, conversation: Conversation) -> None:
 
 def _conversation_ids(
     connection: sqlite3.Connection, keys: set[ConversationKey], now: int
-) -> dict[ConversationKey, int]:
-    asked = _json(sorted(keys))
-    ids = {ConversationKey(row[0], row[1]): row[2] for row in fetch(connection, _IDS, (asked,))}
-    if len(ids) < len(keys):
-        insert_many(connection, _ENSURE, [(*key, now, now) for key in sorted(keys - ids.keys())])
-        ids = {ConversationKey(row[0], row[1]): row[2] for row in fetch(connection, _IDS, (asked,))}
-    return ids
+) -> tuple[dict[ConversationKey, int], list[ConversationKey]]:
+    """The ids of `keys`, and which of them were created for it."""
+    ids = _known_ids(connection, keys)
+    new = sorted(keys - ids.keys())
+    if new:
+        insert_many(connection, _CREATE, [(*key, now, now) for key in new])
+        ids |= _known_ids(connection, new)
+    return ids, new
 
 
-def _load(connection: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Message]:
+def _known_ids(connection: sqlite3.Connection, keys: Collection[ConversationKey]) -> dict[ConversationKey, int]:
+    return {ConversationKey(row[0], row[1]): row[2] for row in fetch(connection, _IDS, (_json(sorted(keys)),))}
+
+
+def mid_key(mid: str) -> int:
+    """What messages are looked up by: 64 bits of a hash of the mid, as SQLite's signed integer."""
+    return int.from_bytes(hashlib.blake2b(mid.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _load(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, int, str]]
+) -> dict[tuple[int, str], tuple[int, Message]]:
     rows = fetch(connection, _LOAD, (_json(wanted),))
-    return {(row[0], row[1]): _message(row[1:]) for row in rows}
+    return {(row[0], row[2]): (row[1], _message(row[2:])) for row in rows}
 
 
 def _message_row(message: Message) -> Row:

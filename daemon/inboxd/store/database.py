@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -46,16 +47,13 @@ _REFUSALS: Final = frozenset(
 
 
 class _Job(Generic[T]):
-    """A transaction that waits, and the caller who waits for it."""
+    """A transaction that waits, and the future of the caller who waits for it."""
 
-    __slots__ = ("future", "on_taken", "transaction")
+    __slots__ = ("future", "transaction")
 
-    def __init__(
-        self, transaction: Transaction[T], future: "asyncio.Future[T]", on_taken: Callable[[], None] | None
-    ) -> None:
+    def __init__(self, transaction: Transaction[T], future: "asyncio.Future[T]") -> None:
         self.transaction = transaction
         self.future = future
-        self.on_taken = on_taken
 
 
 class _Outcome(NamedTuple):
@@ -77,7 +75,8 @@ class Database:
         self._lock_fd: int | None = None
         self._writer: Connection | None = None
         self._readers: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
-        self._jobs: deque[_Job[Any]] = deque()
+        self._urgent: deque[_Job[Any]] = deque()
+        self._patient: deque[_Job[Any]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -127,20 +126,20 @@ class Database:
         """
         return await self.submit(transaction)
 
-    def submit(self, transaction: Transaction[T], *, on_taken: Callable[[], None] | None = None) -> "asyncio.Future[T]":
+    def submit(self, transaction: Transaction[T], *, urgent: bool = False) -> "asyncio.Future[T]":
         """Queue `transaction` at the writer: `write` without waiting.
 
-        `on_taken` is called, on the event loop, just before the writer takes the transaction: the last moment to
-        change what it will work on.
+        `urgent` ones go first, since somebody outside waits for them; the others take turns with them.
         """
         if self._closing:
             msg = "the database is closed"
             raise StorageClosedError(msg)
-        if len(self._jobs) >= MAX_WAITING:
+        queue = self._urgent if urgent else self._patient
+        if len(queue) >= MAX_WAITING:
             msg = f"{MAX_WAITING} transactions are waiting for the disk"
             raise StorageBusyError(msg)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.append(_Job(transaction, future, on_taken))
+        queue.append(_Job(transaction, future))
         self._wake.set()
         return future
 
@@ -167,32 +166,34 @@ class Database:
     async def _write_loop(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self._jobs:
-                if self._closing:
-                    return
-                self._wake.clear()
+            self._wake.clear()
+            if self._urgent or self._patient:
+                await connection.run(lambda sqlite: self._drain(sqlite, loop))
+            elif self._closing:
+                return
+            else:
                 await self._wake.wait()
-                continue
-            jobs = list(self._jobs)
-            self._jobs.clear()
-            for job in jobs:
-                if job.on_taken is not None:
-                    job.on_taken()
-            started = loop.time()
-            await self._commit(connection, jobs)
-            if self._on_commit is not None:
-                self._on_commit(len(jobs), loop.time() - started)
 
-    async def _commit(self, connection: Connection, jobs: Sequence[_Job[Any]]) -> None:
-        try:
-            outcomes = await connection.run(lambda sqlite: _run_all(sqlite, jobs))
-        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            failure = _refused(error)
-            if isinstance(failure, StorageUnavailableError):
-                self.refusal = str(failure)
-            outcomes = [_Outcome(None, failure)] * len(jobs)
-        else:
-            self.refusal = None
+    def _drain(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """Commit until nothing waits. Runs on the writer's thread, so that no commit waits for a turn of the loop.
+
+        The queues are shared with the event loop: it appends, this takes, and both are atomic on a deque.
+        """
+        urgent_turn = True
+        while self._urgent or self._patient:
+            began = time.perf_counter()
+            jobs = _taken(self._urgent if self._urgent and (urgent_turn or not self._patient) else self._patient)
+            urgent_turn = not urgent_turn
+            try:
+                outcomes = _run_all(connection, jobs)
+            except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
+                outcomes = [_Outcome(None, _refused(error))] * len(jobs)
+            took = time.perf_counter() - began
+            loop.call_soon_threadsafe(self._settle, jobs, outcomes, took)
+
+    def _settle(self, jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome], took: float) -> None:
+        """Tell the callers what became of their jobs. Runs on the event loop."""
+        self.refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.future.done():  # nobody waits any more
                 continue
@@ -200,6 +201,8 @@ class Database:
                 job.future.set_result(outcome.value)
             else:
                 job.future.set_exception(outcome.error)
+        if self._on_commit is not None:
+            self._on_commit(len(jobs), took)
 
     async def _release(self) -> None:
         while not self._readers.empty():
@@ -230,6 +233,11 @@ async def open_for_reading(path: Path) -> AsyncIterator[Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+def _taken(queue: "deque[_Job[Any]]") -> list[_Job[Any]]:
+    """Everything that waits now; what is appended meanwhile may or may not be among it, and is never lost."""
+    return [queue.popleft() for _ in range(len(queue))]
 
 
 def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -11,6 +12,8 @@ from inboxd.clock import Clock
 from inboxd.errors import StorageBusyError
 from inboxd.store.connection import insert_many
 from inboxd.store.database import Database
+
+QUIET_S: Final = 0.02
 
 _APPEND: Final = "INSERT INTO deliveries (received_at, body) VALUES {rows}"
 _PENDING: Final = """
@@ -51,9 +54,18 @@ SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending'),
        (SELECT received_at FROM deliveries WHERE state = 'pending' ORDER BY id LIMIT 1)
 """
 _EXPIRE: Final = """
-DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE settled_at < ? ORDER BY settled_at LIMIT ?)
-    AND state = 'done'
+DELETE FROM deliveries WHERE id IN (
+    SELECT id FROM deliveries WHERE received_at < ? AND state = 'done' ORDER BY id LIMIT ?
+)
 """
+
+
+class _Waiting(NamedTuple):
+    """A delivery that is not durable yet, and the future of the request that waits until it is."""
+
+    received_at: int
+    body: bytes
+    durable: "asyncio.Future[None]"
 
 
 class PendingDelivery(NamedTuple):
@@ -78,16 +90,6 @@ class DeliverySummary(NamedTuple):
     size: int
 
 
-class _Group:
-    """Deliveries that will become durable together, and the requests that wait for it."""
-
-    __slots__ = ("rows", "waiters")
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, bytes]] = []
-        self.waiters: list[asyncio.Future[None]] = []
-
-
 class Inbox:
     """Appends deliveries durably, many to a commit, and keeps track of what became of them."""
 
@@ -95,9 +97,12 @@ class Inbox:
         self._database = database
         self._clock = clock
         self._max_waiting = max_waiting
-        self._open: _Group | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._queued = False
         self.waiting = 0
         """Deliveries whose senders wait for the disk."""
+        self._pressure = 0.0
+        self._committed_at = 0.0
         self.arrived = asyncio.Event()
         """Set when there may be something to process; whoever processes clears it."""
 
@@ -110,38 +115,52 @@ class Inbox:
         if self.waiting >= self._max_waiting:
             msg = f"{self._max_waiting} deliveries are waiting for the disk"
             raise StorageBusyError(msg)
-        if self._open is None:
-            self._open = self._hand_over(_Group())
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open.rows.append((self._clock.now_ms(), body))
-        self._open.waiters.append(waiter)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # First into the queue, then the look at the flag: the writer's thread does the two the other way round, so
+        # that a delivery is either taken by the transaction that is queued or gets a new one.
+        self._waiting.append(_Waiting(self._clock.now_ms(), body, durable))
+        if not self._queued:
+            self._queued = True
+            self._queue()
         self.waiting += 1
-        await waiter
+        try:
+            await durable
+        finally:
+            self.waiting -= 1
 
-    def _hand_over(self, group: _Group) -> _Group:
-        """Queue `group` at the writer; it stays open to newcomers until the writer takes it."""
+    @property
+    def pressure(self) -> float:
+        """How many senders waited for the disk of late: an average over the latest commits, 0 after a quiet moment."""
+        return self._pressure if self._clock.monotonic() - self._committed_at < QUIET_S else 0.0
 
-        def insert(connection: sqlite3.Connection) -> None:
-            insert_many(connection, _APPEND, group.rows)
+    def _queue(self) -> None:
+        """Ask the writer for a transaction that stores whatever waits when its turn comes."""
+        taken: list[_Waiting] = []
 
-        def close() -> None:
-            self._open = None
+        def store(connection: sqlite3.Connection) -> None:
+            self._queued = False
+            taken.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
+            insert_many(connection, _APPEND, [(one.received_at, one.body) for one in taken])
 
         def settle(commit: "asyncio.Future[None]") -> None:
-            self.waiting -= len(group.waiters)
             error = commit.exception()
-            for waiter in group.waiters:
-                if waiter.done():  # the request was cancelled; its delivery is stored all the same
+            if self._queued and not taken:  # the transaction never began: whoever waits for it must hear of that
+                self._queued = False
+                taken.extend(self._waiting)
+                self._waiting.clear()
+            self._pressure += (self.waiting - self._pressure) / 8
+            self._committed_at = self._clock.monotonic()
+            for one in taken:
+                if one.durable.done():  # the request was cancelled; its delivery is stored all the same
                     continue
                 if error is None:
-                    waiter.set_result(None)
+                    one.durable.set_result(None)
                 else:
-                    waiter.set_exception(error)
+                    one.durable.set_exception(error)
             if error is None:
                 self.arrived.set()
 
-        self._database.submit(insert, on_taken=close).add_done_callback(settle)
-        return group
+        self._database.submit(store, urgent=True).add_done_callback(settle)
 
     async def pending(self, limit: int) -> list[PendingDelivery]:
         """Deliveries that are due to be processed, in arrival order."""
@@ -188,7 +207,7 @@ class Inbox:
         return int(count), 0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000
 
     async def expire(self, before: int, limit: int) -> int:
-        """Remove up to `limit` deliveries that were understood before `before` (ms); returns how many."""
+        """Remove up to `limit` understood deliveries that arrived before `before` (ms); returns how many."""
 
         def transaction(connection: sqlite3.Connection) -> int:
             return connection.execute(_EXPIRE, (before, limit)).rowcount

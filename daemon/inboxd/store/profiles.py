@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.profile import Profile, ProfileState
-from inboxd.store.connection import Row, insert_many
+from inboxd.domain.profile import Profile, ProfileState, is_fresh
+from inboxd.store.connection import Row, fetch, insert_many
 from inboxd.store.database import Database
 
 _ENSURE: Final = """
@@ -16,21 +16,15 @@ INSERT INTO participants (account_id, participant_id, state, reason, next_attemp
 VALUES {rows} ON CONFLICT (account_id, participant_id) DO NOTHING
 """
 _WANT: Final = """
-UPDATE participants AS p SET
-    wrote_at = ?1,
-    attempts = CASE WHEN p.next_attempt_at IS NULL THEN 0 ELSE p.attempts END,
-    next_attempt_at = CASE
-        WHEN p.next_attempt_at IS NULL AND (p.state = 'no_consent' OR p.fetched_at <= ?3) THEN ?1
-        ELSE p.next_attempt_at
-    END
-FROM json_each(?2) AS k
+UPDATE participants AS p SET attempts = 0, next_attempt_at = ?
+FROM json_each(?) AS k
 WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
-_FRESH: Final = """
-SELECT p.account_id, p.participant_id, p.fetched_at, p.username, p.name, p.profile_pic, p.follower_count,
-       p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
+_LOOK_UP: Final = """
+SELECT p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.username, p.name, p.profile_pic,
+       p.follower_count, p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
 FROM json_each(?) AS k CROSS JOIN participants AS p
-WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1 AND p.fetched_at > ?
+WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
 _DUE: Final = """
 SELECT participant_id, attempts FROM participants
@@ -52,9 +46,9 @@ UPDATE participants SET
     state = CASE WHEN fetched_at IS NULL THEN ?1 ELSE 'complete' END,
     reason = ?2,
     attempts = ?3,
-    next_attempt_at = CASE WHEN ?1 = 'no_consent' AND wrote_at >= ?5 THEN ?6 ELSE ?4 END,
-    updated_at = ?6
-WHERE account_id = ?7 AND participant_id = ?8
+    next_attempt_at = ?4,
+    updated_at = ?5
+WHERE account_id = ?6 AND participant_id = ?7
 """
 _LACKING: Final = "SELECT count(*) FROM participants WHERE username IS NULL AND state <> 'unavailable'"
 
@@ -87,9 +81,26 @@ def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now:
     insert_many(connection, _ENSURE, rows)
 
 
-def want(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int, ttl_ms: int) -> None:
-    """These people have written: fetch again what is older than `ttl_ms` or was refused for lack of consent."""
-    connection.execute(_WANT, (now, _keys(keys), now - ttl_ms))
+def wrote(
+    connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int, ttl_ms: int
+) -> dict[ConversationKey, FetchedProfile]:
+    """These people have written: the profiles that are fresh; for those that are not, a fetch becomes due.
+
+    Whoever was refused for lack of consent is asked about again at once. A fetch that is planned anyway keeps its time.
+    """
+    found: dict[ConversationKey, FetchedProfile] = {}
+    wanted: list[ConversationKey] = []
+    for account_id, participant_id, state, next_attempt_at, fetched_at, *profile in fetch(
+        connection, _LOOK_UP, (_keys(keys),)
+    ):
+        key = ConversationKey(account_id, participant_id)
+        if fetched_at is not None and is_fresh(fetched_at, now, ttl_ms):
+            found[key] = FetchedProfile(fetched_at, _profile(tuple(profile)))
+        elif next_attempt_at is None and (fetched_at is not None or state == ProfileState.NO_CONSENT):
+            wanted.append(key)
+    if wanted:
+        connection.execute(_WANT, (now, _keys(wanted)))
+    return found
 
 
 def complete(connection: sqlite3.Connection, key: ConversationKey, profile: Profile, now: int) -> None:
@@ -106,27 +117,18 @@ def fail(
     reason: str,
     attempts: int,
     next_attempt_at: int | None,
-    started_at: int,
     now: int,
 ) -> None:
-    """Record that the fetch begun at `started_at` failed; what was known of the person stays.
-
-    Somebody who wrote while we were being told that they had not is asked about again at once.
-    """
-    values = (state.value, reason, attempts, next_attempt_at, started_at, now)
+    """Record a failed fetch, and when to try again (None: not by ourselves); what was known of the person stays."""
+    values = (state.value, reason, attempts, next_attempt_at, now)
     connection.execute(_FAILED, (*values, *key))
 
 
 class Profiles:
-    """Reading profiles and due fetches, on the readers' connections."""
+    """Reading what is due, on the readers' connections."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def fresh(self, keys: Iterable[ConversationKey], since: int) -> dict[ConversationKey, FetchedProfile]:
-        """The profiles of `keys` that were fetched after `since` (ms)."""
-        rows = await self._database.read(_FRESH, (_keys(keys), since))
-        return {ConversationKey(row[0], row[1]): FetchedProfile(row[2], _profile(row[3:])) for row in rows}
 
     async def due(self, account_id: str, now: int, limit: int) -> list[DueFetch]:
         """Fetches of an account that are due, the longest due first."""

@@ -22,10 +22,19 @@ from inboxd.store.database import Database
 from inboxd.store.events import KeptEvent
 from inboxd.store.inbox import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import FetchedProfile
 from inboxd.workers.translate import translate
 
-BATCH: Final = 100
+BATCH: Final = 200
 """Deliveries read at once; they become one transaction."""
+RUSH_BATCH: Final = 60
+"""The same during a rush: senders wait for this transaction."""
+LINGER_S: Final = 0.02
+"""Pause before the next batch, so that a few deliveries make one transaction. A full batch is followed at once."""
+RUSH: Final = 12.0
+"""Senders that wait for the disk on average when it is a rush: receiving then comes first…"""
+RUSH_REST_S: Final = 0.5
+"""…but understanding goes on at least this often."""
 SLICE_S: Final = 0.003
 """How long decoding holds the event loop before it lets requests in."""
 STORAGE_REST_S: Final = 1.0
@@ -57,7 +66,7 @@ class _Handled:
 
 
 class Ingest:
-    """Processes deliveries. `on_due` is called after a transaction that may have made profile fetches due."""
+    """Processes deliveries. `on_due` is told who wrote, after the transaction that may have made profile fetches due."""
 
     name = "ingest"
 
@@ -71,7 +80,7 @@ class Ingest:
         clock: Clock,
         metrics: Metrics,
         random: Callable[[], float],
-        on_due: Callable[[], None],
+        on_due: Callable[[Collection[ConversationKey]], None],
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -90,7 +99,9 @@ class Ingest:
         while not self._stopping:
             self._inbox.arrived.clear()
             try:
-                if not await self.process():
+                if await self.process():
+                    await self._let_receivers_go_first()
+                else:
                     await self._clock.wait(self._inbox.arrived, await self._idle_s())
             except StorageError as error:
                 self._log.warning("ingest_waits_for_storage", error=str(error))
@@ -106,7 +117,7 @@ class Ingest:
 
         Raises StorageError when the disk refuses; nothing is counted as an attempt then.
         """
-        pending = await self._inbox.pending(BATCH)
+        pending = await self._inbox.pending(RUSH_BATCH if self._inbox.pressure > RUSH else BATCH)
         if not pending:
             return 0
         batch = await self._decode(pending)
@@ -121,8 +132,16 @@ class Ingest:
         for handled in batch:
             if handled.problem is not None:
                 await self._postpone(handled)
-        self._on_due()
+        if len(pending) < RUSH_BATCH:
+            await self._clock.sleep(LINGER_S)
         return len(pending)
+
+    async def _let_receivers_go_first(self) -> None:
+        """Understanding uses what receiving leaves: Meta waits for its answer, nobody waits for ours."""
+        rested = 0.0
+        while rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
+            await self._clock.sleep(0.01)
+            rested += 0.01
 
     async def _idle_s(self) -> float | None:
         next_at = await self._inbox.next_attempt_at()
@@ -165,25 +184,23 @@ class Ingest:
         """Store everything that `meanings` say and that these deliveries are done, in one transaction."""
         keys = {meaning.key for meaning in meanings if meaning.key is not None}
         writers = {meaning.key for meaning in meanings if meaning.key is not None and meaning.participant_wrote}
-        stale = writers - (await self._cache.fresh(writers)).keys() if writers else set()
+        uncached = [key for key in writers if self._cache.get(key) is None]
+        changes = [(meaning.delivery_id, meaning.change) for meaning in meanings if meaning.change is not None]
+        kept = [meaning.kept for meaning in meanings if meaning.kept is not None]
         now = self._clock.now_ms()
 
-        def transaction(connection: sqlite3.Connection) -> None:
-            if keys:
-                profiles.ensure(connection, keys, now)
-            conversations.apply_changes(
-                connection,
-                keys,
-                [(meaning.delivery_id, meaning.change) for meaning in meanings if meaning.change is not None],
-                now,
-            )
-            kept_events.keep(connection, [meaning.kept for meaning in meanings if meaning.kept is not None], now)
-            if stale:
-                profiles.want(connection, stale, now, self._cache.ttl_ms)
+        def transaction(connection: sqlite3.Connection) -> dict[ConversationKey, FetchedProfile]:
+            new = conversations.apply_changes(connection, keys, changes, now)
+            profiles.ensure(connection, new, now)
+            kept_events.keep(connection, kept, now)
+            fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
             if done:
                 mark_done(connection, done, now)
+            return fresh
 
-        await self._database.write(transaction)
+        for key, fetched in (await self._database.write(transaction)).items():
+            self._cache.put(key, fetched)
+        self._on_due(writers)
         self._metrics.settled.labels("done").inc(len(done))
         for kind, count in Counter(meaning.kind for meaning in meanings).items():
             self._metrics.events.labels(kind).inc(count)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from inboxd import logs
@@ -19,7 +19,7 @@ from inboxd.secret import Secret
 from inboxd.store import conversations, profiles
 from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import DueFetch, Profiles
+from inboxd.store.profiles import DueFetch, FetchedProfile, Profiles
 
 BATCH: Final = 16
 """Fetches looked up at once."""
@@ -64,10 +64,13 @@ class ProfileFetcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._paused_until = 0
+        self._asking: set[ConversationKey] = set()
+        self._wrote_meanwhile: set[ConversationKey] = set()
         self._log = logs.get("profiles").bind(account=account_id)
 
-    def nudge(self) -> None:
-        """There may be something due."""
+    def wrote(self, keys: Collection[ConversationKey]) -> None:
+        """These people have written, so there may be something due."""
+        self._wrote_meanwhile |= self._asking.intersection(keys)
         self._wake.set()
 
     def stop(self) -> None:
@@ -106,13 +109,16 @@ class ProfileFetcher:
             if self._stopping or self._clock.now_ms() < self._paused_until:
                 return
             await self._budget.acquire()
-            started_at = self._clock.now_ms()
+            self._asking.add(key)
             try:
                 profile = await self._graph.user_profile(key.participant_id, self._token.reveal())
             except GraphError as error:
-                await self._failed(key, due.attempts + 1, error, started_at)
+                await self._failed(key, due.attempts + 1, error)
             else:
                 await self._complete(key, profile)
+            finally:
+                self._asking.discard(key)
+                self._wrote_meanwhile.discard(key)
 
     async def _complete(self, key: ConversationKey, profile: Profile) -> None:
         now = self._clock.now_ms()
@@ -124,11 +130,11 @@ class ProfileFetcher:
             profiles.complete(connection, key, profile, now)
 
         await self._database.write(transaction)
-        self._cache.put(key, profile, now)
+        self._cache.put(key, FetchedProfile(now, profile))
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant=key.participant_id)
 
-    async def _failed(self, key: ConversationKey, attempt: int, error: GraphError, started_at: int) -> None:
+    async def _failed(self, key: ConversationKey, attempt: int, error: GraphError) -> None:
         now = self._clock.now_ms()
         decision = decide(error.remedy, attempt, PROFILE_FETCH, self._random)
         next_attempt_at = None if decision.delay_s is None else now + int(decision.delay_s * 1000)
@@ -140,6 +146,9 @@ class ProfileFetcher:
             return
         state = _STATES.get(error.remedy, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
 
+        if error.remedy is Remedy.WAIT_FOR_PERSON and key in self._wrote_meanwhile:
+            next_attempt_at = now  # they gave consent while we were being told that they had not
+
         def transaction(connection: sqlite3.Connection) -> None:
             profiles.fail(
                 connection,
@@ -148,7 +157,6 @@ class ProfileFetcher:
                 reason=str(error),
                 attempts=attempt if not decision.exhausted else 0,
                 next_attempt_at=next_attempt_at,
-                started_at=started_at,
                 now=now,
             )
 

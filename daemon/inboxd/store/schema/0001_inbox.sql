@@ -12,4 +12,3 @@ CREATE TABLE deliveries (
 
 CREATE INDEX deliveries_pending ON deliveries (id) WHERE state = 'pending';
 CREATE INDEX deliveries_failed ON deliveries (id) WHERE state = 'failed';
-CREATE INDEX deliveries_settled ON deliveries (settled_at) WHERE state = 'done';
