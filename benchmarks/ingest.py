@@ -214,7 +214,8 @@ def million(database: Path, counter: Counter, *, messages: int) -> None:
         took = time.perf_counter() - began
         size = database.stat().st_size / 1e6
         print(
-            f"After {messages:,} messages in 50,000 conversations ({took:.0f} s): **{ours.rss_mb:.0f} MB**, file {size:,.0f} MB."
+            f"After {messages:,} messages in 50,000 conversations ({took:.0f} s): **{ours.rss_mb:.0f} MB**, "
+            f"file {size:,.0f} MB."
         )
     with daemon(database) as ours:
         print(f"Ready with that file in **{ours.ready_s:.2f} s**; {ours.rss_mb:.0f} MB.", flush=True)

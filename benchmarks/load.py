@@ -65,6 +65,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
+        assert isinstance(transport, asyncio.WriteTransport)
         self.transport = transport
         self.run.open += 1
         self.go()
@@ -99,7 +100,7 @@ class Client(asyncio.Protocol):
         self.buffer = b""
         self.go()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """End with the last connection."""
         self.run.open -= 1
         if not self.run.open and not self.run.done.done():

@@ -161,7 +161,7 @@ def _webhooks(inbox: Inbox, secrets: Secrets, verify_token: Secret, metrics: Met
     return Webhooks(inbox, verifier, verify_token, metrics)
 
 
-def _fetchers(  # noqa: PLR0913 - the parts they work with
+def _fetchers(
     settings: Settings,
     secrets: Secrets,
     graph: GraphClient,

@@ -68,7 +68,7 @@ def check_config(config_path: Path | None, *, strict: bool) -> None:
 @click.option("--offset", type=click.IntRange(0), default=0)
 @click.option("--account", "account_id", help="Only conversations of this account.")
 @click.option("--unread", is_flag=True, help="Only conversations with unread messages.")
-def conversations(  # noqa: PLR0913 - one parameter an option
+def conversations(
     config_path: Path | None, *, as_json: bool, limit: int, offset: int, account_id: str | None, unread: bool
 ) -> None:
     """Show the conversations: who, last message, unread. Reads the file; the daemon may run or not."""
@@ -76,7 +76,7 @@ def conversations(  # noqa: PLR0913 - one parameter an option
 
     settings = _settings(config_path)
     condition = ConversationFilter(account_id=account_id, has_unread=True if unread else None)
-    click.echo(_run(_conversations(settings, condition, limit=limit, offset=offset, as_json=as_json)))
+    _run(_conversations(settings, condition, limit=limit, offset=offset, as_json=as_json))
 
 
 @cli.command()
@@ -138,10 +138,10 @@ def _run(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it r
         return runner.run(main)
 
 
-async def _conversations(settings: Settings, condition: Any, *, limit: int, offset: int, as_json: bool) -> str:  # noqa: ANN401 - ConversationFilter, imported late
+async def _conversations(settings: Settings, condition: Any, *, limit: int, offset: int, as_json: bool) -> None:  # noqa: ANN401 - ConversationFilter, imported late
     import msgspec  # noqa: PLC0415 - see run
 
-    from inboxd.simulator.table import conversation_table, rendered  # noqa: PLC0415 - see run
+    from inboxd.console import console, conversation_table  # noqa: PLC0415 - see run
     from inboxd.store.conversations import Conversations  # noqa: PLC0415 - see run
     from inboxd.store.database import open_for_reading  # noqa: PLC0415 - see run
     from inboxd.web.api.resources import ConversationList, ConversationResource  # noqa: PLC0415 - see run
@@ -151,9 +151,9 @@ async def _conversations(settings: Settings, condition: Any, *, limit: int, offs
         found, total = await store.page(condition, limit=limit, offset=offset)
         if not as_json:
             latest = await store.latest([conversation.id for conversation in found])
-            return rendered(conversation_table(found, latest, total=total))
+            console().print(conversation_table(found, latest, total=total))
+            return
     accounts = {account.id for account in settings.accounts}
     resources = [ConversationResource.of(conversation, accounts) for conversation in found]
-    return msgspec.json.encode(
-        ConversationList(conversations=resources, total=total, limit=limit, offset=offset)
-    ).decode()
+    page = ConversationList(conversations=resources, total=total, limit=limit, offset=offset)
+    click.echo(msgspec.json.encode(page).decode())

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ Url = Annotated[str, Meta(pattern="^https?://[^/?#@]+$")]
 ENV_PREFIX: Final = "INBOXD_"
 DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
 _SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token")
-_TOKEN_PREFIX: Final = "account_token_"
+_TOKEN_PREFIX: Final = "account_token_"  # noqa: S105 - a name, not a token
 _SECRET_WORDS: Final = ("secret", "token", "password")
 _NOT_SETTINGS: Final = ("CONFIG",)
 
@@ -314,7 +313,7 @@ def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explained(error: msgspec.ValidationError) -> str:
-    """msgspec's message with the key in the words of the file: `$.admin.port` becomes `admin.port`."""
+    """Msgspec's message with the key in the words of the file: `$.admin.port` becomes `admin.port`."""
     text, _, where = str(error).partition(" - at `$.")
     return f"{where.rstrip('`')}: {text}" if where else text
 
@@ -364,7 +363,7 @@ def _account_token_names(environment: Mapping[str, str]) -> list[str]:
     }
     directory = environment.get("CREDENTIALS_DIRECTORY")
     if directory and Path(directory).is_dir():
-        names |= {entry for entry in os.listdir(directory) if entry.startswith(_TOKEN_PREFIX)}
+        names |= {entry.name for entry in Path(directory).iterdir() if entry.name.startswith(_TOKEN_PREFIX)}
     return sorted(names)
 
 

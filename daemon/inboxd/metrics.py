@@ -53,4 +53,5 @@ class Metrics:
 
     def rendered(self) -> bytes:
         """The metrics in the OpenMetrics text format."""
-        return generate_latest(self.registry)
+        text: bytes = generate_latest(self.registry)  # type: ignore[no-untyped-call]
+        return text

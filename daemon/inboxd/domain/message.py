@@ -29,7 +29,7 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a message says. `details` keeps the rest as Meta names it: reply_to, quick_reply, referral, postback…"""
+    """What a message says. `details` keeps the rest as Meta names it: reply_to, quick_reply, referral and so on."""
 
     type: str
     text: str | None = None

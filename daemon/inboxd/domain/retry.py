@@ -35,8 +35,8 @@ class Backoff:
     def delay_s(self, attempt: int, random: Callable[[], float]) -> float:
         """Seconds to wait after failed attempt number `attempt` (from 1); `random` gives [0, 1)."""
         exponent = min(attempt - 1, 32)
-        delay = min(self.base_s * 2**exponent, self.cap_s)
-        return delay * (1 + self.jitter * random())
+        delay = min(self.base_s * 2.0**exponent, self.cap_s)
+        return float(delay * (1 + self.jitter * random()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class GraphClient:
         except aiohttp.ClientError as error:
             msg = f"no answer: {type(error).__name__}"
             raise transport(msg) from error
-        if status == 200:  # noqa: PLR2004 - the one status that means success
+        if status == 200:
             return body
         raise _failure(status, body)
 

@@ -38,7 +38,7 @@ class Connection(aiosqlite.Connection):
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Call `function` with the SQLite connection, on its thread; returns or raises what it does."""
-        result: T = await self._execute(function, self._conn)
+        result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
         return result
 
     async def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -49,9 +49,10 @@ class Connection(aiosqlite.Connection):
 async def connect(path: Path, pragmas: Iterable[str], *, read_only: bool = False) -> Connection:
     """Open the file at `path` and set `pragmas`. Raises sqlite3.Error."""
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    connection = await Connection(
+    connection = Connection(
         functools.partial(sqlite3.connect, uri, uri=True, isolation_level=None, cached_statements=_STATEMENTS), 64
     )
+    await connection
     try:
         for pragma in pragmas:
             await connection.read(f"PRAGMA {pragma}")

@@ -75,7 +75,7 @@ UPDATE conversations AS c SET
     ),
     updated_at = ?
 WHERE c.id IN (SELECT value FROM json_each(?))
-"""
+"""  # noqa: S608 - built from constants
 _COLUMNS: Final = """
 SELECT c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at,
        c.read_at, c.seen_at, c.unread_count, c.status, c.metadata, c.created_at, c.updated_at
@@ -145,9 +145,9 @@ def apply_changes(
     changes: Iterable[tuple[int, MessageChange]],
     now: int,
 ) -> list[ConversationKey]:
-    """Join `changes` (each with the delivery it came in) to the messages they are about; `keys` are all conversations
-    that something happened in, and exist afterwards. Returns those that are new.
+    """Join `changes` (each with the delivery it came in) to the messages they are about.
 
+    `keys` are all conversations in which something happened; they exist afterwards. Returns those that are new.
     A handful of statements however many changes there are. Conversations are created as needed; what is derived from
     messages (last message, last answer, unread count) is derived anew for every conversation in which something
     really changed.

@@ -260,7 +260,7 @@ def _run_one(connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> 
     connection.execute("SAVEPOINT job")
     try:
         value = job.transaction(connection)
-    except Exception as error:  # noqa: BLE001 - given to the caller who waits for it
+    except Exception as error:
         if isinstance(_refused(error), StorageUnavailableError) or not connection.in_transaction:
             raise
         connection.execute("ROLLBACK TO job")

@@ -1,10 +1,9 @@
 """Events that are no message and change none, kept as they came."""
 
-import sqlite3
 import hashlib
+import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
-
 
 from inboxd.store.connection import insert_many
 

@@ -136,15 +136,18 @@ class Inbox:
     def _queue(self) -> None:
         """Ask the writer for a transaction that stores whatever waits when its turn comes."""
         taken: list[_Waiting] = []
+        began = False
 
         def store(connection: sqlite3.Connection) -> None:
+            nonlocal began
+            began = True
             self._queued = False
             taken.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
             insert_many(connection, _APPEND, [(one.received_at, one.body) for one in taken])
 
         def settle(commit: "asyncio.Future[None]") -> None:
             error = commit.exception()
-            if self._queued and not taken:  # the transaction never began: whoever waits for it must hear of that
+            if not began:  # the file refused even to begin: whoever waits for this transaction must hear of it
                 self._queued = False
                 taken.extend(self._waiting)
                 self._waiting.clear()

@@ -51,8 +51,10 @@ SAFE_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no
 
 
 @web.middleware
-async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem. An unhandled error is logged under the id that it answers with."""
+async def problem_middleware(  # noqa: PLR0911 - one return a kind of error
+    request: web.Request, handler: Handler
+) -> web.StreamResponse:
+    """Turns whatever a handler raises into a problem; an unhandled error is logged under the id it answers with."""
     try:
         return await handler(request)
     except ProblemError as error:
@@ -66,7 +68,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem(error.status, _DETAILS.get(error.status))
     except StorageError as error:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last resort, logged
         request_id = secrets.token_hex(8)
         logs.get("web").exception("request_failed", request_id=request_id, method=request.method, path=request.path)
         return problem(

@@ -66,11 +66,11 @@ class _Handled:
 
 
 class Ingest:
-    """Processes deliveries. `on_due` is told who wrote, after the transaction that may have made profile fetches due."""
+    """Processes deliveries. `on_due` is told who wrote, once the fetches that this makes due are committed."""
 
     name = "ingest"
 
-    def __init__(  # noqa: PLR0913 - the parts it works with
+    def __init__(
         self,
         database: Database,
         inbox: Inbox,

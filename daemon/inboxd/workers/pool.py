@@ -85,7 +85,7 @@ class WorkerPool:
             started = self._clock.monotonic()
             try:
                 await worker.run()
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged, counted, restarted
                 if self._clock.monotonic() - started >= HEALTHY_AFTER_S:
                     crashes = 0
                 crashes += 1

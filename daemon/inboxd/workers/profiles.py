@@ -35,7 +35,7 @@ class ProfileFetcher:
     one that fetches for its account, no participant is ever fetched twice at a time.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts it works with
+    def __init__(
         self,
         account_id: str,
         token: Secret,

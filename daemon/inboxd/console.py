@@ -1,0 +1,61 @@
+"""Tables for people at a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from inboxd.clock import iso_utc
+from inboxd.domain.conversation import Conversation
+from inboxd.store.conversations import StoredMessage
+
+_PREVIEW: Final = 40
+_PIPE_WIDTH: Final = 120
+
+
+def conversation_table(found: Sequence[Conversation], latest: Mapping[int, StoredMessage], *, total: int) -> Table:
+    """Who, last message, unread."""
+    table = Table(title=f"{total} conversations", title_justify="left", expand=False)
+    table.add_column("Who", no_wrap=True, max_width=20)
+    table.add_column("Username", no_wrap=True, max_width=24)
+    table.add_column("Picture", justify="center", no_wrap=True)
+    table.add_column("Last message", no_wrap=True, max_width=_PREVIEW)
+    table.add_column("When (UTC)", no_wrap=True)
+    table.add_column("Unread", justify="right", no_wrap=True)
+    for conversation in found:
+        message = latest.get(conversation.id)
+        username = conversation.participant_username
+        table.add_row(
+            Text(_printable(conversation.participant_name or username or conversation.key.participant_id)),
+            Text("@" + _printable(username)) if username else Text("unknown yet", style="dim"),
+            "yes" if conversation.participant_profile_pic else "",
+            Text(_printable(_preview(message))),
+            iso_utc(conversation.last_message_at)[5:19].replace("T", " ") if conversation.last_message_at else "",
+            str(conversation.unread_count) if conversation.unread_count else "",
+        )
+    return table
+
+
+def console() -> Console:
+    """Standard output: in the terminal's width and colours, plain and wide in a pipe."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def _preview(stored: StoredMessage | None) -> str:
+    if stored is None:
+        return ""
+    message = stored.message
+    if message.deleted_at is not None:
+        return "(deleted)"
+    text = message.edit.text if message.edit else message.content.text if message.content else None
+    kind = message.content.type if message.content else "text"
+    shown = text or f"[{kind}]"
+    return shown if len(shown) <= _PREVIEW else shown[: _PREVIEW - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Text from outside without the characters that would move a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)

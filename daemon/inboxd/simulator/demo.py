@@ -1,0 +1,137 @@
+"""`inboxd demo`: a simulated Instagram, a real daemon, and conversations filling up with names."""
+
+import asyncio
+import secrets
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from inboxd import app, logs
+from inboxd.config import Account, Admin, Budget, Instagram, Public, Secrets, Settings
+from inboxd.console import console as terminal
+from inboxd.console import conversation_table
+from inboxd.secret import Secret
+from inboxd.simulator.graph import GraphServer
+from inboxd.simulator.sender import Unreliability, WebhookSender
+from inboxd.simulator.serving import serving
+from inboxd.simulator.traffic import PEOPLE, story
+from inboxd.store.conversations import ConversationFilter, Conversations
+from inboxd.store.database import open_for_reading
+
+ACCOUNT: Final = "17841400000000001"
+LIVELY_S: Final = 150.0
+"""How long the traffic lasts when somebody watches."""
+PATIENCE_S: Final = 60.0
+"""How long --once waits for the last profile."""
+REFRESH_S: Final = 0.5
+
+
+async def play(*, once: bool) -> int:
+    """Run the demo; returns 0, or with `once` 1 when somebody was left without a profile."""
+    logs.set_up(level="error", log_format="console")
+    console = terminal()
+    app_secret, token, admin_token = (secrets.token_hex(16) for _ in range(3))
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="inboxd-demo-"))
+        path = Path(folder, "inboxd.sqlite3")
+        graph_url = await stack.enter_async_context(serving(GraphServer({token: ACCOUNT})))
+        settings = Settings(
+            public=Public(port=0),
+            admin=Admin(port=0),
+            instagram=Instagram(graph_url=graph_url),
+            budget=Budget(calls_per_second=10.0 if once else 1.0),
+            accounts=(Account(id=ACCOUNT, name="demo"),),
+        )
+        gave_up = asyncio.Event()
+        daemon = await stack.enter_async_context(
+            app.running(
+                settings,
+                Secrets(
+                    app_secrets=(Secret(app_secret),),
+                    verify_token=Secret(secrets.token_hex(8)),
+                    admin_token=Secret(admin_token),
+                    account_tokens={ACCOUNT: Secret(token)},
+                ),
+                path,
+                on_give_up=gave_up.set,
+            )
+        )
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        sender = WebhookSender(session, f"{daemon.public_url}/webhooks/instagram", app_secret)
+        connection = await stack.enter_async_context(open_for_reading(path))
+        screen = _Screen(console, Conversations(connection.read), sender)
+        console.print(_explanation(daemon.public_url, daemon.admin_url, graph_url, admin_token, path))
+        async with asyncio.TaskGroup() as tasks:
+            traffic = tasks.create_task(_traffic(sender, 0 if once else LIVELY_S), name="traffic")
+            complete = await screen.watch(traffic, PATIENCE_S if once else None)
+            traffic.cancel()
+        if once:
+            console.print(_verdict(complete=complete))
+            return 0 if complete else 1
+        console.print("Everything stays up for you to look at. Ctrl-C ends it and removes the database.")
+        await gave_up.wait()
+        return 1
+
+
+async def _traffic(sender: WebhookSender, seconds: float) -> None:
+    payloads = story(ACCOUNT, int(time.time() * 1000) - 60_000)
+    if not seconds:
+        await sender.send_all(payloads, Unreliability(duplicates=0.2, late=0.1))
+        return
+    for payload in payloads:
+        await sender.send_all([payload], Unreliability(duplicates=0.2))
+        await asyncio.sleep(seconds / len(payloads))
+
+
+class _Screen:
+    """The table, drawn again and again while things happen."""
+
+    def __init__(self, console: Console, conversations: Conversations, sender: WebhookSender) -> None:
+        self._console = console
+        self._conversations = conversations
+        self._sender = sender
+
+    async def watch(self, traffic: "asyncio.Task[None]", patience_s: float | None) -> bool:
+        """Draw until all has arrived and everyone has a profile, or patience ends; whether everyone has one."""
+        deadline = None if patience_s is None else time.monotonic() + patience_s
+        with Live(console=self._console, auto_refresh=False) as live:
+            while True:
+                picture, complete = await self._draw()
+                live.update(picture, refresh=True)
+                if traffic.done() and complete:
+                    return True
+                if deadline is not None and time.monotonic() > deadline:
+                    return False
+                await asyncio.sleep(REFRESH_S)
+
+    async def _draw(self) -> tuple[Group, bool]:
+        found, total = await self._conversations.page(ConversationFilter(), limit=50, offset=0)
+        latest = await self._conversations.latest([conversation.id for conversation in found])
+        people = [one for one in found if one.key.account_id != one.key.participant_id]
+        named = sum(1 for one in people if one.participant_username)
+        line = f"{self._sender.acknowledged} deliveries acknowledged · {named} of {len(people)} people have a profile"
+        table = conversation_table(found, latest, total=total)
+        return Group(table, Text(line)), len(people) >= PEOPLE and named == len(people)
+
+
+def _explanation(public_url: str, admin_url: str, graph_url: str, admin_token: str, path: Path) -> Text:
+    return Text(
+        "inboxd demo: a simulated Instagram sends signed webhooks, some twice and some late.\n"
+        f"  webhooks   {public_url}/webhooks/instagram\n"
+        f"  Graph API  {graph_url} (simulated)\n"
+        f"  database   {path}\n"
+        f"  try        curl -H 'Authorization: Bearer {admin_token}' {admin_url}/api/messaging/conversations\n"
+    )
+
+
+def _verdict(*, complete: bool) -> Text:
+    if complete:
+        return Text("\nEvery participant has a profile.", style="green")
+    return Text("\nSome participants have no profile: see the table.", style="red")

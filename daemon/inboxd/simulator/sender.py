@@ -1,0 +1,60 @@
+"""The webhook sender: signs like Meta, batches, retries, and on demand duplicates and reorders."""
+
+import asyncio
+import json
+import random
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+
+from inboxd.meta.signature import HEADER, sign
+
+ATTEMPTS: Final = 8
+
+
+class Unreliability(NamedTuple):
+    """How badly the sender behaves: the share of deliveries that are sent twice, and that are sent late."""
+
+    duplicates: float = 0.0
+    late: float = 0.0
+
+
+class WebhookSender:
+    """Sends payloads to one address. A non-200 answer is retried with growing pauses, as Meta does."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, secret: str, *, seed: int = 1) -> None:
+        self._session = session
+        self._url = url
+        self._secret = secret
+        self._random = random.Random(seed)
+        self.acknowledged = 0
+
+    async def send(self, payload: dict[str, Any]) -> bool:
+        """Deliver one payload; False when it was given up."""
+        body = json.dumps(payload).encode()  # non-ASCII as \\uXXXX, as on Meta's wire
+        headers = {
+            HEADER: sign(body, self._secret),
+            "Content-Type": "application/json",
+            "User-Agent": "facebookexternalua",
+        }
+        for attempt in range(ATTEMPTS):
+            try:
+                async with self._session.post(self._url, data=body, headers=headers) as response:
+                    if response.status == 200:
+                        self.acknowledged += 1
+                        return True
+            except aiohttp.ClientError:
+                pass  # the receiver is away: that is what the retries are for
+            await asyncio.sleep(min(0.05 * 2**attempt, 2.0))
+        return False
+
+    async def send_all(self, payloads: list[dict[str, Any]], how: Unreliability | None = None) -> int:
+        """Deliver `payloads` in order, except for what `how` disturbs; returns how many were given up."""
+        queue = self._disturbed(payloads, how or Unreliability())
+        return sum([not await self.send(payload) for payload in queue])
+
+    def _disturbed(self, payloads: list[dict[str, Any]], how: Unreliability) -> list[dict[str, Any]]:
+        on_time = [payload for payload in payloads if self._random.random() >= how.late]
+        late = [payload for payload in payloads if payload not in on_time]
+        again = [payload for payload in payloads if self._random.random() < how.duplicates]
+        return on_time + self._random.sample(late + again, len(late) + len(again))

@@ -1,0 +1,32 @@
+"""The simulator as a program of its own, to point a daemon at."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+import aiohttp
+import click
+
+from inboxd.simulator.graph import CONTROL_PATH, GraphServer
+from inboxd.simulator.sender import Unreliability, WebhookSender
+from inboxd.simulator.serving import serving
+from inboxd.simulator.traffic import story
+
+TOKEN = "simulator-token"
+
+
+async def serve(*, port: int, account_id: str, webhook_url: str | None, app_secret: str) -> int:
+    """Serve the Graph API, and send traffic to `webhook_url` if there is one, until interrupted."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(GraphServer({TOKEN: account_id}), port=port))
+        click.echo(f"Graph API:  {url}  (INBOXD_INSTAGRAM__GRAPH_URL={url} INBOXD_ACCOUNT_TOKEN_{account_id}={TOKEN})")
+        click.echo(f"Behaviour:  curl -X PUT {url}{CONTROL_PATH} -d '{{\"outage\": true}}'")
+        if webhook_url is not None:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            sender = WebhookSender(session, webhook_url, app_secret)
+            given_up = await sender.send_all(
+                story(account_id, int(time.time() * 1000)), Unreliability(duplicates=0.1, late=0.1)
+            )
+            click.echo(f"{sender.acknowledged} deliveries acknowledged, {given_up} given up")
+        await asyncio.Event().wait()
+    return 0

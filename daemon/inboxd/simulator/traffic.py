@@ -1,0 +1,104 @@
+"""A lively few minutes in the inbox of a small shop."""
+
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+from inboxd.simulator.payloads import Conversationalist, Item, comment, delivery, test_button
+from inboxd.simulator.people import igsid, person
+
+PEOPLE: Final = 25
+_OPENINGS: Final = (
+    "Hi! Is the blue one still available? 💙", "¿Hacéis envíos a Canarias?", "Bonjour, quels sont vos horaires ?",
+    "Do you ship to Norway?", "こんにちは、在庫はありますか？", "Does it come in size M?",
+    "Wie lange dauert der Versand?",
+    "Love your new collection 😍", "мне нужна помощь с заказом", "Can I return this?",
+)  # fmt: skip
+_FOLLOW_UPS: Final = ("Anyone there?", "Thanks!", "Order number is 10293", "Perfect 🙌", "And in green?", "ok, gracias")
+_ANSWERS: Final = (
+    "Hi! Yes, it is.",
+    "Of course, two to three days.",
+    "We are open until 8 pm.",
+    "Just sent you a link!",
+)
+
+
+def story(account_id: str, started_at: int, *, people: int = PEOPLE, seed: int = 1) -> list[dict[str, Any]]:
+    """Deliveries in which every one of `people` writes, and every kind of event occurs at least once."""
+    rng = random.Random(seed)
+    talks = [_talk(Conversationalist(account_id, igsid(n), started_at + n * 700), n, rng) for n in range(people)]
+    payloads: list[dict[str, Any]] = [test_button()]
+    running = [iter(talk) for talk in talks]
+    while running:
+        batch: list[Item] = []
+        for talk in rng.sample(running, min(len(running), rng.randint(1, 5))):
+            item = next(talk, None)
+            if item is None:
+                running.remove(talk)
+            else:
+                batch.append(item)
+        if batch:
+            payloads.append(delivery(account_id, batch[-1]["timestamp"], batch))
+    payloads += _asides(account_id, started_at)
+    return payloads
+
+
+def _talk(who: Conversationalist, number: int, rng: random.Random) -> Iterator[Item]:
+    opening = who.comes_from_ad(rng.choice(_OPENINGS)) if number % 8 == 7 else who.says(rng.choice(_OPENINGS))
+    yield opening
+    yield from _special(who, opening, number)
+    if rng.random() < 0.6:
+        yield who.says(rng.choice(_FOLLOW_UPS))
+    if rng.random() < 0.7:
+        answer = who.answers(rng.choice(_ANSWERS))
+        yield answer
+        yield who.sees(answer)
+        if rng.random() < 0.5:
+            yield who.reacts(answer)
+        if rng.random() < 0.5:
+            yield who.says(rng.choice(_FOLLOW_UPS))
+
+
+def _special(who: Conversationalist, opening: Item, number: int) -> Iterator[Item]:  # noqa: C901 - a list of cases
+    """One kind of event that not everybody causes, by the person's number."""
+    match number % 12:
+        case 0:
+            yield who.sends("image")
+        case 1:
+            yield who.edits(opening, "Sorry, I meant the green one 💚")
+        case 2:
+            regretted = who.says("forget it")
+            yield regretted
+            yield who.unsends(regretted)
+        case 3:
+            yield who.sends("like_heart")
+        case 4:
+            yield who.replies_to_story("so nice!")
+        case 5:
+            yield who.taps("Opening hours?", "FAQ_HOURS", with_mid=False)
+        case 6:
+            yield who.sends("ig_reel", title="Spring")
+        case 7:
+            yield who.sends_unsupported()
+        case 8:
+            yield who.reacts(opening)
+            yield who.unreacts(opening)
+        case 9:
+            yield who.opens_link("qr7")
+        case 10:
+            yield who.sends("story_mention")
+        case _:
+            yield who.says("Red", quick_reply={"payload": "COLOUR_RED"})
+
+
+def _asides(account_id: str, started_at: int) -> list[dict[str, Any]]:
+    """What is no direct message: comments, opt-ins, handover, a thread that another app owns, a note to self."""
+    who = Conversationalist(account_id, igsid(0), started_at + 60_000)
+    fan = person(igsid(1))
+    username = fan.username if fan is not None else ""
+    return [
+        delivery(account_id, started_at // 1000, [comment(igsid(1), username, "precio?", 1)], field="changes"),
+        delivery(account_id, who.now, [who.opts_in(), who.hands_over()]),
+        delivery(account_id, who.now, [who.says("while the other app has the thread")], field="standby"),
+        delivery(account_id, who.now, [who.notes_to_self("reorder boxes")]),
+    ]
