@@ -1,0 +1,62 @@
+"""Fixtures: the real parts, on temporary files and free ports."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from inboxd import app
+from inboxd.config import Account, Admin, Budget, Instagram, Public, Secrets, Settings
+from inboxd.secret import Secret
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.serving import serving
+from inboxd.store.database import Database
+from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, OTHER_APP_SECRET, TOKEN, VERIFY_TOKEN, Client
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "inboxd.sqlite3") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def graph() -> AsyncIterator[tuple[GraphServer, str]]:
+    server = GraphServer({TOKEN: ACCOUNT})
+    server.behaviour = Behaviour(latency_ms=1)
+    async with serving(server) as url:
+        yield server, url
+
+
+@pytest.fixture
+def settings(graph: tuple[GraphServer, str]) -> Settings:
+    return Settings(
+        public=Public(port=0, request_timeout_s=1.0, max_connections=40),
+        admin=Admin(port=0),
+        instagram=Instagram(graph_url=graph[1]),
+        budget=Budget(calls_per_second=1000),
+        accounts=(Account(id=ACCOUNT, name="shop"),),
+    )
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    return Secrets(
+        app_secrets=(Secret(OTHER_APP_SECRET), Secret(APP_SECRET)),
+        verify_token=Secret(VERIFY_TOKEN),
+        admin_token=Secret(ADMIN_TOKEN),
+        account_tokens={ACCOUNT: Secret(TOKEN)},
+    )
+
+
+@pytest.fixture
+async def client(settings: Settings, secrets: Secrets, tmp_path: Path) -> AsyncIterator[Client]:
+    """A running daemon, and somebody who talks to it."""
+    gave_up: list[bool] = []
+    async with (
+        app.running(settings, secrets, tmp_path / "inboxd.sqlite3", on_give_up=lambda: gave_up.append(True)) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, daemon.public_url, daemon.admin_url, tmp_path / "inboxd.sqlite3")
+    assert not gave_up, "a worker crashed again and again"

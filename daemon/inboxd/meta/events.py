@@ -167,14 +167,14 @@ class _Item(msgspec.Struct, frozen=True):
     reaction: Reaction | None = None
     read: Read | None = None
     postback: Postback | None = None
-    referral: msgspec.Raw | None = None
-    optin: msgspec.Raw | None = None
-    pass_thread_control: msgspec.Raw | None = None
-    take_thread_control: msgspec.Raw | None = None
-    request_thread_control: msgspec.Raw | None = None
-    app_roles: msgspec.Raw | None = None
-    policy_enforcement: msgspec.Raw | None = msgspec.field(default=None, name="policy-enforcement")
-    response_feedback: msgspec.Raw | None = None
+    referral: Any = None
+    optin: Any = None
+    pass_thread_control: Any = None
+    take_thread_control: Any = None
+    request_thread_control: Any = None
+    app_roles: Any = None
+    policy_enforcement: Any = msgspec.field(default=None, name="policy-enforcement")
+    response_feedback: Any = None
 
 
 _KEPT: Final = (
@@ -200,7 +200,7 @@ class _Entry(msgspec.Struct, frozen=True):
     messaging: tuple[msgspec.Raw, ...] | None = None
     standby: tuple[msgspec.Raw, ...] | None = None
     changes: tuple[msgspec.Raw, ...] | None = None
-    changed_fields: msgspec.Raw | None = None
+    changed_fields: Any = None
     field: str | None = None
     value: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -271,7 +271,7 @@ def _entry(object_name: str, raw: msgspec.Raw) -> Iterator[Event]:
         yield _changed(entry_id, entry.field, entry.value, raw, time)
     if entry.changed_fields is not None:
         found = True
-        yield _kept("changed_fields", entry_id, entry.changed_fields, time)
+        yield _kept("changed_fields", entry_id, raw, time)
     if not found:
         yield _unknown(entry_id, raw, "entry holds neither messaging, standby, changes nor field", time)
 

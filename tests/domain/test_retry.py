@@ -1,0 +1,44 @@
+import pytest
+
+from inboxd.domain.retry import DELIVERY_HANDLING, PROFILE_FETCH, Backoff, Remedy, decide
+
+
+def never() -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (500, 30)])
+def test_back_off_doubles_up_to_its_cap(attempt: int, seconds: float) -> None:
+    assert Backoff().delay_s(attempt, never) == seconds
+
+
+def test_jitter_adds_up_to_thirty_percent() -> None:
+    assert Backoff().delay_s(1, lambda: 1.0) == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize("remedy", [Remedy.RETRY_LATER, Remedy.UNKNOWN])
+def test_a_passing_fault_is_tried_three_times_and_then_rests(remedy: Remedy) -> None:
+    decisions = [decide(remedy, attempt, PROFILE_FETCH, never) for attempt in (1, 2, 3)]
+
+    assert [decision.exhausted for decision in decisions] == [False, False, True]
+    assert [decision.delay_s for decision in decisions] == [1, 2, PROFILE_FETCH.rest_s]
+
+
+def test_missing_consent_waits_for_the_person_alone() -> None:
+    assert decide(Remedy.WAIT_FOR_PERSON, 1, PROFILE_FETCH, never).delay_s is None
+
+
+@pytest.mark.parametrize(
+    "remedy", [Remedy.WAIT_FOR_BUDGET, Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.GONE]
+)
+def test_what_retrying_cannot_help_rests_at_once(remedy: Remedy) -> None:
+    decision = decide(remedy, 1, PROFILE_FETCH, never)
+
+    assert decision.exhausted
+    assert decision.delay_s is not None
+    assert decision.delay_s >= 900
+
+
+def test_a_delivery_gets_three_attempts() -> None:
+    assert not decide(Remedy.UNKNOWN, 2, DELIVERY_HANDLING, never).exhausted
+    assert decide(Remedy.UNKNOWN, 3, DELIVERY_HANDLING, never).exhausted

@@ -1,0 +1,110 @@
+"""Whose conversation, and which way: section by section of the platform's direction rule."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import Direction, Reacted, Sent
+from inboxd.meta.events import decode
+from inboxd.simulator.payloads import Conversationalist, Item, delivery
+from inboxd.workers.translate import Translated, sides, translate
+from tests.support import ACCOUNT, ANA, T0
+
+KEY = ConversationKey(ACCOUNT, ANA)
+KNOWN = frozenset({ACCOUNT})
+NOBODY: frozenset[str] = frozenset()
+PAYLOADS = Path(__file__).parent.parent / "payloads"
+
+
+@pytest.fixture
+def who() -> Conversationalist:
+    return Conversationalist(ACCOUNT, ANA, T0)
+
+
+def meaning(item: Item, accounts: frozenset[str] = KNOWN, *, entry_id: str = ACCOUNT) -> Translated:
+    (event,) = decode(json.dumps(delivery(entry_id, T0, [item])).encode())
+    return translate(event, accounts, T0)
+
+
+@pytest.mark.parametrize("accounts", [KNOWN, NOBODY])
+@pytest.mark.parametrize("entry_id", [ACCOUNT, ANA, "1029384756", ""])
+def test_messages_and_echoes_find_their_side_whatever_the_entry_says(
+    who: Conversationalist, accounts: frozenset[str], entry_id: str
+) -> None:
+    received = meaning(who.says("hi"), accounts, entry_id=entry_id)
+    answered = meaning(who.answers("hello"), accounts, entry_id=entry_id)
+
+    for translated, direction in ((received, Direction.INBOUND), (answered, Direction.OUTBOUND)):
+        assert translated.key == KEY
+        assert isinstance(translated.change, Sent)
+        assert translated.change.direction is direction
+
+
+@pytest.mark.parametrize("accounts", [KNOWN, NOBODY])
+def test_reactions_and_seen_of_both_sides(who: Conversationalist, accounts: frozenset[str]) -> None:
+    theirs = who.reacts(who.answers("hello"))
+    ours = {**theirs, "sender": theirs["recipient"], "recipient": theirs["sender"]}
+
+    for item, by in ((theirs, ANA), (ours, ACCOUNT)):
+        translated = meaning(item, accounts)
+        assert translated.key == KEY
+        assert isinstance(translated.change, Reacted)
+        assert translated.change.by == by
+
+
+def test_an_echo_whose_recipient_is_the_account_went_out_all_the_same() -> None:
+    (event,) = decode(
+        (PAYLOADS / "echo_whose_recipient_is_the_account_and_entry_has_no_time.json").read_bytes()
+    )
+
+    assert sides(event, KNOWN) == (KEY, Direction.OUTBOUND)
+
+
+def test_between_two_accounts_of_ours_the_echo_decides(who: Conversationalist) -> None:
+    both = frozenset({ACCOUNT, ANA})
+
+    assert meaning(who.answers("hello"), both).key == KEY
+    assert meaning(who.says("hi"), both).key == KEY
+
+
+def test_a_note_to_self_is_a_thread_of_the_account_with_itself(who: Conversationalist) -> None:
+    translated = meaning(who.notes_to_self("boxes"))
+
+    assert translated.key == ConversationKey(ACCOUNT, ACCOUNT)
+    assert not translated.participant_wrote
+
+
+@pytest.mark.parametrize(
+    ("make", "wrote"),
+    [
+        (lambda who: who.says("hi"), True),
+        (lambda who: who.taps("Hours?", "HOURS"), True),
+        (lambda who: who.answers("hello"), False),
+        (lambda who: who.sees(who.answers("hello")), False),
+        (lambda who: who.reacts(who.answers("hello")), False),
+        (lambda who: who.opens_link("qr"), False),
+    ],
+)
+def test_only_writing_and_tapping_open_the_profile(make: object, wrote: bool, who: Conversationalist) -> None:  # noqa: FBT001 - a table
+    assert meaning(make(who)).participant_wrote is wrote  # type: ignore[operator]  # a lambda of the table
+
+
+def test_copies_of_a_postback_without_mid_are_recognised(who: Conversationalist) -> None:
+    tap = who.taps("Hours?", "HOURS", with_mid=False)
+    later = who.taps("Hours?", "HOURS", with_mid=False)
+
+    mids = [change.mid for item in (tap, tap, later) if (change := meaning(item).change) is not None]
+
+    assert mids[0] == mids[1] != mids[2]
+
+
+def test_a_missing_time_is_the_time_of_arrival(who: Conversationalist) -> None:
+    item = {key: value for key, value in who.says("hi").items() if key != "timestamp"}
+    (event,) = decode(json.dumps({"object": "instagram", "entry": [{"id": ACCOUNT, "messaging": [item]}]}).encode())
+
+    change = translate(event, KNOWN, received_at=T0 + 7).change
+
+    assert change is not None
+    assert change.at == T0 + 7
