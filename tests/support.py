@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -57,7 +58,7 @@ class Client:
     async def post(self, body: bytes, *, secret: str = APP_SECRET, **headers: str) -> tuple[int, bytes, str]:
         """POST a signed body; status, body and content type of the answer."""
         url = f"{self.public_url}/webhooks/instagram"
-        async with self.session.post(url, data=body, headers={HEADER: sign(body, secret), **headers}) as response:
+        async with self.session.post(url, data=io.BytesIO(body), headers={HEADER: sign(body, secret), **headers}) as response:
             return response.status, await response.read(), response.content_type
 
     async def deliver(self, *items: Item, account_id: str = ACCOUNT, field: str = "messaging") -> None:

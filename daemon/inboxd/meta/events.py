@@ -5,6 +5,7 @@ the Messenger Platform documents. An item that fits no known shape becomes an ev
 reason; one bad item never costs its neighbours.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -223,12 +224,27 @@ def decode(body: bytes) -> list[Event]:
     Raises UnreadableDeliveryError when the body as a whole is not a webhook payload.
     """
     try:
-        # One sample page prints payloads wrapped in an array.
-        deliveries = _decode_wrapped(body) if body.lstrip()[:1] == b"[" else (_decode_delivery(body),)
+        deliveries = _deliveries(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"not a webhook payload: {error}"
-        raise UnreadableDeliveryError(msg) from error
+        try:
+            deliveries = _deliveries(_mended(body))
+        except (ValueError, RecursionError):
+            msg = f"not a webhook payload: {error}"
+            raise UnreadableDeliveryError(msg) from error
     return [event for delivery in deliveries for entry in delivery.entry for event in _entry(delivery.object, entry)]
+
+
+def _deliveries(body: bytes) -> tuple[_Delivery, ...]:
+    # One sample page prints payloads wrapped in an array.
+    return _decode_wrapped(body) if body.lstrip()[:1] == b"[" else (_decode_delivery(body),)
+
+
+def _mended(body: bytes) -> bytes:
+    """The same JSON with half characters replaced: an emoji cut in two arrives as a lone surrogate escape.
+
+    Raises ValueError when it is no JSON.
+    """
+    return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def to_ms(value: float | str | None) -> int | None:

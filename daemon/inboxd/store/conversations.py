@@ -125,7 +125,7 @@ class ConversationFilter(msgspec.Struct, frozen=True):
         conditions: list[str] = []
         parameters: list[object] = []
         if self.account_id is not None:
-            conditions.append("c.account_id = ?")
+            conditions.append("+c.account_id = ?")  # the plus keeps SQLite on the index of activity
             parameters.append(self.account_id)
         if self.status is not None:
             conditions.append("c.status = ?")

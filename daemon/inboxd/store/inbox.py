@@ -55,7 +55,7 @@ SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending'),
 """
 _EXPIRE: Final = """
 DELETE FROM deliveries WHERE id IN (
-    SELECT id FROM deliveries WHERE received_at < ? AND state = 'done' ORDER BY id LIMIT ?
+    SELECT id FROM deliveries WHERE state = 'done' AND received_at < ? ORDER BY id LIMIT ?
 )
 """
 

@@ -10,5 +10,4 @@ CREATE TABLE deliveries (
     body            BLOB    NOT NULL
 ) STRICT;
 
-CREATE INDEX deliveries_pending ON deliveries (id) WHERE state = 'pending';
-CREATE INDEX deliveries_failed ON deliveries (id) WHERE state = 'failed';
+CREATE INDEX deliveries_by_state ON deliveries (state, id);

@@ -1,0 +1,174 @@
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inboxd.errors import (
+    DatabaseLockedError,
+    DatabaseTooNewError,
+    NotOurDatabaseError,
+    StorageBusyError,
+    StorageClosedError,
+    StorageUnavailableError,
+)
+from inboxd.store import database as module
+from inboxd.store import migrations
+from inboxd.store.connection import fetch, insert_many
+from inboxd.store.database import Database, open_for_reading
+
+
+def put(value: int) -> Callable[[sqlite3.Connection], int]:
+    def transaction(connection: sqlite3.Connection) -> int:
+        connection.execute("INSERT INTO deliveries (received_at, body) VALUES (?, x'')", (value,))
+        return value
+
+    return transaction
+
+
+async def stored(database: Database) -> list[int]:
+    return [row[0] for row in await database.read("SELECT received_at FROM deliveries ORDER BY id")]
+
+
+async def test_what_waits_together_is_committed_together(tmp_path: Path) -> None:
+    commits: list[int] = []
+    async with Database(tmp_path / "d", on_commit=lambda jobs, _seconds: commits.append(jobs)) as database:
+        results = await asyncio.gather(*(database.write(put(n)) for n in range(50)))
+
+        assert results == list(range(50))
+        assert await stored(database) == list(range(50))
+    assert len(commits) < 10
+
+
+async def test_one_failure_in_a_shared_commit_is_its_own(database: Database) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        put(99)(connection)
+        msg = "mine alone"
+        raise ValueError(msg)
+
+    first, failure, last = await asyncio.gather(
+        database.write(put(1)), database.write(fail), database.write(put(2)), return_exceptions=True
+    )
+
+    assert (first, last) == (1, 2)
+    assert isinstance(failure, ValueError)
+    assert await stored(database) == [1, 2]
+    assert database.refusal is None
+
+
+async def test_a_full_disk_refuses_everybody_and_recovers(database: Database) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO deliveries (received_at, body) VALUES (0, zeroblob(400000))")
+
+    def limit(pages: int) -> Callable[[sqlite3.Connection], None]:
+        return lambda connection: fetch(connection, f"PRAGMA max_page_count = {pages}") and None
+
+    await database.write(limit(60))
+    with pytest.raises(StorageUnavailableError, match="full"):
+        await database.write(fill)
+    assert "full" in (database.refusal or "")
+
+    await database.write(limit(10_000))
+    await database.probe()
+
+    assert database.refusal is None
+    await database.write(fill)
+    assert await stored(database) == [0]
+
+
+async def test_the_queue_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    writes = [asyncio.ensure_future(database.write(put(n))) for n in range(5)]
+
+    results = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert [type(result) for result in results] == [int, int, int, StorageBusyError, StorageBusyError]
+
+
+async def test_closing_commits_what_was_handed_over_and_refuses_what_comes_later(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d")
+    async with database:
+        futures = [database.submit(put(n)) for n in range(20)]
+    assert [future.result() for future in futures] == list(range(20))
+    await database.close()
+    with pytest.raises(StorageClosedError):
+        await database.write(put(1))
+    with pytest.raises(StorageClosedError):
+        await database.read("SELECT 1")
+
+
+async def test_one_file_has_one_daemon(database: Database) -> None:
+    with pytest.raises(DatabaseLockedError, match="another inboxd"):
+        await Database(database.path).__aenter__()
+
+
+async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    async with Database(path) as database:
+        await database.write(lambda connection: connection.execute("PRAGMA user_version = 9999") and None)
+
+    with pytest.raises(DatabaseTooNewError, match="newer inboxd"):
+        await Database(path).__aenter__()
+    with pytest.raises(DatabaseTooNewError):
+        async with open_for_reading(path):
+            pass
+
+
+async def test_somebody_elses_file_is_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    text = tmp_path / "text"
+    text.write_text("this is not a database, however long it may be " * 100)
+
+    for path in (foreign, text):
+        with pytest.raises(NotOurDatabaseError):
+            await Database(path).__aenter__()
+    assert sqlite3.connect(foreign).execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
+
+
+async def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailableError, match="lock file"):
+        await Database(tmp_path / "nowhere" / "d").__aenter__()
+
+
+async def test_a_failed_migration_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = migrations.steps()
+    broken = migrations.Step(good[-1].version + 1, "x", "CREATE TABLE fine (x); CREATE TABLE fine (x);")
+    path = tmp_path / "d"
+    async with Database(path):
+        pass
+
+    monkeypatch.setattr(migrations, "steps", lambda: [*good, broken])
+    with pytest.raises(StorageUnavailableError, match="fine"):
+        await Database(path).__aenter__()
+    monkeypatch.undo()
+
+    async with Database(path) as database:
+        assert await database.read("SELECT name FROM sqlite_schema WHERE name = 'fine'") == []
+
+
+async def test_durability_is_switched_on(database: Database) -> None:
+    def look(connection: sqlite3.Connection) -> list[object]:
+        return [fetch(connection, f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous", "foreign_keys")]
+
+    assert database._writer is not None
+    assert await database._writer.run(look) == ["wal", 2, 1]
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await database.read("DELETE FROM deliveries")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 255, 256, 257, 1000])
+async def test_insert_many_inserts_every_row(database: Database, count: int) -> None:
+    rows = [(n, b"") for n in range(count)]
+
+    await database.write(
+        lambda connection: insert_many(connection, "INSERT INTO deliveries (received_at, body) VALUES {rows}", rows)
+    )
+
+    assert await stored(database) == list(range(count))

@@ -1,0 +1,120 @@
+import asyncio
+import sqlite3
+
+import pytest
+
+from inboxd.errors import StorageBusyError, StorageUnavailableError
+from inboxd.store.connection import fetch
+from inboxd.store.database import Database
+from inboxd.store.inbox import Inbox, mark_done, mark_failed, mark_postponed
+from tests.support import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def inbox(database: Database, clock: ManualClock) -> Inbox:
+    return Inbox(database, clock, max_waiting=100)
+
+
+async def test_everything_appended_is_there_once_and_in_order(inbox: Inbox) -> None:
+    await asyncio.gather(*(inbox.append(str(n).encode()) for n in range(100)))
+    for n in range(100, 110):
+        await inbox.append(str(n).encode())
+
+    assert [int(delivery.body) for delivery in await inbox.pending(1000)] == list(range(110))
+    assert inbox.waiting == 0
+
+
+async def test_nothing_is_lost_between_commits(inbox: Inbox) -> None:
+    async def sender(number: int) -> None:
+        for n in range(100):
+            await inbox.append(f"{number}/{n}".encode())
+
+    await asyncio.gather(*(sender(number) for number in range(20)))
+
+    bodies = [delivery.body for delivery in await inbox.pending(5000)]
+    assert len(bodies) == len(set(bodies)) == 2000
+
+
+async def test_beyond_the_limit_senders_are_turned_away(inbox: Inbox) -> None:
+    results = await asyncio.gather(*(inbox.append(b"") for _ in range(150)), return_exceptions=True)
+
+    assert [type(result) for result in results] == [type(None)] * 100 + [StorageBusyError] * 50
+    await inbox.append(b"again")
+
+
+async def test_a_cancelled_request_leaves_its_delivery_stored(inbox: Inbox) -> None:
+    impatient = asyncio.ensure_future(inbox.append(b"impatient"))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await inbox.append(b"patient")
+
+    assert {delivery.body for delivery in await inbox.pending(10)} == {b"impatient", b"patient"}
+
+
+async def test_a_full_disk_is_told_to_every_sender_and_forgotten_when_it_recovers(
+    inbox: Inbox, database: Database
+) -> None:
+    await database.write(lambda connection: fetch(connection, "PRAGMA max_page_count = 60") and None)
+
+    results = await asyncio.gather(*(inbox.append(bytes(100_000)) for _ in range(10)), return_exceptions=True)
+    assert {type(result) for result in results} == {StorageUnavailableError}
+
+    await database.write(lambda connection: fetch(connection, "PRAGMA max_page_count = 100000") and None)
+    await inbox.append(b"now")
+    assert [delivery.body for delivery in await inbox.pending(10)] == [b"now"]
+
+
+async def test_a_transaction_that_cannot_begin_is_told_too(inbox: Inbox, database: Database) -> None:
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert database._writer is not None
+    await database._writer.run(lambda connection: connection.execute("PRAGMA busy_timeout = 0"))
+
+    with pytest.raises(StorageUnavailableError, match="locked"):
+        await inbox.append(b"refused")
+    other.execute("ROLLBACK")
+    other.close()
+
+    await inbox.append(b"taken")
+    assert [delivery.body for delivery in await inbox.pending(10)] == [b"taken"]
+
+
+async def test_the_life_of_a_delivery(inbox: Inbox, database: Database, clock: ManualClock) -> None:
+    for _ in range(3):
+        await inbox.append(b"{}")
+
+    def settle(connection: sqlite3.Connection) -> None:
+        mark_done(connection, [1], clock.now)
+        mark_postponed(connection, 2, attempts=1, next_attempt_at=clock.now + 5000, error="later")
+        mark_failed(connection, 3, attempts=3, now=clock.now, error="never")
+
+    await database.write(settle)
+
+    assert await inbox.pending(10) == []
+    assert await inbox.next_attempt_at() == clock.now + 5000
+    failed, total = await inbox.page(state="failed", limit=10, offset=0)
+    assert (total, failed[0].id, failed[0].error) == (1, 3, "never")
+    assert (await inbox.page(state=None, limit=1, offset=1))[1] == 3
+    clock.now += 5000
+    assert [delivery.id for delivery in await inbox.pending(10)] == [2]
+    assert not await inbox.retry(1)
+    assert await inbox.retry(3)
+    assert [delivery.id for delivery in await inbox.pending(10)] == [2, 3]
+
+
+async def test_only_old_understood_deliveries_expire(inbox: Inbox, database: Database, clock: ManualClock) -> None:
+    for _ in range(4):
+        await inbox.append(b"{}")
+    clock.now += 1000
+    await inbox.append(b"{}")
+    await database.write(lambda connection: mark_done(connection, [1, 2, 5], clock.now))
+    await database.write(lambda connection: mark_failed(connection, 3, attempts=1, now=clock.now, error=""))
+
+    assert await inbox.expire(clock.now, 1) == 1
+    assert await inbox.expire(clock.now, 100) == 1
+    assert [delivery.id for delivery in (await inbox.page(state=None, limit=10, offset=0))[0]] == [5, 4, 3]

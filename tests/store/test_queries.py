@@ -1,0 +1,72 @@
+"""Every query of a hot path or a list finds its rows by an index."""
+
+import pytest
+
+from inboxd.domain.conversation import ConversationStatus
+from inboxd.store import conversations, events, inbox, profiles
+from inboxd.store.conversations import ConversationFilter
+from inboxd.store.database import Database
+
+STATEMENTS = {
+    "pending": inbox._PENDING,
+    "backlog": inbox._BACKLOG,
+    "failed deliveries": inbox._LIST,
+    "all deliveries": inbox._LIST_ALL,
+    "expire": inbox._EXPIRE,
+    "conversation ids": conversations._IDS,
+    "messages by mid": conversations._LOAD,
+    "derive": conversations._DERIVE,
+    "messages of a conversation": conversations._MESSAGES,
+    "count messages": conversations._COUNT_MESSAGES,
+    "latest": conversations._LATEST,
+    "due": profiles._DUE,
+    "next due": profiles._NEXT_DUE,
+    "look up": profiles._LOOK_UP,
+}
+
+
+async def plan(database: Database, sql: str) -> str:
+    parameters = [None] * sql.count("?")
+    return "\n".join(str(row[3]) for row in await database.read(f"EXPLAIN QUERY PLAN {sql}", parameters))
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_statement_searches(database: Database, name: str) -> None:
+    steps = await plan(database, STATEMENTS[name])
+
+    for step in steps.splitlines():
+        if step.startswith("SCAN"):
+            assert "json_each" in step or "VIRTUAL TABLE" in step or "CONSTANT" in step or "USING" in step or (
+                name == "all deliveries" and step == "SCAN deliveries"  # by id, from its end
+            ), steps
+    assert "TEMP B-TREE FOR ORDER BY" not in steps
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ConversationFilter(),
+        ConversationFilter(account_id="1"),
+        ConversationFilter(status=ConversationStatus.OPEN),
+        ConversationFilter(has_unread=True),
+        ConversationFilter(account_id="1", status=ConversationStatus.CLOSED, has_unread=False),
+    ],
+)
+async def test_lists_of_conversations_walk_the_index_of_activity(
+    database: Database, condition: ConversationFilter
+) -> None:
+    where, _ = condition.where()
+    listing = await plan(database, conversations._COLUMNS + where + conversations._ORDER)
+    counting = await plan(database, f"SELECT count(*) FROM conversations AS c{where}")
+
+    assert "conversations_by_activity" in listing
+    assert "TEMP B-TREE" not in listing
+    assert "COVERING INDEX" in counting
+
+
+def test_kept_events_are_told_apart_by_content() -> None:
+    one = events.KeptEvent("unknown", "1", None, None, "reason", b"{}", 1)
+
+    assert one.fingerprint == one._replace(delivery_id=2).fingerprint
+    assert one.fingerprint != one._replace(payload=b"[]").fingerprint
+    assert one.fingerprint != one._replace(account_id="2").fingerprint

@@ -1,0 +1,311 @@
+"""Deliveries through the real store: exactly once, in any order, and nobody pays for a neighbour."""
+
+import json
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.metrics import Metrics
+from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of
+from inboxd.simulator.traffic import story
+from inboxd.store import conversations
+from inboxd.store.connection import fetch
+from inboxd.store.database import Database
+from inboxd.store.inbox import Inbox
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.workers.ingest import Ingest
+from tests.support import ACCOUNT, ANA, T0, ManualClock
+
+
+class Rig:
+    """An ingest worker with everything it works on."""
+
+    def __init__(self, database: Database) -> None:
+        self.clock = ManualClock()
+        self.database = database
+        self.metrics = Metrics()
+        self.inbox = Inbox(database, self.clock, max_waiting=10_000)
+        self.writers: list[ConversationKey] = []
+        self.ingest = Ingest(
+            database,
+            self.inbox,
+            ProfileCache(self.clock, ttl_s=86_400, size=100),
+            accounts=[ACCOUNT],
+            clock=self.clock,
+            metrics=self.metrics,
+            random=lambda: 0.0,
+            on_due=self.writers.extend,
+        )
+
+    async def take(self, *payloads: Any) -> None:
+        """Store and process."""
+        for payload in payloads:
+            await self.inbox.append(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+        while await self.ingest.process():
+            pass
+
+    async def deliver(self, *items: Item) -> None:
+        await self.take(delivery(ACCOUNT, T0, list(items)))
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return await self.database.read(sql)
+
+    async def conversation(self) -> dict[str, Any]:
+        return (await self.all("v1_conversations"))[0]
+
+    async def all(self, view: str) -> list[dict[str, Any]]:
+        names = [row[1] for row in await self.rows(f"PRAGMA table_info({view})")]
+        return [dict(zip(names, row, strict=True)) for row in await self.rows(f"SELECT * FROM {view}")]
+
+    async def state(self) -> Any:
+        """Everything that must not depend on order or repetition."""
+        return (
+            await self.rows(
+                "SELECT account_id, participant_id, last_message_at, answered_at, unread_count, read_at, seen_at, status "
+                "FROM conversations ORDER BY 1, 2"
+            ),
+            await self.rows(
+                "SELECT account_id, participant_id, mid, m.sender_id, direction, sent_at, timeline_at, noticed_at, type, "
+                "text, attachments, details, standby, edit_number, edited_at, edited_text, deleted_at, "
+                "seen_by_account_at, seen_by_participant_at, reactions "
+                "FROM messages m JOIN conversations c ON c.id = conversation_id ORDER BY 1, 2, 3"
+            ),
+            await self.rows("SELECT kind, account_id, participant_id, happened_at, payload FROM events ORDER BY fingerprint"),
+            await self.rows("SELECT account_id, participant_id, state FROM participants ORDER BY 1, 2"),
+        )
+
+
+@pytest.fixture
+def who() -> Conversationalist:
+    return Conversationalist(ACCOUNT, ANA, T0)
+
+
+@pytest.fixture
+async def rig(database: Database) -> Rig:
+    return Rig(database)
+
+
+@pytest.fixture
+async def fresh_rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with Database(tmp_path / "another.sqlite3") as database:
+        yield Rig(database)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_order_with_any_duplication_ends_in_the_same_state(rig: Rig, fresh_rig: Rig, seed: int) -> None:
+    rng = random.Random(seed)
+    payloads = story(ACCOUNT, T0, people=13, seed=seed)
+    items = [(entry, item) for payload in payloads for entry in payload["entry"] for item in entry.get("messaging", [])]
+    rest = [payload for payload in payloads if "messaging" not in payload["entry"][0]]
+
+    await rig.take(*payloads)
+
+    await fresh_rig.take(*disordered(items, rest, rng))
+    assert await fresh_rig.state() == await rig.state()
+
+
+def disordered(items: list[tuple[Item, Item]], rest: list[Item], rng: random.Random) -> list[Item]:
+    """The same events, cut into other deliveries, shuffled, some of them twice."""
+    shuffled = items + rng.choices(items, k=len(items) // 2)
+    rng.shuffle(shuffled)
+    payloads = [*rest, *rng.choices(rest, k=2)]
+    while shuffled:
+        count = rng.randint(1, 7)
+        batch, shuffled = shuffled[:count], shuffled[count:]
+        entries = [{"id": entry["id"], "time": entry["time"], "messaging": [item]} for entry, item in batch]
+        payloads.append({"object": "instagram", "entry": entries})
+    rng.shuffle(payloads)
+    return payloads
+
+
+async def test_unread_counts_what_came_after_the_last_answer(rig: Rig, who: Conversationalist) -> None:
+    await rig.deliver(who.says("one"), who.says("two"))
+    assert (await rig.conversation())["unread_count"] == 2
+
+    await rig.deliver(who.answers("hello"))
+    assert (await rig.conversation())["unread_count"] == 0
+
+    await rig.deliver(who.says("three"))
+    assert (await rig.conversation())["unread_count"] == 1
+
+
+async def test_a_late_message_from_before_the_answer_is_not_unread(rig: Rig, who: Conversationalist) -> None:
+    late, answer = who.says("one"), who.answers("hello")
+
+    await rig.deliver(answer)
+    await rig.deliver(late)
+
+    conversation = await rig.conversation()
+    assert conversation["unread_count"] == 0
+    assert conversation["last_message_at"] == "2026-09-21T14:13:22.000Z"
+
+
+async def test_seen_by_the_account_reads_up_to_that_message(rig: Rig, who: Conversationalist) -> None:
+    one, two, three = who.says("one"), who.says("two"), who.says("three")
+    seen = {**who.sees(two), "sender": two["recipient"], "recipient": two["sender"]}
+
+    await rig.deliver(seen, three, two, one)
+
+    assert (await rig.conversation())["unread_count"] == 1
+    assert [row["is_read"] for row in await rig.all("v1_messages") if row["content"] != "three"] == [1, 1]
+
+
+async def test_seen_by_the_participant_marks_the_accounts_messages_read(rig: Rig, who: Conversationalist) -> None:
+    answer, later = who.answers("hello"), who.answers("still there?")
+
+    await rig.deliver(who.sees(answer), answer, later)
+
+    assert {row["content"]: row["is_read"] for row in await rig.all("v1_messages")} == {"hello": 1, "still there?": 0}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_deleted_message_keeps_a_tombstone_without_content(
+    rig: Rig, who: Conversationalist, order: int
+) -> None:
+    message = who.says("secret", attachments=[{"type": "image", "payload": {"url": "https://example.com/secret"}}])
+    happened = [message, who.edits(message, "secret too"), who.reacts(message), who.unsends(message)]
+
+    await rig.deliver(*happened[::order])
+
+    (row,) = await rig.all("v1_messages")
+    assert row["platform_message_id"] == mid_of(message)
+    assert row["deleted_at"] is not None
+    assert (row["content"], row["attachments"], row["reactions"], row["message_type"]) == (None, "[]", "[]", "deleted")
+    assert "secret" not in repr(await rig.rows("SELECT * FROM messages"))
+    assert (await rig.conversation())["unread_count"] == 0
+
+
+async def test_reactions_are_one_per_person_and_can_be_taken_back(rig: Rig, who: Conversationalist) -> None:
+    message = who.answers("hello")
+    await rig.deliver(message, who.reacts(message, "sad", "😢"), who.reacts(message))
+    (row,) = await rig.all("v1_messages")
+    assert [reaction["reaction"] for reaction in json.loads(row["reactions"])] == ["love"]
+
+    await rig.deliver(who.unreacts(message))
+    (row,) = await rig.all("v1_messages")
+    assert [reaction.get("reaction") for reaction in json.loads(row["reactions"])] == [None]
+
+
+async def test_the_test_button_makes_no_conversation(rig: Rig) -> None:
+    for name in ("test_button_instagram_login", "test_button_facebook_login"):
+        await rig.take((Path(__file__).parent.parent / "payloads" / f"{name}.json").read_bytes())
+
+    assert await rig.all("v1_conversations") == []
+    assert await rig.rows("SELECT DISTINCT kind FROM events") == [("test",)]
+
+
+async def test_traffic_of_an_unknown_account_is_kept_under_its_id(rig: Rig) -> None:
+    stranger = Conversationalist("17841499999999999", ANA, T0)
+
+    await rig.take(delivery("17841499999999999", T0, [stranger.says("hi"), stranger.answers("hello")]))
+
+    conversation = await rig.conversation()
+    assert conversation["client_account_id"] == "17841499999999999"
+    assert conversation["unread_count"] == 0
+
+
+async def test_what_is_no_payload_is_set_aside_and_can_be_retried(rig: Rig, who: Conversationalist) -> None:
+    await rig.take(b"this is signed, but no JSON", delivery(ACCOUNT, T0, [who.says("hi")]))
+
+    failed, total = await rig.inbox.page(state="failed", limit=10, offset=0)
+    assert total == 1
+    assert "not a webhook payload" in (failed[0].error or "")
+    assert (await rig.conversation())["unread_count"] == 1
+
+    assert await rig.inbox.retry(failed[0].id)
+    await rig.take()
+    assert (await rig.inbox.page(state="failed", limit=10, offset=0))[1] == 1
+
+
+async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = conversations._message_row
+
+    def poisoned(message: Any) -> Any:
+        if message.content is not None and message.content.text == "poison":
+            msg = "it is poison"
+            raise ValueError(msg)
+        return real(message)
+
+    monkeypatch.setattr(conversations, "_message_row", poisoned)
+    await rig.take(
+        delivery(ACCOUNT, T0, [who.says("before"), who.says("poison"), who.says("after")]),
+        delivery(ACCOUNT, T0, [who.says("next delivery")]),
+    )
+    texts = {row["content"] for row in await rig.all("v1_messages")}
+    assert texts == {"before", "after", "next delivery"}
+
+    for seconds in (1, 2):
+        ((state, attempts, error),) = await rig.rows("SELECT state, attempts, error FROM deliveries WHERE id = 1")
+        assert (state, attempts) == ("pending", seconds)
+        assert "event 1: ValueError: it is poison" in error
+        rig.clock.now += seconds * 1000
+        await rig.take()
+    ((state, attempts),) = await rig.rows("SELECT state, attempts FROM deliveries WHERE id = 1")
+    assert (state, attempts) == ("failed", 3)
+
+    monkeypatch.undo()
+    await rig.inbox.retry(1)
+    await rig.take()
+    assert {row["content"] for row in await rig.all("v1_messages")} == texts | {"poison"}
+
+
+async def test_a_refusing_disk_costs_no_attempt(rig: Rig, who: Conversationalist) -> None:
+    await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says("x" * 500_000)])).encode())
+    ((pages,),) = await rig.rows("PRAGMA page_count")
+
+    def limit(count: int) -> Any:
+        return lambda connection: fetch(connection, f"PRAGMA max_page_count = {count}") and None
+
+    await rig.database.write(limit(pages))
+    with pytest.raises(Exception, match="full"):
+        await rig.ingest.process()
+    await rig.database.write(limit(100_000))
+
+    await rig.take()
+    assert (await rig.conversation())["unread_count"] == 1
+    assert await rig.rows("SELECT attempts FROM deliveries") == [(0,)]
+
+
+async def test_unknown_kinds_are_kept_counted_and_no_error(rig: Rig, who: Conversationalist) -> None:
+    hologram = {key: value for key, value in who.says("x").items() if key != "message"} | {"hologram": {}}
+
+    await rig.deliver(hologram)
+    await rig.deliver(hologram)
+
+    assert await rig.rows("SELECT kind, reason FROM events") == [("unknown", "item of no known kind")]
+    assert await rig.rows("SELECT state FROM deliveries") == [("done",), ("done",)]
+    assert rig.metrics.registry.get_sample_value("inboxd_events_total", {"kind": "unknown"}) == 2
+
+
+async def test_odd_numbers_and_characters_go_through(rig: Rig, who: Conversationalist) -> None:
+    huge = who.says("nul \x00 and \u202e", referral={"ref": "r", "ad_id": 10**40, "x": 1e300})
+
+    await rig.take(
+        delivery(ACCOUNT, T0, [huge]),
+        b'{"object":"instagram","entry":[{"id":"1","messaging":[{"sender":{"id":"2"},"recipient":{"id":"1"},'
+        b'"timestamp":1,"message":{"mid":"s","text":"\\ud800"}}]}]}',
+    )
+
+    assert await rig.rows("SELECT state, error FROM deliveries") == [("done", None), ("done", None)]
+
+
+async def test_writers_are_told_once_committed(rig: Rig, who: Conversationalist) -> None:
+    await rig.deliver(who.answers("hello"))
+    assert rig.writers == []
+    await rig.deliver(who.says("hi"))
+    assert rig.writers == [ConversationKey(ACCOUNT, ANA)]
+
+
+async def test_a_deleted_conversation_takes_its_messages_along(rig: Rig, who: Conversationalist) -> None:
+    await rig.deliver(who.says("hi"))
+
+    def delete(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM conversations")
+
+    await rig.database.write(delete)
+    assert await rig.all("v1_messages") == []
