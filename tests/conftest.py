@@ -5,13 +5,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-
 from inboxd import app
 from inboxd.config import Account, Admin, Budget, Instagram, Public, Secrets, Settings
 from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
 from inboxd.store.database import Database
+
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, OTHER_APP_SECRET, TOKEN, VERIFY_TOKEN, Client
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-
 from inboxd.clock import Clock
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Item, delivery
@@ -58,7 +57,9 @@ class Client:
     async def post(self, body: bytes, *, secret: str = APP_SECRET, **headers: str) -> tuple[int, bytes, str]:
         """POST a signed body; status, body and content type of the answer."""
         url = f"{self.public_url}/webhooks/instagram"
-        async with self.session.post(url, data=io.BytesIO(body), headers={HEADER: sign(body, secret), **headers}) as response:
+        async with self.session.post(
+            url, data=io.BytesIO(body), headers={HEADER: sign(body, secret), **headers}
+        ) as response:
             return response.status, await response.read(), response.content_type
 
     async def deliver(self, *items: Item, account_id: str = ACCOUNT, field: str = "messaging") -> None:
@@ -89,7 +90,7 @@ class Client:
         """Wait until every delivery was handled."""
 
         async def idle() -> bool:
-            return (await self.get("/api/deliveries?state=pending"))["total"] == 0
+            return bool((await self.get("/api/deliveries?state=pending"))["total"] == 0)
 
         await eventually(idle)
 

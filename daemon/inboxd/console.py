@@ -26,10 +26,10 @@ def conversation_table(found: Sequence[Conversation], latest: Mapping[int, Store
     table.add_column("Unread", justify="right", no_wrap=True)
     for conversation in found:
         message = latest.get(conversation.id)
-        username = conversation.participant_username
+        who, username = _who(conversation)
         table.add_row(
-            Text(_printable(conversation.participant_name or username or conversation.key.participant_id)),
-            Text("@" + _printable(username)) if username else Text("unknown yet", style="dim"),
+            who,
+            username,
             "yes" if conversation.participant_profile_pic else "",
             Text(_printable(_preview(message))),
             iso_utc(conversation.last_message_at)[5:19].replace("T", " ") if conversation.last_message_at else "",
@@ -42,6 +42,15 @@ def console() -> Console:
     """Standard output: in the terminal's width and colours, plain and wide in a pipe."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def _who(conversation: Conversation) -> tuple[Text, Text]:
+    """Name and username, each with what to say while there is none."""
+    key, username = conversation.key, conversation.participant_username
+    if key.account_id == key.participant_id:
+        return Text("(notes to self)", style="dim"), Text("")
+    name = Text(_printable(conversation.participant_name or username or key.participant_id))
+    return name, Text("@" + _printable(username)) if username else Text("unknown yet", style="dim")
 
 
 def _preview(stored: StoredMessage | None) -> str:

@@ -1,7 +1,7 @@
 import pytest
-
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.profile import InvalidProfileError
+
 from tests.support import ACCOUNT, ANA, T0
 
 

@@ -1,9 +1,9 @@
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import (
     Attachment,
@@ -18,6 +18,7 @@ from inboxd.domain.message import (
     Sent,
     fold,
 )
+
 from tests.support import ACCOUNT, ANA, T0
 
 KEY = ConversationKey(ACCOUNT, ANA)
@@ -63,7 +64,7 @@ changes = st.one_of(
 )
 
 
-def folded(happened: list[MessageChange]) -> Message | None:
+def folded(happened: Sequence[MessageChange]) -> Message | None:
     message = None
     for change in happened:
         message = fold(message, change)

@@ -1,5 +1,4 @@
 import pytest
-
 from inboxd.domain.retry import DELIVERY_HANDLING, PROFILE_FETCH, Backoff, Remedy, decide
 
 
@@ -28,9 +27,7 @@ def test_missing_consent_waits_for_the_person_alone() -> None:
     assert decide(Remedy.WAIT_FOR_PERSON, 1, PROFILE_FETCH, never).delay_s is None
 
 
-@pytest.mark.parametrize(
-    "remedy", [Remedy.WAIT_FOR_BUDGET, Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.GONE]
-)
+@pytest.mark.parametrize("remedy", [Remedy.WAIT_FOR_BUDGET, Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.GONE])
 def test_what_retrying_cannot_help_rests_at_once(remedy: Remedy) -> None:
     decision = decide(remedy, 1, PROFILE_FETCH, never)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from inboxd.meta import events
 from inboxd.meta.events import UnreadableDeliveryError, decode, to_ms
 from inboxd.simulator.payloads import Conversationalist, delivery
+
 from tests.support import ACCOUNT, ANA, T0
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"
@@ -140,14 +140,36 @@ def test_times_are_milliseconds(given_time: float | str | None, ms: int | None) 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["object", "entry", "messaging", "standby", "changes", "field", "value", "sender", "recipient", "id"]
-            + ["message", "mid", "reaction", "read", "postback", "timestamp", "time", "attachments", "text", "x"]
-        ),
-        inner,
-        max_size=5,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "object",
+                    "entry",
+                    "messaging",
+                    "standby",
+                    "changes",
+                    "field",
+                    "value",
+                    "sender",
+                    "recipient",
+                    "id",
+                    "message",
+                    "mid",
+                    "reaction",
+                    "read",
+                    "postback",
+                    "timestamp",
+                    "time",
+                    "attachments",
+                    "text",
+                    "x",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=12,
 )

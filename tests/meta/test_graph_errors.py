@@ -1,5 +1,4 @@
 import pytest
-
 from inboxd.domain.retry import Remedy
 from inboxd.meta.graph_errors import TABLE, classified, row
 

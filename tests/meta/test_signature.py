@@ -1,8 +1,7 @@
 import pytest
-
 from inboxd.meta.signature import SignatureVerifier, Verdict, sign
 
-BODY = '{"text":"hola \\u00e1"}'.encode()
+BODY = b'{"text":"hola \\u00e1"}'
 VERIFIER = SignatureVerifier(["one", "two"])
 
 

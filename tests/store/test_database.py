@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from inboxd.errors import (
     DatabaseLockedError,
     DatabaseTooNewError,
@@ -15,7 +14,7 @@ from inboxd.errors import (
 )
 from inboxd.store import database as module
 from inboxd.store import migrations
-from inboxd.store.connection import fetch, insert_many
+from inboxd.store.connection import Row, fetch, insert_many
 from inboxd.store.database import Database, open_for_reading
 
 
@@ -61,8 +60,8 @@ async def test_a_full_disk_refuses_everybody_and_recovers(database: Database) ->
     def fill(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO deliveries (received_at, body) VALUES (0, zeroblob(400000))")
 
-    def limit(pages: int) -> Callable[[sqlite3.Connection], None]:
-        return lambda connection: fetch(connection, f"PRAGMA max_page_count = {pages}") and None
+    def limit(pages: int) -> Callable[[sqlite3.Connection], list[Row]]:
+        return lambda connection: fetch(connection, f"PRAGMA max_page_count = {pages}")
 
     await database.write(limit(60))
     with pytest.raises(StorageUnavailableError, match="full"):
@@ -106,7 +105,7 @@ async def test_one_file_has_one_daemon(database: Database) -> None:
 async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "d"
     async with Database(path) as database:
-        await database.write(lambda connection: connection.execute("PRAGMA user_version = 9999") and None)
+        await database.write(lambda connection: fetch(connection, "PRAGMA user_version = 9999"))
 
     with pytest.raises(DatabaseTooNewError, match="newer inboxd"):
         await Database(path).__aenter__()

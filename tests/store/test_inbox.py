@@ -2,11 +2,11 @@ import asyncio
 import sqlite3
 
 import pytest
-
 from inboxd.errors import StorageBusyError, StorageUnavailableError
 from inboxd.store.connection import fetch
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox, mark_done, mark_failed, mark_postponed
+
 from tests.support import ManualClock
 
 

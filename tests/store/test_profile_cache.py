@@ -1,13 +1,13 @@
 import sqlite3
 
 import pytest
-
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.store import profiles
 from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import FetchedProfile, Profiles
+
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
 
 KEY = ConversationKey(ACCOUNT, ANA)
@@ -47,9 +47,7 @@ def test_the_cache_is_bounded() -> None:
 
 @pytest.fixture
 async def two(database: Database) -> Database:
-    await database.write(
-        lambda connection: profiles.ensure(connection, [KEY, ConversationKey(ACCOUNT, BRUNO)], 1000)
-    )
+    await database.write(lambda connection: profiles.ensure(connection, [KEY, ConversationKey(ACCOUNT, BRUNO)], 1000))
     return database
 
 

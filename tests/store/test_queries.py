@@ -1,7 +1,6 @@
 """Every query of a hot path or a list finds its rows by an index."""
 
 import pytest
-
 from inboxd.domain.conversation import ConversationStatus
 from inboxd.store import conversations, events, inbox, profiles
 from inboxd.store.conversations import ConversationFilter
@@ -36,8 +35,14 @@ async def test_statement_searches(database: Database, name: str) -> None:
 
     for step in steps.splitlines():
         if step.startswith("SCAN"):
-            assert "json_each" in step or "VIRTUAL TABLE" in step or "CONSTANT" in step or "USING" in step or (
-                name == "all deliveries" and step == "SCAN deliveries"  # by id, from its end
+            assert (
+                "json_each" in step
+                or "VIRTUAL TABLE" in step
+                or "CONSTANT" in step
+                or "USING" in step
+                or (
+                    name == "all deliveries" and step == "SCAN deliveries"  # by id, from its end
+                )
             ), steps
     assert "TEMP B-TREE FOR ORDER BY" not in steps
 

@@ -2,12 +2,12 @@ import sqlite3
 from typing import Any
 
 import pytest
-
 from inboxd.config import Secrets, Settings
 from inboxd.domain.conversation import ConversationStatus
 from inboxd.simulator.graph import GraphServer
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import person
+
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Client, eventually
 
 LIST = "/api/messaging/conversations"
@@ -57,9 +57,8 @@ def bruno() -> Conversationalist:
 
 
 async def test_conversations_read_as_the_contract_says(client: Client, ana: Conversationalist) -> None:
-    image = ana.sends("image")
-    answer = ana.answers("hello")
-    await client.deliver(ana.says("hi"), image, answer, ana.sees(answer), ana.reacts(answer), ana.says("thanks"))
+    hi, image, answer = ana.says("hi"), ana.sends("image"), ana.answers("hello")
+    await client.deliver(hi, image, answer, ana.sees(answer), ana.reacts(answer), ana.says("thanks"))
     await client.settled()
 
     (conversation,) = await client.conversations()

@@ -4,10 +4,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-
 from inboxd.config import Public, Secrets, Settings
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
+
 from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, T0, VERIFY_TOKEN, Client
 
 PATH = "/webhooks/instagram"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from inboxd.domain.conversation import ConversationKey
 from inboxd.metrics import Metrics
 from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of
@@ -19,6 +18,7 @@ from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.workers.ingest import Ingest
+
 from tests.support import ACCOUNT, ANA, T0, ManualClock
 
 
@@ -66,16 +66,20 @@ class Rig:
         """Everything that must not depend on order or repetition."""
         return (
             await self.rows(
-                "SELECT account_id, participant_id, last_message_at, answered_at, unread_count, read_at, seen_at, status "
+                "SELECT account_id, participant_id, last_message_at, answered_at, unread_count, read_at, seen_at, "
+                "status "
                 "FROM conversations ORDER BY 1, 2"
             ),
             await self.rows(
                 "SELECT account_id, participant_id, mid, m.sender_id, direction, sent_at, timeline_at, noticed_at, type, "
-                "text, attachments, details, standby, edit_number, edited_at, edited_text, deleted_at, "
+                "text, "
+                "attachments, details, standby, edit_number, edited_at, edited_text, deleted_at, "
                 "seen_by_account_at, seen_by_participant_at, reactions "
                 "FROM messages m JOIN conversations c ON c.id = conversation_id ORDER BY 1, 2, 3"
             ),
-            await self.rows("SELECT kind, account_id, participant_id, happened_at, payload FROM events ORDER BY fingerprint"),
+            await self.rows(
+                "SELECT kind, account_id, participant_id, happened_at, payload FROM events ORDER BY 1, 2, 3, 5"
+            ),
             await self.rows("SELECT account_id, participant_id, state FROM participants ORDER BY 1, 2"),
         )
 

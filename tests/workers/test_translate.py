@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Direction, Reacted, Sent
 from inboxd.meta.events import decode
 from inboxd.simulator.payloads import Conversationalist, Item, delivery
 from inboxd.workers.translate import Translated, sides, translate
+
 from tests.support import ACCOUNT, ANA, T0
 
 KEY = ConversationKey(ACCOUNT, ANA)
@@ -55,9 +55,7 @@ def test_reactions_and_seen_of_both_sides(who: Conversationalist, accounts: froz
 
 
 def test_an_echo_whose_recipient_is_the_account_went_out_all_the_same() -> None:
-    (event,) = decode(
-        (PAYLOADS / "echo_whose_recipient_is_the_account_and_entry_has_no_time.json").read_bytes()
-    )
+    (event,) = decode((PAYLOADS / "echo_whose_recipient_is_the_account_and_entry_has_no_time.json").read_bytes())
 
     assert sides(event, KNOWN) == (KEY, Direction.OUTBOUND)
 

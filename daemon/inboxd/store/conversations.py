@@ -100,7 +100,7 @@ _MESSAGES: Final = f"""
 FROM messages AS m
 WHERE m.conversation_id = ? AND m.timeline_at IS NOT NULL
 ORDER BY m.timeline_at DESC, m.id DESC LIMIT ? OFFSET ?
-"""  # noqa: S608 - built from constants
+"""
 _COUNT_MESSAGES: Final = "SELECT count(*) FROM messages WHERE conversation_id = ? AND timeline_at IS NOT NULL"
 
 

@@ -15,6 +15,8 @@ from aiohttp import web
 from inboxd.errors import AddressInUseError
 
 SWEEP_S: Final = 0.5
+ARRIVAL_S: Final = 1.0
+"""How long requests that have begun get to arrive when the listener stops."""
 BACKLOG: Final = 1024
 KEEPALIVE_S: Final = 75.0
 """Longer than the idle time of the usual reverse proxies, so that it is they who close."""
@@ -33,6 +35,8 @@ class Guard(asyncio.Protocol):
         self._now = now
         self._transport: asyncio.BaseTransport | None = None
         self.arriving_since: float | None = now()
+        self.receiving = False
+        """Whether part of a request is here, but not all of it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection in."""
@@ -42,6 +46,7 @@ class Guard(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Note when a request begins to arrive."""
+        self.receiving = True
         if self.arriving_since is None:
             self.arriving_since = self._now()
         self._inner.data_received(data)
@@ -85,6 +90,7 @@ def request_arrived(request: web.Request) -> None:
     guard = transport.get_protocol() if transport is not None else None
     if isinstance(guard, Guard):
         guard.arriving_since = None
+        guard.receiving = False
 
 
 class GuardedSite(web.BaseSite):
@@ -120,10 +126,14 @@ class GuardedSite(web.BaseSite):
         self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
 
     async def stop(self) -> None:
-        """Stop accepting; open connections are the runner's to finish."""
+        """Stop accepting, and let requests that have begun arrive; answering them is the runner's business."""
+        await super().stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ARRIVAL_S
+        while any(guard.receiving for guard in self._guards) and loop.time() < deadline:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.01)
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
-        await super().stop()
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._guards) >= self._max_connections:

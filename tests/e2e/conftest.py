@@ -1,0 +1,103 @@
+"""The real daemon as a process of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import ADMIN_TOKEN, APP_SECRET, VERIFY_TOKEN
+
+INBOXD = str(Path(sys.executable).with_name("inboxd"))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Process:
+    """One inboxd process."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder = folder
+        self.database = folder / "inboxd.sqlite3"
+        self.public, self.admin = free_port(), free_port()
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "STATE_DIRECTORY": str(folder),
+            "INBOXD_APP_SECRETS": APP_SECRET,
+            "INBOXD_VERIFY_TOKEN": VERIFY_TOKEN,
+            "INBOXD_ADMIN_TOKEN": ADMIN_TOKEN,
+            "INBOXD_PUBLIC__PORT": str(self.public),
+            "INBOXD_ADMIN__PORT": str(self.admin),
+            **variables,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "log"
+
+    def start(self, *, ready: bool = True, preexec: Callable[[], None] | None = None) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [INBOXD, "run"],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                preexec_fn=preexec,  # noqa: PLW1509 - no threads here
+            )
+        deadline = time.monotonic() + 20
+        while ready and self.get("/readyz")[0] != 200:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 10) -> int:
+        assert self.process is not None
+        return self.process.wait(timeout)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        url = f"http://127.0.0.1:{self.admin}{path}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except (urllib.error.URLError, ConnectionError):
+            return 0, None
+
+    def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Another inboxd command in the same surroundings."""
+        return subprocess.run(
+            [INBOXD, *arguments],
+            env=self.environment | variables,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+
+@pytest.fixture
+def inboxd(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path)
+    yield process
+    if process.process is not None and process.process.poll() is None:
+        process.process.kill()
+        process.process.wait()

@@ -1,0 +1,131 @@
+"""The Graph client against real answers of a real server, good and bad."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from inboxd.domain.retry import Remedy
+from inboxd.meta.graph import PROFILE_FIELDS, GraphClient
+from inboxd.meta.graph_errors import GraphError
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.people import igsid, person
+
+from tests.support import ANA, TOKEN
+
+
+@asynccontextmanager
+async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[GraphClient]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    try:
+        async with GraphClient(f"http://{host}:{port}", "v25.0", timeout_s=0.5) as client:
+            yield client
+    finally:
+        await runner.cleanup()
+
+
+async def remedy_of(client: GraphClient, who: str = ANA, token: str = TOKEN) -> Remedy:
+    with pytest.raises(GraphError) as caught:
+        await client.user_profile(who, token)
+    assert token not in str(caught.value)
+    return caught.value.remedy
+
+
+async def test_profiles_are_read_whole(graph: tuple[GraphServer, str]) -> None:
+    async with GraphClient(graph[1], "v25.0", timeout_s=5) as client:
+        for number in range(60):
+            known = person(igsid(number))
+            assert known is not None
+            profile = await client.user_profile(known.igsid, TOKEN)
+            assert (profile.username, profile.name) == (known.username, known.name)
+            assert (profile.profile_pic is not None) == known.has_picture
+            assert profile.follower_count == known.follower_count
+
+
+async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented_ones() -> None:
+    seen: list[web.Request] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request)
+        return web.json_response({"username": "ana_x", "id": ANA})
+
+    async with answering(handler) as client:
+        await client.user_profile(ANA, TOKEN)
+
+    (request,) = seen
+    assert request.path == f"/v25.0/{ANA}"
+    assert dict(request.query) == {"fields": PROFILE_FIELDS}
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert TOKEN not in str(request.url)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "remedy"),
+    [
+        (Behaviour(latency_ms=0, outage=True), Remedy.RETRY_LATER),
+        (Behaviour(latency_ms=0, throttled=True), Remedy.WAIT_FOR_BUDGET),
+        (Behaviour(latency_ms=0, token_expired=True), Remedy.NEEDS_LOGIN),
+        (Behaviour(latency_ms=0, no_consent=(ANA,)), Remedy.WAIT_FOR_PERSON),
+        (Behaviour(latency_ms=0, error_rate=1.0), Remedy.RETRY_LATER),
+        (Behaviour(latency_ms=0, error_rate=1.0, error_code=424242), Remedy.UNKNOWN),
+    ],
+)
+async def test_moods_of_the_platform(graph: tuple[GraphServer, str], behaviour: Behaviour, remedy: Remedy) -> None:
+    graph[0].behaviour = behaviour
+    async with GraphClient(graph[1], "v25.0", timeout_s=5) as client:
+        assert await remedy_of(client) is remedy
+
+
+async def test_nobody_of_that_id_and_a_wrong_token(graph: tuple[GraphServer, str]) -> None:
+    async with GraphClient(graph[1], "v25.0", timeout_s=5) as client:
+        assert await remedy_of(client, "42") is Remedy.GONE
+        assert await remedy_of(client, token="wrong-token") is Remedy.NEEDS_LOGIN
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        lambda: web.Response(status=503, text="<html>sorry</html>"),
+        lambda: web.Response(status=200, text="<html>sorry</html>"),
+        lambda: web.Response(status=200, text=""),
+        lambda: web.Response(status=200, text='{"username": "an'),
+        lambda: web.Response(status=200, text='{"username": "  "}'),
+        lambda: web.Response(status=200, text='{"username": 5}'),
+        lambda: web.Response(status=200, text="[]"),
+        lambda: web.Response(status=200, body=b"\xff"),
+        lambda: web.Response(status=302, headers={"Location": "https://example.com/"}),
+        lambda: web.Response(status=200, body=b" " * (1024 * 1024 + 1)),
+    ],
+)
+async def test_an_answer_that_is_none_is_tried_again_later(response: Callable[[], web.Response]) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return response()
+
+    async with answering(handler) as client:
+        assert await remedy_of(client) is Remedy.RETRY_LATER
+
+
+async def test_an_error_envelope_under_status_200_is_an_error() -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "x", "code": 230}})
+
+    async with answering(handler) as client:
+        assert await remedy_of(client) is Remedy.WAIT_FOR_PERSON
+
+
+async def test_nobody_there_and_nobody_answering_are_passing_faults() -> None:
+
+    async def handler(_request: web.Request) -> web.Response:
+        await asyncio.sleep(2)
+        return web.Response()
+
+    async with answering(handler) as client:
+        assert await remedy_of(client) is Remedy.RETRY_LATER
+    async with GraphClient("http://127.0.0.1:1", "v25.0", timeout_s=1) as client:
+        assert await remedy_of(client) is Remedy.RETRY_LATER

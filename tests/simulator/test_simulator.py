@@ -1,0 +1,90 @@
+import io
+import json
+import random
+
+import aiohttp
+from aiohttp import web
+from inboxd.meta.events import decode
+from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
+from inboxd.simulator.graph import CONTROL_PATH, GraphServer
+from inboxd.simulator.people import igsid, person
+from inboxd.simulator.pictures import avatar
+from inboxd.simulator.sender import Unreliability, WebhookSender
+from inboxd.simulator.traffic import story
+from PIL import Image
+
+from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN
+
+
+def test_people_are_the_same_every_time_and_of_every_kind() -> None:
+    people = [person(igsid(number)) for number in range(500)]
+    known = [one for one in people if one is not None]
+
+    assert known == [person(igsid(number)) for number in range(500)]
+    assert len({one.username for one in known}) == 500
+    assert any(one.name is None for one in known)
+    assert any(not one.has_picture for one in known)
+    assert any(one.name is not None and not one.name.isascii() for one in known)
+    assert person("42") is None
+
+
+def test_pictures_are_pictures() -> None:
+    assert avatar(ANA) == avatar(ANA)
+    assert Image.open(io.BytesIO(avatar(ANA))).size == (320, 320)
+
+
+def test_the_story_has_every_kind_of_event() -> None:
+    kinds = {event.kind for payload in story(ACCOUNT, T0) for event in decode(json.dumps(payload).encode())}
+
+    assert kinds >= {
+        "message", "echo", "self_message", "delete", "unsupported", "edit", "reaction", "seen", "postback",
+        "referral", "optin", "pass_thread_control", "comment", "test",
+    }  # fmt: skip
+    assert "unknown" not in kinds
+
+
+async def test_behaviour_can_be_switched_over_http(graph: tuple[GraphServer, str]) -> None:
+    server, url = graph
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.put(url + CONTROL_PATH, data=b'{"throttled": true, "latency_ms": 0}') as response:
+            assert response.status == 200
+        async with session.get(f"{url}/v25.0/{ANA}") as response:
+            assert (await response.json())["error"]["code"] == 4
+            assert '"call_count": 100' in response.headers["X-App-Usage"]
+        async with session.put(url + CONTROL_PATH, data=b'{"thortled": true}') as response:
+            assert response.status == 400
+        async with session.put(url + CONTROL_PATH, data=b'{"latency_ms": 0}') as response:
+            assert response.status == 200
+        async with session.get(f"{url}/v25.0/me") as response:
+            assert (await response.json())["user_id"] == ACCOUNT
+        async with session.get(f"{url}/v25.0/{ANA}?fields=profile_picture_url") as response:
+            assert (await response.json())["error"]["code"] == 100
+    assert len(server.calls) == 3
+
+
+async def test_the_sender_signs_repeats_and_retries() -> None:
+    got: list[bytes] = []
+    verdicts: list[Verdict] = []
+
+    async def receive(request: web.Request) -> web.Response:
+        body = await request.read()
+        verdicts.append(SignatureVerifier([APP_SECRET]).check(request.headers.get(HEADER), body))
+        got.append(body)
+        return web.Response(status=503 if len(got) % 3 == 1 else 200)
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    payloads = story(ACCOUNT, T0, people=5)
+    async with aiohttp.ClientSession() as session:
+        sender = WebhookSender(session, f"http://{host}:{port}/", APP_SECRET, seed=random.Random(1).randint(0, 9))
+        assert await sender.send_all(payloads, Unreliability(duplicates=0.5, late=0.5)) == 0
+    await runner.cleanup()
+
+    assert set(verdicts) == {Verdict.VALID}
+    assert sender.acknowledged > len(payloads)
+    assert {len(set(got))} == {len(payloads)}

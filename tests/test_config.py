@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import pytest
+from inboxd.config import (
+    Account,
+    Settings,
+    find_config,
+    load_secrets,
+    load_settings,
+    require_secrets,
+)
+from inboxd.errors import ConfigError
+
+DEFAULT = Path(__file__).parent.parent / "config.toml"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_documented_default_is_the_default() -> None:
+    assert load_settings(DEFAULT, {}) == Settings() == load_settings(None, {})
+
+
+def test_every_key_stands_in_the_documented_default() -> None:
+    text = DEFAULT.read_text()
+    for section in Settings.__struct_fields__:
+        assert f"[{section}]" in text
+        if section != "accounts":
+            for key in type(getattr(Settings(), section)).__struct_fields__:
+                assert f"\n{key} = " in text, f"{section}.{key}"
+
+
+def test_file_and_environment(tmp_path: Path) -> None:
+    path = written(tmp_path, '[admin]\nport = 1\nhost = "::1"\n[[accounts]]\nid = "17841400000000001"\nname = "shop"\n')
+
+    settings = load_settings(
+        path, {"INBOXD_ADMIN__PORT": "9000", "INBOXD_PUBLIC__REQUEST_TIMEOUT_S": "2.5", "OTHER": "x"}
+    )
+
+    assert (settings.admin.port, settings.admin.host, settings.public.request_timeout_s) == (9000, "::1", 2.5)
+    assert settings.accounts == (Account(id="17841400000000001", name="shop"),)
+
+
+def test_accounts_from_the_environment() -> None:
+    assert load_settings(None, {"INBOXD_ACCOUNTS": '[{"id": "1", "name": "a"}]'}).accounts == (
+        Account(id="1", name="a"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[admin]\nprot = 1", "did you mean 'admin.port'"),
+        ("[amdin]\nport = 1", "did you mean 'admin'"),
+        ("[[accounts]]\nid = '1'\nnmae = 'x'", "did you mean 'accounts.name'"),
+        ("[admin]\nport = 70000", "admin.port"),
+        ("[admin]\nport = 'x'", "admin.port"),
+        ("[public]\nmax_body_bytes = 0", "public.max_body_bytes"),
+        ("[instagram]\ngraph_url = 'ftp://x'", "instagram.graph_url"),
+        ("[instagram]\ngraph_version = '25'", "instagram.graph_version"),
+        ("[[accounts]]\nid = 'shop'", "accounts"),
+        ("[[accounts]]\nid = '1'\n[[accounts]]\nid = '1'", "listed twice"),
+        ("admin = 5", "admin"),
+        ("this is no toml", "not valid TOML"),
+        ("app_secrets = ['x']", "looks like a secret"),
+        ("[admin]\nadmin_token = 'hush'", "looks like a secret"),
+        ("[[accounts]]\nid = '1'\naccess_token = 'hush'", "looks like a secret"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        load_settings(written(tmp_path, text), {})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("INBOXD_ADMIN__PROT", "1", "did you mean 'INBOXD_ADMIN__PORT'"),
+        ("INBOXD_ADMIN__PORT", "x", "admin.port"),
+        ("INBOXD_ADMIN", "1", "unknown variable"),
+        ("INBOXD_ACCOUNTS", "[", "JSON array"),
+        ("INBOXD_ACCOUNTS", '{"id": "1"}', "accounts"),
+        ("INBOXD_ACCOUNTS", '[{"id": "1", "token": "hush"}]', "looks like a secret"),
+        ("INBOXD_ACCOUNTS", '[{"id": "1", "nmae": "x"}]', "nmae"),
+    ],
+)
+def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_settings(None, {variable: value})
+
+
+def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(None, {}) is None
+    path = written(tmp_path, "")
+    assert find_config(None, {}) == Path("config.toml")
+    assert find_config(None, {"INBOXD_CONFIG": str(path)}) == path
+    with pytest.raises(ConfigError, match="no configuration file"):
+        find_config(tmp_path / "nowhere.toml", {})
+
+
+def test_the_database_lives_in_the_state_directory() -> None:
+    storage = Settings().storage
+
+    assert storage.resolved({"STATE_DIRECTORY": "/var/lib/inboxd"}) == Path("/var/lib/inboxd/inboxd.sqlite3")
+    assert storage.resolved({}) == Path("inboxd.sqlite3")
+
+
+def test_secrets_come_from_credentials_then_files_then_variables(tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "verify_token").write_text("from-credential\n")
+    (credentials / "account_token_17").write_text("token-17\n")
+    (tmp_path / "admin").write_text("from-file\n")
+
+    secrets = load_secrets(
+        {
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "INBOXD_VERIFY_TOKEN": "from-variable",
+            "INBOXD_ADMIN_TOKEN_FILE": str(tmp_path / "admin"),
+            "INBOXD_ADMIN_TOKEN": "from-variable",
+            "INBOXD_APP_SECRETS": "one\n\n two \n",
+            "INBOXD_ACCOUNT_TOKEN_18": "token-18",
+        }
+    )
+
+    assert [secret.reveal() for secret in secrets.app_secrets] == ["one", "two"]
+    assert secrets.verify_token is not None
+    assert secrets.verify_token.reveal() == "from-credential"
+    assert secrets.admin_token is not None
+    assert secrets.admin_token.reveal() == "from-file"
+    assert {name: token.reveal() for name, token in secrets.account_tokens.items()} == {
+        "17": "token-17",
+        "18": "token-18",
+    }
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"INBOXD_VERIFY_TOKEN": "  "}, "verify_token is blank"),
+        ({"INBOXD_VERIFY_TOKEN_FILE": "/nowhere"}, "cannot read the secret verify_token"),
+    ],
+)
+def test_unusable_secrets_are_named(environment: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_secrets(environment)
+
+
+def test_every_missing_secret_is_named_with_its_remedy() -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_secrets(Settings(accounts=(Account(id="17"),)), load_secrets({}))
+
+    for name in ("app_secrets", "verify_token", "account_token_17"):
+        assert f"INBOXD_{name.upper()}_FILE" in str(caught.value)

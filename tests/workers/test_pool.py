@@ -1,0 +1,73 @@
+import asyncio
+
+import pytest
+from inboxd.clock import Clock
+from inboxd.metrics import Metrics
+from inboxd.workers import pool as module
+from inboxd.workers.pool import MAX_CRASHES, WorkerPool
+
+from tests.support import ManualClock, eventually
+
+
+class Impatient(ManualClock):
+    """Waits for nothing."""
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        await self.sleep(timeout_s or 0)
+        return event.is_set()
+
+
+class Crashing:
+    name = "crashing"
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            msg = "on purpose"
+            raise RuntimeError(msg)
+        await self.stopped.wait()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+async def test_a_crashed_worker_is_restarted_and_counted() -> None:
+    metrics = Metrics()
+    async with WorkerPool(Impatient(), metrics, lambda: 0.0, on_give_up=pytest.fail) as pool:
+        worker = Crashing(MAX_CRASHES - 1)
+        pool.start(worker)
+
+        async def calm() -> bool:
+            return worker.left < 0
+
+        await eventually(calm)
+        assert pool.running == ["crashing"]
+    assert pool.running == []
+    count = metrics.registry.get_sample_value("inboxd_worker_restarts_total", {"worker": "crashing"})
+    assert count == MAX_CRASHES - 1
+
+
+async def test_a_worker_that_crashes_too_often_is_given_up() -> None:
+    gave_up = asyncio.Event()
+    clock = Impatient()
+    async with WorkerPool(clock, Metrics(), lambda: 0.0, on_give_up=gave_up.set) as pool:
+        pool.start(Crashing(99))
+        await asyncio.wait_for(gave_up.wait(), 5)
+    assert pool.gave_up
+    assert clock.slept == sorted(clock.slept)
+
+
+async def test_a_worker_that_does_not_stop_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stubborn(Crashing):
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(module, "GRACE_S", 0.05)
+    async with WorkerPool(Clock(), Metrics(), lambda: 0.0, on_give_up=pytest.fail) as pool:
+        pool.start(Stubborn(0))
+        await asyncio.sleep(0)
+    assert pool.running == []
