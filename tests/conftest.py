@@ -1,10 +1,12 @@
 """Fixtures: the real parts, on temporary files and free ports."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from inboxd import app
 from inboxd.config import Account, Admin, Budget, Instagram, Public, Secrets, Settings
 from inboxd.secret import Secret
@@ -13,6 +15,11 @@ from inboxd.simulator.serving import serving
 from inboxd.store.database import Database
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, OTHER_APP_SECRET, TOKEN, VERIFY_TOKEN, Client
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the daemon runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

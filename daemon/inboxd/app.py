@@ -1,6 +1,7 @@
 """The composition root: builds every part once, in order, and hands each what it needs."""
 
 import asyncio
+import gc
 import random
 import signal
 import socket
@@ -142,6 +143,9 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, secrets, database_path, on_give_up=stop.set) as daemon:
+        # What was built by now lives until the end: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
         if secrets.admin_token is None:
             log.warning("admin_api_off", reason="no admin_token is configured")

@@ -167,7 +167,7 @@ async def test_insert_many_inserts_every_row(database: Database, count: int) -> 
     rows = [(n, b"") for n in range(count)]
 
     await database.write(
-        lambda connection: insert_many(connection, "INSERT INTO deliveries (received_at, body) VALUES {rows}", rows)
+        lambda connection: insert_many(connection, "INSERT INTO deliveries (received_at, body) {rows}", rows)
     )
 
     assert await stored(database) == list(range(count))

@@ -71,8 +71,8 @@ class Rig:
                 "FROM conversations ORDER BY 1, 2"
             ),
             await self.rows(
-                "SELECT account_id, participant_id, mid, m.sender_id, direction, sent_at, timeline_at, noticed_at, type, "
-                "text, "
+                "SELECT account_id, participant_id, mid, m.sender_id, direction, sent_at, timeline_at, noticed_at, "
+                "type, text, "
                 "attachments, details, standby, edit_number, edited_at, edited_text, deleted_at, "
                 "seen_by_account_at, seen_by_participant_at, reactions "
                 "FROM messages m JOIN conversations c ON c.id = conversation_id ORDER BY 1, 2, 3"

@@ -68,20 +68,22 @@ def fetch(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]
 
 
 def insert_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> None:
-    """Run an `INSERT … VALUES {rows} …` for all `rows` in as few steps as possible.
+    """Run an `INSERT INTO … {rows} …` for all `rows`, in one step for each _MAX_ROWS of them.
 
     Each step gives up and takes back the interpreter lock; a row a step (executemany) would let a busy event loop
-    make the writer wait a hundred times over. Row counts are powers of two, so the statement cache holds them all.
+    make the writer wait a hundred times over. Rows are padded to a power of two, so that the statement cache holds
+    every statement; the padding is told by its NULL in the first column, which no row may have.
     """
-    start = 0
-    while start < len(rows):
-        count = min(1 << (len(rows) - start).bit_length() - 1, _MAX_ROWS)
-        parameters = [value for row in rows[start : start + count] for value in row]
-        connection.execute(_with_rows(sql, len(rows[0]), count), parameters)
-        start += count
+    for start in range(0, len(rows), _MAX_ROWS):
+        chunk = rows[start : start + _MAX_ROWS]
+        width, count = len(chunk[0]), 1 << (len(chunk) - 1).bit_length()
+        parameters = [value for row in chunk for value in row]
+        parameters += [None] * (width * (count - len(chunk)))
+        connection.execute(_with_rows(sql, width, count), parameters)
 
 
 @functools.lru_cache(maxsize=_STATEMENTS)
 def _with_rows(sql: str, width: int, count: int) -> str:
     row = "(" + ",".join("?" * width) + ")"
-    return sql.replace("{rows}", ",".join([row] * count))
+    values = ",".join([row] * count)
+    return sql.replace("{rows}", f"SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL")  # noqa: S608 - placeholders

@@ -22,7 +22,7 @@ from inboxd.store.connection import Row, fetch, insert_many
 from inboxd.store.database import Read
 
 _CREATE: Final = """
-INSERT INTO conversations (account_id, participant_id, created_at, updated_at) VALUES {rows}
+INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}
 """
 _IDS: Final = """
 SELECT c.account_id, c.participant_id, c.id FROM json_each(?) AS k CROSS JOIN conversations AS c
@@ -37,10 +37,10 @@ WHERE m.conversation_id = k.value ->> 0 AND m.mid_key = k.value ->> 1 AND m.mid 
 """
 _SAVE: Final = """
 INSERT INTO messages (
-    id, conversation_id, mid_key, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details,
+    conversation_id, id, mid_key, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details,
     standby, edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions,
     timeline_at, delivery_id, created_at, updated_at
-) VALUES {rows}
+) {rows}
 ON CONFLICT (id) DO UPDATE SET
     noticed_at = excluded.noticed_at, sender_id = excluded.sender_id, direction = excluded.direction,
     sent_at = excluded.sent_at, type = excluded.type, text = excluded.text, attachments = excluded.attachments,
@@ -168,7 +168,7 @@ def apply_changes(
             after = fold(after, change)
         if after is None or after == before:
             continue
-        rows.append((row_id, conversation_id, mid_key(mid), *_message_row(after), happened[0][0], now, now))
+        rows.append((conversation_id, row_id, mid_key(mid), *_message_row(after), happened[0][0], now, now))
         touched.add(conversation_id)
         if after.sent_at is not None and (after.seen_by_account_at or after.seen_by_participant_at):
             read_at, seen_at = horizons.get(conversation_id, (0, 0))

@@ -10,7 +10,7 @@ from inboxd.store.connection import insert_many
 _KEEP: Final = """
 INSERT INTO events (
     fingerprint, kind, account_id, participant_id, happened_at, reason, payload, delivery_id, created_at
-) VALUES {rows}
+) {rows}
 ON CONFLICT (fingerprint) DO NOTHING
 """
 

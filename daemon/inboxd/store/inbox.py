@@ -15,7 +15,7 @@ from inboxd.store.database import Database
 
 QUIET_S: Final = 0.02
 
-_APPEND: Final = "INSERT INTO deliveries (received_at, body) VALUES {rows}"
+_APPEND: Final = "INSERT INTO deliveries (received_at, body) {rows}"
 _PENDING: Final = """
 SELECT id, received_at, attempts, body FROM deliveries
 WHERE state = 'pending' AND next_attempt_at <= ? ORDER BY id LIMIT ?

@@ -13,7 +13,7 @@ from inboxd.store.database import Database
 
 _ENSURE: Final = """
 INSERT INTO participants (account_id, participant_id, state, reason, next_attempt_at, created_at, updated_at)
-VALUES {rows} ON CONFLICT (account_id, participant_id) DO NOTHING
+{rows} ON CONFLICT (account_id, participant_id) DO NOTHING
 """
 _WANT: Final = """
 UPDATE participants AS p SET attempts = 0, next_attempt_at = ?

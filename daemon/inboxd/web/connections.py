@@ -8,7 +8,7 @@ its next request until that request is there in full.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 
@@ -33,14 +33,14 @@ class Guard(asyncio.Protocol):
         self._inner = inner
         self._guards = guards
         self._now = now
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self.arriving_since: float | None = now()
         self.receiving = False
         """Whether part of a request is here, but not all of it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection in."""
-        self._transport = transport
+        self._transport = _stream(transport)
         self._guards.add(self)
         self._inner.connection_made(transport)
 
@@ -70,18 +70,23 @@ class Guard(asyncio.Protocol):
 
     def cut(self) -> None:
         """Tell the client that it was too slow, and hang up."""
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.write(_TOO_SLOW)
             self._transport.close()
+
+
+def _stream(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    """What a TCP connection's transport is, though uvloop's does not inherit from it."""
+    return cast("asyncio.Transport", transport)
 
 
 class _TooMany(asyncio.Protocol):
     """The answer to one connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(_TOO_MANY)
-            transport.close()
+        stream = _stream(transport)
+        stream.write(_TOO_MANY)
+        stream.close()
 
 
 def request_arrived(request: web.Request) -> None:

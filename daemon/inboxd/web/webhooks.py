@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
+from multidict import istr
 
 from inboxd import logs
 from inboxd.errors import StorageBusyError, StorageError
@@ -21,6 +22,7 @@ from inboxd.web.problems import SAFE_HEADERS, problem, problem_middleware
 
 PATH: Final = "/webhooks/instagram"
 RETRY_AFTER_S: Final = 5
+_SIGNATURE: Final = istr(HEADER)
 
 
 class Webhooks:
@@ -60,7 +62,7 @@ class Webhooks:
             self._metrics.deliveries.labels("too_large").inc()
             raise
         request_arrived(request)
-        verdict = self._verifier.check(request.headers.get(HEADER), body)
+        verdict = self._verifier.check(request.headers.get(_SIGNATURE), body)
         if verdict is not Verdict.VALID:
             self._metrics.deliveries.labels("unsigned").inc()
             self._log.warning("delivery_unsigned", verdict=verdict.name.lower(), bytes=len(body))
