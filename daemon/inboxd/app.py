@@ -146,6 +146,7 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
         # What was built by now lives until the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
         if secrets.admin_token is None:
             log.warning("admin_api_off", reason="no admin_token is configured")

@@ -31,7 +31,7 @@ RUSH_BATCH: Final = 60
 """The same during a rush: senders wait for this transaction."""
 LINGER_S: Final = 0.02
 """Pause before the next batch, so that a few deliveries make one transaction. A full batch is followed at once."""
-RUSH: Final = 12.0
+RUSH: Final = 20.0
 """Senders that wait for the disk on average when it is a rush: receiving then comes first…"""
 RUSH_REST_S: Final = 0.5
 """…but understanding goes on at least this often."""
