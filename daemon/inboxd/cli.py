@@ -38,6 +38,7 @@ def run(config_path: Path | None) -> None:
     settings = _settings(config_path)
     secrets = load_secrets(os.environ)
     require_secrets(settings, secrets)
+    os.umask(0o027)  # what people write to a business is nobody else's on this machine
     logs.set_up(level=settings.logs.level, log_format=settings.logs.format)
     sys.exit(_run(app.serve(settings, secrets, settings.storage.resolved(os.environ))))
 

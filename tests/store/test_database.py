@@ -158,7 +158,7 @@ async def test_durability_is_switched_on(database: Database) -> None:
 
 
 async def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StorageUnavailableError, match="readonly"):
         await database.read("DELETE FROM deliveries")
 
 

@@ -1,5 +1,7 @@
+import asyncio
 import sqlite3
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from inboxd.config import Secrets, Settings
@@ -171,6 +173,17 @@ async def test_without_the_token_there_is_nothing(client: Client, path: str, hea
         problem = await response.json(content_type="application/problem+json")
     assert (response.status, problem["title"]) == (401, "Unauthorized")
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_bytes_that_are_no_text_are_no_token(client: Client) -> None:
+    url = urlsplit(client.admin_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(
+        b"GET /api/deliveries HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\nConnection: close\r\n\r\n"
+    )
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 400 "))
 
 
 async def test_the_token_is_not_taken_from_the_query(client: Client) -> None:

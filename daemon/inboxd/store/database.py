@@ -144,13 +144,15 @@ class Database:
         return future
 
     async def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """All rows of one query, on a read-only connection."""
+        """All rows of one query, on a read-only connection. Raises StorageUnavailableError for a file in trouble."""
         if self._closing:
             msg = "the database is closed"
             raise StorageClosedError(msg)
         connection = await self._readers.get()
         try:
             return await connection.read(sql, parameters)
+        except sqlite3.Error as error:
+            raise _refused(error) from error
         finally:
             self._readers.put_nowait(connection)
 
@@ -273,7 +275,7 @@ def _run_one(connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> 
 def _refused(error: Exception) -> Exception:
     """The typed error for a refusal by SQLite; any other error as it is."""
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
-        return StorageUnavailableError(f"the database refuses writes: {error}")
+        return StorageUnavailableError(f"the database refuses: {error}")
     return error
 
 

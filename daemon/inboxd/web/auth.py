@@ -25,7 +25,7 @@ def bearer_middleware(token: Secret | None) -> web.middleware:  # type: ignore[v
                 HTTPStatus.SERVICE_UNAVAILABLE, "The admin API is off: no admin_token is configured for this daemon."
             )
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), expected):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(errors="replace"), expected):
             raise ProblemError(
                 HTTPStatus.UNAUTHORIZED,
                 "Send the admin token as 'Authorization: Bearer <token>'.",

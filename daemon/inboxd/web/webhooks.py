@@ -48,7 +48,7 @@ class Webhooks:
         query = request.query
         if query.get("hub.mode") != "subscribe" or "hub.challenge" not in query:
             return problem(HTTPStatus.BAD_REQUEST, "Expected hub.mode=subscribe, hub.verify_token and hub.challenge.")
-        if not hmac.compare_digest(query.get("hub.verify_token", "").encode(), self._verify_token):
+        if not hmac.compare_digest(query.get("hub.verify_token", "").encode(errors="replace"), self._verify_token):
             self._log.warning("verification_refused")
             return problem(HTTPStatus.FORBIDDEN, "hub.verify_token is not the configured verify token.")
         self._log.info("verification_answered")
