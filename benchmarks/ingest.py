@@ -172,7 +172,7 @@ def acknowledgements(peer: Server, ours: Server, counter: Counter, *, rounds: in
 def sustained(ours: Server, counter: Counter, *, rate: float, seconds: int) -> None:
     """Offer `rate` webhooks a second and watch the queue."""
     requests = int(rate * seconds)
-    arguments = ["--requests", str(requests), "--rate", str(rate), "--connections", "64"]
+    arguments = ["--requests", str(requests), "--rate", str(rate), "--connections", "256"]
     generator = subprocess.Popen(
         [sys.executable, str(HERE / "load.py"), ours.url, f"--first={counter.take(requests)}", *arguments],
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiosqlite
+import msgspec
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -65,6 +66,16 @@ async def connect(path: Path, pragmas: Iterable[str], *, read_only: bool = False
 def fetch(connection: sqlite3.Connection, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
     """All rows of one query."""
     return connection.execute(sql, parameters).fetchall()
+
+
+def fetch_packed(connection: sqlite3.Connection, sql: str, parameters: Sequence[object] = ()) -> list[list[Any]]:
+    """All rows of a query of the form `SELECT json_group_array(json_array(…))`, in no particular order.
+
+    One row is one step: for why that matters, see `insert_many`.
+    """
+    ((packed,),) = connection.execute(sql, parameters).fetchall()
+    rows: list[list[Any]] = msgspec.json.decode(packed)
+    return rows
 
 
 def insert_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> None:

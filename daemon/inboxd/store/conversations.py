@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,20 +18,23 @@ from inboxd.domain.message import (
     Reaction,
     fold,
 )
-from inboxd.store.connection import Row, fetch, insert_many
+from inboxd.store.connection import Row, fetch, fetch_packed, insert_many
 from inboxd.store.database import Read
 
 _CREATE: Final = """
 INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}
 """
 _IDS: Final = """
-SELECT c.account_id, c.participant_id, c.id FROM json_each(?) AS k CROSS JOIN conversations AS c
+SELECT json_group_array(json_array(c.account_id, c.participant_id, c.id))
+FROM json_each(?) AS k CROSS JOIN conversations AS c
 WHERE c.account_id = k.value ->> 0 AND c.participant_id = k.value ->> 1
 """
 _LOAD: Final = """
-SELECT m.conversation_id, m.id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text,
-       m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
-       m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+SELECT json_group_array(json_array(
+    m.conversation_id, m.id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text,
+    m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
+    m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+))
 FROM json_each(?) AS k CROSS JOIN messages AS m
 WHERE m.conversation_id = k.value ->> 0 AND m.mid_key = k.value ->> 1 AND m.mid = k.value ->> 2
 """
@@ -241,7 +244,7 @@ def _conversation_ids(
 
 
 def _known_ids(connection: sqlite3.Connection, keys: Collection[ConversationKey]) -> dict[ConversationKey, int]:
-    return {ConversationKey(row[0], row[1]): row[2] for row in fetch(connection, _IDS, (_json(sorted(keys)),))}
+    return {ConversationKey(row[0], row[1]): row[2] for row in fetch_packed(connection, _IDS, (_json(sorted(keys)),))}
 
 
 def mid_key(mid: str) -> int:
@@ -252,7 +255,7 @@ def mid_key(mid: str) -> int:
 def _load(
     connection: sqlite3.Connection, wanted: Sequence[tuple[int, int, str]]
 ) -> dict[tuple[int, str], tuple[int, Message]]:
-    rows = fetch(connection, _LOAD, (_json(wanted),))
+    rows = fetch_packed(connection, _LOAD, (_json(wanted),))
     return {(row[0], row[2]): (row[1], _message(row[2:])) for row in rows}
 
 
@@ -280,7 +283,7 @@ def _message_row(message: Message) -> Row:
     )
 
 
-def _message(row: Row) -> Message:
+def _message(row: Sequence[Any]) -> Message:
     (mid, noticed_at, sender_id, direction, sent_at, kind, text, attachments, details, standby, *rest) = row
     (edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions) = rest
     content = None

@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from inboxd.errors import DatabaseLockedError, StorageBusyError, StorageClosedError, StorageUnavailableError
 from inboxd.store import migrations
-from inboxd.store.connection import READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect
+from inboxd.store.connection import READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
 
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]
@@ -145,12 +145,16 @@ class Database:
 
     async def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """All rows of one query, on a read-only connection. Raises StorageUnavailableError for a file in trouble."""
+        return await self.reading(lambda connection: fetch(connection, sql, parameters))
+
+    async def reading(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` with a read-only connection, on that connection's thread. Raises as `read` does."""
         if self._closing:
             msg = "the database is closed"
             raise StorageClosedError(msg)
         connection = await self._readers.get()
         try:
-            return await connection.read(sql, parameters)
+            return await connection.run(function)
         except sqlite3.Error as error:
             raise _refused(error) from error
         finally:

@@ -10,15 +10,17 @@ import msgspec
 
 from inboxd.clock import Clock
 from inboxd.errors import StorageBusyError
-from inboxd.store.connection import insert_many
+from inboxd.store.connection import fetch_packed, insert_many
 from inboxd.store.database import Database
 
 QUIET_S: Final = 0.02
 
 _APPEND: Final = "INSERT INTO deliveries (received_at, body) {rows}"
 _PENDING: Final = """
-SELECT id, received_at, attempts, body FROM deliveries
-WHERE state = 'pending' AND next_attempt_at <= ? ORDER BY id LIMIT ?
+SELECT json_group_array(json_array(id, received_at, attempts, hex(body))) FROM (
+    SELECT id, received_at, attempts, body FROM deliveries
+    WHERE state = 'pending' AND next_attempt_at <= ? ORDER BY id LIMIT ?
+)
 """
 _NEXT_ATTEMPT: Final = "SELECT min(next_attempt_at) FROM deliveries WHERE state = 'pending'"
 _DONE: Final = """
@@ -167,8 +169,9 @@ class Inbox:
 
     async def pending(self, limit: int) -> list[PendingDelivery]:
         """Deliveries that are due to be processed, in arrival order."""
-        rows = await self._database.read(_PENDING, (self._clock.now_ms(), limit))
-        return [PendingDelivery(*row) for row in rows]
+        due = (self._clock.now_ms(), limit)
+        rows = await self._database.reading(lambda connection: fetch_packed(connection, _PENDING, due))
+        return sorted(PendingDelivery(number, at, attempts, bytes.fromhex(body)) for number, at, attempts, body in rows)
 
     async def next_attempt_at(self) -> int | None:
         """When the earliest waiting delivery is due (ms), or None when none waits."""

@@ -8,7 +8,7 @@ import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState, is_fresh
-from inboxd.store.connection import Row, fetch, insert_many
+from inboxd.store.connection import Row, fetch_packed, insert_many
 from inboxd.store.database import Database
 
 _ENSURE: Final = """
@@ -21,8 +21,10 @@ FROM json_each(?) AS k
 WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
 _LOOK_UP: Final = """
-SELECT p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.username, p.name, p.profile_pic,
-       p.follower_count, p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
+SELECT json_group_array(json_array(
+    p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.username, p.name, p.profile_pic,
+    p.follower_count, p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
+))
 FROM json_each(?) AS k CROSS JOIN participants AS p
 WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
@@ -90,7 +92,7 @@ def wrote(
     """
     found: dict[ConversationKey, FetchedProfile] = {}
     wanted: list[ConversationKey] = []
-    for account_id, participant_id, state, next_attempt_at, fetched_at, *profile in fetch(
+    for account_id, participant_id, state, next_attempt_at, fetched_at, *profile in fetch_packed(
         connection, _LOOK_UP, (_keys(keys),)
     ):
         key = ConversationKey(account_id, participant_id)

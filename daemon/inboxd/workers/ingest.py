@@ -31,10 +31,12 @@ RUSH_BATCH: Final = 60
 """The same during a rush: senders wait for this transaction."""
 LINGER_S: Final = 0.02
 """Pause before the next batch, so that a few deliveries make one transaction. A full batch is followed at once."""
-RUSH: Final = 20.0
+RUSH: Final = 32.0
 """Senders that wait for the disk on average when it is a rush: receiving then comes first…"""
 RUSH_REST_S: Final = 0.5
-"""…but understanding goes on at least this often."""
+"""…but understanding goes on at least this often…"""
+MAX_LAG_MS: Final = 3000
+"""…and when it is this far behind, it goes at full speed, whoever waits."""
 SLICE_S: Final = 0.003
 """How long decoding holds the event loop before it lets requests in."""
 STORAGE_REST_S: Final = 1.0
@@ -92,6 +94,7 @@ class Ingest:
         self._on_due = on_due
         self._log = logs.get("ingest")
         self._unknown_seen: set[str] = set()
+        self._late = False
         self._stopping = False
 
     async def run(self) -> None:
@@ -117,9 +120,12 @@ class Ingest:
 
         Raises StorageError when the disk refuses; nothing is counted as an attempt then.
         """
-        pending = await self._inbox.pending(RUSH_BATCH if self._inbox.pressure > RUSH else BATCH)
+        rush = self._inbox.pressure > RUSH and not self._late
+        pending = await self._inbox.pending(RUSH_BATCH if rush else BATCH)
         if not pending:
+            self._late = False
             return 0
+        self._late = self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS
         batch = await self._decode(pending)
         try:
             meanings = [meaning for handled in batch for meaning in handled.meanings]
@@ -139,7 +145,7 @@ class Ingest:
     async def _let_receivers_go_first(self) -> None:
         """Understanding uses what receiving leaves: Meta waits for its answer, nobody waits for ours."""
         rested = 0.0
-        while rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
+        while not self._late and rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
             await self._clock.sleep(0.01)
             rested += 0.01
 
