@@ -36,7 +36,9 @@ RUSH: Final = 32.0
 RUSH_REST_S: Final = 0.5
 """…but understanding goes on at least this often…"""
 MAX_LAG_MS: Final = 3000
-"""…and when it is this far behind, it goes at full speed, whoever waits."""
+"""…and when it is this far behind, it goes at full speed, whoever waits…"""
+LATE_BATCH: Final = 500
+"""…in large transactions, which cost the least for each delivery."""
 SLICE_S: Final = 0.003
 """How long decoding holds the event loop before it lets requests in."""
 STORAGE_REST_S: Final = 1.0
@@ -120,8 +122,7 @@ class Ingest:
 
         Raises StorageError when the disk refuses; nothing is counted as an attempt then.
         """
-        rush = self._inbox.pressure > RUSH and not self._late
-        pending = await self._inbox.pending(RUSH_BATCH if rush else BATCH)
+        pending = await self._inbox.pending(self._batch())
         if not pending:
             self._late = False
             return 0
@@ -154,6 +155,11 @@ class Ingest:
         if next_at is None:
             return None
         return max(0.0, (next_at - self._clock.now_ms()) / 1000)
+
+    def _batch(self) -> int:
+        if self._late:
+            return LATE_BATCH
+        return RUSH_BATCH if self._inbox.pressure > RUSH else BATCH
 
     async def _decode(self, pending: Sequence[PendingDelivery]) -> list[_Handled]:
         batch: list[_Handled] = []
