@@ -36,7 +36,7 @@ RUSH: Final = 32.0
 RUSH_REST_S: Final = 0.5
 """…but understanding goes on at least this often…"""
 MAX_LAG_MS: Final = 3000
-"""…and when it is this far behind, it goes at full speed, whoever waits…"""
+"""…and when it is this far behind, it goes at full speed until it has caught up, whoever waits…"""
 LATE_BATCH: Final = 500
 """…in large transactions, which cost the least for each delivery."""
 SLICE_S: Final = 0.003
@@ -122,11 +122,14 @@ class Ingest:
 
         Raises StorageError when the disk refuses; nothing is counted as an attempt then.
         """
-        pending = await self._inbox.pending(self._batch())
-        if not pending:
+        limit = self._batch()
+        pending = await self._inbox.pending(limit)
+        if len(pending) < limit:
             self._late = False
+        elif self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS:
+            self._late = True
+        if not pending:
             return 0
-        self._late = self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS
         batch = await self._decode(pending)
         try:
             meanings = [meaning for handled in batch for meaning in handled.meanings]
