@@ -38,7 +38,7 @@ from inboxd.workers.ingest import Ingest
 from inboxd.workers.pool import WorkerPool
 from inboxd.workers.profiles import ProfileFetcher
 
-SHUTDOWN_S: Final = 2.0
+SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
 ADMIN_CONNECTIONS: Final = 64
 

@@ -53,6 +53,32 @@ def test_it_stops_when_told_to_and_keeps_everything(inboxd: Process, number: sig
     assert inboxd.log.read_text().splitlines()[-1].find('"event":"stopped"') > 0
 
 
+def test_a_silent_graph_api_and_half_a_request_keep_nobody_up(inboxd: Process) -> None:
+    with socket.socket() as graph:
+        graph.bind(("127.0.0.1", 0))
+        graph.listen()
+        inboxd.environment |= {
+            "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+            f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": "token",
+            "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{graph.getsockname()[1]}",
+        }
+        inboxd.start()
+        assert post(inboxd, hello()) == 200
+        asked, _ = graph.accept()  # the fetch hangs from here on
+        with (
+            socket.create_connection(("127.0.0.1", inboxd.public)) as half,
+            socket.create_connection(("127.0.0.1", inboxd.admin)) as other_half,
+        ):
+            half.sendall(b"POST /webhooks/instagram HTTP/1.1\r\nContent-Length: 100\r\n\r\nx")
+            other_half.sendall(b"GET /healthz HTTP/1.1\r\n")
+            time.sleep(0.2)
+            began = time.monotonic()
+            inboxd.signal(signal.SIGTERM)
+            assert inboxd.wait() == 0
+            assert time.monotonic() - began < 5
+        asked.close()
+
+
 def test_requests_in_flight_are_answered_before_it_stops(inboxd: Process) -> None:
     inboxd.start()
     body = hello()

@@ -15,7 +15,7 @@ from aiohttp import web
 from inboxd.errors import AddressInUseError
 
 SWEEP_S: Final = 0.5
-ARRIVAL_S: Final = 1.0
+ARRIVAL_S: Final = 0.8
 """How long requests that have begun get to arrive when the listener stops."""
 BACKLOG: Final = 1024
 KEEPALIVE_S: Final = 75.0

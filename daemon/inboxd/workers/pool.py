@@ -14,7 +14,7 @@ MAX_CRASHES: Final = 5
 """Crashes in a row after which the pool gives up and the process ends, for systemd to start afresh."""
 HEALTHY_AFTER_S: Final = 60.0
 """A worker that ran this long since its last crash starts counting anew."""
-GRACE_S: Final = 3.0
+GRACE_S: Final = 1.0
 """How long workers get to finish what they hold; then they are cancelled. Everything they do can be done again."""
 _BACKOFF: Final = Backoff(base_s=0.5, cap_s=30)
 
