@@ -97,6 +97,20 @@ async def test_closing_commits_what_was_handed_over_and_refuses_what_comes_later
         await database.read("SELECT 1")
 
 
+async def test_a_crashed_writer_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_arguments: object) -> None:
+        msg = "on purpose"
+        raise RuntimeError(msg)
+
+    async with Database(tmp_path / "d") as database:
+        monkeypatch.setattr(database, "_drain", crash)
+        with pytest.raises(StorageClosedError, match="on purpose"):
+            await database.write(put(1))
+        assert "on purpose" in (database.refusal or "")
+        with pytest.raises(StorageClosedError):
+            await database.write(put(2))
+
+
 async def test_one_file_has_one_daemon(database: Database) -> None:
     with pytest.raises(DatabaseLockedError, match="another inboxd"):
         await Database(database.path).__aenter__()

@@ -101,6 +101,7 @@ class Database:
             await self._release()
             raise
         self._task = asyncio.create_task(self._write_loop(self._writer), name="database-writer")
+        self._task.add_done_callback(self._writer_ended)
         return self
 
     async def __aexit__(
@@ -113,7 +114,7 @@ class Database:
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
             self._task = None
         await self._release()
 
@@ -179,6 +180,17 @@ class Database:
                 return
             else:
                 await self._wake.wait()
+
+    def _writer_ended(self, task: "asyncio.Task[None]") -> None:
+        """Should the writer ever crash, nobody waits for it in vain: what is queued fails, and so does what comes."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self._closing = True
+        self.refusal = f"the writer crashed: {type(error).__name__}: {error}"
+        for job in [*_taken(self._urgent), *_taken(self._patient)]:
+            if not job.future.done():
+                job.future.set_exception(StorageClosedError(self.refusal))
 
     def _drain(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         """Commit until nothing waits. Runs on the writer's thread, so that no commit waits for a turn of the loop.

@@ -23,8 +23,6 @@ class ProfileCache:
         self._clock = clock
         self.ttl_ms: Final = ttl_s * MS
         self._entries: TTLCache[ConversationKey, FetchedProfile] = TTLCache(size, ttl_s, timer=clock.monotonic)
-        self.hits = 0
-        self.misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -33,9 +31,7 @@ class ProfileCache:
         """The profile, if it is in memory and fresh."""
         entry = self._entries.get(key)
         if entry is not None and is_fresh(entry.fetched_at, self._clock.now_ms(), self.ttl_ms):
-            self.hits += 1
             return entry.profile
-        self.misses += 1
         return None
 
     def put(self, key: ConversationKey, fetched: FetchedProfile) -> None:

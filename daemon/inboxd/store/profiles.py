@@ -52,7 +52,6 @@ UPDATE participants SET
     updated_at = ?5
 WHERE account_id = ?6 AND participant_id = ?7
 """
-_LACKING: Final = "SELECT count(*) FROM participants WHERE username IS NULL AND state <> 'unavailable'"
 
 
 class FetchedProfile(NamedTuple):
@@ -140,11 +139,6 @@ class Profiles:
         """When the account's next fetch is due (ms), or None."""
         rows = await self._database.read(_NEXT_DUE, (account_id,))
         return rows[0][0] if rows else None
-
-    async def lacking(self) -> int:
-        """How many participants have no name yet and may still get one."""
-        ((count,),) = await self._database.read(_LACKING)
-        return int(count)
 
 
 def _keys(keys: Iterable[ConversationKey]) -> str:
