@@ -32,7 +32,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def graph() -> AsyncIterator[tuple[GraphServer, str]]:
     server = GraphServer({TOKEN: ACCOUNT})
     server.behaviour = Behaviour(latency_ms=1)
-    async with serving(server) as url:
+    async with serving(server.application()) as url:
         yield server, url
 
 

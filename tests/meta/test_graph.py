@@ -11,6 +11,7 @@ from inboxd.meta.graph import PROFILE_FIELDS, GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.people import igsid, person
+from inboxd.simulator.serving import serving
 
 from tests.support import ANA, TOKEN
 
@@ -19,15 +20,8 @@ from tests.support import ANA, TOKEN
 async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[GraphClient]:
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0]
-    try:
-        async with GraphClient(f"http://{host}:{port}", "v25.0", timeout_s=0.5) as client:
-            yield client
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url, GraphClient(url, "v25.0", timeout_s=0.5) as client:
+        yield client
 
 
 async def remedy_of(client: GraphClient, who: str = ANA, token: str = TOKEN) -> Remedy:

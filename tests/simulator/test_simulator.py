@@ -1,6 +1,5 @@
 import io
 import json
-import random
 
 import aiohttp
 from aiohttp import web
@@ -10,6 +9,7 @@ from inboxd.simulator.graph import CONTROL_PATH, GraphServer
 from inboxd.simulator.people import igsid, person
 from inboxd.simulator.pictures import avatar
 from inboxd.simulator.sender import Unreliability, WebhookSender
+from inboxd.simulator.serving import serving
 from inboxd.simulator.traffic import story
 from PIL import Image
 
@@ -75,15 +75,10 @@ async def test_the_sender_signs_repeats_and_retries() -> None:
 
     app = web.Application()
     app.router.add_post("/", receive)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0]
     payloads = story(ACCOUNT, T0, people=5)
-    async with aiohttp.ClientSession() as session:
-        sender = WebhookSender(session, f"http://{host}:{port}/", APP_SECRET, seed=random.Random(1).randint(0, 9))
+    async with serving(app) as url, aiohttp.ClientSession() as session:
+        sender = WebhookSender(session, f"{url}/", APP_SECRET)
         assert await sender.send_all(payloads, Unreliability(duplicates=0.5, late=0.5)) == 0
-    await runner.cleanup()
 
     assert set(verdicts) == {Verdict.VALID}
     assert sender.acknowledged > len(payloads)

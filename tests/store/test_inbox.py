@@ -3,6 +3,7 @@ import sqlite3
 
 import pytest
 from inboxd.errors import StorageBusyError, StorageUnavailableError
+from inboxd.store import database as database_module
 from inboxd.store.connection import fetch
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox, mark_done, mark_failed, mark_postponed
@@ -118,3 +119,17 @@ async def test_only_old_understood_deliveries_expire(inbox: Inbox, database: Dat
     assert await inbox.expire(clock.now, 1) == 1
     assert await inbox.expire(clock.now, 100) == 1
     assert [delivery.id for delivery in (await inbox.page(state=None, limit=10, offset=0))[0]] == [5, 4, 3]
+
+
+async def test_a_writer_that_takes_nothing_more_refuses_and_strands_nobody(
+    inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(database_module, "MAX_WAITING", 0)
+        for _ in range(3):
+            with pytest.raises(StorageBusyError):
+                await asyncio.wait_for(inbox.append(b"refused"), 2)
+    assert inbox.waiting == 0
+
+    await asyncio.wait_for(inbox.append(b"taken"), 2)
+    assert [delivery.body for delivery in await inbox.pending(10)] == [b"taken"]

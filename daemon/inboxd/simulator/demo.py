@@ -41,7 +41,7 @@ async def play(*, once: bool) -> int:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="inboxd-demo-"))
         path = Path(folder, "inboxd.sqlite3")
-        graph_url = await stack.enter_async_context(serving(GraphServer({token: ACCOUNT})))
+        graph_url = await stack.enter_async_context(serving(GraphServer({token: ACCOUNT}).application()))
         settings = Settings(
             public=Public(port=0),
             admin=Admin(port=0),

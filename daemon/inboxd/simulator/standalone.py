@@ -18,7 +18,7 @@ TOKEN = "simulator-token"
 async def serve(*, port: int, account_id: str, webhook_url: str | None, app_secret: str) -> int:
     """Serve the Graph API, and send traffic to `webhook_url` if there is one, until interrupted."""
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(serving(GraphServer({TOKEN: account_id}), port=port))
+        url = await stack.enter_async_context(serving(GraphServer({TOKEN: account_id}).application(), port=port))
         click.echo(f"Graph API:  {url}  (INBOXD_INSTAGRAM__GRAPH_URL={url} INBOXD_ACCOUNT_TOKEN_{account_id}={TOKEN})")
         click.echo(f"Behaviour:  curl -X PUT {url}{CONTROL_PATH} -d '{{\"outage\": true}}'")
         if webhook_url is not None:

@@ -4,12 +4,13 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
 
 from inboxd.clock import Clock
-from inboxd.errors import StorageBusyError
+from inboxd.errors import StorageBusyError, StorageError
 from inboxd.store.connection import fetch_packed, insert_many
 from inboxd.store.database import Database
 
@@ -120,10 +121,17 @@ class Inbox:
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # First into the queue, then the look at the flag: the writer's thread does the two the other way round, so
         # that a delivery is either taken by the transaction that is queued or gets a new one.
-        self._waiting.append(_Waiting(self._clock.now_ms(), body, durable))
+        delivery = _Waiting(self._clock.now_ms(), body, durable)
+        self._waiting.append(delivery)
         if not self._queued:
             self._queued = True
-            self._queue()
+            try:
+                self._queue()
+            except StorageError:  # the writer takes nothing more: nobody may wait for a transaction that will not come
+                self._queued = False
+                with suppress(ValueError):  # unless a transaction that was running took it along
+                    self._waiting.remove(delivery)
+                raise
         self.waiting += 1
         try:
             await durable
