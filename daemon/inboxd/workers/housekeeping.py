@@ -5,7 +5,7 @@ from typing import Final
 
 from inboxd import logs
 from inboxd.clock import Clock
-from inboxd.errors import StorageError
+from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 
@@ -44,6 +44,8 @@ class Housekeeping:
                     self._log.info("storage_recovered")
                 if rounds % EXPIRE_EVERY_ROUNDS == 0:
                     await self.expire()
+            except StorageClosedError:  # the writer is gone for good: crash, so that the pool ends the process
+                raise
             except StorageError as error:
                 self._log.error("storage_refuses", error=str(error))
             rounds += 1
