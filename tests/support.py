@@ -1,17 +1,28 @@
 """What several tests need."""
 
 import asyncio
+import heapq
 import io
+import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from inboxd.clock import Clock
+from inboxd.domain.account import Flavour
+from inboxd.meta.account_graph import AccountGraph
+from inboxd.meta.budget import Budget, Traffic
+from inboxd.meta.graph import GraphClient
+from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.signature import HEADER, sign
+from inboxd.secret import Secret
 from inboxd.simulator.payloads import Item, delivery
+from inboxd.store.database import Database
+from inboxd.store.graph_calls import GraphCalls
 
 ACCOUNT = "17841400000000001"
 ANA = "7000000000000001"
@@ -45,6 +56,121 @@ class ManualClock(Clock):
         await asyncio.sleep(0)
 
 
+class TravelClock(Clock):
+    """Time that stands still until `travel` moves it; whoever sleeps wakes at the right moment on the way."""
+
+    def __init__(self, *, boot: str = "first boot", monotonic: float = 1000.0) -> None:
+        self.wall_ms = float(T0)
+        self.seconds = monotonic
+        self.boot_id = boot
+        self._timers: list[tuple[float, int, asyncio.Event]] = []
+        self._numbers = itertools.count()
+
+    def now_ms(self) -> int:
+        return int(self.wall_ms)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def boot(self) -> str:
+        return self.boot_id
+
+    async def sleep(self, seconds: float) -> None:
+        await self.wait(asyncio.Event(), seconds)
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        if timeout_s is None:
+            return await event.wait()
+        alarm = asyncio.Event()
+        heapq.heappush(self._timers, (self.seconds + timeout_s, next(self._numbers), alarm))
+        if timeout_s <= 0:
+            alarm.set()
+        waiters = [asyncio.ensure_future(one.wait()) for one in (event, alarm)]
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+            return waiters[0].done()
+        finally:
+            alarm.set()
+            for waiter in waiters:
+                waiter.cancel()
+
+    async def travel(self, seconds: float, *, settle_s: float = 0.004) -> None:
+        """Let `seconds` pass. `settle_s` of real time is given to files and sockets at each stop."""
+        end = self.seconds + seconds
+        while True:
+            await asyncio.sleep(settle_s)
+            while self._timers and self._timers[0][2].is_set():
+                heapq.heappop(self._timers)
+            if not self._timers or self._timers[0][0] > end:
+                break
+            at, _, alarm = heapq.heappop(self._timers)
+            self._move_to(max(at, self.seconds))
+            alarm.set()
+        self._move_to(end)
+        await asyncio.sleep(settle_s)
+
+    def _move_to(self, seconds: float) -> None:
+        self.wall_ms += (seconds - self.seconds) * 1000
+        self.seconds = seconds
+
+
+class Meta:
+    """What a daemon has of Meta: both kinds of account, each through its budget, as one process has it."""
+
+    def __init__(
+        self, client: GraphClient, database: Database, clock: Clock, *, calls_per_hour: int, calls_per_second: float
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        self.ledger = GraphCalls(database, clock)
+        self.traffic = Traffic(clock)
+        self.verdicts: list[GraphError | None] = []
+        self._limits = {"calls_per_hour": calls_per_hour, "calls_per_second": calls_per_second}
+
+    async def account(
+        self,
+        token: str = TOKEN,
+        account_id: str = ACCOUNT,
+        flavour: Flavour = Flavour.INSTAGRAM,
+        app_secrets: Sequence[str] = (),
+    ) -> AccountGraph:
+        """One account's Graph API, with what is remembered of its budget."""
+        await self.traffic.load(self.ledger)
+        budget = Budget(account_id, self.ledger, self.traffic, self.client.circuit, self.clock, **self._limits)  # type: ignore[arg-type]
+        await budget.load(longest_call_s=15)
+        graph = AccountGraph(
+            self.client,
+            budget,
+            self.ledger,
+            self.traffic,
+            flavour=flavour,
+            app_secrets=[Secret(text) for text in app_secrets],
+            app_id=None,
+            on_verdict=self._judge,
+        )
+        graph.token = Secret(token)
+        return graph
+
+    async def _judge(self, error: GraphError | None) -> None:
+        self.verdicts.append(error)
+
+
+@asynccontextmanager
+async def meta(
+    url: str,
+    database: Database,
+    clock: Clock | None = None,
+    *,
+    timeout_s: float = 5.0,
+    calls_per_hour: int = 10_000,
+    calls_per_second: float = 1_000_000,
+) -> AsyncIterator[Meta]:
+    """Meta at `url`."""
+    clock = clock or Clock()
+    async with GraphClient(url, "v25.0", timeout_s=timeout_s, clock=clock) as client:
+        yield Meta(client, database, clock, calls_per_hour=calls_per_hour, calls_per_second=calls_per_second)
+
+
 class Client:
     """Meta on one side, an administrator on the other."""
 
@@ -75,6 +201,17 @@ class Client:
             body: Json = await response.json(content_type=None)
             assert response.status == status, body
             return body
+
+    async def send(
+        self, method: str, path: str, body: object = None, *, token: str | None = ADMIN_TOKEN, status: int = 200
+    ) -> Any:
+        """A request to the admin listener; its JSON."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        data = None if body is None else json.dumps(body)
+        async with self.session.request(method, self.admin_url + path, data=data, headers=headers) as response:
+            text = await response.text()
+            assert response.status == status, text
+            return json.loads(text) if text else None
 
     async def conversations(self, query: str = "") -> list[Json]:
         """All conversations, as the API tells them."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 
 class Clock:
@@ -13,8 +14,15 @@ class Clock:
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never goes backwards, for durations only."""
+        """Seconds of a clock that never goes backwards and goes on over a restart of the process."""
         return time.monotonic()
+
+    def boot(self) -> str:
+        """Names the run of the machine that `monotonic` counts from; empty where the system does not tell."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            return ""
 
     async def sleep(self, seconds: float) -> None:
         """Wait `seconds`."""

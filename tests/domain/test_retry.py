@@ -1,5 +1,5 @@
 import pytest
-from inboxd.domain.retry import DELIVERY_HANDLING, PROFILE_FETCH, Backoff, Remedy, decide
+from inboxd.domain.retry import DELIVERY_HANDLING, GONE_REST_S, PROFILE_FETCH, Backoff, Remedy, decide, never_answers
 
 
 def never() -> float:
@@ -27,13 +27,18 @@ def test_missing_consent_waits_for_the_person_alone() -> None:
     assert decide(Remedy.WAIT_FOR_PERSON, 1, PROFILE_FETCH, never).delay_s is None
 
 
-@pytest.mark.parametrize("remedy", [Remedy.WAIT_FOR_BUDGET, Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.GONE])
-def test_what_retrying_cannot_help_rests_at_once(remedy: Remedy) -> None:
-    decision = decide(remedy, 1, PROFILE_FETCH, never)
+def test_who_does_not_exist_is_let_alone_for_a_month() -> None:
+    decision = decide(Remedy.GONE, 1, PROFILE_FETCH, never)
 
     assert decision.exhausted
-    assert decision.delay_s is not None
-    assert decision.delay_s >= 900
+    assert decision.delay_s == GONE_REST_S
+
+
+def test_each_round_in_vain_doubles_the_rest_up_to_a_week() -> None:
+    rests = [decide(Remedy.RETRY_LATER, 3 * number, PROFILE_FETCH, never).delay_s for number in (1, 2, 3, 4, 5, 6, 99)]
+
+    assert rests == [hours * 3600 for hours in (6, 12, 24, 48, 96, 168, 168)]
+    assert [never_answers(attempt, PROFILE_FETCH) for attempt in (14, 15)] == [False, True]
 
 
 def test_a_delivery_gets_three_attempts() -> None:

@@ -1,18 +1,206 @@
-from inboxd.meta.budget import Budget
+"""The budget over hours, restarts and reboots, on a clock that is ours and a file that is real."""
 
-from tests.support import ManualClock
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from inboxd.domain.budget import Priority
+from inboxd.errors import StorageError
+from inboxd.meta.brake import Circuit
+from inboxd.meta.budget import Budget, Traffic
+from inboxd.store.database import Database
+from inboxd.store.graph_calls import GraphCalls
+
+from tests.support import ACCOUNT, TravelClock
+
+HOUR = 3600.0
 
 
-async def test_no_hour_sees_more_calls_than_allowed() -> None:
-    clock = ManualClock()
-    budget = Budget(clock, calls_per_hour=10, calls_per_second=1_000_000)
-    calls = []
+class Rig:
+    """A budget as one process has it; another rig on the same database is the process after a restart."""
 
-    for _ in range(35):
-        await budget.acquire()
-        calls.append(clock.now)
-        clock.now += 1000
+    def __init__(self, database: Database, clock: TravelClock, *, calls_per_hour: int = 10) -> None:
+        self.clock = clock
+        self.traffic = Traffic(clock)
+        self.host = Circuit(clock)
+        self.ledger = GraphCalls(database, clock)
+        self.budget = Budget(
+            ACCOUNT,
+            self.ledger,
+            self.traffic,
+            self.host,
+            clock,
+            calls_per_hour=calls_per_hour,
+            calls_per_second=1_000_000,
+        )
+        self.calls: list[tuple[float, Priority]] = []
 
-    for start in calls:
-        assert sum(start <= call < start + 3_600_000 for call in calls) <= 10
-    assert calls[10] - calls[0] >= 3_600_000
+    async def started(self) -> "Rig":
+        await self.traffic.load(self.ledger)
+        await self.budget.load(longest_call_s=15)
+        return self
+
+    async def work(self, priority: Priority = Priority.LIVE, count: int = 1_000_000, *, takes_s: float = 1.0) -> None:
+        for _ in range(count):
+            async with self.budget.call(priority):
+                self.calls.append((self.clock.seconds, priority))
+                await self.clock.sleep(takes_s)
+
+    @contextmanager
+    def working(self, *priorities: Priority) -> Iterator[None]:
+        tasks = [asyncio.ensure_future(self.work(priority)) for priority in priorities]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def busiest_hour(calls: list[float]) -> int:
+    return max(sum(start <= call < start + HOUR for call in calls) for start in calls)
+
+
+async def test_no_hour_sees_more_calls_than_allowed_over_ten_restarts(database: Database) -> None:
+    clock = TravelClock()
+    made: list[float] = []
+    for _ in range(10):
+        rig = await Rig(database, clock).started()
+        with rig.working(Priority.LIVE, Priority.BACKFILL):
+            await clock.travel(700)  # and then the process is killed
+        made += [at for at, _ in rig.calls]
+
+    assert busiest_hour(made) == 10
+    assert len(made) >= 19, "two hours allow twenty, and a restart costs next to nothing"
+
+
+@pytest.mark.parametrize("jump_ms", [-400 * 86_400_000, 400 * 86_400_000])
+async def test_a_wall_clock_that_jumps_neither_opens_nor_freezes_it(database: Database, jump_ms: int) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    with rig.working(Priority.LIVE):
+        await clock.travel(100)
+        clock.wall_ms += jump_ms
+        await clock.travel(100)
+    made = [at for at, _ in rig.calls]
+    assert len(made) == 10
+
+    clock.wall_ms += jump_ms
+    rig = await Rig(database, clock).started()
+    with rig.working(Priority.LIVE):
+        await clock.travel(HOUR - 300)
+        assert not rig.calls
+        await clock.travel(300)
+    assert len(rig.calls) >= 9
+
+
+async def test_what_was_before_a_reboot_counts_as_having_been_at_boot(database: Database) -> None:
+    clock = TravelClock(monotonic=50_000)
+    rig = await Rig(database, clock).started()
+    with rig.working(Priority.LIVE):
+        await clock.travel(100)
+
+    clock = TravelClock(boot="second boot", monotonic=20)
+    rig = await Rig(database, clock).started()
+    assert rig.budget.report().remaining == 0
+    with rig.working(Priority.LIVE):
+        await clock.travel(HOUR - 100)
+        assert not rig.calls
+        await clock.travel(200)
+        assert len(rig.calls) == 10
+
+
+async def test_backfill_leaves_a_fifth_to_live_work_and_lets_it_go_first(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock, calls_per_hour=50).started()
+    with rig.working(Priority.BACKFILL, Priority.BACKFILL):
+        await clock.travel(200)
+        assert len(rig.calls) == 40
+        with rig.working(Priority.LIVE):
+            await clock.travel(1)
+            assert rig.calls[-1][1] is Priority.LIVE
+            await clock.travel(HOUR + 30)
+    times = [at for at, _ in rig.calls]
+    for number, (at, priority) in enumerate(rig.calls):
+        if priority is Priority.BACKFILL:
+            assert sum(at - HOUR < earlier for earlier in times[:number]) < 40
+    assert busiest_hour(times) == 50
+
+
+async def test_a_live_call_overtakes_a_queue_of_backfill(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    rig.budget.throttle.pull(60, "a pause")
+    with rig.working(*[Priority.BACKFILL] * 5):
+        await clock.travel(1)
+        with rig.working(Priority.LIVE):
+            await clock.travel(60)
+            assert rig.calls[0][1] is Priority.LIVE
+
+
+async def test_a_stop_outlives_the_process_and_then_one_call_finds_out(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    rig.budget.throttle.pull(600, "Graph error 80002")
+    await rig.ledger.save_stop(ACCOUNT, rig.budget.throttle.stop())
+    await clock.travel(100)
+
+    rig = await Rig(database, clock).started()
+    report = rig.budget.report()
+    assert report.reason == "Graph error 80002"
+    assert report.paused_until == pytest.approx(clock.now_ms() + 500_000, abs=2)
+    with rig.working(*[Priority.LIVE] * 3):
+        await clock.travel(499)
+        assert not rig.calls
+        await clock.travel(1.5)
+        assert len(rig.calls) == 1, "the first call after a stop goes alone"
+
+
+async def test_a_stop_of_the_app_and_a_host_that_is_down_stop_everybody(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    rig.traffic.app.pull(300, "Graph error 4")
+    for _ in range(4):
+        rig.host.failed("no answer")
+    assert rig.host.stopped_s() == 0
+    rig.host.failed("no answer")
+    assert rig.host.stopped_s() == 5
+    with rig.working(Priority.LIVE):
+        await clock.travel(299)
+        assert not rig.calls
+        await clock.travel(2)
+        assert rig.calls
+
+
+async def test_what_cannot_be_recorded_is_not_made(tmp_path: Path) -> None:
+    clock = TravelClock()
+    async with Database(tmp_path / "inboxd.sqlite3") as database:
+        rig = await Rig(database, clock).started()
+    with pytest.raises(StorageError):
+        await rig.work(count=1)
+    assert not rig.calls
+
+
+async def test_calls_become_slower_and_slower_from_seventy_percent_on(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    slowness = []
+    for percent in (0, 69, 70, 80, 90, 94, 99):
+        rig.budget.throttle.note_usage(percent)
+        slowness.append(rig.budget.throttle.slowness)
+
+    assert slowness[:3] == [1, 1, 1]
+    assert slowness == sorted(slowness)
+    assert slowness[-1] == pytest.approx(50)
+    await clock.travel(HOUR + 1)
+    assert rig.budget.throttle.slowness == 1, "what Meta said an hour ago is no longer known"
+
+
+async def test_old_calls_do_not_pile_up_in_the_file(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    with rig.working(Priority.LIVE):
+        await clock.travel(6 * HOUR)
+    ((kept,),) = await database.read("SELECT count(*) FROM graph_calls")
+    assert kept <= 31

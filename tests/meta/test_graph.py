@@ -1,4 +1,4 @@
-"""The Graph client against real answers of a real server, good and bad."""
+"""An account's Graph API against real answers of a real server, good and bad."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,50 +7,54 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 from inboxd.domain.retry import Remedy
-from inboxd.meta.graph import PROFILE_FIELDS, GraphClient
+from inboxd.meta.account_graph import PROFILE_FIELDS, AccountGraph
 from inboxd.meta.graph_errors import GraphError
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.people import igsid, person
 from inboxd.simulator.serving import serving
+from inboxd.store.database import Database
 
-from tests.support import ANA, TOKEN
+from tests.support import ANA, TOKEN, meta
 
 
 @asynccontextmanager
-async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[GraphClient]:
+async def answering(
+    database: Database, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[AccountGraph]:
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
-    async with serving(app) as url, GraphClient(url, "v25.0", timeout_s=0.5) as client:
-        yield client
+    async with serving(app) as url, meta(url, database, timeout_s=0.5) as platform:
+        yield await platform.account()
 
 
-async def remedy_of(client: GraphClient, who: str = ANA, token: str = TOKEN) -> Remedy:
+async def remedy_of(account: AccountGraph, who: str = ANA, token: str = TOKEN) -> Remedy:
     with pytest.raises(GraphError) as caught:
-        await client.user_profile(who, token)
+        await account.user_profile(who)
     assert token not in str(caught.value)
     return caught.value.remedy
 
 
-async def test_profiles_are_read_whole(graph: tuple[GraphServer, str]) -> None:
-    async with GraphClient(graph[1], "v25.0", timeout_s=5) as client:
+async def test_profiles_are_read_whole(graph: tuple[GraphServer, str], database: Database) -> None:
+    async with meta(graph[1], database) as platform:
+        account = await platform.account()
         for number in range(60):
             known = person(igsid(number))
             assert known is not None
-            profile = await client.user_profile(known.igsid, TOKEN)
+            profile = await account.user_profile(known.igsid)
             assert (profile.username, profile.name) == (known.username, known.name)
             assert (profile.profile_pic is not None) == known.has_picture
             assert profile.follower_count == known.follower_count
 
 
-async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented_ones() -> None:
+async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented_ones(database: Database) -> None:
     seen: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.Response:
         seen.append(request)
         return web.json_response({"username": "ana_x", "id": ANA})
 
-    async with answering(handler) as client:
-        await client.user_profile(ANA, TOKEN)
+    async with answering(database, handler) as client:
+        await client.user_profile(ANA)
 
     (request,) = seen
     assert request.path == f"/v25.0/{ANA}"
@@ -70,16 +74,18 @@ async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented
         (Behaviour(latency_ms=0, error_rate=1.0, error_code=424242), Remedy.UNKNOWN),
     ],
 )
-async def test_moods_of_the_platform(graph: tuple[GraphServer, str], behaviour: Behaviour, remedy: Remedy) -> None:
+async def test_moods_of_the_platform(
+    graph: tuple[GraphServer, str], database: Database, behaviour: Behaviour, remedy: Remedy
+) -> None:
     graph[0].behaviour = behaviour
-    async with GraphClient(graph[1], "v25.0", timeout_s=5) as client:
-        assert await remedy_of(client) is remedy
+    async with meta(graph[1], database) as platform:
+        assert await remedy_of(await platform.account()) is remedy
 
 
-async def test_nobody_of_that_id_and_a_wrong_token(graph: tuple[GraphServer, str]) -> None:
-    async with GraphClient(graph[1], "v25.0", timeout_s=5) as client:
-        assert await remedy_of(client, "42") is Remedy.GONE
-        assert await remedy_of(client, token="wrong-token") is Remedy.NEEDS_LOGIN
+async def test_nobody_of_that_id_and_a_wrong_token(graph: tuple[GraphServer, str], database: Database) -> None:
+    async with meta(graph[1], database) as platform:
+        assert await remedy_of(await platform.account(), "42") is Remedy.GONE
+        assert await remedy_of(await platform.account("wrong-token"), token="wrong-token") is Remedy.NEEDS_LOGIN
 
 
 @pytest.mark.parametrize(
@@ -97,29 +103,31 @@ async def test_nobody_of_that_id_and_a_wrong_token(graph: tuple[GraphServer, str
         lambda: web.Response(status=200, body=b" " * (1024 * 1024 + 1)),
     ],
 )
-async def test_an_answer_that_is_none_is_tried_again_later(response: Callable[[], web.Response]) -> None:
+async def test_an_answer_that_is_none_is_tried_again_later(
+    database: Database, response: Callable[[], web.Response]
+) -> None:
     async def handler(_request: web.Request) -> web.Response:
         return response()
 
-    async with answering(handler) as client:
+    async with answering(database, handler) as client:
         assert await remedy_of(client) is Remedy.RETRY_LATER
 
 
-async def test_an_error_envelope_under_status_200_is_an_error() -> None:
+async def test_an_error_envelope_under_status_200_is_an_error(database: Database) -> None:
     async def handler(_request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": "x", "code": 230}})
 
-    async with answering(handler) as client:
+    async with answering(database, handler) as client:
         assert await remedy_of(client) is Remedy.WAIT_FOR_PERSON
 
 
-async def test_nobody_there_and_nobody_answering_are_passing_faults() -> None:
+async def test_nobody_there_and_nobody_answering_are_passing_faults(database: Database) -> None:
 
     async def handler(_request: web.Request) -> web.Response:
         await asyncio.sleep(2)
         return web.Response()
 
-    async with answering(handler) as client:
+    async with answering(database, handler) as client:
         assert await remedy_of(client) is Remedy.RETRY_LATER
-    async with GraphClient("http://127.0.0.1:1", "v25.0", timeout_s=1) as client:
-        assert await remedy_of(client) is Remedy.RETRY_LATER
+    async with meta("http://127.0.0.1:1", database) as platform:
+        assert await remedy_of(await platform.account()) is Remedy.RETRY_LATER

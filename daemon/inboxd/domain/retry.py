@@ -41,39 +41,50 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Up to `attempts` tries with `backoff` between them, then `rest_s` of rest before the next round."""
+    """Up to `attempts` tries with `backoff` between them, then a rest of `rest_s` before the next round.
+
+    Each further round in vain doubles the rest, up to `longest_rest_s`.
+    """
 
     attempts: int
     backoff: Backoff
     rest_s: float
+    longest_rest_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """When to try again, in seconds (None: not by ourselves), and whether the attempts are used up."""
+    """When to try again, in seconds (None: not by ourselves), and whether the round's attempts are used up."""
 
     delay_s: float | None
     exhausted: bool
 
 
-PROFILE_FETCH = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=6 * 3600)
-DELIVERY_HANDLING = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=0)
+PROFILE_FETCH = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=6 * 3600, longest_rest_s=7 * 86_400)
+DELIVERY_HANDLING = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=0, longest_rest_s=0)
 
-_REST_S = {
-    Remedy.WAIT_FOR_BUDGET: 15 * 60,
-    Remedy.NEEDS_LOGIN: 3600,
-    Remedy.LACKS_PERMISSION: 3600,
-    Remedy.GONE: 30 * 86_400,
-}
-"""What retrying cannot help rests this long, whatever the attempt."""
+GONE_REST_S = 30 * 86_400
+"""Who does not exist is not asked about for this long."""
+ROUNDS_UNTIL_GONE = 5
+"""So many rounds in vain, with answers of Meta's each time: they may have blocked the account (User Profile API)."""
 
 
 def decide(remedy: Remedy, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> RetryDecision:
-    """What follows the failed attempt number `attempt` (from 1)."""
+    """What follows the failed attempt number `attempt` (from 1, counted over all rounds).
+
+    Remedies that concern the account rather than the person are not for deciding here: the account's brakes do that.
+    """
     if remedy is Remedy.WAIT_FOR_PERSON:
         return RetryDecision(delay_s=None, exhausted=True)
-    if remedy in _REST_S:
-        return RetryDecision(delay_s=_REST_S[remedy], exhausted=True)
-    if attempt >= policy.attempts:
-        return RetryDecision(delay_s=policy.rest_s, exhausted=True)
-    return RetryDecision(delay_s=policy.backoff.delay_s(attempt, random), exhausted=False)
+    if remedy is Remedy.GONE:
+        return RetryDecision(delay_s=GONE_REST_S, exhausted=True)
+    rounds, step = divmod(attempt, policy.attempts)
+    if step == 0:
+        rest_s = min(policy.rest_s * 2.0 ** min(rounds - 1, 32), policy.longest_rest_s)
+        return RetryDecision(delay_s=rest_s, exhausted=True)
+    return RetryDecision(delay_s=policy.backoff.delay_s(step, random), exhausted=False)
+
+
+def never_answers(attempt: int, policy: RetryPolicy) -> bool:
+    """Whether a person about whom Meta keeps saying "try again" should be given up for long."""
+    return attempt >= policy.attempts * ROUNDS_UNTIL_GONE

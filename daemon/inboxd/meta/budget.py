@@ -1,38 +1,234 @@
-"""How many Graph API calls an account may still make now."""
+"""How many Graph API calls an account may still make now, and who makes the next one.
 
+Every call goes through `Budget.call`. A call is recorded durably before it is made, and leaves the hour one hour after
+it *ended*, since Meta counted it at some moment in between. Only the monotonic clock counts, so a wall clock that
+jumps neither opens the budget nor freezes it.
+"""
+
+import asyncio
+import bisect
+import itertools
+import math
 from collections import deque
-from typing import Final
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, NamedTuple, Protocol
 
 from aiolimiter import AsyncLimiter
 
 from inboxd.clock import Clock
+from inboxd.domain.budget import APP_SCOPE, Priority, Stop
+from inboxd.meta.brake import Brake
 
 HOUR_S: Final = 3600.0
+LIVE_SHARE: Final = 5
+"""One call of so many is kept for live work: backfill never takes it."""
+
+
+class Ledger(Protocol):
+    """What must survive the process. `at` is in seconds of the monotonic clock."""
+
+    async def calls(self, account_id: str) -> list[float]:
+        """When the account's calls of the last hour were made, the earliest first."""
+
+    async def record(self, account_id: str, at: float) -> None:
+        """Make durable that a call is about to be made. Raises StorageError."""
+
+    async def stops(self) -> dict[str, Stop]:
+        """The stops that were on, by scope."""
+
+    async def save_stop(self, scope: str, stop: Stop | None) -> None:
+        """Remember the stop of a scope, or that there is none. Raises StorageError."""
+
+
+class Traffic:
+    """What all accounts share: the app's brake, and the bell that tells waiters that something changed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.app = Brake(clock)
+        self._bell = asyncio.Event()
+        self.clock = clock
+
+    async def load(self, ledger: Ledger) -> None:
+        """Take up the app's stop from before a restart."""
+        stop = (await ledger.stops()).get(APP_SCOPE)
+        if stop is not None:
+            self.app.restore(stop)
+
+    def ring(self) -> None:
+        """Everyone who waits looks again."""
+        self._bell.set()
+        self._bell.clear()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for the bell, at most `seconds`."""
+        await self.clock.wait(self._bell, None if math.isinf(seconds) else seconds)
+
+
+class BudgetReport(NamedTuple):
+    """How an account's budget stands. Times are milliseconds since the epoch, UTC."""
+
+    allowance: int
+    used: int
+    waiting: int
+    resets_at: int | None
+    """When the earliest counted call leaves the hour; None when none is counted."""
+    paused_until: int | None
+    reason: str | None
+    slowness: float
+
+    @property
+    def remaining(self) -> int:
+        """Calls that may still be made within the hour."""
+        return max(0, self.allowance - self.used)
+
+
+class _Ticket(NamedTuple):
+    """A place in the queue. `number` is unique, so tickets are ordered by priority and arrival alone."""
+
+    priority: Priority
+    number: int
+    brake: Brake | None
+
+    @property
+    def held_back(self) -> bool:
+        """Whether its own brake holds it: those behind it need not wait for that."""
+        return self.brake is not None and self.brake.wait_s() > 0
 
 
 class Budget:
-    """One account's allowance: a pace (calls a second) and a ceiling (calls in any window of one hour).
+    """One account's allowance: a pace, a ceiling in any window of one hour, and the brakes before it."""
 
-    `acquire` waits until one more call is allowed. Every attempt pays, also the ones that will fail.
-    """
-
-    def __init__(self, clock: Clock, *, calls_per_hour: int, calls_per_second: float) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        account_id: str,
+        ledger: Ledger,
+        traffic: Traffic,
+        host: Brake,
+        clock: Clock,
+        *,
+        calls_per_hour: int,
+        calls_per_second: float,
+        window_s: float = HOUR_S,
+    ) -> None:
+        self.account_id = account_id
+        self.throttle = Brake(clock)
+        """Meta throttles this account."""
+        self._ledger = ledger
+        self._traffic = traffic
+        self._brakes = (host, traffic.app, self.throttle)
+        self.clock = clock
         self._allowance = calls_per_hour
-        self._pace = AsyncLimiter(1, 1 / calls_per_second)
-        self._calls: deque[float] = deque()
+        self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
+        self._interval_s = 1 / calls_per_second
+        self._pace = AsyncLimiter(1, self._interval_s)
+        self._window_s = window_s
+        self._ended: deque[float] = deque()
+        self._under_way = 0
+        self._last_at = -math.inf
+        self._queue: list[_Ticket] = []
+        self._numbers = itertools.count()
 
-    async def acquire(self) -> None:
-        """Wait until a call is allowed, and count it."""
-        while (wait_s := self._wait_s()) > 0:
-            await self._clock.sleep(wait_s)
-        self._calls.append(self._clock.monotonic())
-        await self._pace.acquire()
+    async def load(self, *, longest_call_s: float) -> None:
+        """Take up the calls and the stop from before a restart; a call counts as if it had lasted `longest_call_s`."""
+        now = self.clock.monotonic()
+        self._ended = deque(min(now, at + longest_call_s) for at in await self._ledger.calls(self.account_id))
+        stop = (await self._ledger.stops()).get(self.account_id)
+        if stop is not None:
+            self.throttle.restore(stop)
 
-    def _wait_s(self) -> float:
-        now = self._clock.monotonic()
-        while self._calls and now - self._calls[0] >= HOUR_S:
-            self._calls.popleft()
-        if len(self._calls) < self._allowance:
+    @asynccontextmanager
+    async def call(self, priority: Priority, brake: Brake | None = None) -> AsyncIterator[None]:
+        """Wait until one more call is allowed, and count it; the call is made inside.
+
+        `brake` is one more brake, for this kind of call alone. Every attempt pays, also one that fails. Raises
+        StorageError when it cannot be recorded: no record, no call.
+        """
+        brakes = self._brakes if brake is None else (*self._brakes, brake)
+        while True:
+            await self._turn(priority, brake)
+            with self._under(brakes):
+                await self._ledger.record(self.account_id, self.clock.monotonic())
+                if any(one.stopped_s() for one in brakes):
+                    continue  # something went wrong for another call meanwhile
+                yield
+                return
+
+    @contextmanager
+    def _under(self, brakes: Sequence[Brake]) -> Iterator[None]:
+        """A call is under way, from the turn that it was given until it has ended."""
+        for brake in brakes:
+            brake.enter()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._ended.append(self.clock.monotonic())
+            for brake in brakes:
+                brake.leave()
+            self._traffic.ring()
+
+    def report(self) -> BudgetReport:
+        """How it stands now."""
+        self._forget()
+        now_ms, now = self.clock.now_ms(), self.clock.monotonic()
+        longest = max(self._brakes, key=lambda brake: brake.stopped_s())
+        stopped_s = longest.stopped_s()
+        return BudgetReport(
+            allowance=self._allowance,
+            used=self._used(),
+            waiting=len(self._queue),
+            resets_at=now_ms + int((self._ended[0] + self._window_s - now) * 1000) if self._ended else None,
+            paused_until=now_ms + int(stopped_s * 1000) if stopped_s else None,
+            reason=longest.reason if stopped_s else None,
+            slowness=self._slowness(),
+        )
+
+    async def _turn(self, priority: Priority, brake: Brake | None) -> None:
+        """Return when it is our turn and a call may go; it counts as under way by then."""
+        ticket = _Ticket(priority, next(self._numbers), brake)
+        bisect.insort(self._queue, ticket)
+        try:
+            while True:
+                while (wait_s := self._wait_s(ticket)) > 0:
+                    await self._traffic.wait(wait_s)
+                await self._pace.acquire()
+                if self._wait_s(ticket) <= 0:
+                    break
+            self._under_way += 1
+            self._last_at = self.clock.monotonic()
+        finally:
+            self._queue.remove(ticket)
+            self._traffic.ring()
+
+    def _wait_s(self, ticket: _Ticket) -> float:
+        ahead = itertools.takewhile(lambda other: other != ticket, self._queue)
+        if not all(other.held_back for other in ahead):
+            return math.inf
+        own_s = ticket.brake.wait_s() if ticket.brake is not None else 0.0
+        pause_s = self._last_at + self._interval_s * self._slowness() - self.clock.monotonic()
+        slowed_s = pause_s if self._slowness() > 1 else 0.0  # the usual pace is the limiter's
+        braked_s = max(brake.wait_s() for brake in self._brakes)
+        return max(self._allowance_s(ticket.priority), slowed_s, braked_s, own_s)
+
+    def _allowance_s(self, priority: Priority) -> float:
+        """Seconds until the hour has room for a call; infinite when that hangs on a call that is under way."""
+        self._forget()
+        limit = self._allowance if priority is Priority.LIVE else self._allowance - self._reserve
+        too_many = self._used() - limit + 1
+        if too_many <= 0:
             return 0.0
-        return HOUR_S - (now - self._calls[0])
+        if too_many > len(self._ended):
+            return math.inf
+        return self._ended[too_many - 1] + self._window_s - self.clock.monotonic()
+
+    def _used(self) -> int:
+        return len(self._ended) + self._under_way
+
+    def _slowness(self) -> float:
+        return max(brake.slowness for brake in self._brakes)
+
+    def _forget(self) -> None:
+        horizon = self.clock.monotonic() - self._window_s
+        while self._ended and self._ended[0] <= horizon:
+            self._ended.popleft()

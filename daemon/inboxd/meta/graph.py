@@ -1,51 +1,58 @@
-"""The Graph API, as far as inboxd asks it: participants' profiles.
+"""The Graph API, one request at a time: what goes over the wire and what comes back.
 
-"User Profile API" of the Instagram Platform. The token travels in the Authorization header, so that it is in no
-URL, no log and no error.
+The token travels in the Authorization header, so that it is in no URL, no log and no error.
 """
 
+import hmac
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import aiohttp
 import msgspec
 
-from inboxd.domain.profile import InvalidProfileError, Profile, validated_username
+from inboxd.clock import Clock
+from inboxd.meta.brake import Circuit
 from inboxd.meta.graph_errors import GraphError, classified, transport
+from inboxd.meta.usage import Usage, parse_usage
 
-PROFILE_FIELDS: Final = (
-    "name,username,profile_pic,follower_count,is_verified_user,is_user_follow_business,is_business_follow_user"
-)
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-
-
-class _ProfileAnswer(msgspec.Struct, frozen=True):
-    username: str | None = None
-    name: str | None = None
-    profile_pic: str | None = None
-    follower_count: int | None = None
-    is_verified_user: bool | None = None
-    is_user_follow_business: bool | None = None
-    is_business_follow_user: bool | None = None
-    error: "_Error | None" = None
 
 
 class _Error(msgspec.Struct, frozen=True):
     code: int
     error_subcode: int | None = None
+    message: str = ""
 
 
-class _ErrorAnswer(msgspec.Struct, frozen=True):
-    error: _Error
+class _Envelope(msgspec.Struct, frozen=True):
+    """Meta's error envelope ("Handle errors"), or the other shape that its OAuth endpoints use ("Business login")."""
+
+    error: _Error | None = None
+    error_type: str | None = None
+    code: int | None = None
+
+
+class Answer(NamedTuple):
+    """What Meta answered: a body, or an error that it named; and what it said of its limits."""
+
+    body: bytes
+    error: GraphError | None
+    usage: Usage
+    proof_refused: bool = False
+    """The error is about our `appsecret_proof`, not about what was asked."""
 
 
 class GraphClient:
-    """Calls one Graph API host. An async context manager: it owns its connections."""
+    """Talks to one Graph API host. An async context manager: it owns its connections."""
 
-    def __init__(self, base_url: str, version: str, *, timeout_s: float) -> None:
-        self._root = f"{base_url.rstrip('/')}/{version}"
+    def __init__(self, base_url: str, version: str, *, timeout_s: float, clock: Clock) -> None:
+        self._base = base_url.rstrip("/")
+        self._version = version
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self.circuit = Circuit(clock)
+        """Stops calls while the host does not answer."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -59,51 +66,53 @@ class GraphClient:
         if self._session is not None:
             await self._session.close()
 
-    async def user_profile(self, igsid: str, token: str) -> Profile:
-        """The profile of the participant `igsid`, as the account that `token` belongs to may see it.
+    async def send(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        token: str,
+        *,
+        app_secret: str | None = None,
+        versioned: bool = True,
+        as_form: bool = False,
+    ) -> Answer:
+        """Make one call. `app_secret` adds `appsecret_proof` ("Secure Graph API calls").
 
-        Raises GraphError, classified, for everything that is not a usable profile.
+        `as_form` sends everything, the token included, as the fields of a POST with Meta's `method` override, for
+        endpoints that want the token as a parameter. Raises GraphError when there is no answer of Meta's.
         """
-        body = await self._get(igsid, {"fields": PROFILE_FIELDS}, token)
-        try:
-            answer = msgspec.json.decode(body, type=_ProfileAnswer)
-            if answer.error is not None:  # an error envelope under status 200
-                raise classified(answer.error.code, answer.error.error_subcode or None)
-            return Profile(
-                username=validated_username(answer.username),
-                name=answer.name or None,
-                profile_pic=answer.profile_pic or None,
-                follower_count=answer.follower_count,
-                is_verified_user=answer.is_verified_user,
-                is_user_follow_business=answer.is_user_follow_business,
-                is_business_follow_user=answer.is_business_follow_user,
-            )
-        except (msgspec.DecodeError, UnicodeDecodeError, InvalidProfileError) as error:
-            msg = f"unusable profile: {error}"
-            raise transport(msg) from error
-
-    async def _get(self, path: str, query: dict[str, str], token: str) -> bytes:
         if self._session is None:
             msg = "GraphClient is used outside its context"
             raise RuntimeError(msg)
+        fields = dict(parameters)
+        if app_secret is not None:
+            fields["appsecret_proof"] = hmac.digest(app_secret.encode(), token.encode(), "sha256").hex()
+        url = f"{self._base}/{self._version}/{path}" if versioned else f"{self._base}/{path}"
+        form = fields | {"access_token": token, "method": method.lower()} if as_form else None
         try:
-            async with self._session.get(
-                f"{self._root}/{path}",
-                params=query,
-                headers={"Authorization": f"Bearer {token}"},
+            async with self._session.request(
+                "POST" if as_form else method,
+                url,
+                params=None if as_form else fields,
+                data=form,
+                headers=None if as_form else {"Authorization": f"Bearer {token}"},
                 allow_redirects=False,
             ) as response:
-                body = await _read(response)
-                status = response.status
+                answer = _answer(response.status, await _read(response), parse_usage(response.headers))
         except TimeoutError as error:
-            msg = "no answer in time"
-            raise transport(msg) from error
+            raise self._unanswered("no answer in time") from error
         except aiohttp.ClientError as error:
-            msg = f"no answer: {type(error).__name__}"
-            raise transport(msg) from error
-        if status == 200:
-            return body
-        raise _failure(status, body)
+            raise self._unanswered(f"no answer: {type(error).__name__}") from error
+        except GraphError as error:
+            self.circuit.failed(str(error))
+            raise
+        self.circuit.answered()
+        return answer
+
+    def _unanswered(self, reason: str) -> GraphError:
+        self.circuit.failed(reason)
+        return transport(reason)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -119,9 +128,19 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _failure(status: int, body: bytes) -> GraphError:
+def _answer(status: int, body: bytes, usage: Usage) -> Answer:
+    """What a response says; an error envelope counts whatever the status. Raises GraphError for what is not Meta's."""
     try:
-        error = msgspec.json.decode(body, type=_ErrorAnswer).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return transport(f"HTTP {status} without Meta's error envelope")
-    return classified(error.code, error.error_subcode or None)
+        envelope = msgspec.json.decode(body, type=_Envelope, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise transport(f"HTTP {status} without an answer of Meta's") from error
+    if envelope.error is not None:
+        found = envelope.error
+        # The name of Meta's own parameter, in a text that is not localised: no code tells this apart.
+        refused = found.code == 100 and "appsecret_proof" in found.message
+        return Answer(b"", classified(found.code, found.error_subcode or None), usage, refused)
+    if envelope.error_type is not None:
+        return Answer(b"", classified(envelope.code or 0, None), usage)
+    if status != 200:
+        raise transport(f"HTTP {status} without Meta's error envelope")
+    return Answer(body, None, usage)

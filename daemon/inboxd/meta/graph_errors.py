@@ -8,7 +8,8 @@ failures are 400 and texts are localised.
 from typing import Final, NamedTuple
 
 from inboxd.domain.retry import Remedy
-from inboxd.errors import InboxdError
+from inboxd.errors import EX_UNAVAILABLE, InboxdError
+from inboxd.meta.brake import FIRST_STOP_S
 
 
 class Row(NamedTuple):
@@ -16,18 +17,26 @@ class Row(NamedTuple):
 
     remedy: Remedy
     meaning: str
+    app_wide: bool = False
+    """A limit of the app: it stops all accounts."""
+    ambiguous: bool = False
+    """Said of one person; said of many at once it is trouble with the account or the platform."""
+    first_stop_s: float = FIRST_STOP_S
+    """How long a limit stops calls at first, when Meta does not say; twice as long each time after."""
 
 
 TABLE: Final[dict[tuple[int, int | None], Row]] = {
     (1, None): Row(Remedy.RETRY_LATER, "unknown error inside Meta"),
     (2, None): Row(Remedy.RETRY_LATER, "service temporarily down"),
-    (4, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's request limit is reached"),
+    (4, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's request limit is reached", app_wide=True),
     (10, None): Row(Remedy.LACKS_PERMISSION, "permission not granted or removed"),
     (10, 2534077): Row(Remedy.LACKS_PERMISSION, "the link between Instagram account and Page, or two-factor login"),
     (17, None): Row(Remedy.WAIT_FOR_BUDGET, "the user's request limit is reached"),
     (32, None): Row(Remedy.WAIT_FOR_BUDGET, "the Page's request limit is reached"),
     (100, None): Row(Remedy.GONE, "bad parameter, or no matching user"),
-    (100, 33): Row(Remedy.RETRY_LATER, "object or permission missing; also seen for valid ids during an outage"),
+    (100, 33): Row(
+        Remedy.RETRY_LATER, "object or permission missing; also seen for valid ids during an outage", ambiguous=True
+    ),
     (100, 2018218): Row(Remedy.GONE, "no profile for this person"),
     (100, 2018247): Row(Remedy.LACKS_PERMISSION, "permission for a field is missing"),
     (100, 2534014): Row(Remedy.GONE, "no matching Instagram user, or an id of the wrong kind"),
@@ -42,10 +51,10 @@ TABLE: Final[dict[tuple[int, int | None], Row]] = {
     (190, 492): Row(Remedy.NEEDS_LOGIN, "the user lost the role on the Page"),
     (200, 2534041): Row(Remedy.LACKS_PERMISSION, "the owner switched off message access for connected tools"),
     (230, None): Row(Remedy.WAIT_FOR_PERSON, "the person has not given consent: they must write first"),
-    (341, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's limit is reached"),
-    (368, None): Row(Remedy.WAIT_FOR_BUDGET, "temporarily blocked for policy reasons"),
+    (341, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's limit is reached", app_wide=True),
+    (368, None): Row(Remedy.WAIT_FOR_BUDGET, "temporarily blocked for policy reasons", first_stop_s=3600.0),
     (613, None): Row(Remedy.WAIT_FOR_BUDGET, "a custom rate limit is reached"),
-    (613, 1996): Row(Remedy.WAIT_FOR_BUDGET, "abnormal change of call volume"),
+    (613, 1996): Row(Remedy.WAIT_FOR_BUDGET, "abnormal change of call volume", first_stop_s=1800.0),
     (613, 2534040): Row(Remedy.WAIT_FOR_BUDGET, "the messaging call rate is exceeded"),
     (803, None): Row(Remedy.GONE, "the id does not exist"),
     (9010, None): Row(Remedy.GONE, "no matching Instagram user"),
@@ -63,13 +72,25 @@ class GraphError(InboxdError):
     """A call to the Graph API that failed, classified. Holds no token and no URL.
 
     `code` and `subcode` are None when the answer was not Meta's error envelope: network faults, HTML, redirects.
+    `row` is what our table says of them.
     """
 
-    def __init__(self, message: str, remedy: Remedy, *, code: int | None = None, subcode: int | None = None) -> None:
+    exit_code = EX_UNAVAILABLE
+
+    def __init__(
+        self,
+        message: str,
+        remedy: Remedy,
+        *,
+        code: int | None = None,
+        subcode: int | None = None,
+        row: Row | None = None,
+    ) -> None:
         super().__init__(message)
         self.remedy = remedy
         self.code = code
         self.subcode = subcode
+        self.row = row or Row(remedy, message)
 
 
 def row(code: int, subcode: int | None) -> Row:
@@ -82,9 +103,9 @@ def row(code: int, subcode: int | None) -> Row:
 
 def classified(code: int, subcode: int | None) -> GraphError:
     """The error for Meta's envelope with `code` and `subcode`. The text is ours: Meta's may quote anything."""
-    remedy, meaning = row(code, subcode)
+    found = row(code, subcode)
     name = f"{code}/{subcode}" if subcode else f"{code}"
-    return GraphError(f"Graph error {name}: {meaning}", remedy, code=code, subcode=subcode)
+    return GraphError(f"Graph error {name}: {found.meaning}", found.remedy, code=code, subcode=subcode, row=found)
 
 
 def transport(reason: str) -> GraphError:

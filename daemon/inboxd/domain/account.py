@@ -1,0 +1,97 @@
+"""An account that is served: who it is, whether it may be asked about, and how long its token lives."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+REFRESH_MIN_AGE_MS: Final = DAY_MS
+"""A younger token cannot be refreshed (Instagram Login, "Refresh access token")."""
+REFRESH_AHEAD_MS: Final = 30 * DAY_MS
+"""A token is refreshed when less than this is left of its 60 days…"""
+REFRESH_RETRY_MS: Final = DAY_MS
+"""…and tried again after this when that failed."""
+EXPIRY_WARNING_MS: Final = 7 * DAY_MS
+
+
+class Flavour(StrEnum):
+    """Which of Meta's two products an account uses."""
+
+    INSTAGRAM = "instagram"
+    """Instagram API with Instagram Login: graph.instagram.com, a user token of 60 days."""
+    FACEBOOK = "facebook"
+    """Instagram Messaging with Facebook Login: graph.facebook.com, a Page token."""
+
+
+class AccountState(StrEnum):
+    """Whether the Graph API may be asked on behalf of an account."""
+
+    ACTIVE = "active"
+    NEEDS_LOGIN = "needs_login"
+    """Without a token that works: a human must log in again. No calls are made."""
+    LACKS_PERMISSION = "lacks_permission"
+    """Something must be granted or switched on. Asked again every hour."""
+    DEAUTHORIZED = "deauthorized"
+    """The owner removed the app ("Deauthorize callback"). No calls are made."""
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """An Instagram professional account. Times are milliseconds since the epoch, UTC; the token is not in here."""
+
+    id: str
+    """`user_id` of GET /me: what webhooks carry."""
+    flavour: Flavour
+    state: AccountState
+    created_at: int
+    updated_at: int
+    name: str = ""
+    username: str | None = None
+    app_scoped_id: str | None = None
+    """`id` of GET /me under Instagram Login: what `signed_request` carries."""
+    page_id: str | None = None
+    """The linked Page, under Facebook Login."""
+    configured: bool = False
+    """Whether it stands in the configuration, and so cannot be removed here."""
+    reason: str | None = None
+    """Why the state is not active."""
+    token_obtained_at: int | None = None
+    token_expires_at: int | None = None
+    refresh_tried_at: int | None = None
+    subscribed_fields: tuple[str, ...] | None = None
+    """The webhook fields it was last seen subscribed to; None when nobody has looked yet."""
+    subscription_checked_at: int | None = None
+
+    @property
+    def callable(self) -> bool:
+        """Whether calls make sense at all."""
+        return self.state in {AccountState.ACTIVE, AccountState.LACKS_PERMISSION}
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Every id by which webhooks may name it: some samples print the Page's."""
+        return (self.id,) if self.page_id is None else (self.id, self.page_id)
+
+    def refresh_due_at(self) -> int | None:
+        """When its token should be refreshed next (ms), or None when it needs no refreshing.
+
+        A token whose end is unknown is refreshed as soon as Meta allows, which tells its end.
+        """
+        if self.flavour is not Flavour.INSTAGRAM or not self.callable or self.token_obtained_at is None:
+            return None
+        due_at = self.token_obtained_at + REFRESH_MIN_AGE_MS
+        if self.token_expires_at is not None:
+            due_at = max(due_at, self.token_expires_at - REFRESH_AHEAD_MS)
+        if self.refresh_tried_at is not None:
+            due_at = max(due_at, self.refresh_tried_at + REFRESH_RETRY_MS)
+        return due_at
+
+    def expires_soon(self, now: int) -> bool:
+        """Whether its token ends within a week."""
+        return self.callable and self.token_expires_at is not None and self.token_expires_at - now < EXPIRY_WARNING_MS
+
+    def expired(self, now: int) -> bool:
+        """Whether its token has ended: it can then not be refreshed any more."""
+        return self.token_expires_at is not None and now >= self.token_expires_at

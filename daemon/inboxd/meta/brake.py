@@ -1,0 +1,116 @@
+"""Brakes: what slows Graph calls down and stops them.
+
+One stands before every call of an account (Meta throttles it), one before every call of the app (Meta throttles all
+accounts), one before every call to a host (it does not answer). They work alike; a call waits for all of them.
+"""
+
+import math
+from typing import Final
+
+from inboxd.clock import Clock
+from inboxd.domain.budget import Stop
+
+SLOW_FROM: Final = 70.0
+STOP_FROM: Final = 95.0
+"""Percent of Meta's own allowance between which calls become slower and slower, and from which there are none."""
+USAGE_HOLDS_S: Final = 3600.0
+"""What Meta said of usage is forgotten after this: its windows are an hour."""
+FIRST_STOP_S: Final = 60.0
+LONGEST_STOP_S: Final = 3600.0
+FAILURES_TO_OPEN: Final = 5
+FIRST_REST_S: Final = 5.0
+LONGEST_REST_S: Final = 300.0
+
+
+class Brake:
+    """Stops calls for a while, then lets one at a time through until one succeeds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = -math.inf
+        self._under_way = 0
+        self._percent = 0.0
+        self._percent_at = -math.inf
+        self.strikes = 0
+        """How often it was pulled since the last success."""
+        self.reason: str | None = None
+
+    def pull(self, seconds: float, reason: str) -> None:
+        """Stop for `seconds`; a longer stop that is already on stays."""
+        self._until = max(self._until, self._clock.monotonic() + seconds)
+        self.strikes += 1
+        self.reason = reason
+
+    def pull_longer(self, reason: str, *, first_s: float = FIRST_STOP_S, longest_s: float | None = None) -> None:
+        """Stop, twice as long each time until a success, for whoever does not say how long.
+
+        The longest is an hour or, for what starts long, 24 times its first.
+        """
+        longest_s = max(LONGEST_STOP_S, first_s * 24) if longest_s is None else longest_s
+        self.pull(min(first_s * 2.0 ** min(self.strikes, 16), longest_s), reason)
+
+    def release(self) -> None:
+        """Whatever it stopped for is over."""
+        self._until = -math.inf
+        self.strikes = 0
+        self.reason = None
+
+    def note_usage(self, percent: float) -> None:
+        """Meta says that so much of its allowance is used up."""
+        self._percent, self._percent_at = percent, self._clock.monotonic()
+
+    @property
+    def slowness(self) -> float:
+        """How many times longer than usual the pause between two calls should be; 1 when nothing presses."""
+        if self._clock.monotonic() - self._percent_at > USAGE_HOLDS_S:
+            return 1.0
+        pressed = (min(self._percent, STOP_FROM - 0.5) - SLOW_FROM) / (STOP_FROM - SLOW_FROM)
+        return 1.0 if pressed <= 0 else 1.0 / (1.0 - pressed)
+
+    def wait_s(self) -> float:
+        """Seconds until a call may go; infinite while another one is finding out."""
+        remaining = self.stopped_s()
+        if remaining > 0:
+            return remaining
+        return math.inf if self.strikes and self._under_way else 0.0
+
+    def stopped_s(self) -> float:
+        """Seconds until the stop ends; 0 when there is none."""
+        return max(0.0, self._until - self._clock.monotonic())
+
+    def stop(self) -> Stop | None:
+        """The stop to remember, if there is one; also when it has run out but no call has succeeded since."""
+        return None if self.reason is None else Stop(self.stopped_s(), self.strikes, self.reason)
+
+    def restore(self, stop: Stop) -> None:
+        """Take up a stop from before a restart."""
+        self._until = self._clock.monotonic() + stop.remaining_s
+        self.strikes, self.reason = stop.strikes, stop.reason
+
+    def enter(self) -> None:
+        """A call begins."""
+        self._under_way += 1
+
+    def leave(self) -> None:
+        """A call ended."""
+        self._under_way -= 1
+
+
+class Circuit(Brake):
+    """The circuit breaker of a host: several failures in a row stop it, for longer each time."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._failures = 0
+
+    def failed(self, reason: str) -> None:
+        """The host did not answer, or not as Meta does."""
+        self._failures += 1
+        if self._failures >= FAILURES_TO_OPEN and self.stopped_s() == 0:
+            self.pull_longer(reason, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
+
+    def answered(self) -> None:
+        """Meta answered, be it with an error."""
+        self._failures = 0
+        if self.strikes:
+            self.release()

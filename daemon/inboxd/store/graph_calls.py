@@ -1,0 +1,74 @@
+"""The budget's memory: the calls of the last hour and the stops, so that a restart opens nothing.
+
+Times are kept in the monotonic clock, together with the boot that they belong to. Of an earlier boot we know only that
+it ended before this one began: what happened then counts as having happened at boot, the latest that it can have been.
+"""
+
+import sqlite3
+from typing import Final
+
+from inboxd.clock import Clock
+from inboxd.domain.budget import Stop
+from inboxd.store.database import Database
+
+HOUR_MS: Final = 3_600_000
+_CALLS: Final = "SELECT boot, at FROM graph_calls WHERE account_id = ?"
+_RECORD: Final = "INSERT INTO graph_calls (account_id, boot, at) VALUES (?, ?, ?)"
+_FORGET: Final = "DELETE FROM graph_calls WHERE account_id = ?1 AND boot = ?2 AND at < ?3"
+_FORGET_BOOTS: Final = "DELETE FROM graph_calls WHERE account_id = ?1 AND boot <> ?2"
+_STOPS: Final = "SELECT scope, boot, at, length, strikes, reason FROM graph_stops"
+_SAVE_STOP: Final = """
+INSERT INTO graph_stops (scope, boot, at, length, strikes, reason) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (scope) DO UPDATE SET
+    boot = excluded.boot, at = excluded.at, length = excluded.length, strikes = excluded.strikes,
+    reason = excluded.reason
+"""
+_DROP_STOP: Final = "DELETE FROM graph_stops WHERE scope = ?"
+
+
+class GraphCalls:
+    """What `meta.budget` must remember over a restart. `at` is in seconds of the monotonic clock."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._boot = clock.boot()
+
+    async def calls(self, account_id: str) -> list[float]:
+        """When the account's calls of the last hour began, the earliest first; it may be a few more than those."""
+        rows = await self._database.read(_CALLS, (account_id,))
+        return sorted(self._since_boot(boot, at) / 1000 for boot, at in rows)
+
+    async def record(self, account_id: str, at: float) -> None:
+        """Make durable that a call is about to be made; older ones than an hour are forgotten."""
+        now = int(at * 1000)
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.execute(_RECORD, (account_id, self._boot, now))
+            # Twice as long as is needed, for calls that took their time.
+            connection.execute(_FORGET, (account_id, self._boot, now - 2 * HOUR_MS))
+            if now > 2 * HOUR_MS:
+                connection.execute(_FORGET_BOOTS, (account_id, self._boot))
+
+        await self._database.write(transaction)
+
+    async def stops(self) -> dict[str, Stop]:
+        """The stops that are remembered, by scope; one that has run out still tells how often."""
+        now = int(self._clock.monotonic() * 1000)
+        found = {}
+        for scope, boot, at, length, strikes, reason in await self._database.read(_STOPS):
+            remaining = self._since_boot(boot, at) + length - now
+            found[scope] = Stop(max(0, min(remaining, length)) / 1000, strikes, reason)
+        return found
+
+    async def save_stop(self, scope: str, stop: Stop | None) -> None:
+        """Remember the stop of a scope, or that there is none."""
+        if stop is None:
+            await self._database.execute(_DROP_STOP, (scope,))
+            return
+        now = int(self._clock.monotonic() * 1000)
+        row = (scope, self._boot, now, int(stop.remaining_s * 1000), stop.strikes, stop.reason)
+        await self._database.execute(_SAVE_STOP, row)
+
+    def _since_boot(self, boot: str, at: int) -> int:
+        return at if boot == self._boot else 0
