@@ -35,7 +35,7 @@ class Rig:
             database,
             self.inbox,
             ProfileCache(self.clock, ttl_s=86_400, size=100),
-            accounts=[ACCOUNT],
+            accounts={ACCOUNT: ACCOUNT},
             clock=self.clock,
             metrics=self.metrics,
             random=lambda: 0.0,

@@ -13,8 +13,9 @@ from inboxd.workers.translate import Translated, sides, translate
 from tests.support import ACCOUNT, ANA, T0
 
 KEY = ConversationKey(ACCOUNT, ANA)
-KNOWN = frozenset({ACCOUNT})
-NOBODY: frozenset[str] = frozenset()
+PAGE = "100200300400500"
+KNOWN = {ACCOUNT: ACCOUNT, PAGE: ACCOUNT}
+NOBODY: dict[str, str] = {}
 PAYLOADS = Path(__file__).parent.parent / "payloads"
 
 
@@ -23,7 +24,7 @@ def who() -> Conversationalist:
     return Conversationalist(ACCOUNT, ANA, T0)
 
 
-def meaning(item: Item, accounts: frozenset[str] = KNOWN, *, entry_id: str = ACCOUNT) -> Translated:
+def meaning(item: Item, accounts: dict[str, str] = KNOWN, *, entry_id: str = ACCOUNT) -> Translated:
     (event,) = decode(json.dumps(delivery(entry_id, T0, [item])).encode())
     return translate(event, accounts, T0)
 
@@ -31,7 +32,7 @@ def meaning(item: Item, accounts: frozenset[str] = KNOWN, *, entry_id: str = ACC
 @pytest.mark.parametrize("accounts", [KNOWN, NOBODY])
 @pytest.mark.parametrize("entry_id", [ACCOUNT, ANA, "1029384756", ""])
 def test_messages_and_echoes_find_their_side_whatever_the_entry_says(
-    who: Conversationalist, accounts: frozenset[str], entry_id: str
+    who: Conversationalist, accounts: dict[str, str], entry_id: str
 ) -> None:
     received = meaning(who.says("hi"), accounts, entry_id=entry_id)
     answered = meaning(who.answers("hello"), accounts, entry_id=entry_id)
@@ -42,8 +43,15 @@ def test_messages_and_echoes_find_their_side_whatever_the_entry_says(
         assert translated.change.direction is direction
 
 
+def test_a_page_id_names_the_account_it_is_linked_to() -> None:
+    who = Conversationalist(PAGE, ANA, T0)
+
+    for item in (who.says("hi"), who.answers("hello"), who.sees(who.answers("hello"))):
+        assert meaning(item, entry_id=PAGE).key == KEY
+
+
 @pytest.mark.parametrize("accounts", [KNOWN, NOBODY])
-def test_reactions_and_seen_of_both_sides(who: Conversationalist, accounts: frozenset[str]) -> None:
+def test_reactions_and_seen_of_both_sides(who: Conversationalist, accounts: dict[str, str]) -> None:
     theirs = who.reacts(who.answers("hello"))
     ours = {**theirs, "sender": theirs["recipient"], "recipient": theirs["sender"]}
 
@@ -61,7 +69,7 @@ def test_an_echo_whose_recipient_is_the_account_went_out_all_the_same() -> None:
 
 
 def test_between_two_accounts_of_ours_the_echo_decides(who: Conversationalist) -> None:
-    both = frozenset({ACCOUNT, ANA})
+    both = {ACCOUNT: ACCOUNT, ANA: ANA}
 
     assert meaning(who.answers("hello"), both).key == KEY
     assert meaning(who.says("hi"), both).key == KEY

@@ -127,6 +127,14 @@ class Database:
         """
         return await self.submit(transaction)
 
+    async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """One statement as a transaction of its own; it is durable when this returns. Raises as `write` does."""
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.execute(sql, parameters)
+
+        await self.write(transaction)
+
     def submit(self, transaction: Transaction[T], *, urgent: bool = False) -> "asyncio.Future[T]":
         """Queue `transaction` at the writer: `write` without waiting.
 

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -80,7 +80,7 @@ class Ingest:
         inbox: Inbox,
         cache: ProfileCache,
         *,
-        accounts: Collection[str],
+        accounts: Mapping[str, str],
         clock: Clock,
         metrics: Metrics,
         random: Callable[[], float],
@@ -89,7 +89,7 @@ class Ingest:
         self._database = database
         self._inbox = inbox
         self._cache = cache
-        self._accounts = frozenset(accounts)
+        self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
         self._random = random

@@ -79,9 +79,22 @@ class WorkerPool:
         self._workers.append(worker)
         self._tasks[worker.name] = asyncio.create_task(self._supervise(worker), name=worker.name)
 
+    async def end(self, name: str) -> None:
+        """End one worker, as the pool's end would: it gets GRACE_S to finish what it holds."""
+        worker = next((one for one in self._workers if one.name == name), None)
+        if worker is None:
+            return
+        self._workers.remove(worker)
+        worker.stop()
+        task = self._tasks.pop(name)
+        _, late = await asyncio.wait([task], timeout=GRACE_S)
+        if late:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def _supervise(self, worker: Worker) -> None:
         crashes = 0
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and worker in self._workers:
             started = self._clock.monotonic()
             try:
                 await worker.run()

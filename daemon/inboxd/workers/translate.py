@@ -1,7 +1,7 @@
 """From Meta's events to what they mean for us: whose conversation, which way, which change."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -34,8 +34,11 @@ class Translated(NamedTuple):
     """Whether the participant wrote or tapped something: what opens their profile to us (User Profile API)."""
 
 
-def translate(event: Event, accounts: Collection[str], received_at: int) -> Translated:
-    """The meaning of `event` for somebody who serves `accounts`. `received_at` (ms) stands in for a missing time."""
+def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Translated:
+    """The meaning of `event` for somebody who serves `accounts`: every id that names one, and its own.
+
+    `received_at` (ms) stands in for a missing time.
+    """
     body = event.body
     if event.sender_id is None or event.recipient_id is None:
         return Translated(None, None, kept=True, participant_wrote=False)
@@ -49,14 +52,14 @@ def translate(event: Event, accounts: Collection[str], received_at: int) -> Tran
     return Translated(key, change, kept=False, participant_wrote=wrote)
 
 
-def sides(event: Event, accounts: Collection[str]) -> tuple[ConversationKey, Direction]:
+def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
     """Which side is the account, and which way the event went.
 
     The account is the side with a known account's id; `is_echo` breaks ties (Webhooks, "sent and received"). For
     traffic of an account that nobody configured, what the event is decides; `entry.id` only where nothing else does,
     since samples label it IGSID or Page id.
     """
-    sender, recipient = event.sender_id or "", event.recipient_id or ""
+    sender, recipient = (accounts.get(who, who) for who in (event.sender_id or "", event.recipient_id or ""))
     body = event.body
     is_message = isinstance(body, events.Message)
     is_echo = isinstance(body, events.Message) and bool(body.is_echo or body.is_self)
@@ -68,7 +71,7 @@ def sides(event: Event, accounts: Collection[str]) -> tuple[ConversationKey, Dir
     elif is_message or isinstance(body, events.Postback):
         account_sent = False
     else:
-        account_sent = event.entry_id == sender and sender != recipient
+        account_sent = event.entry_id == event.sender_id and sender != recipient
     key = ConversationKey(sender, recipient) if account_sent else ConversationKey(recipient, sender)
     return key, Direction.OUTBOUND if account_sent or is_echo else Direction.INBOUND
 

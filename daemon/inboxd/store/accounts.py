@@ -1,0 +1,106 @@
+"""The accounts table: who is served, and their tokens, encrypted."""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.store.connection import Row
+from inboxd.store.database import Database
+
+_COLUMNS: Final = (
+    "id, flavour, state, reason, name, username, app_scoped_id, page_id, configured, token_obtained_at, "
+    "token_expires_at, refresh_tried_at, subscribed_fields, subscription_checked_at, created_at, updated_at"
+)
+_LIST: Final = f"SELECT {_COLUMNS}, token, token_origin FROM accounts ORDER BY id"  # noqa: S608 - constants
+_SAVE: Final = f"""
+INSERT INTO accounts ({_COLUMNS}, token, token_origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    flavour = excluded.flavour, state = excluded.state, reason = excluded.reason, name = excluded.name,
+    username = excluded.username, app_scoped_id = excluded.app_scoped_id, page_id = excluded.page_id,
+    configured = excluded.configured, token_obtained_at = excluded.token_obtained_at,
+    token_expires_at = excluded.token_expires_at, refresh_tried_at = excluded.refresh_tried_at,
+    subscribed_fields = excluded.subscribed_fields, subscription_checked_at = excluded.subscription_checked_at,
+    updated_at = excluded.updated_at, token = excluded.token, token_origin = excluded.token_origin
+"""  # noqa: S608 - constants
+_LAST_WEBHOOK: Final = """
+SELECT last_message_at FROM conversations WHERE +account_id = ? ORDER BY last_message_at DESC LIMIT 1
+"""
+
+
+class StoredAccount(NamedTuple):
+    """An account with its token as the table holds it."""
+
+    account: Account
+    token: bytes | None
+    token_origin: bytes | None
+
+
+class AccountStore:
+    """Reading and writing accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self) -> list[StoredAccount]:
+        """Every account that is known."""
+        return [StoredAccount(_account(row[:-2]), *row[-2:]) for row in await self._database.read(_LIST)]
+
+    async def save(self, stored: StoredAccount) -> None:
+        """Store an account; it is durable when this returns. Raises StorageError."""
+        row = (*_row(stored.account), stored.token, stored.token_origin)
+        await self._database.execute(_SAVE, row)
+
+    async def remove(self, account_id: str) -> None:
+        """Forget an account and its token; its conversations stay. Raises StorageError."""
+        await self._database.execute("DELETE FROM accounts WHERE id = ?", (account_id,))
+
+    async def last_message_at(self, account_id: str) -> int | None:
+        """When the account's latest message was sent (ms), or None."""
+        rows = await self._database.read(_LAST_WEBHOOK, (account_id,))
+        return rows[0][0] if rows else None
+
+
+def _row(account: Account) -> Row:
+    fields = account.subscribed_fields
+    return (
+        account.id,
+        account.flavour.value,
+        account.state.value,
+        account.reason,
+        account.name,
+        account.username,
+        account.app_scoped_id,
+        account.page_id,
+        account.configured,
+        account.token_obtained_at,
+        account.token_expires_at,
+        account.refresh_tried_at,
+        None if fields is None else msgspec.json.encode(fields).decode(),
+        account.subscription_checked_at,
+        account.created_at,
+        account.updated_at,
+    )
+
+
+def _account(row: Row) -> Account:
+    (account_id, flavour, state, reason, name, username, app_scoped_id, page_id, configured, *times) = row
+    (obtained_at, expires_at, refresh_tried_at, fields, checked_at, created_at, updated_at) = times
+    return Account(
+        id=account_id,
+        flavour=Flavour(flavour),
+        state=AccountState(state),
+        reason=reason,
+        name=name,
+        username=username,
+        app_scoped_id=app_scoped_id,
+        page_id=page_id,
+        configured=bool(configured),
+        token_obtained_at=obtained_at,
+        token_expires_at=expires_at,
+        refresh_tried_at=refresh_tried_at,
+        subscribed_fields=None if fields is None else msgspec.json.decode(fields, type=tuple[str, ...]),
+        subscription_checked_at=checked_at,
+        created_at=created_at,
+        updated_at=updated_at,
+    )

@@ -1,0 +1,78 @@
+"""Tokens at rest: encrypted with Fernet (AES-128-CBC and HMAC-SHA256), recognised by a keyed hash."""
+
+import base64
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from inboxd.errors import ConfigError, StorageUnavailableError
+from inboxd.secret import Secret
+
+KEY_FILE: Final = "storage.key"
+
+
+class Vault:
+    """Encrypts with the first of its keys and decrypts with any, so that keys can be rotated.
+
+    Raises ConfigError for a key that is none.
+    """
+
+    def __init__(self, keys: Sequence[Secret]) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(key.reveal()) for key in keys])
+        except ValueError as error:
+            msg = (
+                "storage_key is not a Fernet key, which is 32 random bytes in URL-safe base64: "
+                "make one with  openssl rand -base64 32 | tr '+/' '-_'"
+            )
+            raise ConfigError(msg) from error
+        self._keys = [key.reveal().encode() for key in keys]
+
+    def lock(self, token: Secret) -> bytes:
+        """The token, encrypted."""
+        return self._fernet.encrypt(token.reveal().encode())
+
+    def open(self, locked: bytes) -> Secret | None:
+        """The token again, or None when none of our keys locked it."""
+        try:
+            return Secret(self._fernet.decrypt(locked).decode())
+        except InvalidToken:
+            return None
+
+    def fingerprint(self, token: Secret) -> bytes:
+        """What tells this token from another without telling the token."""
+        return _keyed(self._keys[0], token)
+
+    def recognises(self, fingerprint: bytes, token: Secret) -> bool:
+        """Whether `fingerprint` was made of this token, with any of our keys."""
+        return any(hmac.compare_digest(fingerprint, _keyed(key, token)) for key in self._keys)
+
+
+def key_from(folder: Path) -> tuple[Secret, bool]:
+    """The key kept in `folder`, and whether it was made just now. Raises StorageUnavailableError."""
+    path = folder / KEY_FILE
+    try:
+        if path.exists():
+            return Secret(path.read_text(encoding="ascii").strip()), False
+        key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        # Whole or not at all, also when the power fails: a key that is lost takes the tokens with it.
+        new = path.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(key + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        msg = f"cannot read or make the storage key {path}: {reason}"
+        raise StorageUnavailableError(msg) from error
+    return Secret(key), True
+
+
+def _keyed(key: bytes, token: Secret) -> bytes:
+    return hmac.digest(key, token.reveal().encode(), "sha256")

@@ -1,0 +1,157 @@
+"""Looking an account over: does everything hold that inboxd needs, and if not, how is it got?"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from inboxd.clock import Clock, iso_utc
+from inboxd.domain.account import AccountState, Flavour
+from inboxd.domain.retry import Remedy
+from inboxd.errors import InboxdError
+from inboxd.meta.graph_errors import GraphError
+from inboxd.secret import Secret
+from inboxd.workers.accounts import Accounts, Served
+
+TOOLS_ARE_OFF: Final = 2534041
+_PERMISSIONS: Final = {
+    Flavour.INSTAGRAM: "instagram_business_basic and instagram_business_manage_messages",
+    Flavour.FACEBOOK: "instagram_basic, instagram_manage_messages and pages_manage_metadata",
+}
+
+
+class Outcome(StrEnum):
+    """How one check came out."""
+
+    OK = "ok"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+    """It could not be found out now, or Meta does not tell."""
+
+
+class Finding(msgspec.Struct, frozen=True, rename="camel"):
+    """One thing that was looked at. `remedy` says how to get what is missing."""
+
+    check: str
+    outcome: Outcome
+    detail: str
+    remedy: str | None = None
+
+
+class WrongAccountError(InboxdError):
+    """A token was given for one account and belongs to another."""
+
+
+class Checkup:
+    """Adds accounts and looks them over. Its calls pay the account's budget like all others."""
+
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts = accounts
+        self._clock = clock
+
+    async def add(
+        self, token: Secret, flavour: Flavour, *, name: str = "", expected_id: str | None = None
+    ) -> tuple[Served, list[Finding]]:
+        """Find out whose `token` is, serve that account, subscribe it, and say what is missing.
+
+        Raises GraphError when Meta does not accept the token, WrongAccountError when it is not `expected_id`'s.
+        """
+        owner = await self._accounts.owner_of(token, flavour)
+        if expected_id is not None and owner.id != expected_id:
+            msg = f"the token belongs to the account {owner.id} ({owner.username}), not to {expected_id}"
+            raise WrongAccountError(msg)
+        served = await self._accounts.add(token, flavour, owner, name)
+        known = Finding("token", Outcome.OK, f"belongs to {owner.username or owner.id}")
+        return served, [known, *await self._rest(served)]
+
+    async def check(self, served: Served) -> list[Finding]:
+        """Look over an account that is served."""
+        if served.graph.token is None:
+            return [_token_missing(served.account.reason or "there is no token")]
+        if not served.account.callable:
+            served.graph.token = served.graph.token  # ask once more, whatever was said before
+        try:
+            owner = await served.graph.owner()
+        except GraphError as error:
+            return [_about_token(error)]
+        if owner.id != served.account.id:
+            return [_token_missing(f"the token belongs to the account {owner.id}, not to {served.account.id}")]
+        await self._accounts.update(
+            served,
+            username=owner.username,
+            app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
+            page_id=owner.page_id or served.account.page_id,
+            state=AccountState.ACTIVE,
+            reason=None,
+        )
+        expires_at = served.account.token_expires_at
+        until = f", until {iso_utc(expires_at)}" if expires_at is not None else ""
+        known = Finding("token", Outcome.OK, f"belongs to {owner.username or owner.id}{until}")
+        return [known, *await self._rest(served)]
+
+    async def _rest(self, served: Served) -> list[Finding]:
+        return [await self._messages(served), await self._subscription(served), await self._traffic(served)]
+
+    async def _messages(self, served: Served) -> Finding:
+        try:
+            await served.graph.read_messages()
+        except GraphError as error:
+            if error.subcode == TOOLS_ARE_OFF:
+                remedy = (
+                    "In the Instagram app of the account: Settings > Messages and story replies > Message controls > "
+                    "Connected tools: allow access to messages."
+                )
+                return Finding("messages", Outcome.MISSING, str(error), remedy)
+            if error.remedy is Remedy.LACKS_PERMISSION:
+                needed = _PERMISSIONS[served.account.flavour]
+                remedy = f"Grant {needed} when logging in; accounts without a role on the app need Advanced Access."
+                return Finding("messages", Outcome.MISSING, str(error), remedy)
+            return Finding("messages", Outcome.UNKNOWN, str(error), "Check again later.")
+        return Finding("messages", Outcome.OK, "the account's messages may be read")
+
+    async def _subscription(self, served: Served) -> Finding:
+        try:
+            fields = await ensure_subscribed(self._accounts, served, self._clock)
+        except GraphError as error:
+            needed = _PERMISSIONS[served.account.flavour]
+            return Finding("subscription", Outcome.MISSING, str(error), f"Grant {needed}, then check again.")
+        if "messages" not in fields:
+            remedy = "In the App Dashboard, subscribe the app to the webhook field 'messages', then check again."
+            return Finding("subscription", Outcome.MISSING, "the account is not subscribed to messages", remedy)
+        return Finding("subscription", Outcome.OK, "subscribed to " + ", ".join(fields))
+
+    async def _traffic(self, served: Served) -> Finding:
+        """Whether the app is live cannot be asked; that webhooks arrive proves it."""
+        last = await self._accounts.last_message_at(served.account.id)
+        if last is not None:
+            return Finding("webhooks", Outcome.OK, f"the latest message is of {iso_utc(last)}")
+        remedy = (
+            "Write to the account. If nothing arrives: in the App Dashboard the app must be Live, and its webhook must "
+            "point to /webhooks/instagram of this daemon. Meta does not tell us either."
+        )
+        return Finding("webhooks", Outcome.UNKNOWN, "no message has arrived yet", remedy)
+
+
+async def ensure_subscribed(accounts: Accounts, served: Served, clock: Clock) -> tuple[str, ...]:
+    """Subscribe the account unless it is, read that back, and store what came of it. Raises GraphError."""
+    fields = await served.graph.subscribed_fields()
+    if "messages" not in fields:
+        await served.graph.subscribe()
+        fields = await served.graph.subscribed_fields()
+    await accounts.update(served, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
+    return fields
+
+
+def _about_token(error: GraphError) -> Finding:
+    if error.remedy is Remedy.NEEDS_LOGIN:
+        return _token_missing(str(error))
+    if error.remedy is Remedy.LACKS_PERMISSION:
+        return Finding(
+            "token", Outcome.MISSING, str(error), "Log in again and grant every permission that is asked for."
+        )
+    return Finding("token", Outcome.UNKNOWN, str(error), "Check again later.")
+
+
+def _token_missing(detail: str) -> Finding:
+    remedy = "Make a new token (App Dashboard > Instagram > API setup) and give it to 'inboxd account add'."
+    return Finding("token", Outcome.MISSING, detail, remedy)

@@ -1,0 +1,81 @@
+"""Subscriptions: Meta unsubscribes an account silently after an hour of failed deliveries, so we look every hour."""
+
+import asyncio
+from typing import Final
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.meta.graph_errors import GraphError
+from inboxd.metrics import Metrics
+from inboxd.workers.accounts import Accounts, Served
+from inboxd.workers.checkup import ensure_subscribed
+
+EVERY_MS: Final = 3_600_000
+RETRY_MS: Final = 600_000
+
+
+class SubscriptionKeeper:
+    """Keeps one account subscribed to its webhooks ("Enable subscriptions")."""
+
+    def __init__(self, served: Served, accounts: Accounts, clock: Clock, metrics: Metrics) -> None:
+        self.name = f"subscription:{served.account.id}"
+        self._served = served
+        self._accounts = accounts
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._tried_at: int | None = None
+        self._log = logs.get("subscriptions").bind(account=served.account.id)
+        served.listeners.append(self._wake.set)
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look every hour, until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                if self._rest_s() <= 0:
+                    await self.look()
+            except StorageClosedError:
+                raise
+            except StorageError as error:
+                self._log.warning("subscription_waits_for_storage", error=str(error))
+            await self._clock.wait(self._wake, max(self._rest_s(), 1.0))
+
+    async def look(self) -> None:
+        """One look at the subscription; what was lost is subscribed again."""
+        self._tried_at = self._clock.now_ms()
+        before = self._served.account.subscribed_fields
+        try:
+            fields = await self._served.graph.subscribed_fields()
+            if "messages" in fields:
+                await self._accounts.update(
+                    self._served, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
+                )
+                return
+            if before:
+                self._metrics.subscriptions_lost.inc()
+                self._log.error("subscription_lost", fields=list(before))
+            fields = await ensure_subscribed(self._accounts, self._served, self._clock)
+        except GraphError as error:
+            self._log.warning("subscription_unknown", remedy=error.remedy.value, error=str(error))
+            return
+        if "messages" in fields:
+            self._log.info("subscribed", fields=list(fields))
+        else:
+            self._log.error("subscription_refused", fields=list(fields))
+
+    def _rest_s(self) -> float:
+        account = self._served.account
+        if not account.callable:
+            return EVERY_MS / 1000
+        due_at = (account.subscription_checked_at or 0) + EVERY_MS
+        if self._tried_at is not None:
+            due_at = max(due_at, self._tried_at + RETRY_MS)
+        return (due_at - self._clock.now_ms()) / 1000

@@ -1,0 +1,85 @@
+"""Tokens: refreshed by themselves, well before they end."""
+
+import asyncio
+from typing import Final
+
+from inboxd import logs
+from inboxd.clock import Clock, iso_utc
+from inboxd.domain.account import AccountState
+from inboxd.domain.retry import Remedy
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.meta.graph_errors import GraphError
+from inboxd.metrics import Metrics
+from inboxd.workers.accounts import Accounts, Served
+
+ROUND_S: Final = 3600.0
+WARN_EVERY_MS: Final = 86_400_000
+
+
+class TokenKeeper:
+    """Looks after the token of one account ("Refresh access token")."""
+
+    def __init__(self, served: Served, accounts: Accounts, clock: Clock, metrics: Metrics) -> None:
+        self.name = f"tokens:{served.account.id}"
+        self._served = served
+        self._accounts = accounts
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._warned_at = 0
+        self._log = logs.get("tokens").bind(account=served.account.id)
+        served.listeners.append(self._wake.set)
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Refresh when it is due, warn when the end is near, until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self.look()
+            except StorageClosedError:
+                raise
+            except StorageError as error:
+                self._log.warning("tokens_wait_for_storage", error=str(error))
+            await self._clock.wait(self._wake, self._rest_s())
+
+    async def look(self) -> None:
+        """One look at the token, and what it calls for."""
+        account, now = self._served.account, self._clock.now_ms()
+        if account.callable and account.expired(now):
+            reason = f"the token expired at {iso_utc(account.token_expires_at or now)}"
+            error = GraphError(reason, Remedy.NEEDS_LOGIN)
+            await self._accounts.verdict(account.id, error)
+            return
+        due_at = account.refresh_due_at()
+        if due_at is not None and now >= due_at:
+            await self._refresh()
+        if self._served.account.expires_soon(now) and now - self._warned_at >= WARN_EVERY_MS:
+            self._warned_at = now
+            expires_at = iso_utc(self._served.account.token_expires_at or now)
+            self._log.error("token_expires_soon", expires_at=expires_at)
+
+    async def _refresh(self) -> None:
+        account = self._served.account
+        try:
+            new = await self._served.graph.refresh_token()
+        except GraphError as error:
+            self._metrics.token_refreshes.labels("failed").inc()
+            self._log.warning("token_refresh_failed", remedy=error.remedy.value, error=str(error))
+            if self._served.account.state is not AccountState.NEEDS_LOGIN:
+                await self._accounts.update(self._served, refresh_tried_at=self._clock.now_ms())
+            return
+        if self._served.account.token_obtained_at == account.token_obtained_at:  # nobody set another one meanwhile
+            await self._accounts.refreshed(self._served, new)
+            self._metrics.token_refreshes.labels("done").inc()
+
+    def _rest_s(self) -> float:
+        due_at = self._served.account.refresh_due_at()
+        if due_at is None:
+            return ROUND_S
+        return min(max((due_at - self._clock.now_ms()) / 1000, 1.0), ROUND_S)

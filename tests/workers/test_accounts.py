@@ -1,0 +1,255 @@
+"""Accounts and their tokens over restarts and months, against the simulated Graph API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from inboxd import app
+from inboxd.clock import Clock
+from inboxd.config import Account, Instagram, Secrets, Settings
+from inboxd.config import Budget as BudgetSettings
+from inboxd.domain.account import AccountState, Flavour
+from inboxd.errors import ConfigError
+from inboxd.metrics import Metrics
+from inboxd.secret import Secret
+from inboxd.simulator.graph import Behaviour, GraphServer, Token
+from inboxd.store.database import Database
+from inboxd.workers.accounts import Accounts
+from inboxd.workers.checkup import Checkup, Finding, Outcome
+from inboxd.workers.subscriptions import SubscriptionKeeper
+from inboxd.workers.tokens import TokenKeeper
+
+from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock
+
+PAGE = "100200300400500"
+DAY_MS = 86_400_000
+Simulated = tuple[GraphServer, str]
+KEY = "bm90IGEgc2VjcmV0LCBidXQgMzIgYnl0ZXMgbG9uZyE="
+
+
+@asynccontextmanager
+async def process(
+    folder: Path,
+    url: str,
+    clock: Clock,
+    *,
+    token: str | None = TOKEN,
+    configured: bool = True,
+    keys: tuple[str, ...] = (),
+) -> AsyncIterator[Accounts]:
+    """The accounts as one process has them."""
+    settings = Settings(
+        instagram=Instagram(graph_url=url, facebook_graph_url=url),
+        budget=BudgetSettings(calls_per_hour=10_000, calls_per_second=1_000_000),
+        accounts=(Account(id=ACCOUNT, name="shop"),) if configured else (),
+    )
+    secrets = Secrets(
+        account_tokens={} if token is None else {ACCOUNT: Secret(token)},
+        storage_keys=tuple(Secret(key) for key in keys),
+    )
+    async with (
+        Database(folder / "inboxd.sqlite3") as database,
+        app.serving_accounts(settings, secrets, database, clock) as accounts,
+    ):
+        await accounts.load(app.configured_accounts(settings, secrets))
+        yield accounts
+
+
+def outcomes(findings: list[Finding]) -> dict[str, Outcome]:
+    return {finding.check: finding.outcome for finding in findings}
+
+
+def token_of(accounts: Accounts) -> str | None:
+    token = accounts.served[ACCOUNT].graph.token
+    return None if token is None else token.reveal()
+
+
+async def test_adding_finds_out_who_it_is_subscribes_and_says_what_is_missing(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        served, findings = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+
+        account = served.account
+        assert (account.id, account.app_scoped_id, account.username) == (ACCOUNT, f"9{ACCOUNT}", "the.shop")
+        assert "messages" in server.subscriptions[ACCOUNT]
+        assert outcomes(findings) == {
+            "token": Outcome.OK, "messages": Outcome.OK, "subscription": Outcome.OK, "webhooks": Outcome.UNKNOWN,
+        }  # fmt: skip
+        assert accounts.aliases == {ACCOUNT: ACCOUNT}
+
+        server.behaviour = Behaviour(latency_ms=0, tools_off=True)
+        findings = await Checkup(accounts, clock).check(served)
+        (missing,) = [finding for finding in findings if finding.outcome is Outcome.MISSING]
+        assert missing.check == "messages"
+        assert "Connected tools" in (missing.remedy or "")
+
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        assert token_of(accounts) == TOKEN, "it is served after a restart too"
+        await accounts.remove(accounts.served[ACCOUNT])
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        assert accounts.served == {}
+
+
+async def test_a_page_token_serves_the_linked_account_under_both_ids(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        served, findings = await Checkup(accounts, clock).add(Secret("page-token"), Flavour.FACEBOOK)
+        assert (served.account.id, served.account.page_id) == (ACCOUNT, PAGE)
+        assert outcomes(findings)["subscription"] is Outcome.OK
+        assert accounts.aliases == {ACCOUNT: ACCOUNT, PAGE: ACCOUNT}
+        assert served.account.refresh_due_at() is None, "Page tokens do not end"
+
+
+async def test_tokens_are_encrypted_at_rest_with_a_key_that_nobody_else_can_read(
+    graph: Simulated, tmp_path: Path
+) -> None:
+    async with process(tmp_path, graph[1], ManualClock()):
+        pass
+    for path in tmp_path.iterdir():
+        assert TOKEN.encode() not in path.read_bytes()
+    assert (tmp_path / "storage.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_keys_are_rotated_and_a_lost_one_is_told(graph: Simulated, tmp_path: Path) -> None:
+    new_key = "YW5vdGhlciBrZXksIGFsc28gMzIgYnl0ZXMgbG9uZy4="
+    clock = ManualClock()
+    async with process(tmp_path, graph[1], clock, keys=(KEY,), configured=False) as accounts:
+        await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+    async with process(tmp_path, graph[1], clock, keys=(new_key, KEY), configured=False) as accounts:
+        assert token_of(accounts) == TOKEN
+    async with process(tmp_path, graph[1], clock, keys=(new_key,), configured=False) as accounts:
+        assert token_of(accounts) == TOKEN
+    async with process(tmp_path, graph[1], clock, keys=(KEY,), configured=False) as accounts:
+        assert token_of(accounts) is None
+        assert accounts.served[ACCOUNT].account.state is AccountState.NEEDS_LOGIN
+    with pytest.raises(ConfigError, match="storage_key is not a Fernet key"):
+        async with process(tmp_path, graph[1], clock, keys=("short",)):
+            pass
+
+
+async def test_a_refreshed_token_wins_over_the_configured_one_until_that_is_a_new_one(
+    graph: Simulated, tmp_path: Path
+) -> None:
+    server, url = graph
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        await accounts.refreshed(served, await served.graph.refresh_token())
+        refreshed = token_of(accounts)
+        assert refreshed != TOKEN
+    async with process(tmp_path, url, clock) as accounts:
+        assert token_of(accounts) == refreshed
+    server.tokens["new-login"] = Token(ACCOUNT)
+    async with process(tmp_path, url, clock, token="new-login") as accounts:
+        assert token_of(accounts) == "new-login"
+        assert accounts.served[ACCOUNT].account.token_expires_at is None
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        assert accounts.served == {}, "it no longer stands in the configuration"
+
+
+async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_mends_it(
+    graph: Simulated, tmp_path: Path
+) -> None:
+    server, url = graph
+    clock = ManualClock()
+    del server.tokens[TOKEN]
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        assert outcomes(await Checkup(accounts, clock).check(served)) == {"token": Outcome.MISSING}
+        assert served.account.state is AccountState.NEEDS_LOGIN
+    server.calls.clear()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        assert not served.account.callable
+
+        server.tokens["new-login"] = Token(ACCOUNT)
+        told: list[bool] = []
+        served.listeners.append(lambda: told.append(True))
+        await Checkup(accounts, clock).add(Secret("new-login"), Flavour.INSTAGRAM)
+        assert accounts.served[ACCOUNT].account.callable
+        assert told, "whoever waits is woken"
+        assert (await served.graph.user_profile(ANA)).username
+
+
+async def test_a_token_is_kept_alive_for_a_year(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    clock = ManualClock()
+    server._now = lambda: clock.now / 1000
+    server.tokens[TOKEN] = Token(ACCOUNT, issued_at=T0 / 1000)
+    server.behaviour = Behaviour(latency_ms=0)
+    refreshes = []
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        for _ in range(365):
+            before = token_of(accounts)
+            await keeper.look()
+            if token_of(accounts) != before:
+                refreshes.append((clock.now - T0) // DAY_MS)
+            assert served.account.state is AccountState.ACTIVE
+            clock.now += DAY_MS
+    assert refreshes[:3] == [1, 31, 61]
+    assert len(refreshes) == 13
+
+
+async def test_a_refresh_that_fails_is_tried_daily_warned_of_and_ends_with_the_token(
+    graph: Simulated, tmp_path: Path
+) -> None:
+    server, url = graph
+    clock = ManualClock()
+    server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=1)
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        served.account = msgspec.structs.replace(served.account, token_expires_at=T0 + 40 * DAY_MS)
+        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        tries: list[int] = []
+        warned = 0
+        while served.account.callable:
+            before = len(server.calls)
+            await keeper.look()
+            tries += [(clock.now - T0) // DAY_MS] * (len(server.calls) > before)
+            warned += keeper._warned_at == clock.now
+            clock.now += 3_600_000
+        assert tries == list(range(10, 40))
+        assert warned == 7
+        assert "expired" in (served.account.reason or "")
+
+
+async def test_a_lost_subscription_is_noticed_within_the_hour_and_made_again(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    clock = ManualClock()
+    metrics = Metrics()
+    async with process(tmp_path, url, clock) as accounts:
+        keeper = SubscriptionKeeper(accounts.served[ACCOUNT], accounts, clock, metrics)
+        assert keeper._rest_s() <= 0
+        await keeper.look()
+        assert "messages" in server.subscriptions[ACCOUNT]
+        assert 0 < keeper._rest_s() <= 3600
+
+        server.subscriptions.clear()
+        clock.now += 3_600_000
+        assert keeper._rest_s() <= 0
+        await keeper.look()
+        assert "messages" in server.subscriptions[ACCOUNT]
+        assert metrics.subscriptions_lost._value.get() == 1
+
+
+async def test_who_removed_the_app_is_found_by_any_id_and_stays_stopped(graph: Simulated, tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with process(tmp_path, graph[1], clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        await Checkup(accounts, clock).check(served)
+        assert accounts.find(f"9{ACCOUNT}") is served
+        assert accounts.find(ACCOUNT) is served
+        assert accounts.find("1") is None
+        await accounts.stop_calls(served, AccountState.DEAUTHORIZED, "removed")
+        assert token_of(accounts) is None
+    async with process(tmp_path, graph[1], clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        assert served.account.state is AccountState.DEAUTHORIZED
+        assert token_of(accounts) is None, "the configured token is the one that was taken back"
