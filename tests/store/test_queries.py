@@ -2,7 +2,7 @@
 
 import pytest
 from inboxd.domain.conversation import ConversationStatus
-from inboxd.store import conversations, events, inbox, profiles
+from inboxd.store import avatars, conversations, deletions, events, graph_calls, inbox, profiles
 from inboxd.store.conversations import ConversationFilter
 from inboxd.store.database import Database
 
@@ -21,6 +21,16 @@ STATEMENTS = {
     "due": profiles._DUE,
     "next due": profiles._NEXT_DUE,
     "look up": profiles._LOOK_UP,
+    "one participant": profiles._PARTICIPANTS + " WHERE account_id = ? AND participant_id = ?",
+    "due pictures": avatars._DUE,
+    "next due picture": avatars._NEXT_DUE,
+    "avatars in use": avatars._REFERRED,
+    "old avatars": avatars._TRIM,
+    "calls": graph_calls._CALLS,
+    "forget calls": graph_calls._FORGET,
+    "open deletions": deletions._OPEN,
+    "messages to delete": deletions._MESSAGES,
+    "conversations to delete": deletions._CONVERSATIONS,
 }
 
 

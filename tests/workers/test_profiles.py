@@ -1,22 +1,26 @@
 """The profile worker against the simulated Graph API, with a clock that is ours."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
+import msgspec
 import pytest
+from inboxd.domain.account import Account, AccountState, Flavour
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.profile import ProfileState
+from inboxd.domain.profile import Profile, ProfileState
 from inboxd.domain.retry import PROFILE_FETCH
-from inboxd.meta.budget import Budget
-from inboxd.meta.graph import GraphClient
+from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.metrics import Metrics
-from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.people import igsid
 from inboxd.store import profiles
 from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import Profiles
+from inboxd.workers.accounts import Served
 from inboxd.workers.profiles import ProfileFetcher
 
-from tests.support import ACCOUNT, ANA, BRUNO, TOKEN, ManualClock
+from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, meta
 
 KEY = ConversationKey(ACCOUNT, ANA)
 CALM = Behaviour(latency_ms=0)
@@ -25,34 +29,42 @@ CALM = Behaviour(latency_ms=0)
 class Rig:
     """A fetcher, its clock, and the people it asks about."""
 
-    def __init__(self, database: Database, graph: GraphClient, server: GraphServer) -> None:
-        self.clock = ManualClock()
+    def __init__(self, database: Database, graph: AccountGraph, server: GraphServer, clock: ManualClock) -> None:
+        self.clock = clock
         self.database = database
         self.server = server
+        self.graph = graph
         self.cache = ProfileCache(self.clock, ttl_s=86_400, size=100)
+        self.pictures = 0
+        account = Account(
+            id=ACCOUNT, flavour=Flavour.INSTAGRAM, state=AccountState.ACTIVE, created_at=clock.now, updated_at=clock.now
+        )
+        self.served = Served(account, graph, None)
         self.fetcher = ProfileFetcher(
-            ACCOUNT,
-            Secret(TOKEN),
-            graph=graph,
-            budget=Budget(self.clock, calls_per_hour=1000, calls_per_second=1_000_000),
+            self.served,
             database=database,
             cache=self.cache,
             clock=self.clock,
             metrics=Metrics(),
             random=lambda: 0.0,
             concurrency=2,
+            on_picture=self._count_picture,
         )
+
+    def _count_picture(self) -> None:
+        self.pictures += 1
 
     async def know(self, *people: str) -> None:
         keys = [ConversationKey(ACCOUNT, who) for who in people]
         await self.database.write(lambda connection: profiles.ensure(connection, keys, self.clock.now))
 
     async def fetch_due(self) -> int:
-        """One round; returns how many were due."""
-        due = await self.fetcher._due()
-        for one in due:
-            await self.fetcher._fetch(one)
-        return len(due)
+        """Everybody who is due now, one after the other; returns how many."""
+        count = 0
+        while (due := await self.fetcher._next_due()) is not None:
+            await self.fetcher._fetch(due)
+            count += 1
+        return count
 
     async def row(self, who: str = ANA) -> tuple[str, str | None, int, int | None]:
         """State, username, attempts, and the next attempt in ms from now."""
@@ -66,8 +78,9 @@ class Rig:
 async def rig(database: Database, graph: tuple[GraphServer, str]) -> AsyncIterator[Rig]:
     server, url = graph
     server.behaviour = CALM
-    async with GraphClient(url, "v25.0", timeout_s=5) as client:
-        yield Rig(database, client, server)
+    clock = ManualClock()
+    async with meta(url, database, clock) as platform:
+        yield Rig(database, await platform.account(), server, clock)
 
 
 async def test_what_is_due_is_fetched_and_cached(rig: Rig) -> None:
@@ -84,11 +97,11 @@ async def test_what_is_due_is_fetched_and_cached(rig: Rig) -> None:
 
 
 async def test_a_passing_fault_is_tried_three_times_and_then_rests(rig: Rig) -> None:
-    rig.server.behaviour = Behaviour(latency_ms=0, outage=True)
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1)
     await rig.know(ANA)
 
     waits = []
-    for _ in range(3):
+    for _ in range(4):
         assert await rig.fetch_due() == 1
         state, _, attempts, next_at = await rig.row()
         assert next_at is not None
@@ -97,12 +110,68 @@ async def test_a_passing_fault_is_tried_three_times_and_then_rests(rig: Rig) -> 
     assert waits == [
         ("pending", 1, 1000),
         ("pending", 2, 2000),
-        ("failed", 0, int(PROFILE_FETCH.rest_s * 1000)),
+        ("failed", 3, int(PROFILE_FETCH.rest_s * 1000)),
+        ("pending", 4, 1000),
     ]
 
     rig.server.behaviour = CALM
     assert await rig.fetch_due() == 1
     assert (await rig.row())[0] == "complete"
+
+
+async def test_somebody_who_may_have_blocked_the_account_is_given_up_for_a_month(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=2)
+    await rig.know(ANA)
+    while (await rig.row())[0] != "unavailable":
+        assert await rig.fetch_due() == 1
+        rig.clock.now += (await rig.row())[3] or 0
+    assert len(rig.server.calls) == 15
+
+    rig.server.behaviour = CALM
+    assert await rig.fetch_due() == 1, "the month has passed"
+    assert (await rig.row())[0] == "complete"
+
+
+async def test_the_latest_to_write_is_looked_at_first(rig: Rig) -> None:
+    for who in (ANA, BRUNO):
+        await rig.know(who)
+        rig.clock.now += 1
+    due = await rig.fetcher._next_due()
+    assert due is not None
+    assert due.participant_id == BRUNO
+
+
+async def test_usernames_that_were_left_are_kept_as_history(rig: Rig) -> None:
+    await rig.know(ANA)
+    names = [f"name_{number}" for number in range(25)]
+    for number, name in enumerate(names):
+        await rig.database.write(partial(profiles.complete, key=KEY, profile=Profile(name), now=number))
+    await rig.database.write(partial(profiles.complete, key=KEY, profile=Profile("name_24"), now=99))
+
+    found = await Profiles(rig.database).one(KEY)
+    assert found is not None
+    assert [(former.username, former.until) for former in found.previous_usernames] == [
+        (f"name_{number}", number + 1) for number in range(4, 24)
+    ]
+
+
+async def test_many_who_do_not_exist_lose_neither_their_place_nor_their_attempts(rig: Rig) -> None:
+    people = [igsid(number) for number in range(20)]
+    await rig.know(*people)
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=100, error_subcode=33)
+    for _ in range(MANY_PEOPLE):
+        due = await rig.fetcher._next_due()
+        assert due is not None
+        await rig.fetcher._fetch(due)
+    assert rig.graph.profiles_brake.stopped_s() > 0
+    attempts = sorted(
+        row[0] for row in await rig.database.read("SELECT attempts FROM participants WHERE state = 'pending'")
+    )
+    assert attempts == [0] * 16 + [1] * 4
+
+    rig.server.behaviour = CALM
+    rig.clock.now += 3_600_000
+    assert await rig.fetch_due() == 20
 
 
 async def test_no_consent_waits_for_the_person_and_is_tried_at_once_when_they_write(rig: Rig) -> None:
@@ -122,8 +191,8 @@ async def test_no_consent_waits_for_the_person_and_is_tried_at_once_when_they_wr
 async def test_somebody_who_writes_while_being_refused_is_asked_again(rig: Rig) -> None:
     rig.server.behaviour = Behaviour(latency_ms=0, no_consent=(ANA,))
     await rig.know(ANA)
-    (due,) = await rig.fetcher._due()
-    rig.fetcher._asking.add(KEY)
+    due = await rig.fetcher._next_due()
+    assert due is not None
     rig.fetcher.wrote([KEY])
 
     await rig.fetcher._fetch(due)
@@ -144,18 +213,22 @@ async def test_nobody_of_that_id_gets_a_long_rest(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "behaviour", [Behaviour(latency_ms=0, token_expired=True), Behaviour(latency_ms=0, throttled=True)]
 )
-async def test_trouble_with_the_account_stops_its_calls_and_blames_nobody(rig: Rig, behaviour: Behaviour) -> None:
+async def test_trouble_with_the_account_blames_nobody(rig: Rig, behaviour: Behaviour) -> None:
     rig.server.behaviour = behaviour
-    await rig.know(*(str(7_000_000_000_000_000 + number) for number in range(12)))
+    await rig.know(*(igsid(number) for number in range(12)))
 
-    await rig.fetch_due()
+    due = await rig.fetcher._next_due()
+    assert due is not None
+    await rig.fetcher._fetch(due)
+    rows = await rig.database.read("SELECT DISTINCT state, attempts, next_attempt_at FROM participants")
+    assert rows == [("pending", 0, rig.clock.now)]
+
+
+async def test_an_account_that_may_not_be_asked_about_asks_about_nobody(rig: Rig) -> None:
+    await rig.know(ANA)
+    rig.served.account = msgspec.structs.replace(rig.served.account, state=AccountState.NEEDS_LOGIN)
     assert await rig.fetch_due() == 0
-    assert len(rig.server.calls) == 1
-    assert await rig.database.read("SELECT DISTINCT state FROM participants") == [("pending",)]
-
-    rig.server.behaviour = CALM
-    rig.clock.now += 3_600_000
-    assert await rig.fetch_due() == 12
+    assert rig.server.calls == []
 
 
 async def test_an_old_profile_is_fetched_again_when_they_write(rig: Rig) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from inboxd.domain.profile import Profile, validated_username
+from inboxd.domain.profile import Profile, ProfileState, validated_username
 
 
 class ConversationKey(NamedTuple):
@@ -45,6 +45,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, object]
     created_at: int
     updated_at: int
+    participant_avatar: str | None = None
+    """The hash that names our own copy of the picture."""
+    profile_state: ProfileState | None = None
+    profile_reason: str | None = None
+    """Why the profile is not complete."""
 
     def update_participant_profile(
         self, username: str, profile_pic: str | None, *, name: str | None = None, at: int

@@ -18,6 +18,7 @@ from inboxd.domain.message import (
     Reaction,
     fold,
 )
+from inboxd.domain.profile import ProfileState
 from inboxd.store.connection import Row, fetch, fetch_packed, insert_many
 from inboxd.store.database import Read
 
@@ -81,7 +82,8 @@ WHERE c.id IN (SELECT value FROM json_each(?))
 """  # noqa: S608 - built from constants
 _COLUMNS: Final = """
 SELECT c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at,
-       c.read_at, c.seen_at, c.unread_count, c.status, c.metadata, c.created_at, c.updated_at
+       c.read_at, c.seen_at, c.unread_count, c.status, c.metadata, c.created_at, c.updated_at, p.avatar, p.state,
+       p.reason
 FROM conversations AS c
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
 """
@@ -326,6 +328,9 @@ def _conversation(row: Row) -> Conversation:
         metadata=msgspec.json.decode(row[12], type=dict[str, object]),
         created_at=row[13],
         updated_at=row[14],
+        participant_avatar=row[15],
+        profile_state=None if row[16] is None else ProfileState(row[16]),
+        profile_reason=row[17],
     )
 
 

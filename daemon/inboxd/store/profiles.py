@@ -30,18 +30,27 @@ WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
 _DUE: Final = """
 SELECT participant_id, attempts FROM participants
-WHERE account_id = ? AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?
+WHERE account_id = ? AND next_attempt_at <= ? ORDER BY next_attempt_at DESC LIMIT ?
 """
 _NEXT_DUE: Final = """
-SELECT next_attempt_at FROM participants
-WHERE account_id = ? AND next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 1
+SELECT min(next_attempt_at) FROM participants WHERE account_id = ? AND next_attempt_at > ?
 """
 _COMPLETE: Final = """
 UPDATE participants SET
-    state = 'complete', username = ?, name = ?, profile_pic = ?, follower_count = ?, is_verified_user = ?,
-    is_user_follow_business = ?, is_business_follow_user = ?, fetched_at = ?, attempts = 0, next_attempt_at = NULL,
-    reason = NULL, updated_at = ?
-WHERE account_id = ? AND participant_id = ?
+    previous_usernames = CASE
+        WHEN username IS NULL OR username = ?1 THEN previous_usernames
+        ELSE json_remove(
+            json_insert(previous_usernames, '$[#]', json_object('username', username, 'until', ?8)),
+            CASE WHEN json_array_length(previous_usernames) >= 20 THEN '$[0]' ELSE '$[#]' END
+        )
+    END,
+    state = 'complete', username = ?1, name = ?2, profile_pic = ?3, follower_count = ?4, is_verified_user = ?5,
+    is_user_follow_business = ?6, is_business_follow_user = ?7, fetched_at = ?8, attempts = 0, next_attempt_at = NULL,
+    reason = NULL, updated_at = ?8,
+    avatar = CASE WHEN ?3 IS NULL THEN NULL ELSE avatar END,
+    avatar_due_at = CASE WHEN ?3 IS NULL THEN NULL ELSE ?8 END,
+    avatar_attempts = 0
+WHERE account_id = ?9 AND participant_id = ?10
 """
 _FAILED: Final = """
 UPDATE participants SET
@@ -51,6 +60,14 @@ UPDATE participants SET
     next_attempt_at = ?4,
     updated_at = ?5
 WHERE account_id = ?6 AND participant_id = ?7
+"""
+
+
+_PARTICIPANTS: Final = """
+SELECT account_id, participant_id, state, previous_usernames, avatar, fetched_at, reason, attempts, next_attempt_at,
+       created_at, updated_at, username, name, profile_pic, follower_count, is_verified_user, is_user_follow_business,
+       is_business_follow_user
+FROM participants
 """
 
 
@@ -66,6 +83,29 @@ class DueFetch(NamedTuple):
 
     participant_id: str
     attempts: int
+
+
+class FormerUsername(msgspec.Struct, frozen=True):
+    """A username that a participant had until `until` (ms)."""
+
+    username: str
+    until: int
+
+
+class Participant(NamedTuple):
+    """A participant: the profile as far as it is known, and how that stands. Times in ms."""
+
+    key: ConversationKey
+    state: ProfileState
+    profile: Profile | None
+    previous_usernames: list[FormerUsername]
+    avatar: str | None
+    fetched_at: int | None
+    reason: str | None
+    attempts: int
+    next_attempt_at: int | None
+    created_at: int
+    updated_at: int
 
 
 def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int) -> None:
@@ -105,9 +145,8 @@ def wrote(
 
 
 def complete(connection: sqlite3.Connection, key: ConversationKey, profile: Profile, now: int) -> None:
-    """Store a fetched profile."""
-    values = msgspec.structs.astuple(profile)
-    connection.execute(_COMPLETE, (*values, now, now, *key))
+    """Store a fetched profile. A username that it replaces becomes history (the last 20), a picture becomes due."""
+    connection.execute(_COMPLETE, (*msgspec.structs.astuple(profile), now, *key))
 
 
 def fail(
@@ -132,17 +171,54 @@ class Profiles:
         self._database = database
 
     async def due(self, account_id: str, now: int, limit: int) -> list[DueFetch]:
-        """Fetches of an account that are due, the longest due first."""
+        """Fetches of an account that are due, the latest first: whoever has just written is looked at first."""
         return [DueFetch(*row) for row in await self._database.read(_DUE, (account_id, now, limit))]
 
-    async def next_due_at(self, account_id: str) -> int | None:
-        """When the account's next fetch is due (ms), or None."""
-        rows = await self._database.read(_NEXT_DUE, (account_id,))
-        return rows[0][0] if rows else None
+    async def next_due_at(self, account_id: str, now: int) -> int | None:
+        """When the account's next fetch after `now` is due (ms), or None."""
+        ((next_at,),) = await self._database.read(_NEXT_DUE, (account_id, now))
+        return None if next_at is None else int(next_at)
+
+    async def one(self, key: ConversationKey) -> Participant | None:
+        """Everything known of one participant."""
+        rows = await self._database.read(_PARTICIPANTS + " WHERE account_id = ? AND participant_id = ?", key)
+        return _participant(rows[0]) if rows else None
+
+    async def page(
+        self, *, account_id: str | None, state: ProfileState | None, limit: int, offset: int
+    ) -> tuple[list[Participant], int]:
+        """Participants by account and id, and how many there are."""
+        conditions = {"account_id = ?": account_id, "state = ?": state}
+        given = {sql: value for sql, value in conditions.items() if value is not None}
+        where = " WHERE " + " AND ".join(given) if given else ""
+        parameters = list(given.values())
+        rows = await self._database.read(
+            f"{_PARTICIPANTS}{where} ORDER BY account_id, participant_id LIMIT ? OFFSET ?", [*parameters, limit, offset]
+        )
+        ((total,),) = await self._database.read(f"SELECT count(*) FROM participants{where}", parameters)  # noqa: S608 - constants
+        return [_participant(row) for row in rows], int(total)
 
 
 def _keys(keys: Iterable[ConversationKey]) -> str:
     return msgspec.json.encode(sorted(keys)).decode()
+
+
+def _participant(row: Row) -> Participant:
+    (account_id, participant_id, state, usernames, avatar, fetched_at, *times), profile = row[:11], row[11:]
+    reason, attempts, next_attempt_at, created_at, updated_at = times
+    return Participant(
+        key=ConversationKey(account_id, participant_id),
+        state=ProfileState(state),
+        profile=None if profile[0] is None else _profile(profile),
+        previous_usernames=msgspec.json.decode(usernames, type=list[FormerUsername]),
+        avatar=avatar,
+        fetched_at=fetched_at,
+        reason=reason,
+        attempts=attempts,
+        next_attempt_at=next_attempt_at,
+        created_at=created_at,
+        updated_at=updated_at,
+    )
 
 
 def _profile(row: Row) -> Profile:

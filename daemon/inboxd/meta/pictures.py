@@ -1,0 +1,174 @@
+"""Fetching pictures whose addresses came from outside, without being led anywhere else.
+
+https only, Meta's hosts only, and no connection to an address that is not public: that is checked on the address that
+is really connected to, after DNS, on every hop. Size, time and redirects are bounded.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Collection, Sequence
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import aiohttp
+from yarl import URL
+
+from inboxd.errors import InboxdError
+
+MAX_BYTES: Final = 5 * 1024 * 1024
+TIMEOUT_S: Final = 10.0
+MAX_REDIRECTS: Final = 3
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_GONE: Final = frozenset({403, 404, 410})
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class PictureRules(NamedTuple):
+    """Where pictures may come from."""
+
+    hosts: Sequence[str]
+    """Host names; their subdomains too."""
+    allow_http: bool = False
+    allow_networks: Sequence[IpNetwork] = ()
+    """Networks that are allowed although they are not public."""
+
+
+class PictureError(InboxdError):
+    """A picture could not be fetched now; it may be possible later."""
+
+
+class PictureGoneError(PictureError):
+    """The address leads nowhere any more: Meta's die after days."""
+
+
+class PictureRefusedError(PictureError):
+    """The address is not one we go to, or what is there is no picture for us. Trying again cannot help."""
+
+
+class _ForbiddenAddressError(OSError):
+    """The host's address is not public."""
+
+
+class PictureClient:
+    """Fetches pictures by the rules. An async context manager: it owns its connections."""
+
+    def __init__(self, rules: PictureRules) -> None:
+        self._rules = rules
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(socket_factory=self._socket, limit=4),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "inboxd", "Accept": "image/*"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(self, address: str) -> bytes:
+        """The bytes at `address`. Raises PictureGoneError, PictureRefusedError, or PictureError for passing trouble."""
+        for _ in range(MAX_REDIRECTS + 1):
+            found = await self._hop(self._checked(address))
+            if isinstance(found, bytes):
+                return found
+            address = found
+        msg = f"more than {MAX_REDIRECTS} redirects"
+        raise PictureRefusedError(msg)
+
+    async def _hop(self, url: URL) -> bytes | str:
+        """The bytes at `url`, or the address that it redirects to."""
+        if self._session is None:
+            msg = "PictureClient is used outside its context"
+            raise RuntimeError(msg)
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                if response.status in _REDIRECTS:
+                    return str(url.join(URL(response.headers.get("Location", ""))))
+                if response.status in _GONE:
+                    raise PictureGoneError(f"HTTP {response.status}")
+                if response.status != 200:
+                    raise PictureError(f"HTTP {response.status}")
+                return await _read(response)
+        except TimeoutError as error:
+            msg = "no answer in time"
+            raise PictureError(msg) from error
+        except aiohttp.ClientConnectorError as error:
+            if _is_forbidden(error):
+                raise PictureRefusedError(f"{url.host} has no public address") from error
+            raise PictureError(f"no answer: {type(error).__name__}") from error
+        except aiohttp.ClientError as error:
+            raise PictureError(f"no answer: {type(error).__name__}") from error
+        except ValueError as error:
+            msg = "a redirect to what is no address"
+            raise PictureRefusedError(msg) from error
+
+    def _checked(self, address: str) -> URL:
+        try:
+            url = URL(address)
+        except ValueError as error:
+            msg = "not an address"
+            raise PictureRefusedError(msg) from error
+        if url.scheme != "https" and not (url.scheme == "http" and self._rules.allow_http):
+            raise PictureRefusedError(f"{url.scheme or 'no scheme'} is not https")
+        if url.user is not None or url.password is not None:
+            msg = "an address with a user name"
+            raise PictureRefusedError(msg)
+        host = (url.host or "").rstrip(".").lower()
+        if not any(host == allowed or host.endswith("." + allowed) for allowed in self._rules.hosts):
+            raise PictureRefusedError(f"{host or 'no host'} is not one of the allowed hosts")
+        return url
+
+    def _socket(self, address: AddrInfo) -> socket.socket:
+        """The socket for one connection: aiohttp calls this with the very address that it is about to connect to."""
+        family, kind, protocol, _, target = address
+        if not is_allowed(ipaddress.ip_address(str(target[0]).partition("%")[0]), self._rules.allow_networks):
+            raise _ForbiddenAddressError(str(target[0]))
+        return socket.socket(family, kind, protocol)
+
+
+def is_allowed(address: IpAddress, networks: Collection[IpNetwork]) -> bool:
+    """Whether `address` is public, or in one of `networks`; addresses that wrap another one are judged by that."""
+    if any(address.version == network.version and address in network for network in networks):
+        return True
+    inner = _wrapped(address)
+    if inner is not None:
+        return is_allowed(inner, networks)
+    return address.is_global and not address.is_multicast
+
+
+def _wrapped(address: IpAddress) -> IpAddress | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def _is_forbidden(error: BaseException | None) -> bool:
+    """Whether an address was refused by us, wherever in the chain aiohttp has put it."""
+    while error is not None:
+        if isinstance(error, _ForbiddenAddressError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise PictureRefusedError(f"larger than {MAX_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)

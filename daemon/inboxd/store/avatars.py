@@ -1,0 +1,147 @@
+"""Avatars: the files, named by the hash of what is in them, and which participant has which."""
+
+import asyncio
+import hashlib
+import os
+import re
+import sqlite3
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.errors import StorageUnavailableError
+from inboxd.store.database import Database
+
+NAME: Final = re.compile(r"[0-9a-f]{64}")
+_SWEEP_STEP: Final = 500
+_DUE: Final = """
+SELECT account_id, participant_id, profile_pic, avatar_attempts, fetched_at FROM participants
+WHERE avatar_due_at <= ? ORDER BY avatar_due_at DESC LIMIT ?
+"""
+_NEXT_DUE: Final = "SELECT min(avatar_due_at) FROM participants WHERE avatar_due_at > ?"
+_SET: Final = """
+UPDATE participants SET avatar = ?1, avatar_at = ?2, avatar_due_at = NULL, avatar_attempts = 0, updated_at = ?2
+WHERE account_id = ?3 AND participant_id = ?4 AND profile_pic = ?5
+"""
+_PUT_OFF: Final = """
+UPDATE participants SET avatar_due_at = ?1, avatar_attempts = ?2
+WHERE account_id = ?3 AND participant_id = ?4 AND profile_pic = ?5
+"""
+_ASK_AGAIN: Final = """
+UPDATE participants SET next_attempt_at = coalesce(next_attempt_at, ?1), attempts = 0
+WHERE account_id = ?2 AND participant_id = ?3
+"""
+_TRIM: Final = """
+UPDATE participants SET avatar = NULL WHERE (account_id, participant_id) IN (
+    SELECT account_id, participant_id FROM participants WHERE avatar IS NOT NULL
+    ORDER BY avatar_at LIMIT min(?2, max(0, (SELECT count(*) FROM participants WHERE avatar IS NOT NULL) - ?1))
+)
+"""
+_REFERRED: Final = """
+SELECT k.value FROM json_each(?) AS k WHERE EXISTS (SELECT 1 FROM participants AS p WHERE p.avatar = k.value)
+"""
+
+
+class DuePicture(NamedTuple):
+    """A picture that is to be fetched. Times in ms."""
+
+    key: ConversationKey
+    url: str
+    attempts: int
+    fetched_at: int
+    """When the profile that named the address was fetched."""
+
+
+class Avatars:
+    """Avatar files under `folder`, and the columns of participants that refer to them."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+        self._files = asyncio.Lock()  # the sweep must not meet a file that is written and not yet referred to
+
+    async def due(self, now: int, limit: int) -> list[DuePicture]:
+        """Pictures that are due, the latest first."""
+        rows = await self._database.read(_DUE, (now, limit))
+        return [DuePicture(ConversationKey(row[0], row[1]), *row[2:]) for row in rows]
+
+    async def next_due_at(self, now: int) -> int | None:
+        """When the next picture after `now` is due (ms), or None."""
+        ((next_at,),) = await self._database.read(_NEXT_DUE, (now,))
+        return None if next_at is None else int(next_at)
+
+    async def keep(self, due: DuePicture, data: bytes, now: int) -> str:
+        """Store a participant's avatar; returns its name. Raises StorageError."""
+        async with self._files:
+            name = await asyncio.to_thread(self._write, data)
+            row = (name, now, *due.key, due.url)
+            await self._database.execute(_SET, row)
+        return name
+
+    async def put_off(self, due: DuePicture, next_at: int | None, *, attempts: int = 0) -> None:
+        """Try a picture again at `next_at` (ms), or not before the profile is fetched again."""
+        row = (next_at, attempts, *due.key, due.url)
+        await self._database.execute(_PUT_OFF, row)
+
+    async def ask_again(self, due: DuePicture, now: int) -> None:
+        """The address has died: a new profile brings a new one."""
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.execute(_PUT_OFF, (None, 0, *due.key, due.url))
+            connection.execute(_ASK_AGAIN, (now, *due.key))
+
+        await self._database.write(transaction)
+
+    async def trim(self, keep: int, step: int) -> int:
+        """Drop the oldest avatars beyond `keep`, at most `step`; returns how many."""
+        return await self._database.write(lambda connection: connection.execute(_TRIM, (keep, step)).rowcount)
+
+    def path(self, name: str) -> Path | None:
+        """The file of an avatar, if there is one of that name."""
+        if NAME.fullmatch(name) is None:
+            return None
+        path = self._file(name)
+        return path if path.is_file() else None
+
+    async def sweep(self) -> int:
+        """Remove the files that nobody refers to; returns how many."""
+        removed = 0
+        names = await asyncio.to_thread(self._names)
+        for start in range(0, len(names), _SWEEP_STEP):
+            step = names[start : start + _SWEEP_STEP]
+            async with self._files:
+                rows = await self._database.read(_REFERRED, (msgspec.json.encode(step).decode(),))
+                unreferred = set(step) - {name for (name,) in rows}
+                await asyncio.to_thread(self._unlink, unreferred)
+            removed += len(unreferred)
+        return removed
+
+    def _file(self, name: str) -> Path:
+        return self._folder / name[:2] / f"{name}.webp"
+
+    def _write(self, data: bytes) -> str:
+        name = hashlib.sha256(data).hexdigest()
+        path = self._file(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                return name
+            new = path.with_suffix(".new")
+            with new.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(path)
+        except OSError as error:
+            raise StorageUnavailableError(f"cannot store an avatar in {self._folder}: {error.strerror}") from error
+        return name
+
+    def _names(self) -> list[str]:
+        """Names of all files, except left-overs of interrupted writes, which are written over or do no harm."""
+        return [path.stem for path in self._folder.glob("??/*.webp") if NAME.fullmatch(path.stem)]
+
+    def _unlink(self, names: set[str]) -> None:
+        for name in names:
+            self._file(name).unlink(missing_ok=True)

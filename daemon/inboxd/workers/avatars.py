@@ -1,0 +1,136 @@
+"""Keep our own copy of participants' pictures: Meta's addresses die after days."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.domain.retry import Backoff
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureRefusedError
+from inboxd.metrics import Metrics
+from inboxd.store.avatars import Avatars, DuePicture
+
+AT_ONCE: Final = 2
+ATTEMPTS: Final = 3
+STORAGE_REST_S: Final = 5.0
+FRESH_MS: Final = 86_400_000
+"""An address from a profile that is older than this has died of age: a new profile brings a new one."""
+SWEEP_EVERY_S: Final = 6 * 3600.0
+TRIM_STEP: Final = 200
+_BACKOFF: Final = Backoff(base_s=60, cap_s=3600)
+
+
+class AvatarKeeper:
+    """Fetches the pictures that are due, and removes files that nobody refers to."""
+
+    name = "avatars"
+
+    def __init__(
+        self,
+        avatars: Avatars,
+        pictures: PictureClient,
+        clock: Clock,
+        metrics: Metrics,
+        random: Callable[[], float],
+        *,
+        max_count: int,
+    ) -> None:
+        self._avatars = avatars
+        self._pictures = pictures
+        self._clock = clock
+        self._metrics = metrics
+        self._random = random
+        self._max_count = max_count
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._swept_at: float | None = None
+        self._log = logs.get("avatars")
+
+    def wake(self) -> None:
+        """A picture has become due."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after the pictures in hand."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fetch what is due, when it is due, until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                if not await self.fetch_due():
+                    await self._tidy()
+                    await self._clock.wait(self._wake, await self._idle_s())
+            except* StorageClosedError:
+                raise
+            except* StorageError as errors:
+                self._log.warning("avatars_wait_for_storage", error=str(errors.exceptions[0]))
+                await self._clock.sleep(STORAGE_REST_S)
+
+    async def fetch_due(self) -> int:
+        """Fetch a few of the pictures that are due; returns how many."""
+        due = await self._avatars.due(self._clock.now_ms(), AT_ONCE)
+        async with asyncio.TaskGroup() as fetches:
+            for one in due:
+                fetches.create_task(self._fetch(one), name=f"avatar:{one.key.participant_id}")
+        return len(due)
+
+    async def _fetch(self, due: DuePicture) -> None:
+        now = self._clock.now_ms()
+        try:
+            data = await self._pictures.fetch(due.url)
+            small = await asyncio.to_thread(_portrait, data)
+        except PictureGoneError as error:
+            if now - due.fetched_at > FRESH_MS:
+                await self._avatars.ask_again(due, now)
+            else:
+                await self._avatars.put_off(due, None)
+            self._note(due, "gone", error)
+        except PictureRefusedError as error:
+            await self._avatars.put_off(due, None)
+            self._note(due, "refused", error)
+        except PictureError as error:
+            attempts = due.attempts + 1
+            again_at = now + int(_BACKOFF.delay_s(attempts, self._random) * 1000) if attempts < ATTEMPTS else None
+            await self._avatars.put_off(due, again_at, attempts=attempts)
+            self._note(due, "failed", error)
+        else:
+            await self._avatars.keep(due, small, now)
+            self._metrics.avatars.labels("stored").inc()
+
+    async def _tidy(self) -> None:
+        now = self._clock.monotonic()
+        if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY_S:
+            return
+        self._swept_at = now
+        dropped = 0
+        while step := await self._avatars.trim(self._max_count, TRIM_STEP):
+            dropped += step
+        removed = await self._avatars.sweep()
+        if dropped or removed:
+            self._log.info("avatars_swept", dropped=dropped, files=removed)
+
+    async def _idle_s(self) -> float:
+        now = self._clock.now_ms()
+        next_at = await self._avatars.next_due_at(now)
+        return SWEEP_EVERY_S if next_at is None else min((next_at - now) / 1000, SWEEP_EVERY_S)
+
+    def _note(self, due: DuePicture, outcome: str, error: Exception) -> None:
+        self._metrics.avatars.labels(outcome).inc()
+        key = due.key
+        self._log.warning(
+            "avatar_missing", account=key.account_id, participant=key.participant_id, outcome=outcome, error=str(error)
+        )
+
+
+def _portrait(data: bytes) -> bytes:
+    from inboxd.workers import portrait  # noqa: PLC0415 - Pillow takes megabytes: only who has a picture pays for it
+
+    try:
+        return portrait.portrait(data)
+    except portrait.NotAPictureError as error:
+        raise PictureRefusedError(str(error)) from error

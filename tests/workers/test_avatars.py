@@ -1,0 +1,181 @@
+"""Pictures: fetched, made small and harmless, kept, served from disk, and removed."""
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.profile import Profile
+from inboxd.meta.pictures import PictureClient, PictureRules
+from inboxd.metrics import Metrics
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.pictures import avatar
+from inboxd.store import profiles
+from inboxd.store.avatars import Avatars
+from inboxd.store.database import Database
+from inboxd.workers.avatars import AvatarKeeper
+from inboxd.workers.portrait import SIDE, NotAPictureError, portrait
+from PIL import Image
+
+from tests.meta.test_pictures import LOCAL
+from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
+
+KEY = ConversationKey(ACCOUNT, ANA)
+
+
+class Rig:
+    def __init__(self, database: Database, folder: Path, client: PictureClient, graph: tuple[GraphServer, str]) -> None:
+        self.database = database
+        self.server, self.url = graph
+        self.clock = ManualClock()
+        self.folder = folder
+        self.avatars = Avatars(database, folder)
+        self.keeper = AvatarKeeper(self.avatars, client, self.clock, Metrics(), lambda: 0.0, max_count=100)
+
+    async def profile(self, who: str = ANA, *, picture: bool = True) -> None:
+        key = ConversationKey(ACCOUNT, who)
+        url = f"{self.url}/pictures/{who}.png" if picture else None
+
+        def transaction(connection: object) -> None:
+            profiles.ensure(connection, [key], self.clock.now)  # type: ignore[arg-type]
+            profiles.complete(connection, key, Profile("ana_x", profile_pic=url), self.clock.now)  # type: ignore[arg-type]
+
+        await self.database.write(transaction)
+
+    async def row(self, who: str = ANA) -> tuple[str | None, int | None, int | None]:
+        """Avatar, when it is due, when the profile is due; in ms from now."""
+        ((name, due_at, profile_at),) = await self.database.read(
+            "SELECT avatar, avatar_due_at, next_attempt_at FROM participants WHERE participant_id = ?", (who,)
+        )
+        return name, *(None if at is None else at - self.clock.now for at in (due_at, profile_at))
+
+    def files(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob("*/*"))
+
+
+@pytest.fixture
+async def rig(database: Database, tmp_path: Path, graph: tuple[GraphServer, str]) -> AsyncIterator[Rig]:
+    rules = PictureRules(hosts=["127.0.0.1"], allow_http=True, allow_networks=LOCAL)
+    async with PictureClient(rules) as client:
+        yield Rig(database, tmp_path / "avatars", client, graph)
+
+
+async def test_a_picture_becomes_an_avatar_named_by_its_content(rig: Rig) -> None:
+    await rig.profile()
+    assert await rig.keeper.fetch_due() == 1
+    assert await rig.keeper.fetch_due() == 0
+
+    name, due_at, _ = await rig.row()
+    assert due_at is None
+    assert name is not None
+    path = rig.avatars.path(name)
+    assert path is not None
+    assert Image.open(io.BytesIO(path.read_bytes())).format == "WEBP"
+    assert rig.avatars.path("../" + name) is None
+
+    rig.clock.now += 1000
+    await rig.profile()
+    await rig.keeper.fetch_due()
+    assert rig.files() == [name], "a new address of the same picture is the same avatar"
+
+
+async def test_whoever_takes_their_picture_away_has_none_and_the_file_goes(rig: Rig) -> None:
+    await rig.profile()
+    await rig.profile(BRUNO)
+    while await rig.keeper.fetch_due():
+        pass
+    assert len(rig.files()) == 2
+    await rig.profile(picture=False)
+    assert await rig.row() == (None, None, None)
+
+    assert await rig.avatars.sweep() == 1
+    assert rig.files() == [(await rig.row(BRUNO))[0]]
+
+
+async def test_the_oldest_leave_when_there_are_too_many(rig: Rig) -> None:
+    await rig.profile()
+    await rig.keeper.fetch_due()
+    rig.clock.now += 1000
+    await rig.profile(BRUNO)
+    await rig.keeper.fetch_due()
+
+    assert await rig.avatars.trim(1, 200) == 1
+    assert (await rig.row())[0] is None
+    assert (await rig.row(BRUNO))[0] is not None
+    assert await rig.avatars.trim(1, 200) == 0
+
+
+async def test_a_dead_address_is_renewed_with_the_profile_when_that_is_old(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(dead_pictures=True)
+    await rig.profile()
+    await rig.keeper.fetch_due()
+    assert await rig.row() == (None, None, None), "a fresh address that is dead would be dead again"
+
+    await rig.profile()
+    rig.clock.now += 3 * 86_400_000
+    await rig.keeper.fetch_due()
+    assert await rig.row() == (None, None, 0), "the profile is due, and with it a new address"
+
+
+async def test_a_passing_fault_is_tried_three_times(rig: Rig) -> None:
+    await rig.profile()
+    rig.server.behaviour = Behaviour(picture_redirect="http://127.0.0.1:1/")
+    for seconds in (60, 120):
+        await rig.keeper.fetch_due()
+        assert (await rig.row())[1] == seconds * 1000
+        rig.clock.now += seconds * 1000
+    await rig.keeper.fetch_due()
+    assert await rig.row() == (None, None, None)
+
+
+@pytest.mark.parametrize("target", ["http://169.254.169.254/", "http://127.0.0.2/", "https://elsewhere.example/"])
+async def test_a_hostile_redirect_is_refused_for_good(rig: Rig, target: str) -> None:
+    await rig.profile()
+    rig.server.behaviour = Behaviour(picture_redirect=target)
+    await rig.keeper.fetch_due()
+    assert await rig.row() == (None, None, None)
+
+
+def picture(size: tuple[int, int], kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, (200, 100, 50)).save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_portraits_are_small_and_say_nothing_but_the_picture(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    options = {"exif": exif} if kind in {"JPEG", "PNG", "WEBP"} else {}
+    made = Image.open(io.BytesIO(portrait(picture((1000, 500), kind, **options))))
+
+    assert made.format == "WEBP"
+    assert made.size == (SIDE, SIDE // 2)
+    assert not made.getexif()
+    assert b"taken at home" not in portrait(picture((1000, 500), kind, **options))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html></html>",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        picture((10, 10), "BMP"),
+        picture((10, 10), "TIFF"),
+        avatar(ANA)[:200],
+        picture((300, 300), "JPEG")[:300],
+        picture((6000, 6000), "PNG"),
+    ],
+)
+def test_what_is_no_picture_for_us_is_refused(data: bytes) -> None:
+    with pytest.raises(NotAPictureError):
+        portrait(data)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    small = picture((10, 10), "PNG")
+    width = (50_000).to_bytes(4, "big")
+    with pytest.raises(NotAPictureError):
+        portrait(small[:16] + width + width + small[24:])
