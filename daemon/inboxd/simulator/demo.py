@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from inboxd import app, logs
-from inboxd.config import Account, Admin, Budget, Instagram, Public, Secrets, Settings
+from inboxd.config import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
 from inboxd.console import console as terminal
 from inboxd.console import conversation_table
 from inboxd.secret import Secret
@@ -45,7 +45,8 @@ async def play(*, once: bool) -> int:
         settings = Settings(
             public=Public(port=0),
             admin=Admin(port=0),
-            instagram=Instagram(graph_url=graph_url),
+            instagram=Instagram(graph_url=graph_url, facebook_graph_url=graph_url),
+            avatars=Avatars(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
             budget=Budget(calls_per_second=10.0 if once else 1.0),
             accounts=(Account(id=ACCOUNT, name="demo"),),
         )

@@ -1,17 +1,25 @@
-"""The simulated Graph API: profiles, errors in Meta's envelopes, usage headers, and moods that can be switched."""
+"""The simulated Graph API: profiles, tokens, subscriptions, errors in Meta's envelopes, and moods to be switched."""
 
 import asyncio
+import hmac
+import itertools
 import json
 import random
-from typing import Any, Final
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
+from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.people import Person, person
 from inboxd.simulator.pictures import avatar
 
 CONTROL_PATH: Final = "/_simulator/behaviour"
+CONSENT_PATH: Final = "/_simulator/consent"
+DAY_S: Final = 86_400
+LIFETIME_S: Final = 60 * DAY_S
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,34 +30,78 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_rate: float = 0.0
     """Share of calls that fail with `error_code`."""
     error_code: int = 2
+    error_subcode: int | None = None
     throttled: bool = False
     """Every call fails with code 4, and the usage headers say 100 %."""
+    usage_percent: int | None = None
+    """What the usage headers say, whatever the real use."""
+    calls_per_window: int = 0
+    """A real limit per account, with headers that follow the real use; 0: none."""
+    window_s: float = 3600.0
+    usage_headers: bool = True
+    """Whether answers say how much of that limit is used; Meta sends no headers before "enough calls"."""
     outage: bool = False
     """Every call gets an HTML page with status 503, as from a failing edge."""
     token_expired: bool = False
     """Every call fails with 190/463."""
+    tools_off: bool = False
+    """The owner has switched off message access for connected tools: 200/2534041."""
+    refresh_wants_parameter: bool = False
+    """The refresh endpoint does not look for the token in the header."""
+    require_proof: bool = False
+    """Calls without a valid appsecret_proof are refused."""
     no_consent: tuple[str, ...] = ()
-    """IGSIDs that answer 230 until they are taken from this list."""
+    """IGSIDs that answer 230 until they consent, which they do by writing (PUT /_simulator/consent/<IGSID>)."""
+    dead_pictures: bool = False
+    """Every picture URL has expired: 403."""
+    picture_redirect: str = ""
+    """Where picture URLs redirect to."""
+
+
+class Token(NamedTuple):
+    """An access token and whom it belongs to."""
+
+    account_id: str
+    page_id: str | None = None
+    """Set for a Page token (Facebook Login)."""
+    issued_at: float = 0.0
 
 
 class GraphServer:
-    """The application, what it was asked, and how it behaves."""
+    """The application, what it was asked, and how it behaves. Tokens map to an account's id, or to a Token."""
 
-    def __init__(self, tokens: dict[str, str], *, seed: int = 1) -> None:
+    def __init__(
+        self,
+        tokens: dict[str, str] | dict[str, Token],
+        *,
+        seed: int = 1,
+        app_secret: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.behaviour = Behaviour()
         self.calls: list[str] = []
         """The path of every Graph call, in order."""
-        self._tokens = tokens
+        self.tokens = {text: Token(of) if isinstance(of, str) else of for text, of in tokens.items()}
+        self.subscriptions: dict[str, set[str]] = {}
+        self.limits: dict[str, RateLimit] = {}
+        self._app_secret = app_secret
+        self._consented: set[str] = set()
         self._random = random.Random(seed)
+        self._numbers = itertools.count(1)
+        self._now = now
 
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application()
         app.router.add_get(CONTROL_PATH, self._show)
         app.router.add_put(CONTROL_PATH, self._switch)
+        app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
-        app.router.add_get("/{version}/me", self._me)
-        app.router.add_get("/{version}/{igsid}", self._profile)
+        app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
+        app.router.add_get("/{version}/me", self._graph(self._me))
+        app.router.add_get("/{version}/me/conversations", self._graph(self._conversations))
+        app.router.add_route("*", "/{version}/me/subscribed_apps", self._graph(self._subscribed_apps))
+        app.router.add_get("/{version}/{igsid}", self._graph(self._profile))
         return app
 
     async def _show(self, _request: web.Request) -> web.Response:
@@ -60,75 +112,147 @@ class GraphServer:
             self.behaviour = msgspec.json.decode(await request.read(), type=Behaviour)
         except msgspec.DecodeError as error:
             return web.json_response({"error": str(error)}, status=400)
+        self.limits.clear()
         return await self._show(request)
 
+    async def _consent(self, request: web.Request) -> web.Response:
+        self._consented.add(request.match_info["igsid"])
+        return web.Response(status=204)
+
     async def _picture(self, request: web.Request) -> web.Response:
+        if self.behaviour.dead_pictures:
+            return web.Response(status=403, text="URL signature expired")
+        if self.behaviour.picture_redirect:
+            raise web.HTTPFound(self.behaviour.picture_redirect)
         return web.Response(body=avatar(request.match_info["igsid"]), content_type="image/png")
 
-    async def _me(self, request: web.Request) -> web.Response:
-        refusal = await self._refusal(request)
-        if refusal is not None:
-            return refusal
-        account_id = self._tokens[_token(request)]
-        return self._answer({"id": f"9{account_id}", "user_id": account_id, "username": "the.shop"})
+    def _graph(self, answer: Callable[[web.Request, str, Token], web.Response]) -> Callable[[web.Request], Any]:
+        """A handler for a Graph call: refused by mood, token or limit, or answered."""
 
-    async def _profile(self, request: web.Request) -> web.Response:
-        refusal = await self._refusal(request)
-        if refusal is not None:
-            return refusal
+        async def handler(request: web.Request) -> web.Response:
+            self.calls.append(request.path)
+            mood = self.behaviour
+            await asyncio.sleep(mood.latency_ms / 1000 * (0.5 + self._random.random()))
+            if mood.outage:
+                sorry = "<html>Sorry, something went wrong.</html>"
+                return web.Response(status=503, text=sorry, content_type="text/html")
+            text = await self._token(request)
+            token = self.tokens.get(text)
+            if token is None:
+                return _error(400, 190, "Invalid OAuth access token", subcode=467)
+            limit = self._limit(token.account_id)
+            response = self._refusal(request, text, limit) or answer(request, text, token)
+            response.headers.update(self._usage(limit))
+            return response
+
+        return handler
+
+    async def _token(self, request: web.Request) -> str:
+        if request.method == "POST":
+            form = await request.post()
+            if "access_token" in form:
+                return str(form["access_token"])
+        return request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def _limit(self, account_id: str) -> RateLimit | None:
+        mood = self.behaviour
+        if not mood.calls_per_window:
+            return None
+        if account_id not in self.limits:
+            self.limits[account_id] = RateLimit(account_id, mood.calls_per_window, mood.window_s, self._now)
+        return self.limits[account_id]
+
+    def _refusal(self, request: web.Request, token: str, limit: RateLimit | None) -> web.Response | None:
+        """What stands in the way of any answer."""
+        mood = self.behaviour
+        if limit is not None and not limit.admit():
+            return _error(400, 80002, "There have been too many calls to this Instagram account")
+        if mood.token_expired:
+            return _error(400, 190, "Error validating access token: Session has expired", subcode=463)
+        if mood.throttled:
+            return _error(400, 4, "Application request limit reached")
+        if self._random.random() < mood.error_rate:
+            return _error(500, mood.error_code, "Service temporarily unavailable", subcode=mood.error_subcode)
+        return self._unproven(request.query.get("appsecret_proof"), token)
+
+    def _unproven(self, proof: str | None, token: str) -> web.Response | None:
+        """A refusal of the proof, if there is something to say against it."""
+        if self._app_secret is None or (proof is None and not self.behaviour.require_proof):
+            return None
+        if proof is None:
+            return _error(400, 100, "API calls from the server require an appsecret_proof argument")
+        if proof != hmac.digest(self._app_secret.encode(), token.encode(), "sha256").hex():
+            return _error(400, 100, "Invalid appsecret_proof provided in the API argument")
+        return None
+
+    def _usage(self, limit: RateLimit | None) -> dict[str, str]:
+        if limit is not None:
+            return limit.headers() if self.behaviour.usage_headers else {}
+        mood = self.behaviour
+        percent = 100 if mood.throttled else mood.usage_percent
+        if percent is None:  # Meta sends the headers once there have been enough calls
+            return {}
+        usage = {"call_count": percent, "total_cputime": percent // 2, "total_time": percent // 2}
+        return {"X-App-Usage": json.dumps(usage)}
+
+    def _me(self, _request: web.Request, _text: str, token: Token) -> web.Response:
+        if token.page_id is None:
+            return web.json_response(
+                {"id": f"9{token.account_id}", "user_id": token.account_id, "username": "the.shop"}
+            )
+        linked = {"id": token.account_id, "username": "the.shop"}
+        return web.json_response({"id": token.page_id, "name": "The Shop", "instagram_business_account": linked})
+
+    def _conversations(self, _request: web.Request, _text: str, _token: Token) -> web.Response:
+        if self.behaviour.tools_off:
+            return _error(403, 200, "The account owner has disabled access to direct messages", subcode=2534041)
+        return web.json_response({"data": []})
+
+    def _subscribed_apps(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        fields = self.subscriptions.setdefault(token.account_id, set())
+        if request.method == "POST":
+            fields |= set(request.query.get("subscribed_fields", "").split(","))
+            return web.json_response({"success": True})
+        if request.method == "DELETE":
+            fields.clear()
+            return web.json_response({"success": True})
+        listed = [{"subscribed_fields": sorted(fields)}] if fields else []
+        return web.json_response({"data": listed})
+
+    def _refresh(self, request: web.Request, text: str, token: Token) -> web.Response:
+        if self.behaviour.refresh_wants_parameter and request.method == "GET":
+            return _error(400, 100, "The parameter access_token is required")
+        if self._now() - token.issued_at < DAY_S:
+            return _error(400, 100, "The token is not yet 24 hours old")
+        del self.tokens[text]
+        new = f"{text.partition('~')[0]}~{next(self._numbers)}"
+        self.tokens[new] = token._replace(issued_at=self._now())
+        return web.json_response({"access_token": new, "token_type": "bearer", "expires_in": LIFETIME_S})
+
+    def _profile(self, request: web.Request, _text: str, _token: Token) -> web.Response:
         who = request.match_info["igsid"]
-        if who in self.behaviour.no_consent:
-            return self._error(403, 230, "User consent is required to access user profile")
+        if who in self.behaviour.no_consent and who not in self._consented:
+            return _error(403, 230, "User consent is required to access user profile")
         found = person(who)
         if found is None:
-            return self._error(400, 9010, "No matching Instagram user", kind="IGApiException")
+            return _error(400, 9010, "No matching Instagram user", kind="IGApiException")
         fields = set(request.query.get("fields", "").split(","))
         known = _fields(found, f"{request.url.origin()}/pictures/{who}.png")
         unknown = fields - known.keys() - {"id", ""}
         if unknown:
-            return self._error(400, 100, f"Tried accessing nonexisting field ({min(unknown)})")
+            return _error(400, 100, f"Tried accessing nonexisting field ({min(unknown)})")
         # Meta leaves the name and the picture out where there is none.
         asked = {name: value for name, value in known.items() if name in fields and value is not None}
-        return self._answer(asked | {"id": who})
-
-    async def _refusal(self, request: web.Request) -> web.Response | None:
-        """What stands in the way of any answer at all."""
-        self.calls.append(request.path)
-        mood = self.behaviour
-        await asyncio.sleep(mood.latency_ms / 1000 * (0.5 + self._random.random()))
-        if mood.outage:
-            return web.Response(status=503, text="<html>Sorry, something went wrong.</html>", content_type="text/html")
-        if _token(request) not in self._tokens:
-            return self._error(400, 190, "Invalid OAuth access token", subcode=467)
-        if mood.token_expired:
-            return self._error(400, 190, "Error validating access token: Session has expired", subcode=463)
-        if mood.throttled:
-            return self._error(400, 4, "Application request limit reached")
-        if self._random.random() < mood.error_rate:
-            return self._error(500, mood.error_code, "Service temporarily unavailable")
-        return None
-
-    def _answer(self, body: dict[str, Any], status: int = 200) -> web.Response:
-        percent = 100 if self.behaviour.throttled else min(99, len(self.calls) // 2)
-        usage = {"call_count": percent, "total_cputime": percent // 2, "total_time": percent // 2}
-        return web.json_response(body, status=status, headers={"X-App-Usage": json.dumps(usage)})
-
-    def _error(
-        self, status: int, code: int, message: str, *, subcode: int | None = None, kind: str = "OAuthException"
-    ) -> web.Response:
-        error: dict[str, Any] = {
-            "message": f"(#{code}) {message}",
-            "type": kind,
-            "code": code,
-            "fbtrace_id": "Simulated",
-        }
-        if subcode is not None:
-            error["error_subcode"] = subcode
-        return self._answer({"error": error}, status)
+        return web.json_response(asked | {"id": who})
 
 
-def _token(request: web.Request) -> str:
-    return request.headers.get("Authorization", "").removeprefix("Bearer ")
+def _error(
+    status: int, code: int, message: str, *, subcode: int | None = None, kind: str = "OAuthException"
+) -> web.Response:
+    error: dict[str, Any] = {"message": f"(#{code}) {message}", "type": kind, "code": code, "fbtrace_id": "Simulated"}
+    if subcode is not None:
+        error["error_subcode"] = subcode
+    return web.json_response({"error": error}, status=status)
 
 
 def _fields(found: Person, picture_url: str) -> dict[str, Any]:
