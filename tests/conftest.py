@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import uvloop
 from inboxd import app
-from inboxd.config import Account, Admin, Budget, Instagram, Public, Secrets, Settings
+from inboxd.config import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
 from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
@@ -41,7 +41,8 @@ def settings(graph: tuple[GraphServer, str]) -> Settings:
     return Settings(
         public=Public(port=0, request_timeout_s=1.0, max_connections=40),
         admin=Admin(port=0),
-        instagram=Instagram(graph_url=graph[1]),
+        instagram=Instagram(graph_url=graph[1], facebook_graph_url=graph[1]),
+        avatars=Avatars(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
         budget=Budget(calls_per_second=1000),
         accounts=(Account(id=ACCOUNT, name="shop"),),
     )

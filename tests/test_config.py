@@ -153,7 +153,24 @@ def test_unusable_secrets_are_named(environment: dict[str, str], told: str) -> N
 
 def test_every_missing_secret_is_named_with_its_remedy() -> None:
     with pytest.raises(ConfigError) as caught:
-        require_secrets(Settings(accounts=(Account(id="17"),)), load_secrets({}))
+        require_secrets(load_secrets({}))
 
-    for name in ("app_secrets", "verify_token", "account_token_17"):
+    for name in ("app_secrets", "verify_token"):
         assert f"INBOXD_{name.upper()}_FILE" in str(caught.value)
+
+
+def test_lists_come_from_the_environment_as_json() -> None:
+    settings = load_settings(None, {"INBOXD_AVATARS__HOSTS": '["one.example", "two.example"]'})
+    assert settings.avatars.hosts == ("one.example", "two.example")
+    with pytest.raises(ConfigError, match="INBOXD_AVATARS__HOSTS must be a JSON array"):
+        load_settings(None, {"INBOXD_AVATARS__HOSTS": "one.example"})
+
+
+def test_a_network_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"avatars.allow_networks: '10\.0\.0\.0/99' is not an IP network"):
+        load_settings(None, {"INBOXD_AVATARS__ALLOW_NETWORKS": '["10.0.0.0/99"]'})
+
+
+def test_storage_keys_are_one_per_line() -> None:
+    keys = load_secrets({"INBOXD_STORAGE_KEY": "new\nold\n"}).storage_keys
+    assert [key.reveal() for key in keys] == ["new", "old"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import ipaddress
 import random
 import signal
 import socket
@@ -16,28 +17,46 @@ from aiohttp import web
 from inboxd import __version__, logs
 from inboxd.clock import Clock
 from inboxd.config import Secrets, Settings, require_secrets
+from inboxd.domain.account import AccountState, Flavour
 from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import EX_OK, EX_SOFTWARE
-from inboxd.meta.budget import Budget
+from inboxd.meta.budget import Traffic
 from inboxd.meta.graph import GraphClient
+from inboxd.meta.pictures import PictureClient, PictureRules
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.metrics import Metrics
 from inboxd.secret import Secret
+from inboxd.store.accounts import AccountStore
+from inboxd.store.avatars import Avatars
 from inboxd.store.conversations import Conversations
 from inboxd.store.database import Database
+from inboxd.store.deletions import Deletions
+from inboxd.store.graph_calls import GraphCalls
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import Profiles
+from inboxd.store.vault import KEY_FILE, Vault, key_from
 from inboxd.web.admin import admin_application
+from inboxd.web.api.accounts import AccountsApi
 from inboxd.web.api.conversations import ConversationsApi
 from inboxd.web.api.deliveries import DeliveriesApi
+from inboxd.web.api.participants import ParticipantsApi
+from inboxd.web.callbacks import Callbacks
 from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.web.health import Health
 from inboxd.web.webhooks import Webhooks
+from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits, Served
+from inboxd.workers.avatars import AvatarKeeper
+from inboxd.workers.checkup import Checkup
+from inboxd.workers.deletion import Eraser
 from inboxd.workers.housekeeping import Housekeeping
 from inboxd.workers.ingest import Ingest
 from inboxd.workers.pool import WorkerPool
 from inboxd.workers.profiles import ProfileFetcher
+from inboxd.workers.subscriptions import SubscriptionKeeper
+from inboxd.workers.tokens import TokenKeeper
 
+AVATAR_FOLDER: Final = "avatars"
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
 ADMIN_CONNECTIONS: Final = 64
@@ -72,37 +91,43 @@ async def running(
     answered, then the workers end, then the writer commits what it holds and the file is closed.
     Raises InboxdError when a part cannot start; those already started are stopped.
     """
-    verify_token = require_secrets(settings, secrets)
+    verify_token = require_secrets(secrets)
     clock = clock or Clock()
     metrics = Metrics()
-    account_ids = frozenset(account.id for account in settings.accounts)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
         inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
-        graph = await stack.enter_async_context(
-            GraphClient(
-                settings.instagram.graph_url,
-                settings.instagram.graph_version,
-                timeout_s=settings.instagram.timeout_s,
-            )
-        )
+        pictures = await stack.enter_async_context(PictureClient(_picture_rules(settings)))
         pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=on_give_up))
-        fetchers = _fetchers(settings, secrets, graph, database, cache, clock, metrics)
+        avatars = Avatars(database, database_path.parent / AVATAR_FOLDER)
+        portraits = AvatarKeeper(avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count)
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        staff = _Staff(accounts, settings, database, cache, pool, clock, metrics, on_picture=portraits.wake)
+        await accounts.load(configured_accounts(settings, secrets), staff)
+        deletions = Deletions(database)
+
+        async def erased(account_id: str) -> None:
+            await avatars.sweep()
+            served = accounts.served.get(account_id)
+            if served is not None and not served.account.configured:
+                await accounts.remove(served)
+
         pool.start(
             Ingest(
                 database,
                 inbox,
                 cache,
-                accounts=account_ids,
+                accounts=accounts.aliases,
                 clock=clock,
                 metrics=metrics,
                 random=random.random,
-                on_due=partial(_tell, fetchers),
+                on_due=staff.wrote,
             )
         )
-        for fetcher in fetchers:
-            pool.start(fetcher)
+        pool.start(portraits)
+        eraser = Eraser(deletions, clock, on_erased=erased)
+        pool.start(eraser)
         pool.start(Housekeeping(database, inbox, clock, keep_deliveries_days=settings.storage.keep_deliveries_days))
 
         admin_url = await stack.enter_async_context(
@@ -110,8 +135,12 @@ async def running(
                 admin_application(
                     token=secrets.admin_token,
                     health=Health(database, lambda: pool.gave_up),
-                    conversations=ConversationsApi(Conversations(database.read), account_ids),
+                    conversations=ConversationsApi(Conversations(database.read), accounts.aliases),
                     deliveries=DeliveriesApi(inbox),
+                    participants=ParticipantsApi(Profiles(database), avatars),
+                    accounts_api=AccountsApi(accounts, Checkup(accounts, clock)),
+                    accounts=accounts,
+                    clock=clock,
                     inbox=inbox,
                     metrics=metrics,
                 ),
@@ -121,11 +150,20 @@ async def running(
                 max_connections=ADMIN_CONNECTIONS,
             )
         )
+        public = _webhooks(inbox, secrets, verify_token, metrics).application(
+            max_body_bytes=settings.public.max_body_bytes
+        )
+        Callbacks(
+            secrets.app_secrets,
+            deletions,
+            clock,
+            deauthorize=partial(_deauthorize, accounts),
+            on_deletion=eraser.wake,
+            base_url=settings.public.base_url or None,
+        ).add_routes(public)
         public_url = await stack.enter_async_context(
             _listening(
-                _webhooks(inbox, secrets, verify_token, metrics).application(
-                    max_body_bytes=settings.public.max_body_bytes
-                ),
+                public,
                 bind(settings.public.host, settings.public.port, key="public"),
                 settings,
                 metrics,
@@ -156,44 +194,135 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
     return EX_SOFTWARE if daemon.gave_up else EX_OK
 
 
-def _tell(fetchers: list[ProfileFetcher], writers: Collection[ConversationKey]) -> None:
-    for fetcher in fetchers:
-        fetcher.wrote(writers)
-
-
 def _webhooks(inbox: Inbox, secrets: Secrets, verify_token: Secret, metrics: Metrics) -> Webhooks:
     verifier = SignatureVerifier([secret.reveal() for secret in secrets.app_secrets])
     return Webhooks(inbox, verifier, verify_token, metrics)
 
 
-def _fetchers(
+@asynccontextmanager
+async def serving_accounts(
     settings: Settings,
     secrets: Secrets,
-    graph: GraphClient,
     database: Database,
-    cache: ProfileCache,
     clock: Clock,
-    metrics: Metrics,
-) -> list[ProfileFetcher]:
+) -> AsyncIterator[Accounts]:
+    """The accounts, with connections to both Graph APIs; not yet loaded. Raises ConfigError for a bad storage_key."""
+    keys = secrets.storage_keys
+    if not keys:
+        key, is_new = key_from(database.path.parent)
+        keys = (key,)
+        if is_new:
+            logs.get("app").warning(
+                "storage_key_made", file=KEY_FILE, remedy="back it up, or give your own: without it tokens are lost"
+            )
+    options = settings.instagram
+    async with AsyncExitStack() as stack:
+        clients = {}
+        for flavour, url in ((Flavour.INSTAGRAM, options.graph_url), (Flavour.FACEBOOK, options.facebook_graph_url)):
+            client = GraphClient(url, options.graph_version, timeout_s=options.timeout_s, clock=clock)
+            clients[flavour] = await stack.enter_async_context(client)
+        yield Accounts(
+            AccountStore(database),
+            Vault(keys),
+            GraphCalls(database, clock),
+            Traffic(clock),
+            clients,
+            Limits(settings.budget.calls_per_hour, settings.budget.calls_per_second, options.timeout_s),
+            clock,
+            app_secrets=secrets.app_secrets,
+            app_id=options.app_id or None,
+        )
+
+
+def configured_accounts(settings: Settings, secrets: Secrets) -> list[ConfiguredAccount]:
+    """The accounts of the configuration, with their tokens."""
     return [
-        ProfileFetcher(
-            account.id,
-            secrets.account_tokens[account.id],
-            graph=graph,
-            budget=Budget(
-                clock,
-                calls_per_hour=settings.budget.calls_per_hour,
-                calls_per_second=settings.budget.calls_per_second,
-            ),
-            database=database,
-            cache=cache,
-            clock=clock,
-            metrics=metrics,
-            random=random.random,
-            concurrency=settings.profiles.concurrency,
+        ConfiguredAccount(
+            id=account.id,
+            flavour=Flavour(account.flavour),
+            name=account.name,
+            page_id=account.page_id or None,
+            token=secrets.account_tokens.get(account.id),
         )
         for account in settings.accounts
     ]
+
+
+class _Staff:
+    """The workers that each account has: they come and go with it."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        settings: Settings,
+        database: Database,
+        cache: ProfileCache,
+        pool: WorkerPool,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        on_picture: Callable[[], None],
+    ) -> None:
+        self._accounts = accounts
+        self._settings = settings
+        self._database = database
+        self._cache = cache
+        self._pool = pool
+        self._clock = clock
+        self._metrics = metrics
+        self._on_picture = on_picture
+        self._fetchers: dict[str, ProfileFetcher] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def engage(self, served: Served) -> None:
+        """Start the workers of an account."""
+        fetcher = ProfileFetcher(
+            served,
+            database=self._database,
+            cache=self._cache,
+            clock=self._clock,
+            metrics=self._metrics,
+            random=random.random,
+            concurrency=self._settings.profiles.concurrency,
+            on_picture=self._on_picture,
+        )
+        tokens = TokenKeeper(served, self._accounts, self._clock, self._metrics)
+        subscription = SubscriptionKeeper(served, self._accounts, self._clock, self._metrics)
+        self._fetchers[served.account.id] = fetcher
+        self._names[served.account.id] = [fetcher.name, tokens.name, subscription.name]
+        for worker in (fetcher, tokens, subscription):
+            self._pool.start(worker)
+
+    async def dismiss(self, served: Served) -> None:
+        """End the workers of an account."""
+        del self._fetchers[served.account.id]
+        for name in self._names.pop(served.account.id):
+            await self._pool.end(name)
+
+    def wrote(self, writers: Collection[ConversationKey]) -> None:
+        """These people have written: whoever fetches for their account looks again."""
+        for account_id in {key.account_id for key in writers}:
+            fetcher = self._fetchers.get(account_id)
+            if fetcher is not None:
+                fetcher.wrote(writers)
+
+
+async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:
+    """The app user `user_id` removed the app; the id of their account, if it is one of ours."""
+    served = accounts.find(user_id)
+    if served is None:
+        return None
+    reason = "the owner removed the app; log in again to serve the account"
+    await accounts.stop_calls(served, AccountState.DEAUTHORIZED, reason)
+    return served.account.id
+
+
+def _picture_rules(settings: Settings) -> PictureRules:
+    return PictureRules(
+        hosts=[host.lower() for host in settings.avatars.hosts],
+        allow_http=settings.avatars.allow_http,
+        allow_networks=[ipaddress.ip_network(text) for text in settings.avatars.allow_networks],
+    )
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Typed settings: the TOML file, the environment, and secrets that are in neither log nor file."""
 
 import difflib
+import ipaddress
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -18,11 +19,13 @@ Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Host = Annotated[str, Meta(min_length=1)]
 MetaId = Annotated[str, Meta(pattern="^[0-9]{1,32}$")]
+Network = Annotated[str, Meta(min_length=1)]
+"""An IP network such as 10.0.0.0/8."""
 Url = Annotated[str, Meta(pattern="^https?://[^/?#@]+$")]
 
 ENV_PREFIX: Final = "INBOXD_"
 DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
-_SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token")
+_SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "storage_key")
 _TOKEN_PREFIX: Final = "account_token_"  # noqa: S105 - a name, not a token
 _SECRET_WORDS: Final = ("secret", "token", "password")
 _NOT_SETTINGS: Final = ("CONFIG",)
@@ -41,6 +44,7 @@ class Public(_Section, frozen=True):
     max_waiting: Positive = 1000
     max_connections: Positive = 512
     request_timeout_s: Seconds = 10.0
+    base_url: Annotated[str, Meta(pattern="^(https?://[^/?#@]+)?$")] = ""
 
 
 class Admin(_Section, frozen=True):
@@ -65,6 +69,8 @@ class Instagram(_Section, frozen=True):
     """Which Graph API is asked."""
 
     graph_url: Url = "https://graph.instagram.com"
+    facebook_graph_url: Url = "https://graph.facebook.com"
+    app_id: Annotated[str, Meta(pattern="^[0-9]{0,32}$")] = ""
     graph_version: Annotated[str, Meta(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$")] = "v25.0"
     timeout_s: Seconds = 10.0
 
@@ -75,6 +81,15 @@ class Profiles(_Section, frozen=True):
     cache_ttl_s: Positive = 86_400
     cache_size: Positive = 50_000
     concurrency: Annotated[int, Meta(ge=1, le=16)] = 2
+
+
+class Avatars(_Section, frozen=True):
+    """Where pictures may be fetched from, and how many are kept."""
+
+    hosts: tuple[Host, ...] = ("cdninstagram.com", "fbcdn.net", "fbsbx.com")
+    allow_http: bool = False
+    allow_networks: tuple[Network, ...] = ()
+    max_count: Positive = 50_000
 
 
 class Budget(_Section, frozen=True):
@@ -96,6 +111,8 @@ class Account(_Section, frozen=True):
 
     id: MetaId
     name: str = ""
+    flavour: Literal["instagram", "facebook"] = "instagram"
+    page_id: Annotated[str, Meta(pattern="^[0-9]{0,32}$")] = ""
 
 
 class Settings(_Section, frozen=True):
@@ -106,6 +123,7 @@ class Settings(_Section, frozen=True):
     storage: Storage = Storage()
     instagram: Instagram = Instagram()
     profiles: Profiles = Profiles()
+    avatars: Avatars = Avatars()
     budget: Budget = Budget()
     logs: Logs = Logs()
     accounts: tuple[Account, ...] = ()
@@ -117,16 +135,16 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     app_secrets: tuple[Secret, ...] = ()
     verify_token: Secret | None = None
     admin_token: Secret | None = None
+    storage_keys: tuple[Secret, ...] = ()
     account_tokens: dict[str, Secret] = {}
 
-    def missing(self, settings: Settings) -> list[str]:
+    def missing(self) -> list[str]:
         """Names of the secrets without which the daemon will not start."""
         names = []
         if not self.app_secrets:
             names.append("app_secrets")
         if self.verify_token is None:
             names.append("verify_token")
-        names += [_TOKEN_PREFIX + account.id for account in settings.accounts if account.id not in self.account_tokens]
         return names
 
 
@@ -166,6 +184,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
             msg = f"environment: {_explained(error)} (set by an {ENV_PREFIX}… variable)"
             raise ConfigError(msg) from error
     _check_accounts(settings)
+    _check_networks(settings)
     return settings
 
 
@@ -174,23 +193,23 @@ def load_secrets(environment: Mapping[str, str]) -> Secrets:
 
     Raises ConfigError when one is blank or its file cannot be read.
     """
-    app_secrets = _secret("app_secrets", environment)
     tokens = {}
     for name in _account_token_names(environment):
         token = _secret(name, environment)
         if token is not None:
             tokens[name.removeprefix(_TOKEN_PREFIX)] = Secret(token)
     return Secrets(
-        app_secrets=tuple(Secret(line.strip()) for line in (app_secrets or "").splitlines() if line.strip()),
+        app_secrets=_lines(_secret("app_secrets", environment)),
         verify_token=_optional(_secret("verify_token", environment)),
         admin_token=_optional(_secret("admin_token", environment)),
+        storage_keys=_lines(_secret("storage_key", environment)),
         account_tokens=tokens,
     )
 
 
-def require_secrets(settings: Settings, secrets: Secrets) -> Secret:
+def require_secrets(secrets: Secrets) -> Secret:
     """Raise ConfigError, naming every missing secret and how to give it, unless all are there; the verify token."""
-    missing = secrets.missing(settings)
+    missing = secrets.missing()
     if missing or secrets.verify_token is None:
         lines = "\n".join(f"  {how_to_give(name)}" for name in missing)
         msg = f"secrets are missing:\n{lines}"
@@ -228,7 +247,7 @@ def _refuse_secrets(table: object, path: str) -> None:
                 msg = (
                     f"{path}: '{key}' looks like a secret, and secrets are not read from the configuration file, which "
                     "gets copied, committed and shown. Use a systemd credential, an INBOXD_…_FILE variable or an "
-                    "INBOXD_… variable (names: app_secrets, verify_token, admin_token, account_token_<id>)"
+                    "INBOXD_… variable (names: app_secrets, verify_token, admin_token, storage_key, account_token_<id>)"
                 )
                 raise ConfigError(msg)
             _refuse_secrets(value, path)
@@ -279,13 +298,26 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if path == ("accounts",):
             overrides["accounts"] = _accounts_from(value)
         else:
-            overrides.setdefault(path[0], {})[path[1]] = value
+            overrides.setdefault(path[0], {})[path[1]] = _list_from(variable, value) if _is_list(path) else value
     return overrides
 
 
 def _is_variable(path: tuple[str, ...]) -> bool:
     """A key of a section, or the whole list of accounts."""
     return path == ("accounts",) or (len(path) > 1 and path[0] != "accounts")
+
+
+def _is_list(path: tuple[str, ...]) -> bool:
+    section = _section_of(get_type_hints(Settings)[path[0]])
+    return section is not None and get_origin(get_type_hints(section)[path[1]]) is tuple
+
+
+def _list_from(variable: str, value: str) -> object:
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        msg = f'{variable} must be a JSON array such as ["one", "two"]: {error}'
+        raise ConfigError(msg) from error
 
 
 def _is_no_setting(name: str) -> bool:
@@ -318,6 +350,15 @@ def _explained(error: msgspec.ValidationError) -> str:
     return f"{where.rstrip('`')}: {text}" if where else text
 
 
+def _check_networks(settings: Settings) -> None:
+    for text in settings.avatars.allow_networks:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            msg = f"avatars.allow_networks: '{text}' is not an IP network such as 10.0.0.0/8: {error}"
+            raise ConfigError(msg) from error
+
+
 def _check_accounts(settings: Settings) -> None:
     ids = [account.id for account in settings.accounts]
     for account_id in ids:
@@ -346,6 +387,10 @@ def _read_secret(name: str, path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         msg = f"cannot read the secret {name} from {path}: {reason}"
         raise ConfigError(msg) from error
+
+
+def _lines(text: str | None) -> tuple[Secret, ...]:
+    return tuple(Secret(line.strip()) for line in (text or "").splitlines() if line.strip())
 
 
 def _checked(name: str, text: str) -> str:

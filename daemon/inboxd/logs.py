@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
@@ -15,12 +15,12 @@ _SECRET_WORDS: Final = ("secret", "token", "authorization", "password", "signatu
 _MAX_VALUE: Final = 2000
 
 
-def set_up(*, level: str, log_format: str) -> None:
-    """Send everything, the libraries' standard logging included, through one pipe to stdout.
+def set_up(*, level: str, log_format: str, stream: TextIO = sys.stdout) -> None:
+    """Send everything, the libraries' standard logging included, through one pipe to `stream`.
 
     `log_format` is `json`, `console`, or `auto`: console on a terminal, JSON elsewhere.
     """
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
+    as_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -35,11 +35,12 @@ def set_up(*, level: str, log_format: str) -> None:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it logs every statement
     structlog.configure(
         processors=[

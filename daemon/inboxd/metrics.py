@@ -28,6 +28,35 @@ class Metrics:
         self.profile_fetches = Counter(
             "inboxd_profile_fetches", "Profile fetches by outcome.", ["outcome"], registry=self.registry
         )
+        self.avatars = Counter("inboxd_avatars", "Pictures by what came of them.", ["outcome"], registry=self.registry)
+        for outcome in ("stored", "gone", "refused", "failed"):
+            self.avatars.labels(outcome)
+        self.token_refreshes = Counter(
+            "inboxd_token_refreshes", "Token refreshes by outcome.", ["outcome"], registry=self.registry
+        )
+        for outcome in ("done", "failed"):
+            self.token_refreshes.labels(outcome)
+        self.subscriptions_lost = Counter(
+            "inboxd_subscriptions_lost", "Accounts found without their subscription.", registry=self.registry
+        )
+        self.token_expiry = Gauge(
+            "inboxd_token_expiry_seconds", "Time until a token ends.", ["account"], registry=self.registry
+        )
+        self.account_callable = Gauge(
+            "inboxd_account_callable", "1 while the account may be asked about.", ["account"], registry=self.registry
+        )
+        self.subscribed = Gauge(
+            "inboxd_account_subscribed", "1 while the account is subscribed.", ["account"], registry=self.registry
+        )
+        self.budget_used = Gauge(
+            "inboxd_budget_used", "Graph calls of the last hour.", ["account"], registry=self.registry
+        )
+        self.budget_remaining = Gauge(
+            "inboxd_budget_remaining", "Graph calls left in this hour.", ["account"], registry=self.registry
+        )
+        self.budget_paused = Gauge(
+            "inboxd_budget_paused_seconds", "Time until calls may go on.", ["account"], registry=self.registry
+        )
         self.connections_refused = Counter(
             "inboxd_connections_refused", "Connections turned away or cut.", ["reason"], registry=self.registry
         )

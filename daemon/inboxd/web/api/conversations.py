@@ -1,6 +1,7 @@
 """`/api/messaging/conversations`: the inbox, for scripts and CRMs."""
 
 from collections.abc import Collection
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -67,8 +68,12 @@ class ConversationsApi:
         return conversation
 
 
-def answer(resource: msgspec.Struct) -> web.Response:
+def answer(resource: msgspec.Struct, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     """A resource as JSON."""
     return web.Response(
-        body=msgspec.json.encode(resource), content_type="application/json", charset="utf-8", headers=SAFE_HEADERS
+        status=status,
+        body=msgspec.json.encode(resource),
+        content_type="application/json",
+        charset="utf-8",
+        headers=SAFE_HEADERS,
     )

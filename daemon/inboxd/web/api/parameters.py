@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from inboxd.web.problems import ProblemError
+
+T = TypeVar("T")
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
@@ -49,6 +52,17 @@ def path_id(request: web.Request, what: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_ID):
         raise not_found(what)
     return int(text)
+
+
+async def body(request: web.Request, kind: type[T]) -> T:
+    """The JSON body as a `kind`; 400 when it is no JSON, 422 when it is not what is expected."""
+    data = await request.read()
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _bad("The body must be a JSON object.") from error
 
 
 def not_found(what: str) -> ProblemError:

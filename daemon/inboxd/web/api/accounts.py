@@ -1,0 +1,120 @@
+"""`/api/accounts` and `/api/budget`: who is served, how they stand with Meta, and what they may still ask."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.domain.retry import Remedy
+from inboxd.meta.graph_errors import GraphError
+from inboxd.secret import Secret
+from inboxd.web.api import parameters
+from inboxd.web.api.conversations import answer
+from inboxd.web.api.resources import (
+    AccountList,
+    AccountResource,
+    BudgetList,
+    BudgetResource,
+    CheckedAccount,
+    NewAccount,
+)
+from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.workers.accounts import Accounts, Served
+from inboxd.workers.checkup import Checkup
+
+PATH: Final = "/api/accounts"
+PATIENCE_S: Final = 60.0
+"""How long a request waits for the budget and for Meta."""
+
+
+class AccountsApi:
+    """Looking at accounts, adding, checking and removing them."""
+
+    def __init__(self, accounts: Accounts, checkup: Checkup) -> None:
+        self._accounts = accounts
+        self._checkup = checkup
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the routes on the admin application."""
+        app.router.add_get(PATH, self.all)
+        app.router.add_post(PATH, self.add)
+        app.router.add_get(PATH + "/{id}", self.one)
+        app.router.add_post(PATH + "/{id}/check", self.check)
+        app.router.add_delete(PATH + "/{id}", self.remove)
+        app.router.add_get("/api/budget", self.budgets)
+
+    async def all(self, request: web.Request) -> web.Response:
+        """Every account that is served."""
+        parameters.only(request, ())
+        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        return answer(AccountList(accounts=[AccountResource.of(one.account) for one in served]))
+
+    async def one(self, request: web.Request) -> web.Response:
+        """One account."""
+        return answer(AccountResource.of(self._find(request).account))
+
+    async def add(self, request: web.Request) -> web.Response:
+        """Serve the account that a token belongs to, and say what is missing."""
+        wanted = await parameters.body(request, NewAccount)
+        if not wanted.token.strip() or not wanted.token.isascii() or not wanted.token.isprintable():
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                token = Secret(wanted.token.strip())
+                served, findings = await self._checkup.add(token, wanted.flavour, name=wanted.name)
+        except GraphError as error:
+            raise _refused(error) from error
+        except TimeoutError as error:
+            raise _busy() from error
+        checked = CheckedAccount(account=AccountResource.of(served.account), findings=findings)
+        return answer(checked, status=HTTPStatus.CREATED)
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Look an account over."""
+        served = self._find(request)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                findings = await self._checkup.check(served)
+        except TimeoutError as error:
+            raise _busy() from error
+        return answer(CheckedAccount(account=AccountResource.of(served.account), findings=findings))
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Stop serving an account and forget its token; its conversations stay."""
+        served = self._find(request)
+        if served.account.configured:
+            raise ProblemError(
+                HTTPStatus.CONFLICT, "This account stands in the configuration: remove it there and restart."
+            )
+        await self._accounts.remove(served)
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
+
+    async def budgets(self, request: web.Request) -> web.Response:
+        """What each account may still ask of Meta."""
+        parameters.only(request, ())
+        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        return answer(
+            BudgetList(budgets=[BudgetResource.of(one.account.id, one.graph.budget.report()) for one in served])
+        )
+
+    def _find(self, request: web.Request) -> Served:
+        parameters.only(request, ())
+        served = self._accounts.served.get(request.match_info["id"])
+        if served is None:
+            raise parameters.not_found("account")
+        return served
+
+
+def _refused(error: GraphError) -> ProblemError:
+    if error.remedy in {Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION}:
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Meta does not accept this token: {error}.")
+    return ProblemError(HTTPStatus.BAD_GATEWAY, f"Meta cannot be asked whose token this is: {error}. Try again later.")
+
+
+def _busy() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The budget of Graph calls is used up, or Meta does not answer; see /api/budget. Try again later.",
+        headers={"Retry-After": "60"},
+    )

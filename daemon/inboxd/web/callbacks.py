@@ -1,0 +1,103 @@
+"""Meta's callbacks about app users: "Deauthorize" and "Data deletion request", with the status page of the latter."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from html import escape
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd import logs
+from inboxd.clock import Clock, iso_utc
+from inboxd.meta.signed_request import SignedRequest, SignedRequestError, parse_signed_request
+from inboxd.secret import Secret
+from inboxd.store.deletions import Deletions
+from inboxd.web.connections import request_arrived
+from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.web.webhooks import PATH
+
+DELETION_PATH: Final = PATH + "/data-deletion"
+DEAUTHORIZE_PATH: Final = PATH + "/deauthorize"
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Data deletion</title>
+<meta name="viewport" content="width=device-width"></head>
+<body><h1>Data deletion</h1><p>{status}</p><p>Confirmation code: {code}</p></body></html>
+"""
+_PAGE_HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": "default-src 'none'", "X-Robots-Tag": "noindex"}
+
+
+class Callbacks:
+    """The handlers.
+
+    `deauthorize` stops the calls of the account that a user id belongs to, and returns its id; `on_deletion` is called
+    when a deletion was requested.
+    """
+
+    def __init__(
+        self,
+        app_secrets: Sequence[Secret],
+        deletions: Deletions,
+        clock: Clock,
+        *,
+        deauthorize: Callable[[str], Awaitable[str | None]],
+        on_deletion: Callable[[], None],
+        base_url: str | None,
+    ) -> None:
+        self._secrets = [secret.reveal() for secret in app_secrets]
+        self._deletions = deletions
+        self._clock = clock
+        self._deauthorize = deauthorize
+        self._on_deletion = on_deletion
+        self._base_url = base_url
+        self._log = logs.get("callbacks")
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the routes on the public application."""
+        app.router.add_post(DEAUTHORIZE_PATH, self.deauthorize)
+        app.router.add_post(DELETION_PATH, self.delete)
+        app.router.add_get(DELETION_PATH + "/{code:[0-9a-f]{32}}", self.status)
+
+    async def deauthorize(self, request: web.Request) -> web.Response:
+        """The owner removed the app: no more calls, and their token is dropped."""
+        signed = await self._signed(request)
+        account_id = await self._deauthorize(signed.user_id)
+        self._log.warning("deauthorized", account=account_id, known=account_id is not None)
+        return web.Response(headers=SAFE_HEADERS)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """The owner wants their data deleted: it begins now, and the answer says where to see how it stands."""
+        signed = await self._signed(request)
+        account_id = await self._deauthorize(signed.user_id)
+        await self._deletions.request(signed.receipt, account_id, self._clock.now_ms())
+        self._on_deletion()
+        self._log.warning("deletion_requested", account=account_id, code=signed.receipt)
+        base = self._base_url or f"https://{request.host}"
+        answer = {"url": f"{base}{DELETION_PATH}/{signed.receipt}", "confirmation_code": signed.receipt}
+        return web.json_response(answer, headers=SAFE_HEADERS)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """How a deletion stands, for the person who asked for it."""
+        request_arrived(request)
+        code = request.match_info["code"]
+        receipt = await self._deletions.receipt(code)
+        found = HTTPStatus.OK
+        if receipt is None:
+            found, text = HTTPStatus.NOT_FOUND, "There is no request with this code."
+        elif receipt.completed_at is None:
+            text = f"Requested at {iso_utc(receipt.requested_at)}. The data is being deleted."
+        else:
+            text = f"Requested at {iso_utc(receipt.requested_at)}, completed at {iso_utc(receipt.completed_at)}."
+        page = _PAGE.format(status=escape(text), code=escape(code))
+        return web.Response(status=found, text=page, content_type="text/html", headers=_PAGE_HEADERS)
+
+    async def _signed(self, request: web.Request) -> SignedRequest:
+        form = await request.post()
+        request_arrived(request)
+        text = form.get("signed_request")
+        if not isinstance(text, str):
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "Expected the form field signed_request.")
+        try:
+            return parse_signed_request(text, self._secrets)
+        except SignedRequestError as error:
+            self._log.warning("signed_request_refused", error=str(error))
+            raise ProblemError(HTTPStatus.UNAUTHORIZED, f"{error}.") from error
