@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 import click
 
 from inboxd import __version__
-from inboxd.config import Settings, find_config, how_to_give, load_secrets, load_settings, require_secrets
+from inboxd.config import Secrets, Settings, find_config, how_to_give, load_secrets, load_settings, require_secrets
 from inboxd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, InboxdError
+from inboxd.secret import Secret
 
 _INTERRUPTED: Final = 130
 
@@ -37,7 +38,7 @@ def run(config_path: Path | None) -> None:
 
     settings = _settings(config_path)
     secrets = load_secrets(os.environ)
-    require_secrets(settings, secrets)
+    require_secrets(secrets)
     os.umask(0o027)  # what people write to a business is nobody else's on this machine
     logs.set_up(level=settings.logs.level, log_format=settings.logs.format)
     sys.exit(_run(app.serve(settings, secrets, settings.storage.resolved(os.environ))))
@@ -56,10 +57,14 @@ def check_config(config_path: Path | None, *, strict: bool) -> None:
     settings = load_settings(path, os.environ)
     secrets = load_secrets(os.environ)
     if strict:
-        require_secrets(settings, secrets)
+        require_secrets(secrets)
     click.echo(f"{path or 'built-in defaults'}: the configuration is valid")
-    for name in secrets.missing(settings):
+    for name in secrets.missing():
         click.echo(f"not seen here, but needed by 'inboxd run': {how_to_give(name)}", err=True)
+    for account in settings.accounts:
+        if account.id not in secrets.account_tokens:
+            name = how_to_give(f"account_token_{account.id}")
+            click.echo(f"not seen here, unless it was added with 'inboxd account add': {name}", err=True)
 
 
 @cli.command()
@@ -78,6 +83,70 @@ def conversations(
     settings = _settings(config_path)
     condition = ConversationFilter(account_id=account_id, has_unread=True if unread else None)
     _run(_conversations(settings, condition, limit=limit, offset=offset, as_json=as_json))
+
+
+@cli.group()
+def account() -> None:
+    """Add, list, check and remove accounts, through the running daemon or on the database when none runs."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="The API's JSON instead of a table.")
+
+
+@account.command("list")
+@config_option
+@json_option
+def account_list(config_path: Path | None, *, as_json: bool) -> None:
+    """Show who is served, and how they stand with Meta."""
+    from inboxd.commands.account import show_all  # noqa: PLC0415 - see run
+
+    _run(show_all(*_surroundings(config_path), as_json=as_json))
+
+
+@account.command("add")
+@config_option
+@json_option
+@click.option("--flavour", type=click.Choice(["instagram", "facebook"]), default="instagram", show_default=True)
+@click.option("--name", default="", help="What you call it.")
+@click.option(
+    "--token-file",
+    type=click.File("r"),
+    help="Where the access token stands; - is standard input. Without it, you are asked.",
+)
+def account_add(config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: TextIO | None) -> None:
+    """Serve the account that an access token belongs to; a served one gets a new token. Exits 1 if anything is missing.
+
+    Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
+    """
+    from inboxd.commands.account import add  # noqa: PLC0415 - see run
+
+    text = token_file.read() if token_file is not None else click.prompt("Access token", hide_input=True)
+    if not text.strip():
+        msg = "the access token is blank"
+        raise click.UsageError(msg)
+    sys.exit(_run(add(*_surroundings(config_path), Secret(text.strip()), flavour=flavour, name=name, as_json=as_json)))
+
+
+@account.command("check")
+@config_option
+@json_option
+@click.argument("account_id")
+def account_check(config_path: Path | None, account_id: str, *, as_json: bool) -> None:
+    """Look an account over: token, permissions, settings, subscription. Exits 1 if anything is missing."""
+    from inboxd.commands.account import check  # noqa: PLC0415 - see run
+
+    sys.exit(_run(check(*_surroundings(config_path), account_id, as_json=as_json)))
+
+
+@account.command("remove")
+@config_option
+@click.argument("account_id")
+def account_remove(config_path: Path | None, account_id: str) -> None:
+    """Stop serving an account and forget its token; its conversations stay."""
+    from inboxd.commands.account import remove  # noqa: PLC0415 - see run
+
+    _run(remove(*_surroundings(config_path), account_id))
+    click.echo(f"{account_id} is no longer served")
 
 
 @cli.command()
@@ -126,6 +195,16 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_SOFTWARE)
     sys.exit(EX_OK)
+
+
+def _surroundings(config_path: Path | None) -> tuple[Settings, Secrets, Path]:
+    """Settings, secrets and database for a command that may open the database itself."""
+    from inboxd import logs  # noqa: PLC0415 - see run
+
+    os.umask(0o027)
+    logs.set_up(level="error", log_format="console", stream=sys.stderr)
+    settings = _settings(config_path)
+    return settings, load_secrets(os.environ), settings.storage.resolved(os.environ)
 
 
 def _settings(config_path: Path | None) -> Settings:

@@ -8,8 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from inboxd.clock import iso_utc
+from inboxd.domain.account import AccountState
 from inboxd.domain.conversation import Conversation
 from inboxd.store.conversations import StoredMessage
+from inboxd.web.api.resources import AccountResource, CheckedAccount
+from inboxd.workers.checkup import Outcome
 
 _PREVIEW: Final = 40
 _PIPE_WIDTH: Final = 120
@@ -35,6 +38,38 @@ def conversation_table(found: Sequence[Conversation], latest: Mapping[int, Store
             iso_utc(conversation.last_message_at)[5:19].replace("T", " ") if conversation.last_message_at else "",
             str(conversation.unread_count) if conversation.unread_count else "",
         )
+    return table
+
+
+def account_table(accounts: Sequence[AccountResource]) -> Table:
+    """Who is served, and how they stand."""
+    table = Table(title=f"{len(accounts)} accounts", title_justify="left", expand=False)
+    for heading in ("Account", "Username", "Product", "State", "Token until (UTC)", "Subscribed"):
+        table.add_column(heading)
+    for one in accounts:
+        table.add_row(
+            one.id,
+            Text(_printable(one.username or one.name)),
+            one.flavour,
+            Text(one.state, style="green" if one.state == AccountState.ACTIVE else "red"),
+            (one.token_expires_at or "unknown")[:16].replace("T", " "),
+            "unknown" if one.subscribed_fields is None else "yes" if "messages" in one.subscribed_fields else "no",
+        )
+    return table
+
+
+def finding_table(checked: CheckedAccount) -> Table:
+    """What was looked at, how it is, and how to get what is missing."""
+    account = checked.account
+    table = Table(title=f"{account.id} {_printable(account.username or '')}", title_justify="left", expand=False)
+    for heading in ("Check", "Outcome", "What was found"):
+        table.add_column(heading)
+    styles = {Outcome.OK: "green", Outcome.MISSING: "red", Outcome.UNKNOWN: "yellow"}
+    for finding in checked.findings:
+        told = Text(_printable(finding.detail))
+        if finding.remedy is not None:
+            told.append(f"\n{_printable(finding.remedy)}", style="bold")
+        table.add_row(finding.check, Text(finding.outcome.value, style=styles[finding.outcome]), told)
     return table
 
 

@@ -161,10 +161,14 @@ def test_a_missing_secret_is_named(inboxd: Process, name: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_an_account_without_token_is_named(inboxd: Process) -> None:
-    result = inboxd.run("run", INBOXD_ACCOUNTS='[{"id": "17"}]')
-    assert result.returncode == 78
-    assert "INBOXD_ACCOUNT_TOKEN_17" in result.stderr
+def test_an_account_without_token_waits_for_its_login(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_ACCOUNTS"] = '[{"id": "17"}]'
+    assert "INBOXD_ACCOUNT_TOKEN_17" in inboxd.run("check-config").stderr
+    inboxd.start()
+    _, answer = inboxd.get("/api/accounts/17")
+    assert answer["state"] == "needs_login"
+    assert "inboxd account add" in answer["reason"]
+    assert "account_without_token" in inboxd.log.read_text()
 
 
 def test_an_unwritable_place_is_named(inboxd: Process) -> None:
@@ -250,7 +254,7 @@ def test_it_is_small_when_idle(inboxd: Process) -> None:
     assert inboxd.process is not None
     status = Path(f"/proc/{inboxd.process.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
-    assert int(line.split()[1]) * 1024 < 60_000_000
+    assert int(line.split()[1]) < 60 * 1024, "KiB"
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")

@@ -1,0 +1,1 @@
+"""The commands that talk to a daemon, or do its work while none runs."""

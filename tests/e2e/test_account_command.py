@@ -1,0 +1,74 @@
+"""`inboxd account`, with a daemon and without one, against a simulated Instagram in a process of its own."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.support import ACCOUNT
+
+TOKEN = "simulator-token"
+
+
+@pytest.fixture
+def simulated(inboxd: Process) -> Iterator[Process]:
+    port = free_port()
+    simulator = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    assert simulator.stdout is not None
+    assert str(port) in simulator.stdout.readline()
+    inboxd.environment |= {
+        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{port}",
+        "INBOXD_BUDGET__CALLS_PER_SECOND": "100",
+    }
+    (inboxd.folder / "token").write_text(TOKEN + "\n")
+    yield inboxd
+    simulator.kill()
+    simulator.wait()
+    simulator.stdout.close()
+
+
+@pytest.mark.parametrize("daemon_runs", [True, False])
+def test_accounts_are_added_listed_checked_and_removed(simulated: Process, *, daemon_runs: bool) -> None:
+    if daemon_runs:
+        simulated.start()
+
+    added = simulated.run("account", "add", "--token-file", "token", "--name", "shop")
+    assert added.returncode == 0, added.stderr
+    assert "subscription" in added.stdout
+    assert TOKEN not in added.stdout + added.stderr
+
+    listed = json.loads(simulated.run("account", "list", "--json").stdout)
+    assert [(one["id"], one["state"]) for one in listed["accounts"]] == [(ACCOUNT, "active")]
+    assert ACCOUNT in simulated.run("account", "list").stdout
+
+    checked = json.loads(simulated.run("account", "check", ACCOUNT, "--json").stdout)
+    assert {finding["outcome"] for finding in checked["findings"]} == {"ok", "unknown"}
+
+    assert simulated.run("account", "remove", ACCOUNT).returncode == 0
+    assert json.loads(simulated.run("account", "list", "--json").stdout) == {"accounts": []}
+    again = simulated.run("account", "remove", ACCOUNT)
+    assert again.returncode != 0
+    assert "account" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("daemon_runs", [True, False])
+def test_a_token_that_meta_refuses_is_told(simulated: Process, *, daemon_runs: bool) -> None:
+    if daemon_runs:
+        simulated.start()
+    (simulated.folder / "token").write_text("wrong")
+    refused = simulated.run("account", "add", "--token-file", "token")
+    assert refused.returncode == 69
+    assert "190/467" in refused.stderr
+    (simulated.folder / "token").write_text("  ")
+    assert simulated.run("account", "add", "--token-file", "token").returncode == 64
+
+
+def test_a_running_daemon_without_an_admin_token_is_explained(simulated: Process) -> None:
+    simulated.start()
+    del simulated.environment["INBOXD_ADMIN_TOKEN"]
+    told = simulated.run("account", "list")
+    assert told.returncode == 78
+    assert "admin_token" in told.stderr
