@@ -26,6 +26,7 @@ unit: $(READY)
 
 bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/budget.py
 
 $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -113,6 +113,15 @@ async def test_an_answer_that_is_none_is_tried_again_later(
         assert await remedy_of(client) is Remedy.RETRY_LATER
 
 
+async def test_too_many_requests_said_by_the_edge_is_a_limit_too(database: Database) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(status=429, text="<html>slow down</html>", headers={"Retry-After": "40"})
+
+    async with answering(database, handler) as client:
+        assert await remedy_of(client) is Remedy.WAIT_FOR_BUDGET
+        assert 39 < client.budget.throttle.stopped_s() <= 40
+
+
 async def test_an_error_envelope_under_status_200_is_an_error(database: Database) -> None:
     async def handler(_request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": "x", "code": 230}})

@@ -11,7 +11,8 @@ from inboxd.clock import Clock
 from inboxd.config import Account, Instagram, Secrets, Settings
 from inboxd.config import Budget as BudgetSettings
 from inboxd.domain.account import AccountState, Flavour
-from inboxd.errors import ConfigError
+from inboxd.errors import ConfigError, StorageUnavailableError
+from inboxd.meta.graph_errors import GraphError
 from inboxd.metrics import Metrics
 from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer, Token
@@ -253,3 +254,53 @@ async def test_who_removed_the_app_is_found_by_any_id_and_stays_stopped(graph: S
         served = accounts.served[ACCOUNT]
         assert served.account.state is AccountState.DEAUTHORIZED
         assert token_of(accounts) is None, "the configured token is the one that was taken back"
+
+
+async def test_a_refreshed_token_is_not_forgotten_while_the_disk_refuses(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        save = accounts._store.save
+
+        async def refuse(_stored: object) -> None:
+            msg = "the disk is full"
+            raise StorageUnavailableError(msg)
+
+        clock.now += 2 * DAY_MS
+        accounts._store.save = refuse  # type: ignore[assignment,method-assign]
+        with pytest.raises(StorageUnavailableError):
+            await keeper.look()
+        assert token_of(accounts) == TOKEN, "not used before it is durable"
+        assert TOKEN not in server.tokens
+
+        accounts._store.save = save  # type: ignore[method-assign]
+        await keeper.look()
+        assert token_of(accounts) in server.tokens
+
+
+async def test_another_product_for_the_same_account_is_another_host(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM, name="shop")
+        served, _ = await Checkup(accounts, clock).add(Secret("page-token"), Flavour.FACEBOOK)
+        assert (served.account.flavour, served.account.name) == (Flavour.FACEBOOK, "shop")
+        assert (await served.graph.owner()).page_id == PAGE
+        assert list(accounts.served) == [ACCOUNT]
+
+
+async def test_a_permission_that_is_back_is_noticed_after_a_restart_too(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    clock = ManualClock()
+    server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=10)
+    async with process(tmp_path, url, clock) as accounts:
+        with pytest.raises(GraphError):
+            await accounts.served[ACCOUNT].graph.user_profile(ANA)
+        assert accounts.served[ACCOUNT].account.state is AccountState.LACKS_PERMISSION
+    server.behaviour = Behaviour(latency_ms=0)
+    async with process(tmp_path, url, clock) as accounts:
+        await accounts.served[ACCOUNT].graph.user_profile(ANA)
+        assert accounts.served[ACCOUNT].account.reason is None

@@ -1,7 +1,9 @@
 """The profile worker against the simulated Graph API, with a clock that is ours."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +18,7 @@ from inboxd.simulator.people import igsid
 from inboxd.store import profiles
 from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import Profiles
+from inboxd.store.profiles import DueFetch, Profiles
 from inboxd.workers.accounts import Served
 from inboxd.workers.profiles import ProfileFetcher
 
@@ -139,6 +141,29 @@ async def test_the_latest_to_write_is_looked_at_first(rig: Rig) -> None:
     due = await rig.fetcher._next_due()
     assert due is not None
     assert due.participant_id == BRUNO
+
+
+async def test_nobody_is_asked_about_twice_because_of_a_look_that_was_slow(rig: Rig) -> None:
+    await rig.know(ANA)
+    due = await rig.fetcher._next_due()
+    assert due is not None
+    read, hold = rig.fetcher._profiles.due, asyncio.Event()
+
+    async def slow(*arguments: Any) -> list[DueFetch]:
+        found = await read(*arguments)
+        await hold.wait()
+        return found
+
+    rig.fetcher._profiles.due = slow  # type: ignore[assignment,method-assign]
+    look = asyncio.ensure_future(rig.fetcher._next_due())
+    fetch = asyncio.ensure_future(rig.fetcher._fetch(due))
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+    assert (await rig.row())[0] == "complete"
+    hold.set()
+
+    assert await look is None
+    await fetch
 
 
 async def test_usernames_that_were_left_are_kept_as_history(rig: Rig) -> None:

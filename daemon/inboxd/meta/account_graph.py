@@ -125,6 +125,7 @@ class AccountGraph:
         # Which secret proves the token depends on the product; without any proof is the last resort.
         self._proofs: list[str | None] = [*(secret.reveal() for secret in app_secrets), None]
         self._doubtful: set[str] = set()
+        self._standing_known = False
         self._log = logs.get("graph").bind(account=budget.account_id)
 
     @property
@@ -136,7 +137,13 @@ class AccountGraph:
     def token(self, token: Secret | None) -> None:
         """Use `token` from the next call on; what the old one was refused is forgotten."""
         self._token = token
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Ask again whatever was refused: something may have been mended."""
         self._dead = None
+        self._standing_known = False
+        self._doubtful.clear()
         self.profiles_brake.release()
         self._traffic.ring()
 
@@ -150,7 +157,8 @@ class AccountGraph:
         except GraphError as error:
             raise await self._about_person(igsid, error) from error
         self._doubtful.clear()
-        if self.profiles_brake.strikes:
+        if not self._standing_known:
+            self._standing_known = True
             self.profiles_brake.release()
             await self._on_verdict(None)
         answer = _decoded(body, _ProfileAnswer)
@@ -301,6 +309,7 @@ class AccountGraph:
         if error.remedy is Remedy.LACKS_PERMISSION:
             first_s = DOUBT_REST_S if error.row.ambiguous else PERMISSION_REST_S
             self.profiles_brake.pull_longer(str(error), first_s=first_s, longest_s=PERMISSION_REST_S)
+            self._standing_known = False
             await self._on_verdict(error)
         return error
 

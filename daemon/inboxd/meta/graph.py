@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from inboxd.clock import Clock
+from inboxd.domain.retry import Remedy
 from inboxd.meta.brake import Circuit
 from inboxd.meta.graph_errors import GraphError, classified, transport
 from inboxd.meta.usage import Usage, parse_usage
@@ -133,6 +134,8 @@ def _answer(status: int, body: bytes, usage: Usage) -> Answer:
     try:
         envelope = msgspec.json.decode(body, type=_Envelope, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if status == 429:
+            return Answer(b"", GraphError("HTTP 429: too many requests", Remedy.WAIT_FOR_BUDGET), usage)
         raise transport(f"HTTP {status} without an answer of Meta's") from error
     if envelope.error is not None:
         found = envelope.error

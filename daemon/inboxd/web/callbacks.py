@@ -85,6 +85,10 @@ class Callbacks:
             found, text = HTTPStatus.NOT_FOUND, "There is no request with this code."
         elif receipt.completed_at is None:
             text = f"Requested at {iso_utc(receipt.requested_at)}. The data is being deleted."
+        elif receipt.completed_at == receipt.requested_at:
+            text = (
+                f"Requested at {iso_utc(receipt.requested_at)}, completed at once: nothing of this person is kept here."
+            )
         else:
             text = f"Requested at {iso_utc(receipt.requested_at)}, completed at {iso_utc(receipt.completed_at)}."
         page = _PAGE.format(status=escape(text), code=escape(code))

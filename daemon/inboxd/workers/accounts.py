@@ -1,5 +1,6 @@
 """The accounts that are served: the one place where they, their tokens and their standing change."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
@@ -64,6 +65,8 @@ class Served:
         self.graph = graph
         self.token_origin = token_origin
         self.listeners: list[Callable[[], None]] = []
+        self.lock = asyncio.Lock()
+        """Held while the account changes, so that no change is made to what another is just changing."""
 
 
 class Accounts:
@@ -96,6 +99,7 @@ class Accounts:
         self._app_id = app_id
         self._staff: Staff | None = None
         self._newcomers: dict[Flavour, AccountGraph] = {}
+        self._asking = asyncio.Lock()
         self._log = logs.get("accounts")
 
     async def load(self, configured: Sequence[ConfiguredAccount], staff: Staff | None = None) -> None:
@@ -116,16 +120,21 @@ class Accounts:
 
     async def owner_of(self, token: Secret, flavour: Flavour) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
-        graph = self._newcomers.get(flavour)
-        if graph is None:
-            graph = self._newcomers[flavour] = await self._graph(NEWCOMERS, flavour, self._ignore)
-        graph.token = token
-        return await graph.owner()
+        async with self._asking:
+            graph = self._newcomers.get(flavour)
+            if graph is None:
+                graph = self._newcomers[flavour] = await self._graph(NEWCOMERS, flavour, self._ignore)
+            graph.token = token
+            return await graph.owner()
 
     async def add(self, token: Secret, flavour: Flavour, owner: Owner, name: str) -> Served:
         """Serve the account `owner` with `token`; for one that is served already, that is its new token."""
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
+        if served is not None and served.account.flavour is not flavour:
+            await self._retire(served)  # the other product has another host
+            account = msgspec.structs.replace(served.account, flavour=flavour)
+            served = await self._serve(account, None, served.token_origin)
         if served is None:
             account = Account(
                 id=owner.id, flavour=flavour, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
@@ -134,7 +143,6 @@ class Accounts:
         await self.update(
             served,
             token,
-            flavour=flavour,
             name=name or served.account.name,
             username=owner.username or served.account.username,
             app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
@@ -163,14 +171,16 @@ class Accounts:
 
     async def update(self, served: Served, token: Secret | None = None, **changes: object) -> None:
         """Store what changed about an account, and a new token if there is one; use it once it is durable."""
-        changes.setdefault("updated_at", self._clock.now_ms())
-        account = msgspec.structs.replace(served.account, **changes)
-        await self._save(account, token or served.graph.token, served.token_origin)
-        served.account = account
-        if token is not None:
-            served.graph.token = token
+        async with served.lock:
+            changes.setdefault("updated_at", self._clock.now_ms())
+            account = msgspec.structs.replace(served.account, **changes)
+            await self._save(account, token or served.graph.token, served.token_origin)
+            served.account = account
+            if token is not None:
+                served.graph.token = token
         self._name(account)
-        self._tell(served)
+        for listener in served.listeners:
+            listener()
 
     async def stop_calls(self, served: Served, state: AccountState, reason: str) -> None:
         """No more calls for this account until it gets another token; the one it has is dropped."""
@@ -183,15 +193,9 @@ class Accounts:
 
     async def remove(self, served: Served) -> None:
         """Stop serving an account and forget its token; its conversations stay."""
-        account = served.account
-        await self._store.remove(account.id)
-        del self.served[account.id]
-        for alias in account.aliases:
-            self.aliases.pop(alias, None)
-        served.graph.token = None
-        if self._staff is not None:
-            await self._staff.dismiss(served)
-        self._log.info("account_removed", account=account.id)
+        await self._store.remove(served.account.id)
+        await self._retire(served)
+        self._log.info("account_removed", account=served.account.id)
 
     def find(self, user_id: str) -> Served | None:
         """The account that a `signed_request` is about: by its app-scoped id, or by any other that it has."""
@@ -206,7 +210,9 @@ class Accounts:
 
     async def verdict(self, account_id: str, error: GraphError | None) -> None:
         """Meta has shown how the account stands."""
-        served = self.served[account_id]
+        served = self.served.get(account_id)
+        if served is None:
+            return  # removed while the call was under way
         state = AccountState.ACTIVE if error is None else _STATES[error.remedy]
         reason = None if error is None else str(error)
         if (state, reason) == (served.account.state, served.account.reason):
@@ -260,6 +266,14 @@ class Accounts:
             self._staff.engage(served)
         return served
 
+    async def _retire(self, served: Served) -> None:
+        del self.served[served.account.id]
+        for alias in served.account.aliases:
+            self.aliases.pop(alias, None)
+        served.graph.token = None
+        if self._staff is not None:
+            await self._staff.dismiss(served)
+
     async def _graph(
         self, account_id: str, flavour: Flavour, on_verdict: Callable[[GraphError | None], Awaitable[None]]
     ) -> AccountGraph:
@@ -299,10 +313,6 @@ class Accounts:
 
     def _name(self, account: Account) -> None:
         self.aliases |= dict.fromkeys(account.aliases, account.id)
-
-    def _tell(self, served: Served) -> None:
-        for listener in served.listeners:
-            listener()
 
     async def _ignore(self, _error: GraphError | None) -> None:
         """A token that was never accepted changes no account."""

@@ -68,8 +68,7 @@ class Checkup:
         """Look over an account that is served."""
         if served.graph.token is None:
             return [_token_missing(served.account.reason or "there is no token")]
-        if not served.account.callable:
-            served.graph.token = served.graph.token  # ask once more, whatever was said before
+        served.graph.forgive()
         try:
             owner = await served.graph.owner()
         except GraphError as error:

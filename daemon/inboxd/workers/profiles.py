@@ -60,6 +60,8 @@ class ProfileFetcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._asking: set[str] = set()
+        # A look that began before a fetch was stored must not end after it: it would find the same person due again.
+        self._looking = asyncio.Lock()
         self._wrote_meanwhile: set[str] = set()
         self._log = logs.get("profiles").bind(account=self._account_id)
         served.listeners.append(self._wake.set)
@@ -99,11 +101,12 @@ class ProfileFetcher:
         """Somebody who is due and whom nobody is asking about yet; they are ours to ask about then."""
         if not self._served.account.callable:
             return None
-        found = await self._profiles.due(self._account_id, self._clock.now_ms(), len(self._asking) + 1)
-        due = next((one for one in found if one.participant_id not in self._asking), None)
-        if due is not None:
-            self._asking.add(due.participant_id)
-            self._wake.set()  # there may be another one, for another lane
+        async with self._looking:
+            found = await self._profiles.due(self._account_id, self._clock.now_ms(), len(self._asking) + 1)
+            due = next((one for one in found if one.participant_id not in self._asking), None)
+            if due is not None:
+                self._asking.add(due.participant_id)
+                self._wake.set()  # there may be another one, for another lane
         return due
 
     async def _idle_s(self) -> float | None:
@@ -122,7 +125,8 @@ class ProfileFetcher:
         else:
             await self._complete(key, profile)
         finally:
-            self._asking.discard(key.participant_id)
+            async with self._looking:
+                self._asking.discard(key.participant_id)
             self._wrote_meanwhile.discard(key.participant_id)
             self._wake.set()
 

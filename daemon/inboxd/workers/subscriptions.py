@@ -5,6 +5,7 @@ from typing import Final
 
 from inboxd import logs
 from inboxd.clock import Clock
+from inboxd.domain.retry import Remedy
 from inboxd.errors import StorageClosedError, StorageError
 from inboxd.meta.graph_errors import GraphError
 from inboxd.metrics import Metrics
@@ -13,6 +14,7 @@ from inboxd.workers.checkup import ensure_subscribed
 
 EVERY_MS: Final = 3_600_000
 RETRY_MS: Final = 600_000
+"""How soon after a passing fault."""
 
 
 class SubscriptionKeeper:
@@ -26,7 +28,7 @@ class SubscriptionKeeper:
         self._metrics = metrics
         self._wake = asyncio.Event()
         self._stopping = False
-        self._tried_at: int | None = None
+        self._not_before = 0
         self._log = logs.get("subscriptions").bind(account=served.account.id)
         served.listeners.append(self._wake.set)
 
@@ -50,7 +52,7 @@ class SubscriptionKeeper:
 
     async def look(self) -> None:
         """One look at the subscription; what was lost is subscribed again."""
-        self._tried_at = self._clock.now_ms()
+        self._not_before = self._clock.now_ms() + EVERY_MS
         before = self._served.account.subscribed_fields
         try:
             fields = await self._served.graph.subscribed_fields()
@@ -64,6 +66,8 @@ class SubscriptionKeeper:
                 self._log.error("subscription_lost", fields=list(before))
             fields = await ensure_subscribed(self._accounts, self._served, self._clock)
         except GraphError as error:
+            if error.remedy is Remedy.RETRY_LATER:
+                self._not_before = self._clock.now_ms() + RETRY_MS
             self._log.warning("subscription_unknown", remedy=error.remedy.value, error=str(error))
             return
         if "messages" in fields:
@@ -75,7 +79,5 @@ class SubscriptionKeeper:
         account = self._served.account
         if not account.callable:
             return EVERY_MS / 1000
-        due_at = (account.subscription_checked_at or 0) + EVERY_MS
-        if self._tried_at is not None:
-            due_at = max(due_at, self._tried_at + RETRY_MS)
+        due_at = max((account.subscription_checked_at or 0) + EVERY_MS, self._not_before)
         return (due_at - self._clock.now_ms()) / 1000

@@ -5,14 +5,16 @@ from typing import Final
 
 from inboxd import logs
 from inboxd.clock import Clock, iso_utc
-from inboxd.domain.account import AccountState
 from inboxd.domain.retry import Remedy
 from inboxd.errors import StorageClosedError, StorageError
+from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.metrics import Metrics
+from inboxd.secret import Secret
 from inboxd.workers.accounts import Accounts, Served
 
 ROUND_S: Final = 3600.0
+STORAGE_REST_S: Final = 5.0
 WARN_EVERY_MS: Final = 86_400_000
 
 
@@ -28,6 +30,7 @@ class TokenKeeper:
         self._wake = asyncio.Event()
         self._stopping = False
         self._warned_at = 0
+        self._refreshed: tuple[Secret, RefreshedToken] | None = None
         self._log = logs.get("tokens").bind(account=served.account.id)
         served.listeners.append(self._wake.set)
 
@@ -57,28 +60,39 @@ class TokenKeeper:
             await self._accounts.verdict(account.id, error)
             return
         due_at = account.refresh_due_at()
-        if due_at is not None and now >= due_at:
+        if due_at is not None and now >= due_at and self._refreshed is None:
             await self._refresh()
+        await self._keep()
         if self._served.account.expires_soon(now) and now - self._warned_at >= WARN_EVERY_MS:
             self._warned_at = now
             expires_at = iso_utc(self._served.account.token_expires_at or now)
             self._log.error("token_expires_soon", expires_at=expires_at)
 
     async def _refresh(self) -> None:
-        account = self._served.account
+        used = self._served.graph.token
         try:
             new = await self._served.graph.refresh_token()
         except GraphError as error:
             self._metrics.token_refreshes.labels("failed").inc()
             self._log.warning("token_refresh_failed", remedy=error.remedy.value, error=str(error))
-            if self._served.account.state is not AccountState.NEEDS_LOGIN:
-                await self._accounts.update(self._served, refresh_tried_at=self._clock.now_ms())
+            await self._accounts.update(self._served, refresh_tried_at=self._clock.now_ms())
             return
-        if self._served.account.token_obtained_at == account.token_obtained_at:  # nobody set another one meanwhile
+        if used is not None and self._served.graph.token is used:  # nobody set or dropped it meanwhile
+            self._refreshed = (used, new)
+
+    async def _keep(self) -> None:
+        """Make a refreshed token durable and use it; while the disk refuses, it is not forgotten."""
+        if self._refreshed is None:
+            return
+        used, new = self._refreshed
+        if self._served.graph.token is used:
             await self._accounts.refreshed(self._served, new)
             self._metrics.token_refreshes.labels("done").inc()
+        self._refreshed = None
 
     def _rest_s(self) -> float:
+        if self._refreshed is not None:
+            return STORAGE_REST_S
         due_at = self._served.account.refresh_due_at()
         if due_at is None:
             return ROUND_S
