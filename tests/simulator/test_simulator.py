@@ -1,11 +1,13 @@
 import io
 import json
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from inboxd.meta.events import decode
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
-from inboxd.simulator.graph import CONTROL_PATH, GraphServer
+from inboxd.simulator.graph import CONTROL_PATH, Behaviour, GraphServer, Token
+from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.people import igsid, person
 from inboxd.simulator.pictures import avatar
 from inboxd.simulator.sender import Unreliability, WebhookSender
@@ -83,3 +85,33 @@ async def test_the_sender_signs_repeats_and_retries() -> None:
     assert set(verdicts) == {Verdict.VALID}
     assert sender.acknowledged > len(payloads)
     assert {len(set(got))} == {len(payloads)}
+
+
+async def test_tokens_end_after_sixty_days_unless_they_are_refreshed() -> None:
+    now = [1_790_000_000.0]
+    server = GraphServer({TOKEN: Token(ACCOUNT, issued_at=now[0])}, now=lambda: now[0])
+    server.behaviour = Behaviour(latency_ms=0)
+    async with serving(server.application()) as url, aiohttp.ClientSession() as session:
+
+        async def ask(path: str, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
+            async with session.get(url + path, headers={"Authorization": f"Bearer {token}"}) as response:
+                return response.status, await response.json()
+
+        now[0] += 59 * 86_400
+        assert (await ask("/v25.0/me"))[0] == 200
+        _, refreshed = await ask("/refresh_access_token")
+        now[0] += 2 * 86_400
+        assert (await ask("/v25.0/me", refreshed["access_token"]))[0] == 200
+        now[0] += 60 * 86_400
+        assert (await ask("/v25.0/me", refreshed["access_token"]))[1]["error"]["error_subcode"] == 463
+
+
+async def test_whoever_goes_on_calling_beyond_the_limit_waits_longer() -> None:
+    now = [0.0]
+    limit = RateLimit(ACCOUNT, 5, 60.0, lambda: now[0])
+    assert [limit.admit() for _ in range(7)] == [True] * 5 + [False] * 2
+    now[0] = 70
+    assert not limit.admit(), "half a window was added for the call that was made while blocked"
+    now[0] = 170
+    assert limit.admit()
+    assert limit.violations == 3

@@ -65,6 +65,7 @@ class Token(NamedTuple):
     page_id: str | None = None
     """Set for a Page token (Facebook Login)."""
     issued_at: float = 0.0
+    """Seconds since the epoch; it lives for 60 days from then. 0: issued long ago, and never ends."""
 
 
 class GraphServer:
@@ -140,6 +141,8 @@ class GraphServer:
             token = self.tokens.get(text)
             if token is None:
                 return _error(400, 190, "Invalid OAuth access token", subcode=467)
+            if token.issued_at and self._now() - token.issued_at > LIFETIME_S:
+                return _error(400, 190, "Error validating access token: Session has expired", subcode=463)
             limit = self._limit(token.account_id)
             response = self._refusal(request, text, limit) or answer(request, text, token)
             response.headers.update(self._usage(limit))
