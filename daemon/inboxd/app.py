@@ -6,11 +6,11 @@ import ipaddress
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -28,31 +28,42 @@ from inboxd.metrics import Metrics
 from inboxd.secret import Secret
 from inboxd.store.accounts import AccountStore
 from inboxd.store.avatars import Avatars
-from inboxd.store.conversations import Conversations
+from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions
 from inboxd.store.graph_calls import GraphCalls
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import Profiles
+from inboxd.store.search import SearchIndex
 from inboxd.store.vault import KEY_FILE, Vault, key_from
-from inboxd.web.admin import admin_application
+from inboxd.web.admin import MetricsPage, admin_application
 from inboxd.web.api.accounts import AccountsApi
+from inboxd.web.api.backfills import BackfillsApi
 from inboxd.web.api.conversations import ConversationsApi
 from inboxd.web.api.deliveries import DeliveriesApi
+from inboxd.web.api.operations import Operation
 from inboxd.web.api.participants import ParticipantsApi
+from inboxd.web.api.streams import Streams
+from inboxd.web.api.system import SystemApi
+from inboxd.web.auth import AccessToken
 from inboxd.web.callbacks import Callbacks
 from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.web.health import Health
 from inboxd.web.webhooks import Webhooks
 from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits, Served
 from inboxd.workers.avatars import AvatarKeeper
+from inboxd.workers.backfill import BackfillDesk, BackfillWorker
 from inboxd.workers.checkup import Checkup
 from inboxd.workers.deletion import Eraser
+from inboxd.workers.enrich import Enricher
+from inboxd.workers.feed import Feed
 from inboxd.workers.housekeeping import Housekeeping
-from inboxd.workers.ingest import Ingest
+from inboxd.workers.ingest import RUSH, Ingest
 from inboxd.workers.pool import WorkerPool
 from inboxd.workers.profiles import ProfileFetcher
+from inboxd.workers.schedule import BackfillSchedule
+from inboxd.workers.search import SearchIndexer
 from inboxd.workers.subscriptions import SubscriptionKeeper
 from inboxd.workers.tokens import TokenKeeper
 
@@ -99,11 +110,16 @@ async def running(
         inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
         pictures = await stack.enter_async_context(PictureClient(_picture_rules(settings)))
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=on_give_up))
         avatars = Avatars(database, database_path.parent / AVATAR_FOLDER)
         portraits = AvatarKeeper(avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count)
-        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
-        staff = _Staff(accounts, settings, database, cache, pool, clock, metrics, on_picture=portraits.wake)
+        feed = Feed(clock)
+        backfills = Backfills(database)
+        desk = BackfillDesk(backfills, clock)
+        staff = _Staff(
+            accounts, settings, database, cache, pool, clock, metrics, feed, backfills, desk, on_picture=portraits.wake
+        )
         await accounts.load(configured_accounts(settings, secrets), staff)
         deletions = Deletions(database)
 
@@ -123,27 +139,56 @@ async def running(
                 metrics=metrics,
                 random=random.random,
                 on_due=staff.wrote,
+                feed=feed,
             )
         )
         pool.start(portraits)
         eraser = Eraser(deletions, clock, on_erased=erased)
         pool.start(eraser)
-        pool.start(Housekeeping(database, inbox, clock, keep_deliveries_days=settings.storage.keep_deliveries_days))
+        pool.start(
+            Housekeeping(
+                database,
+                inbox,
+                backfills,
+                clock,
+                keep_deliveries_days=settings.storage.keep_deliveries_days,
+                keep_runs_days=settings.backfill.keep_runs_days,
+            )
+        )
+        pool.start(SearchIndexer(SearchIndex(database), clock, busy=lambda: inbox.pressure > RUSH))
+        if settings.backfill.schedule:
+            pool.start(
+                BackfillSchedule(
+                    desk,
+                    backfills,
+                    lambda: accounts.served,
+                    clock,
+                    random.random,
+                    expression=settings.backfill.schedule,
+                    jitter_s=settings.backfill.jitter_s,
+                    batch_size=settings.backfill.batch_size,
+                    skip=settings.backfill.skip_accounts,
+                )
+            )
 
+        streams = Streams(feed)
+        parts: list[Api] = [
+            Health(database, lambda: pool.gave_up),
+            ConversationsApi(database, accounts.aliases, clock),
+            ParticipantsApi(database, avatars, clock, staff.wrote),
+            AccountsApi(accounts, Checkup(accounts, clock), database.read),
+            BackfillsApi(desk, backfills, streams, clock),
+            DeliveriesApi(inbox, database.read),
+            streams,
+            SystemApi(database, inbox, clock, lambda: pool.running, lambda: pool.gave_up),
+            MetricsPage(metrics, inbox, accounts, clock),
+        ]
+        operations = [operation for part in parts for operation in part.operations()]
+        admin = admin_application(access_tokens(secrets), operations, clock)
+        admin.on_shutdown.append(streams.close)
         admin_url = await stack.enter_async_context(
             _listening(
-                admin_application(
-                    token=secrets.admin_token,
-                    health=Health(database, lambda: pool.gave_up),
-                    conversations=ConversationsApi(Conversations(database.read), accounts.aliases),
-                    deliveries=DeliveriesApi(inbox),
-                    participants=ParticipantsApi(Profiles(database), avatars),
-                    accounts_api=AccountsApi(accounts, Checkup(accounts, clock)),
-                    accounts=accounts,
-                    clock=clock,
-                    inbox=inbox,
-                    metrics=metrics,
-                ),
+                admin,
                 bind(settings.admin.host, settings.admin.port, key="admin"),
                 settings,
                 metrics,
@@ -234,6 +279,38 @@ async def serving_accounts(
         )
 
 
+@asynccontextmanager
+async def backfilling(
+    settings: Settings, secrets: Secrets, database_path: Path
+) -> AsyncIterator[tuple[BackfillDesk, Backfills]]:
+    """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
+    clock, metrics = Clock(), Metrics()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(database_path))
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=lambda: None))
+        backfills = Backfills(database)
+        desk = BackfillDesk(backfills, clock)
+        cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
+        feed = Feed(clock)
+        await accounts.load(configured_accounts(settings, secrets))
+        for served in accounts.served.values():
+            enricher = Enricher(
+                served,
+                database=database,
+                cache=cache,
+                clock=clock,
+                metrics=metrics,
+                feed=feed,
+                random=random.random,
+                on_picture=lambda: None,
+            )
+            worker = BackfillWorker(enricher, backfills, clock, feed, random.random)
+            desk.enter(worker, enricher)
+            pool.start(worker)
+        yield desk, backfills
+
+
 def configured_accounts(settings: Settings, secrets: Secrets) -> list[ConfiguredAccount]:
     """The accounts of the configuration, with their tokens."""
     return [
@@ -248,6 +325,19 @@ def configured_accounts(settings: Settings, secrets: Secrets) -> list[Configured
     ]
 
 
+def access_tokens(secrets: Secrets) -> list[AccessToken]:
+    """Who may use the admin API."""
+    everything = [] if secrets.admin_token is None else [AccessToken("admin", ("read", "write"), secrets.admin_token)]
+    return everything + [AccessToken(one.name, one.scopes, one.token) for one in secrets.named_tokens]
+
+
+class Api(Protocol):
+    """A part of the admin API."""
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+
+
 class _Staff:
     """The workers that each account has: they come and go with it."""
 
@@ -260,6 +350,9 @@ class _Staff:
         pool: WorkerPool,
         clock: Clock,
         metrics: Metrics,
+        feed: Feed,
+        backfills: Backfills,
+        desk: BackfillDesk,
         *,
         on_picture: Callable[[], None],
     ) -> None:
@@ -270,32 +363,42 @@ class _Staff:
         self._pool = pool
         self._clock = clock
         self._metrics = metrics
+        self._feed = feed
+        self._backfills = backfills
+        self._desk = desk
         self._on_picture = on_picture
         self._fetchers: dict[str, ProfileFetcher] = {}
         self._names: dict[str, list[str]] = {}
 
     def engage(self, served: Served) -> None:
         """Start the workers of an account."""
-        fetcher = ProfileFetcher(
+        enricher = Enricher(
             served,
             database=self._database,
             cache=self._cache,
             clock=self._clock,
             metrics=self._metrics,
+            feed=self._feed,
             random=random.random,
-            concurrency=self._settings.profiles.concurrency,
             on_picture=self._on_picture,
         )
+        fetcher = ProfileFetcher(
+            enricher, Profiles(self._database), self._clock, concurrency=self._settings.profiles.concurrency
+        )
+        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._feed, random.random)
+        self._desk.enter(backfill, enricher)
         tokens = TokenKeeper(served, self._accounts, self._clock, self._metrics)
         subscription = SubscriptionKeeper(served, self._accounts, self._clock, self._metrics)
         self._fetchers[served.account.id] = fetcher
-        self._names[served.account.id] = [fetcher.name, tokens.name, subscription.name]
-        for worker in (fetcher, tokens, subscription):
+        workers = (fetcher, backfill, tokens, subscription)
+        self._names[served.account.id] = [worker.name for worker in workers]
+        for worker in workers:
             self._pool.start(worker)
 
     async def dismiss(self, served: Served) -> None:
         """End the workers of an account."""
         del self._fetchers[served.account.id]
+        self._desk.leave(served.account.id)
         for name in self._names.pop(served.account.id):
             await self._pool.end(name)
 

@@ -150,6 +150,38 @@ def account_remove(config_path: Path | None, account_id: str) -> None:
 
 
 @cli.command()
+@config_option
+@json_option
+@click.option("--account", "account_id", required=True, help="The account's id.")
+@click.option("--batch-size", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option("--follow", is_flag=True, help="Watch until it is finished. Without a daemon that is always so.")
+@click.option("--dry-run", is_flag=True, help="Only count the conversations that lack a profile.")
+def backfill(
+    config_path: Path | None, *, as_json: bool, account_id: str, batch_size: int, follow: bool, dry_run: bool
+) -> None:
+    """Fetch the profiles that an account's conversations lack. Exits 1 if some could not be had."""
+    from inboxd.commands import backfill as command  # noqa: PLC0415 - see run
+
+    wish = command.Wish(account_id, batch_size, dry_run)
+    sys.exit(_run(command.backfill(*_surroundings(config_path), wish, follow=follow, as_json=as_json)))
+
+
+@cli.command("import-conversations")
+@config_option
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
+def import_conversations(config_path: Path | None, file: TextIO) -> None:
+    """Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.
+
+    Fields are those of the API: clientAccountId, participantPlatformId, and optionally platformConversationId,
+    participantUsername, participantProfilePic, unreadCount, status and metadata. Bad rows are reported by their number
+    and left out; exits 1 then.
+    """
+    from inboxd.commands import importing  # noqa: PLC0415 - see run
+
+    sys.exit(_run(importing.import_conversations(*_surroundings(config_path), file)))
+
+
+@cli.command()
 @click.option("--once", is_flag=True, help="Play the traffic quickly and exit: 0 when every participant has a profile.")
 def demo(*, once: bool) -> None:
     """See it work: a simulated Instagram, a daemon, and conversations filling up with names."""
@@ -235,5 +267,5 @@ async def _conversations(settings: Settings, condition: Any, *, limit: int, offs
             return
     accounts = {account.id for account in settings.accounts}
     resources = [ConversationResource.of(conversation, accounts) for conversation in found]
-    page = ConversationList(conversations=resources, total=total, limit=limit, offset=offset)
+    page = ConversationList(conversations=resources, total=total, limit=limit, offset=offset, next_cursor=None)
     click.echo(msgspec.json.encode(page).decode())

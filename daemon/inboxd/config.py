@@ -25,7 +25,7 @@ Url = Annotated[str, Meta(pattern="^https?://[^/?#@]+$")]
 
 ENV_PREFIX: Final = "INBOXD_"
 DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
-_SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "storage_key")
+_SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "admin_tokens", "storage_key")
 _TOKEN_PREFIX: Final = "account_token_"  # noqa: S105 - a name, not a token
 _SECRET_WORDS: Final = ("secret", "token", "password")
 _NOT_SETTINGS: Final = ("CONFIG",)
@@ -92,6 +92,16 @@ class Avatars(_Section, frozen=True):
     max_count: Positive = 50_000
 
 
+class Backfill(_Section, frozen=True):
+    """Fetching the profiles that conversations lack."""
+
+    schedule: str = "0 3 * * *"
+    jitter_s: Annotated[float, Meta(ge=0)] = 1800.0
+    batch_size: Annotated[int, Meta(ge=1, le=100)] = 10
+    skip_accounts: tuple[MetaId, ...] = ()
+    keep_runs_days: Positive = 30
+
+
 class Budget(_Section, frozen=True):
     """How many Graph API calls an account may make."""
 
@@ -124,9 +134,18 @@ class Settings(_Section, frozen=True):
     instagram: Instagram = Instagram()
     profiles: Profiles = Profiles()
     avatars: Avatars = Avatars()
+    backfill: Backfill = Backfill()
     budget: Budget = Budget()
     logs: Logs = Logs()
     accounts: tuple[Account, ...] = ()
+
+
+class NamedToken(msgspec.Struct, frozen=True):
+    """A token of the admin API for somebody in particular."""
+
+    name: str
+    scopes: tuple[str, ...]
+    token: Secret
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +154,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     app_secrets: tuple[Secret, ...] = ()
     verify_token: Secret | None = None
     admin_token: Secret | None = None
+    named_tokens: tuple[NamedToken, ...] = ()
     storage_keys: tuple[Secret, ...] = ()
     account_tokens: dict[str, Secret] = {}
 
@@ -202,6 +222,7 @@ def load_secrets(environment: Mapping[str, str]) -> Secrets:
         app_secrets=_lines(_secret("app_secrets", environment)),
         verify_token=_optional(_secret("verify_token", environment)),
         admin_token=_optional(_secret("admin_token", environment)),
+        named_tokens=tuple(_named_token(line.reveal()) for line in _lines(_secret("admin_tokens", environment))),
         storage_keys=_lines(_secret("storage_key", environment)),
         account_tokens=tokens,
     )
@@ -387,6 +408,18 @@ def _read_secret(name: str, path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         msg = f"cannot read the secret {name} from {path}: {reason}"
         raise ConfigError(msg) from error
+
+
+def _named_token(line: str) -> NamedToken:
+    """`name:scopes:token`, where scopes are `read`, `write` or `read,write`."""
+    name, scopes, token = (*(part.strip() for part in line.split(":", 2)), "", "")[:3]
+    granted = tuple(scope.strip() for scope in scopes.split(","))
+    if not name or not token or not set(granted) <= {"read", "write"}:
+        msg = (
+            "each line of the secret admin_tokens must be name:scopes:token, with the scopes read, write or read,write"
+        )
+        raise ConfigError(msg)
+    return NamedToken(name, granted, Secret(token))
 
 
 def _lines(text: str | None) -> tuple[Secret, ...]:

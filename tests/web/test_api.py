@@ -229,7 +229,7 @@ async def test_a_full_disk_is_503_and_unready_until_it_has_room(client: Client, 
     await client.deliver(ana.says("hi"))
     await client.settled()
     with sqlite3.connect(client.database) as blocker:  # holds the write lock, as a stuck disk would
-        blocker.execute("PRAGMA busy_timeout = 0")
+        blocker.execute("PRAGMA busy_timeout = 5000")
         blocker.execute("BEGIN IMMEDIATE")
         status, _, content_type = await client.post(b"{}")
         assert (status, content_type) == (503, "application/problem+json")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from inboxd.errors import StorageClosedError
+from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox, mark_done
 from inboxd.workers.housekeeping import DAY_MS, Housekeeping
@@ -15,7 +16,7 @@ async def test_understood_deliveries_go_after_their_time(database: Database) -> 
     for _ in range(450):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 450)), clock.now))
-    housekeeping = Housekeeping(database, inbox, clock, keep_deliveries_days=14)
+    housekeeping = Housekeeping(database, inbox, Backfills(database), clock, keep_deliveries_days=14, keep_runs_days=30)
 
     assert await housekeeping.expire() == 0
     clock.now += 14 * DAY_MS + 1
@@ -30,4 +31,11 @@ async def test_a_database_that_is_gone_is_no_passing_trouble(tmp_path: Path) -> 
     database.refusal = "the writer crashed"
 
     with pytest.raises(StorageClosedError):
-        await Housekeeping(database, Inbox(database, clock, max_waiting=1), clock, keep_deliveries_days=1).run()
+        await Housekeeping(
+            database,
+            Inbox(database, clock, max_waiting=1),
+            Backfills(database),
+            clock,
+            keep_deliveries_days=1,
+            keep_runs_days=1,
+        ).run()

@@ -17,6 +17,7 @@ from inboxd.store.connection import fetch
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.workers.feed import Feed
 from inboxd.workers.ingest import Ingest
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock
@@ -40,6 +41,7 @@ class Rig:
             metrics=self.metrics,
             random=lambda: 0.0,
             on_due=self.writers.extend,
+            feed=Feed(self.clock),
         )
 
     async def take(self, *payloads: Any) -> None:

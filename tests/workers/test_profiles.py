@@ -20,6 +20,8 @@ from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import DueFetch, Profiles
 from inboxd.workers.accounts import Served
+from inboxd.workers.enrich import Enricher
+from inboxd.workers.feed import Feed
 from inboxd.workers.profiles import ProfileFetcher
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, meta
@@ -42,16 +44,18 @@ class Rig:
             id=ACCOUNT, flavour=Flavour.INSTAGRAM, state=AccountState.ACTIVE, created_at=clock.now, updated_at=clock.now
         )
         self.served = Served(account, graph, None)
-        self.fetcher = ProfileFetcher(
+        self.feed = Feed(clock)
+        self.enricher = Enricher(
             self.served,
             database=database,
             cache=self.cache,
             clock=self.clock,
             metrics=Metrics(),
+            feed=self.feed,
             random=lambda: 0.0,
-            concurrency=2,
             on_picture=self._count_picture,
         )
+        self.fetcher = ProfileFetcher(self.enricher, Profiles(database), clock, concurrency=2)
 
     def _count_picture(self) -> None:
         self.pictures += 1

@@ -147,13 +147,17 @@ class AccountGraph:
         self.profiles_brake.release()
         self._traffic.ring()
 
-    async def user_profile(self, igsid: str, priority: Priority = Priority.LIVE) -> Profile:
-        """The profile of the participant `igsid` ("User Profile API").
+    async def user_profile(
+        self, igsid: str, priority: Priority = Priority.LIVE, *, on_turn: Callable[[], None] | None = None
+    ) -> Profile:
+        """The profile of the participant `igsid` ("User Profile API"). `on_turn` is called when waiting is over.
 
         Raises GraphError, classified, for everything that is not a usable profile.
         """
         try:
-            body = await self._call("GET", igsid, {"fields": PROFILE_FIELDS}, priority, brake=self.profiles_brake)
+            body = await self._call(
+                "GET", igsid, {"fields": PROFILE_FIELDS}, priority, brake=self.profiles_brake, on_turn=on_turn
+            )
         except GraphError as error:
             raise await self._about_person(igsid, error) from error
         self._doubtful.clear()
@@ -236,10 +240,13 @@ class AccountGraph:
         brake: Brake | None = None,
         versioned: bool = True,
         as_form: bool = False,
+        on_turn: Callable[[], None] | None = None,
     ) -> bytes:
         """One call within the budget; another for each other way of proving the token while the proof is refused."""
         while True:
             async with self.budget.call(priority, brake):
+                if on_turn is not None:
+                    on_turn()
                 token, proof = self._usable_token(), self._proofs[0]
                 answer = await self._client.send(
                     method, path, fields, token.reveal(), app_secret=proof, versioned=versioned, as_form=as_form

@@ -118,6 +118,7 @@ class Budget:
         self._traffic = traffic
         self._brakes = (host, traffic.app, self.throttle)
         self.clock = clock
+        self.calls_per_second = calls_per_second
         self._allowance = calls_per_hour
         self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
         self._interval_s = 1 / calls_per_second
@@ -183,6 +184,22 @@ class Budget:
             reason=longest.reason if stopped_s else None,
             slowness=self._slowness(),
         )
+
+    def backfill_free(self) -> int:
+        """How many calls backfill may make at once now."""
+        self._forget()
+        return max(0, self.backfill_allowance - self._used())
+
+    @property
+    def backfill_allowance(self) -> int:
+        """How many calls an hour backfill may make when nobody writes."""
+        return self._allowance - self._reserve
+
+    def wait_s(self, brake: Brake | None = None) -> float:
+        """Seconds until backfill may call, as far as is known; 0 when it may."""
+        stops = [one.stopped_s() for one in self._brakes] + ([brake.stopped_s()] if brake is not None else [])
+        allowance_s = self._allowance_s(Priority.BACKFILL)
+        return max(*stops, 0.0 if math.isinf(allowance_s) else allowance_s)
 
     async def _turn(self, priority: Priority, brake: Brake | None) -> None:
         """Return when it is our turn and a call may go; it counts as under way by then."""

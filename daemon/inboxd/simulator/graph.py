@@ -18,6 +18,7 @@ from inboxd.simulator.pictures import avatar
 
 CONTROL_PATH: Final = "/_simulator/behaviour"
 CONSENT_PATH: Final = "/_simulator/consent"
+CALLS_PATH: Final = "/_simulator/calls"
 DAY_S: Final = 86_400
 LIFETIME_S: Final = 60 * DAY_S
 
@@ -96,6 +97,7 @@ class GraphServer:
         app = web.Application()
         app.router.add_get(CONTROL_PATH, self._show)
         app.router.add_put(CONTROL_PATH, self._switch)
+        app.router.add_get(CALLS_PATH, self._asked)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
@@ -115,6 +117,9 @@ class GraphServer:
             return web.json_response({"error": str(error)}, status=400)
         self.limits.clear()
         return await self._show(request)
+
+    async def _asked(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.calls)
 
     async def _consent(self, request: web.Request) -> web.Response:
         self._consented.add(request.match_info["igsid"])

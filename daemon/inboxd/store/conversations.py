@@ -21,6 +21,7 @@ from inboxd.domain.message import (
 from inboxd.domain.profile import ProfileState
 from inboxd.store.connection import Row, fetch, fetch_packed, insert_many
 from inboxd.store.database import Read
+from inboxd.store.search import CONVERSATION_IDS, MESSAGE_IDS
 
 _CREATE: Final = """
 INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}
@@ -87,6 +88,7 @@ SELECT c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, 
 FROM conversations AS c
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
 """
+_BY_CONVERSATION_IDS: Final = f"{_COLUMNS} WHERE c.id IN (SELECT value FROM json_each(?))"  # noqa: S608 - built from constants
 _ORDER: Final = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT ? OFFSET ?"
 _MESSAGE_COLUMNS: Final = """
 SELECT m.id, m.created_at, m.updated_at, m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at,
@@ -103,8 +105,27 @@ FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = (
 _MESSAGES: Final = f"""
 {_MESSAGE_COLUMNS}
 FROM messages AS m
-WHERE m.conversation_id = ? AND m.timeline_at IS NOT NULL
+WHERE m.conversation_id = ? AND m.timeline_at IS NOT NULL AND (m.timeline_at, m.id) < (?, ?)
 ORDER BY m.timeline_at DESC, m.id DESC LIMIT ? OFFSET ?
+"""
+_BY_IDS: Final = f"""
+{_MESSAGE_COLUMNS}
+FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = k.value
+"""
+_REGISTER: Final = """
+INSERT INTO conversations (account_id, participant_id, status, metadata, unread_count, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account_id, participant_id) DO NOTHING
+"""
+_CHANGE: Final = """
+UPDATE conversations SET
+    status = coalesce(?1, status), metadata = coalesce(?2, metadata), updated_at = max(?3, updated_at + 1)
+WHERE id = ?4
+"""
+_MARK_READ: Final = """
+UPDATE conversations SET
+    read_at = nullif(max(coalesce(read_at, 0), coalesce(last_message_at, 0)), 0), unread_count = 0,
+    updated_at = max(?1, updated_at + 1)
+WHERE id = ?2 AND unread_count > 0
 """
 _COUNT_MESSAGES: Final = "SELECT count(*) FROM messages WHERE conversation_id = ? AND timeline_at IS NOT NULL"
 
@@ -118,12 +139,23 @@ class StoredMessage(NamedTuple):
     message: Message
 
 
+class Place(NamedTuple):
+    """A place in a list that is ordered by time and id, both descending; `at` (ms) is None behind all that have one."""
+
+    at: int | None
+    id: int
+
+
 class ConversationFilter(msgspec.Struct, frozen=True):
     """Which conversations a list is about; None means no condition."""
 
     account_id: str | None = None
     status: ConversationStatus | None = None
     has_unread: bool | None = None
+    matching: str | None = None
+    """An FTS5 query for names and messages."""
+    before: Place | None = None
+    """Only what comes after this place in the list."""
 
     def where(self) -> tuple[str, list[object]]:
         """The SQL condition and its parameters."""
@@ -137,6 +169,9 @@ class ConversationFilter(msgspec.Struct, frozen=True):
             parameters.append(self.status.value)
         if self.has_unread is not None:
             conditions.append("c.unread_count > 0" if self.has_unread else "c.unread_count = 0")
+        if self.matching is not None:
+            conditions.append(f"c.id IN ({CONVERSATION_IDS})")
+            parameters.append(self.matching)
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters
 
 
@@ -197,9 +232,14 @@ class Conversations:
         self._read = read
 
     async def page(self, condition: ConversationFilter, *, limit: int, offset: int) -> tuple[list[Conversation], int]:
-        """Conversations, latest activity first, and how many meet the condition."""
+        """Conversations, latest activity first, and how many meet the condition (whatever place it begins at)."""
         where, parameters = condition.where()
-        rows = await self._read(_COLUMNS + where + _ORDER, [*parameters, limit, offset])
+        rows: list[Row] = []
+        for more, values in _stretches(condition.before):
+            sql = _COLUMNS + (f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else ""))
+            rows += await self._read(sql + _ORDER, [*parameters, *values, limit - len(rows), offset])
+            if len(rows) >= limit:
+                break
         ((total,),) = await self._read(f"SELECT count(*) FROM conversations AS c{where}", parameters)  # noqa: S608 - built from constants
         return [_conversation(row) for row in rows], int(total)
 
@@ -208,16 +248,78 @@ class Conversations:
         rows = await self._read(_COLUMNS + " WHERE c.id = ?", (conversation_id,))
         return _conversation(rows[0]) if rows else None
 
-    async def messages(self, conversation_id: int, *, limit: int, offset: int) -> tuple[list[StoredMessage], int]:
+    async def messages(
+        self, conversation_id: int, *, limit: int, offset: int, before: Place | None = None
+    ) -> tuple[list[StoredMessage], int]:
         """Messages of a conversation, newest first, and how many there are."""
-        rows = await self._read(_MESSAGES, (conversation_id, limit, offset))
+        at, last_id = (2**62, 2**62) if before is None else (before.at or 0, before.id)
+        rows = await self._read(_MESSAGES, (conversation_id, at, last_id, limit, offset))
         ((total,),) = await self._read(_COUNT_MESSAGES, (conversation_id,))
         return [StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows], int(total)
+
+    async def search(
+        self, matching: str, *, account_id: str | None, before_id: int | None, limit: int
+    ) -> list[tuple[StoredMessage, Conversation]]:
+        """Messages that match an FTS5 query, the latest stored first, each with its conversation."""
+        found = await self._read(MESSAGE_IDS, (matching, before_id or 2**62, account_id, limit))
+        rows = await self._read(_BY_IDS, (_json([row[0] for row in found]),))
+        messages = [(row[3], StoredMessage(row[0], row[1], row[2], _message(row[4:]))) for row in rows]
+        ids = _json([key for key, _ in messages])
+        conversations = {row[0]: _conversation(row) for row in await self._read(_BY_CONVERSATION_IDS, (ids,))}
+        pairs = [(stored, conversations[key]) for key, stored in messages if key in conversations]
+        return sorted(pairs, key=lambda pair: -pair[0].id)
 
     async def latest(self, conversation_ids: Sequence[int]) -> dict[int, StoredMessage]:
         """The latest message of each conversation that has one."""
         rows = await self._read(_LATEST, (_json(conversation_ids),))
         return {row[3]: StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows}
+
+
+def register(
+    connection: sqlite3.Connection,
+    key: ConversationKey,
+    *,
+    status: ConversationStatus,
+    unread_count: int,
+    metadata: dict[str, object],
+    now: int,
+) -> bool:
+    """Create a conversation that is known from elsewhere; False when it exists."""
+    row = (*key, status.value, _json(metadata), unread_count, now, now)
+    return connection.execute(_REGISTER, row).rowcount > 0
+
+
+def change(
+    connection: sqlite3.Connection,
+    conversation_id: int,
+    *,
+    status: ConversationStatus | None,
+    metadata: dict[str, object] | None,
+    now: int,
+) -> None:
+    """Change what its owner says of a conversation; None leaves it as it is."""
+    told = None if metadata is None else _json(metadata)
+    connection.execute(_CHANGE, (None if status is None else status.value, told, now, conversation_id))
+
+
+def mark_read(connection: sqlite3.Connection, conversation_id: int, now: int) -> None:
+    """Everything in the conversation has been read by the account."""
+    connection.execute(_MARK_READ, (now, conversation_id))
+
+
+def remove(connection: sqlite3.Connection, conversation_id: int) -> bool:
+    """Delete a conversation with its messages; False when there is none. What is known of the person stays."""
+    return connection.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,)).rowcount > 0
+
+
+def _stretches(before: Place | None) -> list[tuple[str, tuple[int, ...]]]:
+    """The conditions for what comes after a place: first what has a time, then what has none."""
+    if before is None:
+        return [("", ())]
+    undated = "c.last_message_at IS NULL"
+    if before.at is None:
+        return [(f"{undated} AND c.id < ?", (before.id,))]
+    return [("(c.last_message_at, c.id) < (?, ?)", (before.at, before.id)), (undated, ())]
 
 
 def get_by_key(connection: sqlite3.Connection, key: ConversationKey) -> Conversation | None:

@@ -38,6 +38,10 @@ _RETRY: Final = """
 UPDATE deliveries SET state = 'pending', attempts = 0, next_attempt_at = 0, settled_at = NULL, error = NULL
 WHERE id = ? AND state = 'failed'
 """
+_RETRY_ALL: Final = """
+UPDATE deliveries SET state = 'pending', attempts = 0, next_attempt_at = 0, settled_at = NULL, error = NULL
+WHERE state = 'failed'
+"""
 _LIST: Final = """
 SELECT id, received_at, state, attempts, next_attempt_at, settled_at, error, length(body) FROM deliveries
 WHERE state = ? ORDER BY id DESC LIMIT ? OFFSET ?
@@ -196,6 +200,13 @@ class Inbox:
         if found:
             self.arrived.set()
         return found
+
+    async def retry_all(self) -> int:
+        """Put every failed delivery back in the queue; returns how many."""
+        count = await self._database.write(lambda connection: connection.execute(_RETRY_ALL).rowcount)
+        if count:
+            self.arrived.set()
+        return count
 
     async def page(self, *, state: str | None, limit: int, offset: int) -> tuple[list[DeliverySummary], int]:
         """Deliveries in one state (None: all), newest first, and how many there are."""

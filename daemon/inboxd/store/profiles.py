@@ -15,6 +15,18 @@ _ENSURE: Final = """
 INSERT INTO participants (account_id, participant_id, state, reason, next_attempt_at, created_at, updated_at)
 {rows} ON CONFLICT (account_id, participant_id) DO NOTHING
 """
+_REGISTER: Final = """
+INSERT INTO participants (account_id, participant_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)
+ON CONFLICT DO NOTHING
+"""
+_NAME: Final = """
+UPDATE participants SET state = 'complete', username = ?1, profile_pic = ?2, fetched_at = 0, updated_at = ?3
+WHERE account_id = ?4 AND participant_id = ?5 AND fetched_at IS NULL
+"""
+_REFRESH: Final = """
+UPDATE participants SET attempts = 0, next_attempt_at = ?1
+WHERE account_id = ?2 AND participant_id = ?3 AND account_id <> participant_id
+"""
 _WANT: Final = """
 UPDATE participants AS p SET attempts = 0, next_attempt_at = ?
 FROM json_each(?) AS k
@@ -120,6 +132,23 @@ def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now:
         for key in sorted(keys)
     ]
     insert_many(connection, _ENSURE, rows)
+
+
+def register(
+    connection: sqlite3.Connection, key: ConversationKey, username: str | None, profile_pic: str | None, now: int
+) -> None:
+    """Create a participant that is known from elsewhere. Without a name nothing is due: backfill will ask.
+
+    With a name the profile counts as fetched long ago: it is shown, and asked for anew when the person writes.
+    """
+    connection.execute(_REGISTER, (*key, now))
+    if username is not None:
+        connection.execute(_NAME, (username, profile_pic, now, *key))
+
+
+def refresh(connection: sqlite3.Connection, key: ConversationKey, now: int) -> bool:
+    """Make a fetch due at once; False when there is no such participant."""
+    return connection.execute(_REFRESH, (now, *key)).rowcount > 0
 
 
 def wrote(

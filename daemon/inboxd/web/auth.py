@@ -1,36 +1,83 @@
 """Who may use the admin API: bearer tokens (RFC 6750), in the Authorization header only."""
 
 import hmac
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
+from cachetools import TTLCache
 
+from inboxd import logs
+from inboxd.clock import Clock
 from inboxd.secret import Secret
 from inboxd.web.problems import Handler, ProblemError
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+MAX_FAILURES: Final = 10
+FAILURE_WINDOW_S: Final = 60.0
+_ADDRESSES: Final = 4096
+"""Addresses whose failures are remembered at a time; beyond it the oldest is forgotten."""
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
-def bearer_middleware(token: Secret | None) -> web.middleware:  # type: ignore[valid-type]  # a decorator's type
-    """Lets in who shows `token`, compared in constant time; without a token the API is off. Health is open to all."""
-    expected = None if token is None else token.reveal().encode()
+class AccessToken(NamedTuple):
+    """A token, who has it, and what it is good for: `read`, `write`."""
+
+    name: str
+    scopes: Collection[str]
+    token: Secret
+
+
+def bearer_middleware(tokens: Sequence[AccessToken], open_paths: Collection[str], clock: Clock) -> web.middleware:  # type: ignore[valid-type]  # a decorator's type
+    """Lets in who shows one of `tokens`, compared in constant time; without any the API is off.
+
+    An address that failed MAX_FAILURES times within FAILURE_WINDOW_S has to wait.
+    """
+    failures: TTLCache[str, int] = TTLCache(_ADDRESSES, FAILURE_WINDOW_S, timer=clock.monotonic)
+    log = logs.get("auth")
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN_PATHS:
+        if request.path in open_paths:
             return await handler(request)
-        if expected is None:
+        if not tokens:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "The admin API is off: no admin_token is configured for this daemon."
             )
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(errors="replace"), expected):
+        address = request.remote or ""
+        if failures.get(address, 0) >= MAX_FAILURES:
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "Too many requests with a wrong token came from this address; wait a minute.",
+                headers={"Retry-After": str(int(FAILURE_WINDOW_S))},
+            )
+        found = _owner(request, tokens)
+        if found is None:
+            if "Authorization" in request.headers:
+                failures[address] = failures.get(address, 0) + 1
+                log.warning("authentication_failed", address=address, failures=failures[address])
             raise ProblemError(
                 HTTPStatus.UNAUTHORIZED,
                 "Send the admin token as 'Authorization: Bearer <token>'.",
                 headers={"WWW-Authenticate": 'Bearer realm="inboxd"'},
             )
+        scope = "read" if request.method in _READING else "write"
+        if scope not in found.scopes:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                f"The token '{found.name}' has no scope '{scope}'.",
+                headers={"WWW-Authenticate": f'Bearer realm="inboxd", error="insufficient_scope", scope="{scope}"'},
+            )
         return await handler(request)
 
     return authenticate
+
+
+def _owner(request: web.Request, tokens: Sequence[AccessToken]) -> AccessToken | None:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    shown = given.strip().encode(errors="replace")
+    found = None
+    for one in tokens:  # all of them, whichever it is: time tells nothing
+        if hmac.compare_digest(shown, one.token.reveal().encode()):
+            found = one
+    return found if scheme.lower() == "bearer" else None

@@ -1,13 +1,20 @@
 """Health: is the process alive, and can it do its job?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
 
 from inboxd.store.database import Database
+from inboxd.web.api.operations import Operation, answer
 from inboxd.web.problems import SAFE_HEADERS
+
+
+class Liveness(msgspec.Struct, frozen=True, rename="camel"):
+    """Whether the process is alive."""
+
+    alive: bool
 
 
 class Readiness(msgspec.Struct, frozen=True, rename="camel"):
@@ -24,14 +31,16 @@ class Health:
         self._database = database
         self._workers_gave_up = workers_gave_up
 
-    def add_routes(self, app: web.Application) -> None:
-        """Put the routes on the admin application."""
-        app.router.add_get("/healthz", self.alive)
-        app.router.add_get("/readyz", self.ready)
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        return [
+            Operation("GET", "/healthz", self.alive, "health", {200: Liveness}, open=True),
+            Operation("GET", "/readyz", self.ready, "health", {200: Readiness}, open=True),
+        ]
 
     async def alive(self, _request: web.Request) -> web.Response:
         """200 while the event loop turns."""
-        return web.json_response({"alive": True}, headers=SAFE_HEADERS)
+        return answer(Liveness(alive=True))
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 while webhooks can be stored; 503 with the reasons while they cannot."""

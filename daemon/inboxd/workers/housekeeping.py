@@ -6,6 +6,7 @@ from typing import Final
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.errors import StorageClosedError, StorageError
+from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 
@@ -18,13 +19,24 @@ DAY_MS: Final = 86_400_000
 
 
 class Housekeeping:
-    """Removes understood deliveries after their time, and probes a disk that refused a write."""
+    """Removes understood deliveries and finished runs after their time, and probes a disk that refused a write."""
 
     name = "housekeeping"
 
-    def __init__(self, database: Database, inbox: Inbox, clock: Clock, *, keep_deliveries_days: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        backfills: Backfills,
+        clock: Clock,
+        *,
+        keep_deliveries_days: int,
+        keep_runs_days: int,
+    ) -> None:
         self._database = database
         self._inbox = inbox
+        self._backfills = backfills
+        self._keep_runs_ms = keep_runs_days * DAY_MS
         self._clock = clock
         self._keep_ms = keep_deliveries_days * DAY_MS
         self._stopped = asyncio.Event()
@@ -44,6 +56,7 @@ class Housekeeping:
                     self._log.info("storage_recovered")
                 if rounds % EXPIRE_EVERY_ROUNDS == 0:
                     await self.expire()
+                    await self.expire_runs()
             except StorageClosedError:  # the writer is gone for good: crash, so that the pool ends the process
                 raise
             except StorageError as error:
@@ -63,3 +76,10 @@ class Housekeeping:
         if removed:
             self._log.info("deliveries_expired", count=removed)
         return removed
+
+    async def expire_runs(self) -> None:
+        """Remove backfill runs that finished longer ago than they are kept."""
+        while not self._stopped.is_set():
+            if not await self._backfills.expire(self._clock.now_ms() - self._keep_runs_ms, STEP):
+                return
+            await self._clock.sleep(STEP_REST_S)

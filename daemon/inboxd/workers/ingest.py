@@ -23,6 +23,7 @@ from inboxd.store.events import KeptEvent
 from inboxd.store.inbox import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import FetchedProfile
+from inboxd.workers.feed import Feed
 from inboxd.workers.translate import translate
 
 BATCH: Final = 200
@@ -85,6 +86,7 @@ class Ingest:
         metrics: Metrics,
         random: Callable[[], float],
         on_due: Callable[[Collection[ConversationKey]], None],
+        feed: Feed,
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -94,6 +96,7 @@ class Ingest:
         self._metrics = metrics
         self._random = random
         self._on_due = on_due
+        self._feed = feed
         self._log = logs.get("ingest")
         self._unknown_seen: set[str] = set()
         self._late = False
@@ -216,6 +219,15 @@ class Ingest:
         for key, fetched in (await self._database.write(transaction)).items():
             self._cache.put(key, fetched)
         self._on_due(writers)
+        for meaning in meanings:
+            if meaning.participant_wrote and meaning.key is not None and meaning.change is not None:
+                account_id, participant_id = meaning.key
+                told = {
+                    "accountId": account_id,
+                    "participantId": participant_id,
+                    "platformMessageId": meaning.change.mid,
+                }
+                self._feed.publish("message.received", dict(told))
         self._metrics.settled.labels("done").inc(len(done))
         for kind, count in Counter(meaning.kind for meaning in meanings).items():
             self._metrics.events.labels(kind).inc(count)
@@ -249,6 +261,8 @@ class Ingest:
 
         await self._database.write(transaction)
         self._metrics.settled.labels("failed" if failed else "postponed").inc()
+        if failed:
+            self._feed.publish("delivery.failed", {"deliveryId": str(delivery.id), "error": error})
         log = self._log.error if failed else self._log.warning
         log("delivery_failed" if failed else "delivery_postponed", delivery=delivery.id, attempts=attempts, error=error)
 

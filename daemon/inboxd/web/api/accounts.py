@@ -1,6 +1,7 @@
 """`/api/accounts` and `/api/budget`: who is served, how they stand with Meta, and what they may still ask."""
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -9,8 +10,9 @@ from aiohttp import web
 from inboxd.domain.retry import Remedy
 from inboxd.meta.graph_errors import GraphError
 from inboxd.secret import Secret
-from inboxd.web.api import parameters
-from inboxd.web.api.conversations import answer
+from inboxd.store import statistics
+from inboxd.store.database import Read
+from inboxd.web.api.operations import Operation, answer, body, not_found
 from inboxd.web.api.resources import (
     AccountList,
     AccountResource,
@@ -18,6 +20,7 @@ from inboxd.web.api.resources import (
     BudgetResource,
     CheckedAccount,
     NewAccount,
+    StatisticsResource,
 )
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.workers.accounts import Accounts, Served
@@ -31,22 +34,31 @@ PATIENCE_S: Final = 60.0
 class AccountsApi:
     """Looking at accounts, adding, checking and removing them."""
 
-    def __init__(self, accounts: Accounts, checkup: Checkup) -> None:
+    def __init__(self, accounts: Accounts, checkup: Checkup, read: Read) -> None:
         self._accounts = accounts
         self._checkup = checkup
+        self._read = read
 
-    def add_routes(self, app: web.Application) -> None:
-        """Put the routes on the admin application."""
-        app.router.add_get(PATH, self.all)
-        app.router.add_post(PATH, self.add)
-        app.router.add_get(PATH + "/{id}", self.one)
-        app.router.add_post(PATH + "/{id}/check", self.check)
-        app.router.add_delete(PATH + "/{id}", self.remove)
-        app.router.add_get("/api/budget", self.budgets)
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        one = PATH + "/{id}"
+        tag = "accounts"
+        added = {"token": "IGAA…", "flavour": "instagram", "name": "shop"}
+        return [
+            Operation("GET", PATH, self.all, tag, {200: AccountList}),
+            Operation(
+                "POST", PATH, self.add, tag, {201: CheckedAccount}, body=NewAccount, problems=(502,),
+                examples={"body": added},
+            ),
+            Operation("GET", one, self.one, tag, {200: AccountResource}, single=True),
+            Operation("POST", one + "/check", self.check, tag, {200: CheckedAccount}),
+            Operation("DELETE", one, self.remove, tag, {204: None}, problems=(409,)),
+            Operation("GET", one + "/statistics", self.statistics, tag, {200: StatisticsResource}),
+            Operation("GET", "/api/budget", self.budgets, tag, {200: BudgetList}),
+        ]  # fmt: skip
 
-    async def all(self, request: web.Request) -> web.Response:
+    async def all(self, _request: web.Request) -> web.Response:
         """Every account that is served."""
-        parameters.only(request, ())
         served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
         return answer(AccountList(accounts=[AccountResource.of(one.account) for one in served]))
 
@@ -56,7 +68,7 @@ class AccountsApi:
 
     async def add(self, request: web.Request) -> web.Response:
         """Serve the account that a token belongs to, and say what is missing."""
-        wanted = await parameters.body(request, NewAccount)
+        wanted = body(request, NewAccount)
         if not wanted.token.strip() or not wanted.token.isascii() or not wanted.token.isprintable():
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
         try:
@@ -90,19 +102,23 @@ class AccountsApi:
         await self._accounts.remove(served)
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
 
-    async def budgets(self, request: web.Request) -> web.Response:
+    async def statistics(self, request: web.Request) -> web.Response:
+        """What there is of an account, in numbers."""
+        account_id = self._find(request).account.id
+        found = await statistics.of_account(self._read, account_id)
+        return answer(StatisticsResource.of(account_id, found))
+
+    async def budgets(self, _request: web.Request) -> web.Response:
         """What each account may still ask of Meta."""
-        parameters.only(request, ())
         served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
         return answer(
             BudgetList(budgets=[BudgetResource.of(one.account.id, one.graph.budget.report()) for one in served])
         )
 
     def _find(self, request: web.Request) -> Served:
-        parameters.only(request, ())
         served = self._accounts.served.get(request.match_info["id"])
         if served is None:
-            raise parameters.not_found("account")
+            raise not_found("account")
         return served
 
 

@@ -1,79 +1,231 @@
-"""`/api/messaging/conversations`: the inbox, for scripts and CRMs."""
+"""`/api/messaging`: the inbox, for scripts and CRMs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Any, Final
 
-import msgspec
 from aiohttp import web
+from msgspec import Meta
 
+from inboxd.clock import Clock
 from inboxd.domain.conversation import Conversation, ConversationStatus
-from inboxd.store.conversations import ConversationFilter, Conversations
-from inboxd.web.api import parameters
-from inboxd.web.api.resources import ConversationList, ConversationResource, MessageList, MessageResource
-from inboxd.web.problems import SAFE_HEADERS
+from inboxd.store import conversations as store
+from inboxd.store.conversations import ConversationFilter, Conversations, Place
+from inboxd.store.database import Database
+from inboxd.store.search import phrase
+from inboxd.web.api import cursors
+from inboxd.web.api.operations import (
+    MAX_LIMIT,
+    Operation,
+    Page,
+    Query,
+    answer,
+    body,
+    not_found,
+    page_links,
+    path_id,
+    query,
+)
+from inboxd.web.api.resources import (
+    ConversationChange,
+    ConversationList,
+    ConversationResource,
+    FoundMessage,
+    MessageList,
+    MessageResource,
+    MessageSearch,
+    NewConversation,
+)
+from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
 PATH: Final = "/api/messaging/conversations"
-_STATUSES: Final = tuple(status.value for status in ConversationStatus)
+Cursor = Annotated[str, Meta(max_length=100, description="`nextCursor` of the page before; instead of `offset`.")]
+Words = Annotated[str, Meta(min_length=1, max_length=200, description="Words; all must occur, the last may go on.")]
+_EXAMPLE: Final[dict[str, Any]] = {
+    "clientAccountId": "17841400000000001",
+    "platformConversationId": "17841400000000001_7000000000000001",
+    "participantPlatformId": "7000000000000001",
+    "participantUsername": None,
+    "participantProfilePic": None,
+    "unreadCount": 0,
+    "status": "open",
+    "metadata": {"crmId": "42"},
+}
+
+
+class ConversationQuery(Page, frozen=True):
+    """Which conversations."""
+
+    client_account_id: Annotated[str, Meta(description="Of this account.")] | None = None
+    status: ConversationStatus | None = None
+    has_unread: Annotated[bool, Meta(description="With, or without, unread messages.")] | None = None
+    q: Words | None = None
+    cursor: Cursor | None = None
+
+
+class MessageQuery(Page, frozen=True):
+    """Which messages of a conversation."""
+
+    cursor: Cursor | None = None
+
+
+class SearchQuery(Query, frozen=True):
+    """Which messages of all conversations."""
+
+    q: Words
+    client_account_id: Annotated[str, Meta(description="Of this account.")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = 50
+    cursor: Cursor | None = None
 
 
 class ConversationsApi:
-    """Reading conversations and their messages."""
+    """Conversations and their messages. `accounts` are the ids that are served."""
 
-    def __init__(self, conversations: Conversations, accounts: Collection[str]) -> None:
-        self._conversations = conversations
+    def __init__(self, database: Database, accounts: Collection[str], clock: Clock) -> None:
+        self._database = database
+        self._conversations = Conversations(database.read)
         self._accounts = accounts
+        self._clock = clock
 
-    def add_routes(self, app: web.Application) -> None:
-        """Put the routes on the admin application."""
-        app.router.add_get(PATH, self.page)
-        app.router.add_get(PATH + "/{id}", self.one)
-        app.router.add_get(PATH + "/{id}/messages", self.messages)
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        one = PATH + "/{id}"
+        tag = "conversations"
+        return [
+            Operation("GET", PATH, self.page, tag, {200: ConversationList}, query=ConversationQuery),
+            Operation(
+                "POST", PATH, self.register, tag, {201: ConversationResource}, body=NewConversation, problems=(409,),
+                examples={"body": _EXAMPLE},
+            ),
+            Operation("GET", one, self.one, tag, {200: ConversationResource}, single=True),
+            Operation(
+                "PATCH", one, self.change, tag, {200: ConversationResource}, body=ConversationChange,
+                examples={"body": {"status": "closed"}},
+            ),
+            Operation("DELETE", one, self.remove, tag, {204: None}),
+            Operation("PATCH", one + "/read", self.read, tag, {200: ConversationResource}),
+            Operation("GET", one + "/messages", self.messages, tag, {200: MessageList}, query=MessageQuery),
+            Operation("GET", "/api/messaging/messages", self.search, tag, {200: MessageSearch}, query=SearchQuery),
+        ]  # fmt: skip
 
     async def page(self, request: web.Request) -> web.Response:
-        """A page of conversations, latest activity first."""
-        parameters.only(request, ("limit", "offset", "clientAccountId", "status", "hasUnread"))
-        limit, offset = parameters.page(request)
-        status = parameters.choice(request, "status", _STATUSES)
+        """A page of conversations, latest activity first.
+
+        With `q` only those in which a name or a message has the words, among the latest 2,000 messages that match.
+        """
+        asked = query(request, ConversationQuery)
         found, total = await self._conversations.page(
             ConversationFilter(
-                account_id=request.query.get("clientAccountId"),
-                status=None if status is None else ConversationStatus(status),
-                has_unread=parameters.flag(request, "hasUnread"),
+                account_id=asked.client_account_id,
+                status=asked.status,
+                has_unread=asked.has_unread,
+                matching=None if asked.q is None else _words(asked.q),
+                before=cursors.place(asked.cursor),
             ),
-            limit=limit,
-            offset=offset,
+            limit=asked.limit,
+            offset=asked.offset,
         )
-        resources = [ConversationResource.of(conversation, self._accounts) for conversation in found]
-        return answer(ConversationList(conversations=resources, total=total, limit=limit, offset=offset))
+        following = None
+        if len(found) == asked.limit:
+            following = cursors.of(Place(found[-1].last_message_at, found[-1].id))
+        resources = [self._resource(conversation) for conversation in found]
+        links = page_links(request, total=total, limit=asked.limit, offset=asked.offset) if not asked.cursor else {}
+        listed = ConversationList(
+            conversations=resources, total=total, limit=asked.limit, offset=asked.offset, next_cursor=following
+        )
+        return answer(listed, headers=links)
 
     async def one(self, request: web.Request) -> web.Response:
         """One conversation."""
-        parameters.only(request, ())
-        return answer(ConversationResource.of(await self._find(request), self._accounts))
+        return answer(self._resource(await self._find(request)))
 
     async def messages(self, request: web.Request) -> web.Response:
         """A page of a conversation's messages, newest first."""
-        parameters.only(request, ("limit", "offset"))
-        limit, offset = parameters.page(request)
+        asked = query(request, MessageQuery)
         conversation = await self._find(request)
-        found, total = await self._conversations.messages(conversation.id, limit=limit, offset=offset)
+        found, total = await self._conversations.messages(
+            conversation.id, limit=asked.limit, offset=asked.offset, before=cursors.place(asked.cursor)
+        )
+        following = None
+        if len(found) == asked.limit:
+            last = found[-1]
+            following = cursors.of(Place(last.message.timeline_at, last.id))
         resources = [MessageResource.of(stored, conversation) for stored in found]
-        return answer(MessageList(messages=resources, total=total, limit=limit, offset=offset))
+        links = page_links(request, total=total, limit=asked.limit, offset=asked.offset) if not asked.cursor else {}
+        listed = MessageList(
+            messages=resources, total=total, limit=asked.limit, offset=asked.offset, next_cursor=following
+        )
+        return answer(listed, headers=links)
+
+    async def search(self, request: web.Request) -> web.Response:
+        """Messages with these words, the latest stored first. A message is found about a second after it arrived."""
+        asked = query(request, SearchQuery)
+        before = cursors.place(asked.cursor)
+        found = await self._conversations.search(
+            _words(asked.q),
+            account_id=asked.client_account_id,
+            before_id=None if before is None else before.id,
+            limit=asked.limit,
+        )
+        following = cursors.of(Place(None, found[-1][0].id)) if len(found) == asked.limit else None
+        resources = [
+            FoundMessage(message=MessageResource.of(stored, conversation), conversation=self._resource(conversation))
+            for stored, conversation in found
+        ]
+        return answer(MessageSearch(results=resources, limit=asked.limit, next_cursor=following))
+
+    async def register(self, request: web.Request) -> web.Response:
+        """Register a conversation that is known from another system.
+
+        A profile that is missing is fetched by the next backfill, or when the person writes.
+        """
+        wanted = body(request, NewConversation)
+        try:
+            conversation = await register(self._database, wanted.known(), self._clock.now_ms())
+        except MisnamedError as error:
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
+        except ConversationExistsError as error:
+            raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
+        location = {"Location": f"{PATH}/{conversation.id}"}
+        return answer(self._resource(conversation), status=HTTPStatus.CREATED, headers=location)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Change the status (open, closed, archived) or the metadata of a conversation."""
+        wanted = body(request, ConversationChange)
+        conversation = await self._find(request)
+        now = self._clock.now_ms()
+        told = partial(store.change, status=wanted.status, metadata=wanted.metadata, now=now)
+        await self._database.write(partial(told, conversation_id=conversation.id))
+        return answer(self._resource(await self._find(request)))
+
+    async def read(self, request: web.Request) -> web.Response:
+        """Mark everything in a conversation as read by the account."""
+        conversation = await self._find(request)
+        now = self._clock.now_ms()
+        await self._database.write(lambda connection: store.mark_read(connection, conversation.id, now))
+        return answer(self._resource(await self._find(request)))
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Delete a conversation with its messages. It begins anew when the person writes again."""
+        conversation_id = path_id(request, "conversation")
+        if not await self._database.write(lambda connection: store.remove(connection, conversation_id)):
+            raise not_found("conversation")
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
 
     async def _find(self, request: web.Request) -> Conversation:
-        conversation = await self._conversations.get(parameters.path_id(request, "conversation"))
+        conversation = await self._conversations.get(path_id(request, "conversation"))
         if conversation is None:
-            raise parameters.not_found("conversation")
+            raise not_found("conversation")
         return conversation
 
+    def _resource(self, conversation: Conversation) -> ConversationResource:
+        return ConversationResource.of(conversation, self._accounts)
 
-def answer(resource: msgspec.Struct, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """A resource as JSON."""
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(resource),
-        content_type="application/json",
-        charset="utf-8",
-        headers=SAFE_HEADERS,
-    )
+
+def _words(text: str) -> str:
+    matching = phrase(text)
+    if matching is None:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "'q' must have a word in it.")
+    return matching

@@ -1,67 +1,97 @@
 """`/api/participants` and `/avatars`: the people on the other side, and their pictures."""
 
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import web
+from msgspec import Meta
 
+from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
+from inboxd.store import profiles
 from inboxd.store.avatars import Avatars
+from inboxd.store.database import Database
 from inboxd.store.profiles import Profiles
-from inboxd.web.api import parameters
-from inboxd.web.api.conversations import answer
+from inboxd.web.api.operations import Operation, Page, answer, not_found, page_links, query
 from inboxd.web.api.resources import ParticipantList, ParticipantResource
 from inboxd.web.problems import SAFE_HEADERS
 
 PATH: Final = "/api/participants"
-_STATES: Final = tuple(state.value for state in ProfileState)
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
 
 
+class ParticipantQuery(Page, frozen=True):
+    """Which participants."""
+
+    client_account_id: Annotated[str, Meta(description="Of this account.")] | None = None
+    profile_state: ProfileState | None = None
+
+
 class ParticipantsApi:
-    """Reading participants, their profiles and avatars."""
+    """Participants, their profiles and avatars. `on_due` is told whose profile somebody wants refreshed."""
 
-    def __init__(self, profiles: Profiles, avatars: Avatars) -> None:
-        self._profiles = profiles
+    def __init__(
+        self, database: Database, avatars: Avatars, clock: Clock, on_due: Callable[[Sequence[ConversationKey]], None]
+    ) -> None:
+        self._database = database
+        self._profiles = Profiles(database)
         self._avatars = avatars
+        self._clock = clock
+        self._on_due = on_due
 
-    def add_routes(self, app: web.Application) -> None:
-        """Put the routes on the admin application."""
-        app.router.add_get(PATH, self.page)
-        app.router.add_get(PATH + "/{account}/{participant}", self.one)
-        app.router.add_get("/avatars/{name}", self.avatar)
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        one = PATH + "/{account}/{participant}"
+        tag = "participants"
+        return [
+            Operation("GET", PATH, self.page, tag, {200: ParticipantList}, query=ParticipantQuery),
+            Operation("GET", one, self.one, tag, {200: ParticipantResource}, single=True),
+            Operation("POST", one + "/refresh", self.refresh, tag, {202: ParticipantResource}),
+            Operation("GET", "/avatars/{name}", self.avatar, tag, {200: "image/webp"}),
+        ]
 
     async def page(self, request: web.Request) -> web.Response:
         """A page of participants."""
-        parameters.only(request, ("limit", "offset", "clientAccountId", "profileState"))
-        limit, offset = parameters.page(request)
-        state = parameters.choice(request, "profileState", _STATES)
+        asked = query(request, ParticipantQuery)
         found, total = await self._profiles.page(
-            account_id=request.query.get("clientAccountId"),
-            state=None if state is None else ProfileState(state),
-            limit=limit,
-            offset=offset,
+            account_id=asked.client_account_id, state=asked.profile_state, limit=asked.limit, offset=asked.offset
         )
         resources = [ParticipantResource.of(participant) for participant in found]
-        return answer(ParticipantList(participants=resources, total=total, limit=limit, offset=offset))
+        links = page_links(request, total=total, limit=asked.limit, offset=asked.offset)
+        listed = ParticipantList(participants=resources, total=total, limit=asked.limit, offset=asked.offset)
+        return answer(listed, headers=links)
 
     async def one(self, request: web.Request) -> web.Response:
         """One participant."""
-        parameters.only(request, ())
-        key = ConversationKey(request.match_info["account"], request.match_info["participant"])
-        found = await self._profiles.one(key)
-        if found is None:
-            raise parameters.not_found("participant")
-        return answer(ParticipantResource.of(found))
+        return answer(await self._find(request))
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        """Fetch a participant's profile anew, as soon as the account's budget allows."""
+        await self._find(request)
+        key, now = _key(request), self._clock.now_ms()
+        await self._database.write(lambda connection: profiles.refresh(connection, key, now))
+        self._on_due([key])
+        return answer(await self._find(request), status=HTTPStatus.ACCEPTED)
 
     async def avatar(self, request: web.Request) -> web.StreamResponse:
-        """A picture. Its address is the hash of what is in it, so it never changes."""
+        """A participant's picture. Its address is the hash of what is in it, so it never changes."""
         name = request.match_info["name"]
         path = self._avatars.path(name)
         if path is None:
-            raise parameters.not_found("avatar")
+            raise not_found("avatar")
         headers = {**SAFE_HEADERS, "Cache-Control": _FOR_EVER, "ETag": f'"{name}"'}
-        if f'"{name}"' in request.headers.get("If-None-Match", ""):
+        if any(known.value == name for known in request.if_none_match or ()):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
         return web.FileResponse(path, headers={**headers, "Content-Type": "image/webp"})
+
+    async def _find(self, request: web.Request) -> ParticipantResource:
+        found = await self._profiles.one(_key(request))
+        if found is None:
+            raise not_found("participant")
+        return ParticipantResource.of(found)
+
+
+def _key(request: web.Request) -> ConversationKey:
+    return ConversationKey(request.match_info["account"], request.match_info["participant"])

@@ -1,19 +1,26 @@
 """What the API says, as types: camelCase on the wire, ISO 8601 in UTC."""
 
 from collections.abc import Collection
-from typing import Self
+from typing import Annotated, Any, Self
 
 import msgspec
+from msgspec import Meta
 
 from inboxd.clock import iso_utc
 from inboxd.domain.account import Account, Flavour
-from inboxd.domain.conversation import Conversation
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
+from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Direction, Message
 from inboxd.meta.budget import BudgetReport
+from inboxd.store.backfills import Attempt, Batch
 from inboxd.store.conversations import StoredMessage
+from inboxd.store.events import StoredEvent
 from inboxd.store.inbox import DeliverySummary
 from inboxd.store.profiles import Participant
+from inboxd.store.statistics import Statistics
+from inboxd.workers.backfill import Estimate
 from inboxd.workers.checkup import Finding
+from inboxd.workers.registry import KnownConversation
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -152,6 +159,7 @@ class ConversationList(Resource, frozen=True):
     total: int
     limit: int
     offset: int
+    next_cursor: str | None
 
 
 class MessageList(Resource, frozen=True):
@@ -161,6 +169,7 @@ class MessageList(Resource, frozen=True):
     total: int
     limit: int
     offset: int
+    next_cursor: str | None
 
 
 class DeliveryResource(Resource, frozen=True):
@@ -195,6 +204,283 @@ class DeliveryList(Resource, frozen=True):
     total: int
     limit: int
     offset: int
+
+
+class FoundMessage(Resource, frozen=True):
+    """A message that was found, and where."""
+
+    message: MessageResource
+    conversation: ConversationResource
+
+
+class MessageSearch(Resource, frozen=True):
+    """Messages that were found, the latest stored first."""
+
+    results: list[FoundMessage]
+    limit: int
+    next_cursor: str | None
+
+
+MetaId = Annotated[str, Meta(pattern="^[0-9]{1,32}$")]
+Metadata = Annotated[dict[str, object], Meta(max_length=100)]
+
+
+class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
+    """A conversation that is known from another system."""
+
+    client_account_id: MetaId
+    participant_platform_id: MetaId
+    platform_conversation_id: Annotated[str, Meta(max_length=70)] | None = None
+    participant_username: Annotated[str, Meta(pattern=r"^\S(.*\S)?$", max_length=200)] | None = None
+    participant_profile_pic: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+    unread_count: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    status: ConversationStatus = ConversationStatus.OPEN
+    metadata: Metadata = {}
+
+    def known(self) -> KnownConversation:
+        """What it says, in our words."""
+        return KnownConversation(
+            key=ConversationKey(self.client_account_id, self.participant_platform_id),
+            platform_id=self.platform_conversation_id,
+            username=self.participant_username,
+            profile_pic=self.participant_profile_pic,
+            unread_count=self.unread_count,
+            status=self.status,
+            metadata=self.metadata,
+        )
+
+
+class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
+    """What to change about a conversation; what is left out stays."""
+
+    status: ConversationStatus | None = None
+    metadata: Metadata | None = None
+
+
+class RetriedDeliveries(Resource, frozen=True):
+    """How many deliveries are back in the queue."""
+
+    retried: int
+
+
+class EventResource(Resource, frozen=True):
+    """An event that is no message and changes none, as it came."""
+
+    id: str
+    kind: str
+    account_id: str
+    participant_id: str | None
+    happened_at: str | None
+    reason: str | None
+    delivery_id: str | None
+    created_at: str
+    payload: Any
+
+    @classmethod
+    def of(cls, event: StoredEvent, payload: msgspec.Raw) -> Self:
+        """The resource of a kept event."""
+        return cls(
+            id=str(event.id),
+            kind=event.kind,
+            account_id=event.account_id,
+            participant_id=event.participant_id,
+            happened_at=_iso(event.happened_at),
+            reason=event.reason,
+            delivery_id=None if event.delivery_id is None else str(event.delivery_id),
+            created_at=iso_utc(event.created_at),
+            payload=payload,
+        )
+
+
+class EventList(Resource, frozen=True):
+    """Kept events, the latest first; `kinds` counts all that are kept."""
+
+    events: list[EventResource]
+    kinds: dict[str, int]
+    limit: int
+    next_cursor: str | None
+
+
+class StatisticsResource(Resource, frozen=True):
+    """What there is of an account, in numbers."""
+
+    account_id: str
+    conversations: int
+    unread_conversations: int
+    unread_messages: int
+    open_conversations: int
+    last_message_at: str | None
+    profiles: dict[str, int]
+
+    @classmethod
+    def of(cls, account_id: str, found: Statistics) -> Self:
+        """The resource of an account's numbers."""
+        return cls(
+            account_id=account_id,
+            conversations=found.conversations,
+            unread_conversations=found.unread_conversations,
+            unread_messages=found.unread_messages,
+            open_conversations=found.open_conversations,
+            last_message_at=_iso(found.last_message_at),
+            profiles=found.profiles,
+        )
+
+
+class NewBackfill(Resource, frozen=True, forbid_unknown_fields=True):
+    """A backfill to start."""
+
+    account_id: Annotated[str, Meta(min_length=1, max_length=32)]
+    batch_size: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = DEFAULT_BATCH
+    max_conversations: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    dry_run: bool = False
+    force: bool = False
+    older_than_seconds: Annotated[int, Meta(ge=0, le=315_360_000)] = 86_400
+
+
+class BackfillLinks(Resource, frozen=True, rename={"self_": "self"}):
+    """Where a run is looked at and steered."""
+
+    self_: str
+    events: str
+    pause: str
+    resume: str
+    cancel: str
+
+
+class BackfillProblem(Resource, frozen=True):
+    """A conversation of a run that got no profile."""
+
+    conversation_id: str
+    participant_platform_id: str
+    outcome: str
+    code: int | None
+    error: str
+    attempts: int
+    at: str
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        """The resource of an attempt in vain."""
+        return cls(
+            conversation_id=str(attempt.conversation_id),
+            participant_platform_id=attempt.participant_id,
+            outcome=attempt.outcome.value,
+            code=attempt.code,
+            error=attempt.reason or "",
+            attempts=attempt.attempts,
+            at=iso_utc(attempt.at),
+        )
+
+
+class BackfillBatch(Resource, frozen=True):
+    """One batch of a run."""
+
+    number: int
+    started_at: str
+    finished_at: str
+    success_count: int
+    error_count: int
+    skipped_count: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> Self:
+        """The resource of a batch."""
+        return cls(
+            number=batch.number,
+            started_at=iso_utc(batch.started_at),
+            finished_at=iso_utc(batch.finished_at),
+            success_count=batch.success_count,
+            error_count=batch.error_count,
+            skipped_count=batch.skipped_count,
+        )
+
+
+class BackfillSummary(Resource, frozen=True):
+    """A backfill run, and how it stands now. `duration` is in milliseconds, `ratePerMinute` over all of it."""
+
+    job_id: str
+    account_id: str
+    status: str
+    reason: str | None
+    origin: str
+    batch_size: int
+    dry_run: bool
+    success: bool | None
+    total: int
+    total_processed: int
+    success_count: int
+    error_count: int
+    skipped_count: int
+    duration: int
+    rate_per_minute: float | None
+    estimated_duration_seconds: int | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    links: BackfillLinks
+
+    @classmethod
+    def fields_of(cls, run: BackfillRun, estimate: Estimate, now: int, path: str) -> dict[str, Any]:
+        """The values of a run at the moment `now`."""
+        duration = run.duration_ms(now)
+        address = f"{path}/{run.id}"
+        return {
+            "job_id": run.id,
+            "account_id": run.account_id,
+            "status": estimate.status.value,
+            "reason": estimate.reason,
+            "origin": run.origin,
+            "batch_size": run.batch_size,
+            "dry_run": run.dry_run,
+            "success": run.status is RunStatus.COMPLETED and not run.error_count if run.status.finished else None,
+            "total": run.total,
+            "total_processed": run.processed,
+            "success_count": run.success_count,
+            "error_count": run.error_count,
+            "skipped_count": run.skipped_count,
+            "duration": duration,
+            "rate_per_minute": round(run.processed * 60_000 / duration, 1) if duration and run.processed else None,
+            "estimated_duration_seconds": None if estimate.eta_s is None else round(estimate.eta_s),
+            "created_at": iso_utc(run.created_at),
+            "started_at": _iso(run.started_at),
+            "finished_at": _iso(run.finished_at),
+            "links": BackfillLinks(
+                self_=address,
+                events=f"{address}/events",
+                pause=f"{address}/pause",
+                resume=f"{address}/resume",
+                cancel=f"{address}/cancel",
+            ),
+        }
+
+
+class BackfillResource(BackfillSummary, frozen=True):
+    """A run with a page of its errors and the latest of its batches."""
+
+    errors: list[BackfillProblem]
+    limit: int
+    offset: int
+    batches: list[BackfillBatch]
+
+
+class BackfillList(Resource, frozen=True):
+    """Runs, the latest first."""
+
+    backfills: list[BackfillSummary]
+    total: int
+    limit: int
+    offset: int
+
+
+class WorkerList(Resource, frozen=True):
+    """What works in the background."""
+
+    running: list[str]
+    gave_up: bool
+    deliveries_waiting: int
+    oldest_waiting_seconds: float
+    deliveries_failed: int
+    profiles_due: int
 
 
 class FormerUsernameResource(Resource, frozen=True):
@@ -249,7 +535,7 @@ class ParticipantResource(Resource, frozen=True):
             reason=participant.reason,
             attempts=participant.attempts,
             next_attempt_at=_iso(participant.next_attempt_at),
-            fetched_at=_iso(participant.fetched_at),
+            fetched_at=_iso(participant.fetched_at or None),
             created_at=iso_utc(participant.created_at),
             updated_at=iso_utc(participant.updated_at),
         )

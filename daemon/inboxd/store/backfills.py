@@ -1,0 +1,280 @@
+"""Backfill runs: what is to be walked, what became of each conversation, and how the runs stand."""
+
+import sqlite3
+from typing import Final, NamedTuple
+
+from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus
+from inboxd.domain.profile import ProfileState
+from inboxd.errors import InboxdError
+from inboxd.store.connection import Row
+from inboxd.store.database import Database
+
+_COLUMNS: Final = (
+    "id, account_id, status, origin, batch_size, max_conversations, refresh_before, dry_run, total, success_count, "
+    "error_count, skipped_count, reason, created_at, started_at, finished_at"
+)
+_INSERT: Final = f"""
+INSERT INTO backfill_runs ({_COLUMNS}, idempotency_key, request_hash)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""  # noqa: S608 - constants
+_ONE: Final = f"SELECT {_COLUMNS} FROM backfill_runs WHERE id = ?"  # noqa: S608 - constants
+_ACTIVE: Final = f"""
+SELECT {_COLUMNS} FROM backfill_runs WHERE account_id = ? AND status IN ('queued', 'running', 'paused')
+"""  # noqa: S608 - constants
+_BY_KEY: Final = "SELECT id, request_hash FROM backfill_runs WHERE idempotency_key = ?"
+_MISSING: Final = """
+FROM conversations AS c
+JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
+WHERE +c.account_id = :account AND c.participant_id <> c.account_id
+  AND (p.fetched_at IS NULL OR p.fetched_at < :refresh_before)
+"""
+_COUNT_MISSING: Final = f"SELECT count(*) {_MISSING}"
+_NOT_TRIED: Final = """
+  AND NOT EXISTS (SELECT 1 FROM backfill_attempts AS a WHERE a.run_id = :run AND a.conversation_id = c.id)
+"""
+_CANDIDATE: Final = "SELECT c.id, c.participant_id, c.last_message_at, p.state, p.reason, p.next_attempt_at"
+_ORDER: Final = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT :limit"
+_DATED: Final = f"""
+{_CANDIDATE} {_MISSING} {_NOT_TRIED} AND (c.last_message_at, c.id) < (:at, :id) {_ORDER}
+"""
+_UNDATED: Final = f"""
+{_CANDIDATE} {_MISSING} {_NOT_TRIED} AND c.last_message_at IS NULL AND c.id < :id {_ORDER}
+"""
+_ATTEMPT: Final = """
+INSERT INTO backfill_attempts (run_id, conversation_id, participant_id, outcome, code, reason, attempts, at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_COUNTED: Final = {
+    Outcome.SUCCESS: "UPDATE backfill_runs SET success_count = success_count + 1 WHERE id = ?",
+    Outcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",
+    Outcome.SKIPPED: "UPDATE backfill_runs SET skipped_count = skipped_count + 1 WHERE id = ?",
+}
+_STATUS: Final = """
+UPDATE backfill_runs SET
+    status = ?1, reason = ?2,
+    started_at = CASE WHEN ?1 = 'running' THEN coalesce(started_at, ?3) ELSE started_at END,
+    finished_at = CASE WHEN ?1 IN ('completed', 'failed', 'cancelled') THEN ?3 ELSE finished_at END
+WHERE id = ?4 AND status IN ('queued', 'running', 'paused')
+"""
+_BATCH: Final = """
+INSERT INTO backfill_batches (run_id, number, started_at, finished_at, success_count, error_count, skipped_count)
+SELECT ?1, 1 + (SELECT count(*) FROM backfill_batches WHERE run_id = ?1), ?2, ?3, ?4, ?5, ?6
+"""
+_PROBLEMS: Final = """
+SELECT conversation_id, participant_id, outcome, code, reason, attempts, at FROM backfill_attempts
+WHERE run_id = ? AND outcome <> 'success' ORDER BY at LIMIT ? OFFSET ?
+"""
+_BATCHES: Final = """
+SELECT number, started_at, finished_at, success_count, error_count, skipped_count FROM backfill_batches
+WHERE run_id = ? ORDER BY number DESC LIMIT ?
+"""
+_EXPIRE_ATTEMPTS: Final = """
+DELETE FROM backfill_attempts WHERE (run_id, conversation_id) IN (
+    SELECT a.run_id, a.conversation_id FROM backfill_runs AS r JOIN backfill_attempts AS a ON a.run_id = r.id
+    WHERE r.finished_at < ?1 LIMIT ?2
+)
+"""
+_EXPIRE: Final = """
+DELETE FROM backfill_runs WHERE finished_at < ?1 AND NOT EXISTS (
+    SELECT 1 FROM backfill_attempts AS a WHERE a.run_id = backfill_runs.id
+)
+"""
+
+
+class RunActiveError(InboxdError):
+    """The account has a run that is not finished; `run_id` names it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"the run {run_id} of this account is not finished")
+        self.run_id = run_id
+
+
+class KeyReusedError(InboxdError):
+    """The idempotency key was used before, for another request."""
+
+
+class Candidate(NamedTuple):
+    """A conversation that lacks a profile. Times in ms."""
+
+    conversation_id: int
+    participant_id: str
+    last_message_at: int | None
+    state: ProfileState
+    reason: str | None
+    next_attempt_at: int | None
+
+
+class Attempt(NamedTuple):
+    """What became of one conversation."""
+
+    conversation_id: int
+    participant_id: str
+    outcome: Outcome
+    code: int | None
+    reason: str | None
+    attempts: int
+    at: int
+
+
+class Batch(NamedTuple):
+    """One batch of a run. Times in ms."""
+
+    number: int
+    started_at: int
+    finished_at: int
+    success_count: int
+    error_count: int
+    skipped_count: int
+
+
+class Place(NamedTuple):
+    """Where a walk is: after this conversation. `at` is None among those that have no message."""
+
+    at: int | None
+    id: int
+
+
+class Backfills:
+    """Reading and writing runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, run: BackfillRun, *, key: str | None = None, request_hash: bytes | None = None
+    ) -> BackfillRun:
+        """Store a new run; the one that `key` made before, if there is one.
+
+        Raises RunActiveError, KeyReusedError.
+        """
+
+        def transaction(connection: sqlite3.Connection) -> BackfillRun:
+            if key is not None:
+                earlier = connection.execute(_BY_KEY, (key,)).fetchone()
+                if earlier is not None:
+                    if earlier[1] != request_hash:
+                        msg = "this Idempotency-Key was used for another request"
+                        raise KeyReusedError(msg)
+                    return _run(connection.execute(_ONE, (earlier[0],)).fetchone())
+            if not run.status.finished:
+                active = connection.execute(_ACTIVE, (run.account_id,)).fetchone()
+                if active is not None:
+                    raise RunActiveError(active[0])
+            connection.execute(_INSERT, (*_row(run), key, request_hash))
+            return run
+
+        return await self._database.write(transaction)
+
+    async def get(self, run_id: str) -> BackfillRun | None:
+        """One run."""
+        rows = await self._database.read(_ONE, (run_id,))
+        return _run(rows[0]) if rows else None
+
+    async def active(self, account_id: str) -> BackfillRun | None:
+        """The account's run that is not finished."""
+        rows = await self._database.read(_ACTIVE, (account_id,))
+        return _run(rows[0]) if rows else None
+
+    async def page(
+        self, *, account_id: str | None, status: RunStatus | None, limit: int, offset: int
+    ) -> tuple[list[BackfillRun], int]:
+        """Runs, the latest first, and how many there are. `running` and `waiting-for-budget` are the same here."""
+        stored = RunStatus.RUNNING if status is RunStatus.WAITING else status
+        given = {"account_id = ?": account_id, "status = ?": stored}
+        conditions = {sql: value for sql, value in given.items() if value is not None}
+        where = " WHERE " + " AND ".join(conditions) if conditions else ""
+        order = " ORDER BY created_at DESC, id LIMIT ? OFFSET ?"
+        parameters = list(conditions.values())
+        sql = f"SELECT {_COLUMNS} FROM backfill_runs{where}{order}"  # noqa: S608 - constants
+        rows = await self._database.read(sql, [*parameters, limit, offset])
+        ((total,),) = await self._database.read(f"SELECT count(*) FROM backfill_runs{where}", parameters)  # noqa: S608 - constants
+        return [_run(row) for row in rows], int(total)
+
+    async def set_status(self, run_id: str, status: RunStatus, now: int, reason: str | None = None) -> None:
+        """Change the status of a run that is not finished."""
+        await self._database.execute(_STATUS, (status.value, reason, now, run_id))
+
+    async def missing(self, account_id: str, refresh_before: int) -> int:
+        """How many conversations of the account lack a profile, or have one fetched before `refresh_before` (ms)."""
+        found = await self._database.reading(
+            lambda connection: connection.execute(
+                _COUNT_MISSING, {"account": account_id, "refresh_before": refresh_before}
+            ).fetchone()
+        )
+        return int(found[0])
+
+    async def candidates(self, run: BackfillRun, after: Place | None, limit: int) -> list[Candidate]:
+        """The next conversations of a run, the latest activity first; those without any message come last."""
+        place = after or Place(2**62, 2**62)
+        values = {
+            "account": run.account_id, "refresh_before": run.refresh_before, "run": run.id,
+            "at": place.at, "id": place.id, "limit": limit,
+        }  # fmt: skip
+
+        def query(connection: sqlite3.Connection) -> list[Row]:
+            found = connection.execute(_DATED, values).fetchall() if place.at is not None else []
+            if len(found) < limit:
+                rest = values | {"limit": limit - len(found), "id": 2**62 if place.at is not None else place.id}
+                found += connection.execute(_UNDATED, rest).fetchall()
+            return found
+
+        rows = await self._database.reading(query)
+        return [Candidate(row[0], row[1], row[2], ProfileState(row[3]), row[4], row[5]) for row in rows]
+
+    async def record(self, run_id: str, attempt: Attempt) -> None:
+        """Note what became of a conversation that nobody was asked about."""
+        await self._database.write(lambda connection: record(connection, run_id=run_id, attempt=attempt))
+
+    async def add_batch(self, run_id: str, started_at: int, finished_at: int, counts: dict[Outcome, int]) -> None:
+        """Note what came of one batch."""
+        numbers = [counts.get(outcome, 0) for outcome in (Outcome.SUCCESS, Outcome.ERROR, Outcome.SKIPPED)]
+        await self._database.execute(_BATCH, (run_id, started_at, finished_at, *numbers))
+
+    async def problems(self, run_id: str, *, limit: int, offset: int) -> list[Attempt]:
+        """Conversations of a run that got no profile, in order."""
+        rows = await self._database.read(_PROBLEMS, (run_id, limit, offset))
+        return [Attempt(row[0], row[1], Outcome(row[2]), *row[3:]) for row in rows]
+
+    async def batches(self, run_id: str, limit: int) -> list[Batch]:
+        """The latest batches of a run."""
+        return [Batch(*row) for row in await self._database.read(_BATCHES, (run_id, limit))]
+
+    async def expire(self, before: int, step: int) -> int:
+        """Remove runs that finished before `before` (ms), at most `step` rows; returns how many."""
+
+        def transaction(connection: sqlite3.Connection) -> int:
+            removed = connection.execute(_EXPIRE_ATTEMPTS, (before, step)).rowcount
+            return removed or connection.execute(_EXPIRE, (before,)).rowcount
+
+        return await self._database.write(transaction)
+
+    async def begun_at(self, name: str) -> int | None:
+        """When the schedule `name` was last begun (ms)."""
+        rows = await self._database.read("SELECT begun_at FROM schedules WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    async def set_begun(self, name: str, at: int) -> None:
+        """The schedule `name` was begun for the moment `at` (ms)."""
+        await self._database.execute("INSERT OR REPLACE INTO schedules (name, begun_at) VALUES (?, ?)", (name, at))
+
+
+def record(connection: sqlite3.Connection, *, run_id: str, attempt: Attempt) -> None:
+    """Note what became of a conversation, in the transaction that stores its profile: both are there, or neither."""
+    if connection.execute(_ATTEMPT, (run_id, *attempt)).rowcount > 0:
+        connection.execute(_COUNTED[attempt.outcome], (run_id,))
+
+
+def _row(run: BackfillRun) -> Row:
+    return (
+        run.id, run.account_id, run.status.value, run.origin, run.batch_size, run.max_conversations,
+        run.refresh_before, run.dry_run, run.total, run.success_count, run.error_count, run.skipped_count, run.reason,
+        run.created_at, run.started_at, run.finished_at,
+    )  # fmt: skip
+
+
+def _run(row: Row) -> BackfillRun:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    values = dict(zip(names, row, strict=True))
+    values["status"] = RunStatus(values["status"])
+    values["dry_run"] = bool(values["dry_run"])
+    return BackfillRun(**values)

@@ -1,0 +1,79 @@
+"""Full-text search over messages and names (SQLite FTS5)."""
+
+import sqlite3
+from typing import Final
+
+from inboxd.store.database import Database
+
+MATCHES: Final = 2000
+"""A search of conversations looks at so many of the latest messages that match, and so many names."""
+_PROGRESS: Final = "SELECT indexed_to, (SELECT max(id) FROM messages) FROM search_progress"
+_CHANGED: Final = "SELECT json_group_array(message_id) FROM (SELECT message_id FROM search_changed LIMIT ?)"
+_UNINDEX: Final = "DELETE FROM message_search WHERE rowid IN (SELECT value FROM json_each(?))"
+_INDEX_AGAIN: Final = """
+INSERT INTO message_search (rowid, text)
+SELECT m.id, coalesce(m.edited_text, m.text) FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = k.value
+WHERE coalesce(m.edited_text, m.text) IS NOT NULL AND m.deleted_at IS NULL
+  AND m.id <= (SELECT indexed_to FROM search_progress)
+"""
+_FORGET_CHANGED: Final = "DELETE FROM search_changed WHERE message_id IN (SELECT value FROM json_each(?))"
+_INDEX: Final = """
+INSERT INTO message_search (rowid, text)
+SELECT id, coalesce(edited_text, text) FROM messages
+WHERE id > ?1 AND id <= ?2 AND coalesce(edited_text, text) IS NOT NULL AND deleted_at IS NULL
+"""
+_SET_PROGRESS: Final = "UPDATE search_progress SET indexed_to = ?"
+MESSAGE_IDS: Final = """
+SELECT s.rowid FROM message_search AS s
+JOIN messages AS m ON m.id = s.rowid
+JOIN conversations AS c ON c.id = m.conversation_id
+WHERE message_search MATCH ?1 AND s.rowid < ?2 AND (?3 IS NULL OR c.account_id = ?3) AND m.timeline_at IS NOT NULL
+ORDER BY s.rowid DESC LIMIT ?4
+"""
+CONVERSATION_IDS: Final = f"""
+SELECT conversation_id FROM messages WHERE id IN (
+    SELECT rowid FROM message_search WHERE message_search MATCH ?1 ORDER BY rowid DESC LIMIT {MATCHES}
+)
+UNION
+SELECT * FROM (SELECT rowid FROM people_search WHERE people_search MATCH ?1 LIMIT {MATCHES})
+"""  # noqa: S608 - a number
+
+
+def phrase(text: str) -> str | None:
+    """What people type as an FTS5 query: every word must occur, the last may go on. None when there is no word."""
+    words = ['"' + word.replace('"', '""') + '"' for word in text.split() if any(map(str.isalnum, word))]
+    return " ".join(words) + "*" if words else None
+
+
+class SearchIndex:
+    """Bringing the index of messages up to date, in steps."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def advance(self, step: int) -> bool:
+        """Index at most `step` messages; whether there may be more. Raises StorageError."""
+
+        def transaction(connection: sqlite3.Connection) -> bool:
+            ((changed,),) = connection.execute(_CHANGED, (step,)).fetchall()
+            if changed != "[]":
+                connection.execute(_UNINDEX, (changed,))
+                connection.execute(_INDEX_AGAIN, (changed,))
+                connection.execute(_FORGET_CHANGED, (changed,))
+            ((indexed_to, newest),) = connection.execute(_PROGRESS).fetchall()
+            if newest is None or indexed_to >= newest:
+                return bool(changed != "[]")
+            end = min(newest, indexed_to + step)
+            connection.execute(_INDEX, (indexed_to, end))
+            connection.execute(_SET_PROGRESS, (end,))
+            return True
+
+        return await self._database.write(transaction)
+
+    async def behind(self) -> bool:
+        """Whether anything waits to be indexed."""
+        ((waits,),) = await self._database.read(
+            "SELECT EXISTS (SELECT 1 FROM search_changed) OR (SELECT indexed_to FROM search_progress) "
+            "< coalesce((SELECT max(id) FROM messages), 0)"
+        )
+        return bool(waits)

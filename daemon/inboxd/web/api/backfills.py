@@ -1,0 +1,183 @@
+"""`/api/workers/backfill-profiles`: starting, watching and steering backfill runs."""
+
+import hashlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from inboxd.clock import Clock
+from inboxd.domain.backfill import BackfillRun, RunStatus
+from inboxd.store.backfills import Backfills, KeyReusedError, RunActiveError
+from inboxd.web.api.operations import Operation, Page, answer, body, not_found, page_links, query
+from inboxd.web.api.resources import (
+    BackfillBatch,
+    BackfillList,
+    BackfillProblem,
+    BackfillResource,
+    BackfillSummary,
+    NewBackfill,
+)
+from inboxd.web.api.streams import Streams
+from inboxd.web.problems import ProblemError
+from inboxd.workers.backfill import BackfillDesk, Estimate
+from inboxd.workers.feed import Happening
+
+PATH: Final = "/api/workers/backfill-profiles"
+ALIAS: Final = "/api/workers/backfill-participant-profiles"
+MAX_KEY: Final = 200
+_BATCHES_SHOWN: Final = 20
+
+
+class BackfillQuery(Page, frozen=True):
+    """Which runs."""
+
+    account_id: Annotated[str, Meta(description="Of this account.")] | None = None
+    status: RunStatus | None = None
+
+
+class BackfillsApi:
+    """Backfill runs."""
+
+    def __init__(self, desk: BackfillDesk, backfills: Backfills, streams: Streams, clock: Clock) -> None:
+        self._desk = desk
+        self._backfills = backfills
+        self._streams = streams
+        self._clock = clock
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        one = PATH + "/{id}"
+        tag = "backfill"
+        start: dict[str, Any] = {
+            "tag": tag,
+            "answers": {202: BackfillSummary},
+            "body": NewBackfill,
+            "problems": (409,),
+            "headers": {"Idempotency-Key": "The same key and request start one run, however often they are sent."},
+            "examples": {"body": {"accountId": "17841400000000001", "batchSize": 10}},
+        }
+        return [
+            Operation("POST", PATH, self.start, **start),
+            Operation("POST", ALIAS, self.start_alias, **start),
+            Operation("GET", PATH, self.page, tag, {200: BackfillList}, query=BackfillQuery),
+            Operation("GET", one, self.one, tag, {200: BackfillResource}, query=Page),
+            Operation("GET", one + "/events", self.events, tag, {200: "text/event-stream"}),
+            Operation("POST", one + "/pause", self.pause, tag, {200: BackfillSummary}, problems=(409,)),
+            Operation("POST", one + "/resume", self.resume, tag, {200: BackfillSummary}, problems=(409,)),
+            Operation("POST", one + "/cancel", self.cancel, tag, {200: BackfillSummary}, problems=(409,)),
+        ]
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Start a backfill of the profiles that an account's conversations lack.
+
+        It walks all of them, newest activity first, one at a time. `dryRun` only counts; `force` also refreshes
+        profiles older than `olderThanSeconds`.
+        """
+        wanted = body(request, NewBackfill)
+        if not self._desk.serves(wanted.account_id):
+            raise ProblemError(HTTPStatus.NOT_FOUND, f"No account {wanted.account_id} is served; see /api/accounts.")
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not (1 <= len(key) <= MAX_KEY and key.isprintable()):
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST, f"Idempotency-Key must have 1 to {MAX_KEY} printable characters."
+            )
+        now = self._clock.now_ms()
+        try:
+            run = await self._desk.start(
+                wanted.account_id,
+                origin="api",
+                batch_size=wanted.batch_size,
+                max_conversations=wanted.max_conversations,
+                refresh_before=now - wanted.older_than_seconds * 1000 if wanted.force else 0,
+                dry_run=wanted.dry_run,
+                key=key,
+                request_hash=hashlib.sha256(msgspec.json.encode(wanted)).digest(),
+            )
+        except RunActiveError as error:
+            detail = f"The run {error.run_id} of this account is not finished: {PATH}/{error.run_id}"
+            raise ProblemError(HTTPStatus.CONFLICT, detail) from error
+        except KeyReusedError as error:
+            detail = "This Idempotency-Key was used before, for another request."
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from error
+        location = {"Location": f"{PATH}/{run.id}"}
+        return answer(self._summary(run), status=HTTPStatus.ACCEPTED, headers=location)
+
+    async def start_alias(self, request: web.Request) -> web.Response:
+        """Start a backfill, by the other name that it had."""
+        return await self.start(request)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Backfill runs, the latest first. Finished ones are kept for `backfill.keep_runs_days`."""
+        asked = query(request, BackfillQuery)
+        runs, total = await self._backfills.page(
+            account_id=asked.account_id, status=asked.status, limit=asked.limit, offset=asked.offset
+        )
+        listed = BackfillList(
+            backfills=[self._summary(run) for run in runs], total=total, limit=asked.limit, offset=asked.offset
+        )
+        return answer(listed, headers=page_links(request, total=total, limit=asked.limit, offset=asked.offset))
+
+    async def one(self, request: web.Request) -> web.Response:
+        """One run: how it stands, a page of its errors, and its latest batches."""
+        asked = query(request, Page)
+        run = await self._find(request)
+        problems = await self._backfills.problems(run.id, limit=asked.limit, offset=asked.offset)
+        batches = await self._backfills.batches(run.id, _BATCHES_SHOWN)
+        resource = BackfillResource(
+            **self._fields(run),
+            errors=[BackfillProblem.of(attempt) for attempt in problems],
+            limit=asked.limit,
+            offset=asked.offset,
+            batches=[BackfillBatch.of(batch) for batch in batches],
+        )
+        return answer(resource)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """A run's progress as server-sent events, until it has finished."""
+        run = await self._find(request)
+
+        def concerns(happening: Happening) -> bool:
+            return happening.kind == "backfill.progressed" and happening.data.get("jobId") == run.id
+
+        def ends(happening: Happening) -> bool:
+            return RunStatus(str(happening.data["status"])).finished
+
+        first = msgspec.json.encode(self._summary(run))
+        ended = run.status.finished
+        return await self._streams.serve(request, concerns, ends=ends, first=("backfill.state", first), ended=ended)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Pause a run; what is done stays done."""
+        return await self._steer(request, RunStatus.PAUSED, {RunStatus.QUEUED, RunStatus.RUNNING})
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Go on with a paused run, where it was."""
+        return await self._steer(request, RunStatus.RUNNING, {RunStatus.PAUSED})
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """End a run for good; what is done stays done."""
+        return await self._steer(request, RunStatus.CANCELLED, {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED})
+
+    async def _steer(self, request: web.Request, status: RunStatus, allowed: set[RunStatus]) -> web.Response:
+        run = await self._find(request)
+        if run.status not in allowed:
+            raise ProblemError(HTTPStatus.CONFLICT, f"The run is {run.status.value}.")
+        await self._desk.steer(run, status)
+        return answer(self._summary(await self._find(request)))
+
+    async def _find(self, request: web.Request) -> BackfillRun:
+        run = await self._backfills.get(request.match_info["id"])
+        if run is None:
+            raise not_found("backfill run")
+        return run
+
+    def _fields(self, run: BackfillRun) -> dict[str, Any]:
+        estimate: Estimate = self._desk.estimate(run)
+        return BackfillSummary.fields_of(run, estimate, self._clock.now_ms(), PATH)
+
+    def _summary(self, run: BackfillRun) -> BackfillSummary:
+        return BackfillSummary(**self._fields(run))

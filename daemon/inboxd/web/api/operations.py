@@ -1,0 +1,225 @@
+"""Operations: what the API can do, told once. Routes, checks and the OpenAPI document come from here."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Meta
+
+from inboxd.web.problems import SAFE_HEADERS, Handler, ProblemError
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
+MAX_OFFSET: Final = 1_000_000
+COMPRESS_FROM: Final = 1024
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
+_QUERY: Final = web.RequestKey("asked.query", object)
+_BODY: Final = web.RequestKey("asked.body", object)
+OPERATIONS: Final = web.AppKey("operations", list["Operation"])
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Query parameters of an operation."""
+
+
+class NoQuery(Query, frozen=True):
+    """None at all."""
+
+
+class Page(Query, frozen=True):
+    """Which part of a list."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many at most.")] = DEFAULT_LIMIT
+    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="How many to pass over.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that the API can do. Its summary and description are the handler's docstring."""
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    answers: Mapping[int, Any]
+    """Status to the type of the JSON body; None for no body; a string for another content type."""
+    query: type[Query] = NoQuery
+    body: Any = None
+    problems: Sequence[int] = ()
+    """Statuses of problems that this operation has beside those that all have."""
+    single: bool = False
+    """The answer is one resource: it gets an ETag, and may be asked for conditionally."""
+    open: bool = False
+    """Needs no token."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Request headers that mean something, with what they mean."""
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    """An example `body` and an example `answer`."""
+
+    @property
+    def scope(self) -> str:
+        """What a token must be good for."""
+        return "read" if self.method == hdrs.METH_GET else "write"
+
+
+def add_operations(app: web.Application, operations: Sequence[Operation]) -> None:
+    """Put operations on the admin application."""
+    for operation in operations:
+        handler = _checked(operation)
+        if operation.method == hdrs.METH_GET:
+            app.router.add_get(operation.path, handler, allow_head=False)
+        else:
+            app.router.add_route(operation.method, operation.path, handler)
+    app[OPERATIONS].extend(operations)
+
+
+def query(request: web.Request, kind: type[T]) -> T:
+    """The query parameters, checked."""
+    found = request[_QUERY]
+    assert isinstance(found, kind)  # noqa: S101 - the operation declares it
+    return found
+
+
+def body(request: web.Request, kind: type[T]) -> T:
+    """The JSON body, checked."""
+    found = request[_BODY]
+    assert isinstance(found, kind)  # noqa: S101 - the operation declares it
+    return found
+
+
+def answer(
+    resource: msgspec.Struct, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A resource as JSON."""
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(resource),
+        content_type="application/json",
+        charset="utf-8",
+        headers={**SAFE_HEADERS, **(headers or {})},
+    )
+
+
+def not_found(what: str) -> ProblemError:
+    """There is no such thing."""
+    return ProblemError(HTTPStatus.NOT_FOUND, f"There is no {what} with this id.")
+
+
+def path_id(request: web.Request, what: str) -> int:
+    """The id in the path; an id that cannot exist is simply not found."""
+    text = request.match_info["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise not_found(what)
+    return int(text)
+
+
+def page_links(request: web.Request, *, total: int, limit: int, offset: int) -> dict[str, str]:
+    """The `Link` header (RFC 8288) to the neighbouring pages."""
+    links = {}
+    if offset + limit < total:
+        links["next"] = offset + limit
+    if offset > 0:
+        links["prev"] = max(0, offset - limit)
+    found = [
+        f'<{request.rel_url.update_query(offset=str(at), limit=str(limit))}>; rel="{name}"'
+        for name, at in links.items()
+    ]
+    return {"Link": ", ".join(found)} if found else {}
+
+
+def _checked(operation: Operation) -> Handler:
+    """The handler behind the checks that its operation declares."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        request[_QUERY] = parsed_query(request, operation.query)
+        if operation.body is not None:
+            request[_BODY] = await _parsed_body(request, operation.body)
+        response = await operation.handler(request)
+        if isinstance(response, web.Response) and isinstance(response.body, bytes):
+            if operation.single and response.status == HTTPStatus.OK:
+                response = _conditional(request, response)
+            if isinstance(response.body, bytes) and len(response.body) >= COMPRESS_FROM:
+                response.enable_compression()
+        return response
+
+    handler.__doc__ = operation.handler.__doc__
+    return handler
+
+
+def _conditional(request: web.Request, response: web.Response) -> web.Response:
+    """The response with an ETag, or 304 when the client has it already (RFC 9110, 13.1.2)."""
+    assert isinstance(response.body, bytes)  # noqa: S101 - the caller looked
+    tag = hashlib.blake2b(response.body, digest_size=12).hexdigest()
+    known = request.if_none_match or ()
+    headers = {"ETag": f'W/"{tag}"', "Cache-Control": "no-cache"}
+    if any(one.value in {tag, "*"} for one in known):
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers={**SAFE_HEADERS, **headers})
+    response.headers.update(headers)
+    return response
+
+
+def parsed_query(request: web.Request, kind: type[Query]) -> Query:
+    """The query parameters as a `kind`; a ProblemError (400) says what is wrong with one."""
+    hints = {
+        field.encode_name: get_type_hints(kind, include_extras=True)[field.name]
+        for field in msgspec.structs.fields(kind)
+    }
+    values: dict[str, object] = {}
+    for name in request.query:
+        if name not in hints:
+            known = f"known are: {', '.join(sorted(hints))}" if hints else "there are none"
+            raise _bad(f"Unknown parameter '{name[:50]}'; {known}.")
+        if len(request.query.getall(name)) > 1:
+            raise _bad(f"Parameter '{name}' is given twice.")
+        values[name] = _value(name, request.query[name], hints[name])
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        raise _bad(f"'{where.rstrip('`')}': {text}." if where else f"{text}.") from error
+
+
+def _value(name: str, text: str, hint: Any) -> object:  # noqa: ANN401 - any type hint
+    """A parameter's text as what its type is made of."""
+    kinds = _plain(hint)
+    if bool in kinds:
+        if text not in {"true", "false"}:
+            raise _bad(f"'{name}' must be true or false.")
+        return text == "true"
+    if int in kinds:
+        if _NUMBER.fullmatch(text) is None:
+            raise _bad(f"'{name}' must be a whole number.")
+        return int(text)
+    return text
+
+
+def _plain(hint: Any) -> set[Any]:  # noqa: ANN401 - any type hint
+    """The types in a hint, without None and without annotations."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _plain(get_args(hint)[0])
+    if origin in {Union, UnionType}:
+        return {kind for part in get_args(hint) if part is not NoneType for kind in _plain(part)}
+    return {hint}
+
+
+async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 - the operation's type
+    data = await request.read()
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _bad("The body must be a JSON object.") from error
+
+
+def _bad(detail: str) -> ProblemError:
+    return ProblemError(HTTPStatus.BAD_REQUEST, detail)

@@ -1,0 +1,114 @@
+"""Server-sent events: what happens, as it happens (HTML standard, "Server-sent events")."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from aiohttp_sse import EventSourceResponse, sse_response
+
+from inboxd.web.api.operations import Operation
+from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.workers.feed import Feed, Happening, Listener
+
+MAX_STREAMS: Final = 16
+SEND_TIMEOUT_S: Final = 10.0
+PATH: Final = "/api/events/stream"
+
+
+class Streams:
+    """Tells clients what happens. Whoever reads too slowly is dropped with a message, and can resume."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._open = 0
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        resume = {"Last-Event-ID": "Go on after this event; an event `gap` says that some are no longer known."}
+        return [Operation("GET", PATH, self.everything, "events", {200: "text/event-stream"}, headers=resume)]
+
+    async def close(self, _app: web.Application) -> None:
+        """End every stream: the daemon stops."""
+        self._feed.close()
+
+    async def everything(self, request: web.Request) -> web.StreamResponse:
+        """What happens, as server-sent events.
+
+        Kinds: `message.received`, `profile.completed`, `profile.failed`, `backfill.progressed`, `delivery.failed`; and
+        `gap` or `overrun` when some were missed.
+        """
+        return await self.serve(request, lambda _happening: True)
+
+    async def serve(
+        self,
+        request: web.Request,
+        concerns: Callable[[Happening], bool],
+        *,
+        ends: Callable[[Happening], bool] = lambda _happening: False,
+        first: tuple[str, bytes] | None = None,
+        ended: bool = False,
+    ) -> web.StreamResponse:
+        """Stream what `concerns` the client, after `first`, until something `ends` it."""
+        if self._open >= MAX_STREAMS:
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open already.", headers={"Retry-After": "5"}
+            )
+        last_id = _last_id(request)
+        self._open += 1
+        try:
+            with self._feed.listening() as listener:
+                async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
+                    with suppress(ConnectionResetError, TimeoutError):
+                        if first is not None:
+                            await response.send(first[1].decode(), event=first[0])
+                        if last_id is not None:
+                            await self._catch_up(response, last_id, concerns)
+                        if not ended:
+                            await _follow(response, listener, concerns, ends)
+                return response
+        finally:
+            self._open -= 1
+
+    async def _catch_up(
+        self, response: EventSourceResponse, last_id: int, concerns: Callable[[Happening], bool]
+    ) -> None:
+        missed = self._feed.since(last_id)
+        if missed is None:
+            await response.send("{}", event="gap")
+        for happening in missed or ():
+            if concerns(happening):
+                await _send(response, happening)
+
+
+async def _follow(
+    response: EventSourceResponse,
+    listener: Listener,
+    concerns: Callable[[Happening], bool],
+    ends: Callable[[Happening], bool],
+) -> None:
+    async for happening in listener:
+        if not concerns(happening):
+            continue
+        await _send(response, happening)
+        if ends(happening):
+            return
+    if listener.overrun:
+        await response.send('{"detail":"You read too slowly; resume with Last-Event-ID."}', event="overrun")
+
+
+async def _send(response: EventSourceResponse, happening: Happening) -> None:
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        await response.send(msgspec.json.encode(happening.data).decode(), event=happening.kind, id=str(happening.id))
+
+
+def _last_id(request: web.Request) -> int | None:
+    text = request.headers.get("Last-Event-ID")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "Last-Event-ID must be the id of an event of this stream.")
+    return int(text)

@@ -1,0 +1,67 @@
+"""`/api/workers`, and the API's description of itself."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from inboxd.clock import Clock
+from inboxd.store.database import Database
+from inboxd.store.inbox import Inbox
+from inboxd.web.api.openapi import document
+from inboxd.web.api.operations import OPERATIONS, Operation, answer
+from inboxd.web.api.resources import WorkerList
+from inboxd.web.problems import SAFE_HEADERS
+
+DOCUMENT_PATH: Final = "/api/openapi.json"
+_DUE: Final = "SELECT count(*) FROM participants WHERE next_attempt_at <= ?"
+
+
+class SystemApi:
+    """What works in the background, and what the API can do."""
+
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        clock: Clock,
+        running: Callable[[], list[str]],
+        gave_up: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._clock = clock
+        self._running = running
+        self._gave_up = gave_up
+        self._document: bytes | None = None
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        return [
+            Operation("GET", "/api/workers", self.workers, "system", {200: WorkerList}),
+            Operation("GET", DOCUMENT_PATH, self.describe, "system", {200: dict[str, Any]}, open=True),
+        ]
+
+    async def workers(self, _request: web.Request) -> web.Response:
+        """What works in the background, and what waits for it."""
+        waiting, oldest_s = await self._inbox.backlog()
+        _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
+        ((due,),) = await self._database.read(_DUE, (self._clock.now_ms(),))
+        return answer(
+            WorkerList(
+                running=sorted(self._running()),
+                gave_up=self._gave_up(),
+                deliveries_waiting=waiting,
+                oldest_waiting_seconds=round(oldest_s, 3),
+                deliveries_failed=failed,
+                profiles_due=due,
+            )
+        )
+
+    async def describe(self, request: web.Request) -> web.Response:
+        """The OpenAPI document of this API."""
+        if self._document is None:
+            operations: list[Operation] = request.app[OPERATIONS]
+            self._document = msgspec.json.encode(document(operations))
+        return web.Response(body=self._document, content_type="application/json", headers=SAFE_HEADERS)

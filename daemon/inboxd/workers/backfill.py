@@ -1,0 +1,341 @@
+"""Backfill: walk the conversations of an account that lack a profile, newest activity first, one at a time."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from inboxd import logs
+from inboxd.clock import Clock, iso_utc
+from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, estimated_s
+from inboxd.domain.budget import Priority
+from inboxd.domain.profile import ProfileState
+from inboxd.domain.retry import PROFILE_FETCH, Remedy, decide
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.meta.graph_errors import GraphError
+from inboxd.store import backfills as store
+from inboxd.store.backfills import Attempt, Backfills, Candidate, Place
+from inboxd.workers.enrich import ACCOUNT_WIDE, Enricher
+from inboxd.workers.feed import Feed
+
+T = TypeVar("T")
+STORAGE_REST_S: Final = 1.0
+BUSY_REST_S: Final = 0.2
+"""Pause before looking again at somebody whom live enrichment is asking about."""
+
+
+class _Interrupted(Exception):  # noqa: N818 - not an error: somebody wants us to look up
+    """The wait was ended because the run was paused or cancelled, or the daemon stops."""
+
+
+class BackfillWorker:
+    """Carries out the runs of one account, one after the other. What is done is in the file at any instant."""
+
+    def __init__(
+        self, enricher: Enricher, backfills: Backfills, clock: Clock, feed: Feed, random: Callable[[], float]
+    ) -> None:
+        self.name = f"backfill:{enricher.account_id}"
+        self.account_id = enricher.account_id
+        self._enricher = enricher
+        self._backfills = backfills
+        self._clock = clock
+        self._feed = feed
+        self._random = random
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._waiting: asyncio.Task[Any] | None = None
+        self._log = logs.get("backfill").bind(account=self.account_id)
+        enricher.served.listeners.append(self._wake.set)
+
+    def look_up(self) -> None:
+        """Something about the runs has changed: end any waiting, and see."""
+        self._wake.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def stop(self) -> None:
+        """End `run` after the call in hand; the run goes on after the next start."""
+        self._stopping = True
+        self.look_up()
+
+    async def run(self) -> None:
+        """Carry out runs as they come, until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                active = await self._backfills.active(self.account_id)
+                if active is None or active.status is RunStatus.PAUSED:
+                    await self._clock.wait(self._wake, None)
+                else:
+                    await self._walk(active)
+            except StorageClosedError:
+                raise
+            except StorageError as error:
+                self._log.warning("backfill_waits_for_storage", error=str(error))
+                await self._clock.sleep(STORAGE_REST_S)
+
+    async def _walk(self, run: BackfillRun) -> None:
+        """Work on a run until it ends, is paused, or the daemon stops."""
+        if run.status is RunStatus.QUEUED:
+            await self._change(run, RunStatus.RUNNING)
+        after: Place | None = None
+        while (current := await self._still_running(run.id)) is not None:
+            limit = current.batch_size
+            if current.max_conversations is not None:
+                limit = min(limit, current.max_conversations - current.processed)
+            batch = await self._backfills.candidates(current, after, limit) if limit > 0 else []
+            if batch:
+                after = await self._batch(current, batch)
+            elif after is None or limit <= 0:
+                await self._change(current, RunStatus.COMPLETED)
+                return
+            else:
+                after = None  # from the top again: somebody may have come up from below meanwhile
+
+    async def _batch(self, run: BackfillRun, batch: list[Candidate]) -> Place:
+        """Work on one batch; where the walk is after it."""
+        began = self._clock.now_ms()
+        counts: Counter[Outcome] = Counter()
+        place = None
+        for candidate in batch:
+            try:
+                outcome = await self._one(run, candidate)
+            except _Interrupted:
+                break
+            place = Place(candidate.last_message_at, candidate.conversation_id)
+            if outcome is not None:
+                counts[outcome] += 1
+                await self._tell(run.id)
+            if await self._still_running(run.id) is None:
+                break
+        if counts:
+            await self._backfills.add_batch(run.id, began, self._clock.now_ms(), dict(counts))
+        return place or Place(2**62, 2**62)
+
+    async def _one(self, run: BackfillRun, candidate: Candidate) -> Outcome | None:
+        """Get one profile; None when that is not decided, because others must be asked first."""
+        known = self._hopeless(candidate)
+        if known is not None:
+            return await self._record(run, candidate, Outcome.SKIPPED, None, known, 0)
+        while not await self._enricher.claim(candidate.participant_id):
+            await self._wait(self._clock.sleep(BUSY_REST_S))
+        try:
+            return await self._ask(run, candidate)
+        finally:
+            await self._enricher.release(candidate.participant_id)
+
+    def _hopeless(self, candidate: Candidate) -> str | None:
+        """Why asking cannot help, if that is known already."""
+        if candidate.state is ProfileState.NO_CONSENT:
+            return candidate.reason or "the person has not written yet"
+        later = candidate.next_attempt_at is not None and candidate.next_attempt_at > self._clock.now_ms()
+        if candidate.state is ProfileState.UNAVAILABLE and (later or candidate.next_attempt_at is None):
+            return candidate.reason or "there is no profile"
+        return None
+
+    async def _ask(self, run: BackfillRun, candidate: Candidate) -> Outcome | None:
+        """Up to three attempts with back-off. What concerns the account is waited for and is no attempt."""
+        who, attempt = candidate.participant_id, 1
+        success = Attempt(candidate.conversation_id, who, Outcome.SUCCESS, None, None, attempt, self._clock.now_ms())
+        while True:
+            also = partial(store.record, run_id=run.id, attempt=success._replace(attempts=attempt))
+            error = await self._wait(self._enricher.ask(who, Priority.BACKFILL, also=also, on_turn=self._begin_call))
+            if error is None:
+                return Outcome.SUCCESS
+            if error.remedy in ACCOUNT_WIDE:
+                if error.row.ambiguous:
+                    return None
+                await self._until_callable()
+                continue
+            decision = decide(error.remedy, attempt, PROFILE_FETCH, self._random)
+            if decision.exhausted:
+                return await self._give_up(run, candidate, attempt, error)
+            await self._wait(self._clock.sleep(decision.delay_s or 0.0))
+            attempt += 1
+
+    async def _give_up(self, run: BackfillRun, candidate: Candidate, attempt: int, error: GraphError) -> Outcome:
+        outcome = Outcome.SKIPPED if error.remedy is Remedy.WAIT_FOR_PERSON else Outcome.ERROR
+        now = self._clock.now_ms()
+        tried = Attempt(
+            candidate.conversation_id, candidate.participant_id, outcome, error.code, str(error), attempt, now
+        )  # fmt: skip
+        also = partial(store.record, run_id=run.id, attempt=tried)
+        await self._enricher.blame(candidate.participant_id, attempt, error, also)
+        return outcome
+
+    async def _record(
+        self, run: BackfillRun, candidate: Candidate, outcome: Outcome, code: int | None, reason: str, attempts: int
+    ) -> Outcome:
+        now = self._clock.now_ms()
+        tried = Attempt(
+            candidate.conversation_id, candidate.participant_id, outcome, code, reason, attempts, now
+        )  # fmt: skip
+        await self._backfills.record(run.id, tried)
+        return outcome
+
+    async def _until_callable(self) -> None:
+        """Wait while the account needs a login; the budget waits by itself."""
+        while not self._enricher.served.account.callable:
+            self._wake.clear()
+            await self._wait(self._wake.wait())
+
+    async def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work`, which `look_up` may end. Raises _Interrupted then."""
+        task: asyncio.Task[T] = asyncio.ensure_future(work)
+        self._waiting = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if task.cancelled() and not _we_are_cancelled():
+                raise _Interrupted from None
+            task.cancel()
+            raise
+        finally:
+            self._waiting = None
+
+    def _begin_call(self) -> None:
+        """Waiting is over and the call is made: it is not cut off any more, or it would be made twice."""
+        self._waiting = None
+
+    async def _still_running(self, run_id: str) -> BackfillRun | None:
+        run = await self._backfills.get(run_id)
+        return run if run is not None and run.status is RunStatus.RUNNING and not self._stopping else None
+
+    async def _change(self, run: BackfillRun, status: RunStatus) -> None:
+        await self._backfills.set_status(run.id, status, self._clock.now_ms())
+        await self._tell(run.id)
+        log = self._log.info if not status.finished else self._log.warning if run.error_count else self._log.info
+        log("backfill_" + status.value, run=run.id, total=run.total, errors=run.error_count, skipped=run.skipped_count)
+
+    async def _tell(self, run_id: str) -> None:
+        run = await self._backfills.get(run_id)
+        if run is not None:
+            self._feed.publish("backfill.progressed", {"jobId": run.id, **summary(run)})
+
+
+def _we_are_cancelled() -> bool:
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+def summary(run: BackfillRun) -> dict[str, object]:
+    """What listeners are told of a run."""
+    return {
+        "accountId": run.account_id,
+        "status": run.status.value,
+        "total": run.total,
+        "successCount": run.success_count,
+        "errorCount": run.error_count,
+        "skippedCount": run.skipped_count,
+    }
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """How a run stands at this moment."""
+
+    status: RunStatus
+    reason: str | None
+    eta_s: float | None
+
+
+class BackfillDesk:
+    """Starting runs and steering them: what the API, the schedule and the command have in common."""
+
+    def __init__(self, backfills: Backfills, clock: Clock) -> None:
+        self._backfills = backfills
+        self._clock = clock
+        self._workers: dict[str, tuple[BackfillWorker, Enricher]] = {}
+
+    def enter(self, worker: BackfillWorker, enricher: Enricher) -> None:
+        """An account's worker begins to work."""
+        self._workers[worker.account_id] = (worker, enricher)
+
+    def leave(self, account_id: str) -> None:
+        """An account is no longer served."""
+        self._workers.pop(account_id, None)
+
+    def serves(self, account_id: str) -> bool:
+        """Whether runs of this account can be carried out."""
+        return account_id in self._workers
+
+    async def start(
+        self,
+        account_id: str,
+        *,
+        origin: str,
+        batch_size: int,
+        max_conversations: int | None = None,
+        refresh_before: int = 0,
+        dry_run: bool = False,
+        key: str | None = None,
+        request_hash: bytes | None = None,
+    ) -> BackfillRun:
+        """A new run, queued; a dry one is completed at once. Raises RunActiveError, KeyReusedError, StorageError."""
+        now = self._clock.now_ms()
+        total = await self._backfills.missing(account_id, refresh_before)
+        if max_conversations is not None:
+            total = min(total, max_conversations)
+        run = BackfillRun(
+            id=secrets.token_hex(8),
+            account_id=account_id,
+            status=RunStatus.COMPLETED if dry_run else RunStatus.QUEUED,
+            origin=origin,
+            batch_size=batch_size,
+            max_conversations=max_conversations,
+            refresh_before=refresh_before,
+            dry_run=dry_run,
+            total=total,
+            created_at=now,
+            started_at=now if dry_run else None,
+            finished_at=now if dry_run else None,
+        )
+        stored = await self._backfills.create(run, key=key, request_hash=request_hash)
+        self._look_up(account_id)
+        return stored
+
+    async def steer(self, run: BackfillRun, status: RunStatus) -> None:
+        """Pause, resume or cancel a run that is not finished."""
+        await self._backfills.set_status(run.id, status, self._clock.now_ms())
+        self._look_up(run.account_id)
+
+    def estimate(self, run: BackfillRun) -> Estimate:
+        """What a run is doing now, and how long it will still take."""
+        found = self._workers.get(run.account_id)
+        if run.status.finished or found is None:
+            return Estimate(run.status, run.reason, None)
+        served = found[1].served
+        budget = served.graph.budget
+        wait_s = budget.wait_s(served.graph.profiles_brake)
+        eta_s = self.duration_s(run.account_id, run.left)
+        status, reason = run.status, run.reason
+        if status is RunStatus.RUNNING and not served.account.callable:
+            status, reason = RunStatus.PAUSED, served.account.reason
+        elif status is RunStatus.RUNNING and wait_s > 1.0:
+            until = iso_utc(self._clock.now_ms() + int(wait_s * 1000))
+            status, reason = RunStatus.WAITING, f"the next call may be made at {until}"
+        return Estimate(status, reason, eta_s)
+
+    def duration_s(self, account_id: str, calls: int) -> float | None:
+        """How long so many calls of backfill take with the account's budget as it is."""
+        found = self._workers.get(account_id)
+        if found is None:
+            return None
+        graph = found[1].served.graph
+        budget = graph.budget
+        stopped_s = budget.wait_s(graph.profiles_brake) if budget.backfill_free() else 0.0
+        return estimated_s(
+            calls,
+            now_free=budget.backfill_free(),
+            per_hour=budget.backfill_allowance,
+            per_second=budget.calls_per_second,
+            wait_s=stopped_s,
+        )
+
+    def _look_up(self, account_id: str) -> None:
+        found = self._workers.get(account_id)
+        if found is not None:
+            found[0].look_up()

@@ -1,0 +1,180 @@
+"""Asking Meta about one person, and storing what came of it: the road of live enrichment and of backfill."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.domain.budget import Priority
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.profile import Profile, ProfileState
+from inboxd.domain.retry import GONE_REST_S, PROFILE_FETCH, Remedy, decide, never_answers
+from inboxd.meta.graph_errors import GraphError
+from inboxd.metrics import Metrics
+from inboxd.store import conversations, profiles
+from inboxd.store.database import Database
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import FetchedProfile
+from inboxd.workers.accounts import Served
+from inboxd.workers.feed import Feed
+
+DOUBT_REST_MS: Final = 3_600_000
+"""How long somebody is let alone of whom Meta said the ambiguous while it said so of everybody."""
+ACCOUNT_WIDE: Final = frozenset({Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.WAIT_FOR_BUDGET})
+"""Nothing is wrong with the person: they stay in the queue until the account may ask again."""
+_STATES: Final = {Remedy.WAIT_FOR_PERSON: ProfileState.NO_CONSENT, Remedy.GONE: ProfileState.UNAVAILABLE}
+
+Also = Callable[[sqlite3.Connection], None]
+"""What else to store in the transaction that stores the profile."""
+
+
+class Blame(NamedTuple):
+    """What a failure means for the person."""
+
+    state: ProfileState
+    next_attempt_at: int | None
+
+
+class Enricher:
+    """One account's asking. Nobody is asked about twice at a time. `on_picture` is called when a picture is due."""
+
+    def __init__(
+        self,
+        served: Served,
+        *,
+        database: Database,
+        cache: ProfileCache,
+        clock: Clock,
+        metrics: Metrics,
+        feed: Feed,
+        random: Callable[[], float],
+        on_picture: Callable[[], None],
+    ) -> None:
+        self.served = served
+        self.account_id = served.account.id
+        self.asking: set[str] = set()
+        """Whom somebody is asking about."""
+        # A look that began before a fetch was stored must not end after it: it would find the same person due again.
+        self.looking = asyncio.Lock()
+        self._database = database
+        self._cache = cache
+        self._clock = clock
+        self._metrics = metrics
+        self._feed = feed
+        self._random = random
+        self._on_picture = on_picture
+        self._wrote_meanwhile: set[str] = set()
+        self._log = logs.get("profiles").bind(account=self.account_id)
+
+    def wrote(self, keys: Collection[ConversationKey]) -> None:
+        """These people have written: whoever is being refused for lack of consent has given it."""
+        self._wrote_meanwhile.update(self.asking.intersection(key.participant_id for key in keys))
+
+    async def claim(self, participant_id: str) -> bool:
+        """Whether we are to ask about this person: nobody else is doing so."""
+        async with self.looking:
+            if participant_id in self.asking:
+                return False
+            self.asking.add(participant_id)
+            return True
+
+    async def release(self, participant_id: str) -> None:
+        """We are done with this person."""
+        async with self.looking:
+            self.asking.discard(participant_id)
+        self._wrote_meanwhile.discard(participant_id)
+
+    async def ask(
+        self,
+        participant_id: str,
+        priority: Priority,
+        *,
+        also: Also | None = None,
+        on_turn: Callable[[], None] | None = None,
+    ) -> GraphError | None:
+        """Fetch and store the profile of somebody who was claimed; the error when that failed.
+
+        `also` is stored with the profile; `on_turn` is called when waiting is over and the call is made.
+        """
+        key = ConversationKey(self.account_id, participant_id)
+        try:
+            profile = await self.served.graph.user_profile(participant_id, priority, on_turn=on_turn)
+        except GraphError as error:
+            self._metrics.profile_fetches.labels(error.remedy.value).inc()
+            return error
+        await self._complete(key, profile, also)
+        return None
+
+    async def blame(self, participant_id: str, attempt: int, error: GraphError, also: Also | None = None) -> Blame:
+        """The failure is about this person: note it, and when to try again."""
+        now = self._clock.now_ms()
+        decision = decide(error.remedy, attempt, PROFILE_FETCH, self._random)
+        state = _STATES.get(error.remedy, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
+        delay_s = decision.delay_s
+        if error.code is not None and never_answers(attempt, PROFILE_FETCH):
+            state, delay_s = ProfileState.UNAVAILABLE, GONE_REST_S
+        next_attempt_at = None if delay_s is None else now + int(delay_s * 1000)
+        if error.remedy is Remedy.WAIT_FOR_PERSON and participant_id in self._wrote_meanwhile:
+            next_attempt_at = now  # they gave consent while we were being told that they had not
+        await self.put_off(participant_id, attempt, error, next_attempt_at, state=state, also=also)
+        self._log.warning(
+            "profile_failed",
+            participant=participant_id,
+            state=state.value,
+            attempt=attempt,
+            error=str(error),
+            retry_in_s=None if delay_s is None else round(delay_s, 1),
+        )
+        told = {"accountId": self.account_id, "participantId": participant_id, "profileState": state.value}
+        self._feed.publish("profile.failed", {**told, "reason": str(error)})
+        return Blame(state, next_attempt_at)
+
+    async def put_off(
+        self,
+        participant_id: str,
+        attempts: int,
+        error: GraphError,
+        next_attempt_at: int | None,
+        *,
+        state: ProfileState = ProfileState.PENDING,
+        also: Also | None = None,
+    ) -> None:
+        """Store a failure, and when to try again (None: not by ourselves)."""
+        key, reason, now = ConversationKey(self.account_id, participant_id), str(error), self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            profiles.fail(
+                connection,
+                key,
+                state=state,
+                reason=reason,
+                attempts=attempts,
+                next_attempt_at=next_attempt_at,
+                now=now,
+            )
+            if also is not None:
+                also(connection)
+
+        await self._database.write(transaction)
+
+    async def _complete(self, key: ConversationKey, profile: Profile, also: Also | None) -> None:
+        now = self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            conversation = conversations.get_by_key(connection, key)
+            if conversation is not None:
+                conversations.touch(connection, conversation.with_profile(profile, at=now))
+            profiles.complete(connection, key, profile, now)
+            if also is not None:
+                also(connection)
+
+        await self._database.write(transaction)
+        self._cache.put(key, FetchedProfile(now, profile))
+        self._metrics.profile_fetches.labels("complete").inc()
+        self._log.info("profile_complete", participant=key.participant_id)
+        told = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
+        self._feed.publish("profile.completed", {**told})
+        if profile.profile_pic is not None:
+            self._on_picture()

@@ -1,0 +1,90 @@
+"""What happens, as it happens, for whoever listens: bounded in memory, and never waited for."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from inboxd.clock import Clock
+
+HISTORY: Final = 1000
+"""Happenings that a listener who comes back can still be told."""
+MAX_BEHIND: Final = 256
+"""Happenings that may wait for one listener; whoever is slower is dropped."""
+
+
+class Happening(NamedTuple):
+    """Something that happened. Ids grow, also over a restart."""
+
+    id: int
+    kind: str
+    data: dict[str, object]
+
+
+class Listener:
+    """One who listens. `overrun` turns true when they were too slow and are told no more."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Happening | None] = asyncio.Queue(MAX_BEHIND + 1)
+        self.overrun = False
+
+    def offer(self, happening: Happening) -> None:
+        """Tell them, if they keep up."""
+        if self.overrun:
+            return
+        if self._queue.qsize() >= MAX_BEHIND:
+            self.overrun = True
+            self._queue.put_nowait(None)
+        else:
+            self._queue.put_nowait(happening)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if not self._queue.full():
+            self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[Happening]:
+        while (happening := await self._queue.get()) is not None:
+            yield happening
+
+
+class Feed:
+    """Tells everybody who listens what happened."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last_id = self._forgotten_id = clock.now_ms() * 1000
+        self._history: deque[Happening] = deque(maxlen=HISTORY)
+        self._listeners: set[Listener] = set()
+
+    def publish(self, kind: str, data: dict[str, object]) -> None:
+        """Something happened. Costs next to nothing while nobody listens."""
+        self._last_id = max(self._last_id + 1, self._clock.now_ms() * 1000)
+        happening = Happening(self._last_id, kind, data)
+        if len(self._history) == HISTORY:
+            self._forgotten_id = self._history[0].id
+        self._history.append(happening)
+        for listener in self._listeners:
+            listener.offer(happening)
+
+    def since(self, last_id: int) -> list[Happening] | None:
+        """What happened after `last_id`, or None when that is no longer known."""
+        if last_id < self._forgotten_id:
+            return None
+        return [one for one in self._history if one.id > last_id]
+
+    @contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """Somebody who is told everything from now on."""
+        listener = Listener()
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+
+    def close(self) -> None:
+        """End every listener: the daemon stops."""
+        for listener in self._listeners:
+            listener.end()

@@ -1,0 +1,55 @@
+"""Registering conversations that are known from another system."""
+
+import sqlite3
+from typing import NamedTuple
+
+from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
+from inboxd.errors import InboxdError
+from inboxd.store import conversations, profiles
+from inboxd.store.database import Database
+
+
+class KnownConversation(NamedTuple):
+    """What the other system knows."""
+
+    key: ConversationKey
+    platform_id: str | None
+    """Its `platformConversationId`, if it has one: it must be ours."""
+    username: str | None
+    profile_pic: str | None
+    unread_count: int
+    status: ConversationStatus
+    metadata: dict[str, object]
+
+
+class MisnamedError(InboxdError):
+    """`platformConversationId` does not name the account and the participant."""
+
+
+class ConversationExistsError(InboxdError):
+    """The conversation exists already."""
+
+
+async def register(database: Database, known: KnownConversation, now: int) -> Conversation:
+    """Store a conversation and its participant. Raises MisnamedError, ConversationExistsError, StorageError."""
+    if known.platform_id not in {None, known.key.platform_id}:
+        msg = f"'platformConversationId' must be {known.key.platform_id}, or left out"
+        raise MisnamedError(msg)
+
+    def transaction(connection: sqlite3.Connection) -> Conversation | None:
+        profiles.register(connection, known.key, known.username, known.profile_pic, now)
+        created = conversations.register(
+            connection,
+            known.key,
+            status=known.status,
+            unread_count=known.unread_count,
+            metadata=known.metadata,
+            now=now,
+        )
+        return conversations.get_by_key(connection, known.key) if created else None
+
+    conversation = await database.write(transaction)
+    if conversation is None:
+        msg = f"the conversation {known.key.platform_id} exists already"
+        raise ConversationExistsError(msg)
+    return conversation

@@ -1,0 +1,97 @@
+"""Backfill by itself: at the moments of a cron expression, once however many were missed."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Final
+
+from cronsim import CronSim, CronSimError
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.errors import ConfigError, StorageClosedError, StorageError
+from inboxd.store.backfills import Backfills, RunActiveError
+from inboxd.workers.backfill import BackfillDesk
+
+NAME: Final = "backfill"
+ROUND_S: Final = 60.0
+
+
+def next_after(expression: str, at: int) -> int:
+    """The first moment (ms) of a cron expression, in UTC, after `at` (ms). Raises ConfigError for what is none."""
+    try:
+        moment = next(CronSim(expression, datetime.fromtimestamp(at / 1000, UTC)))
+    except (CronSimError, StopIteration) as error:
+        msg = (
+            f"backfill.schedule: '{expression}' is not a cron expression such as '0 3 * * *' (or '' for none): {error}"
+        )
+        raise ConfigError(msg) from error
+    return int(moment.timestamp() * 1000)
+
+
+class BackfillSchedule:
+    """Starts runs on schedule, for every account that misses profiles and is not in `skip`."""
+
+    name = "backfill-schedule"
+
+    def __init__(
+        self,
+        desk: BackfillDesk,
+        backfills: Backfills,
+        accounts: Callable[[], Collection[str]],
+        clock: Clock,
+        random: Callable[[], float],
+        *,
+        expression: str,
+        jitter_s: float,
+        batch_size: int,
+        skip: Collection[str],
+    ) -> None:
+        self._desk = desk
+        self._backfills = backfills
+        self._accounts = accounts
+        self._clock = clock
+        self._expression = expression
+        self._jitter_ms = int(jitter_s * 1000 * random())
+        self._batch_size = batch_size
+        self._skip = skip
+        self._stopped = asyncio.Event()
+        self._log = logs.get("backfill")
+        next_after(expression, clock.now_ms())
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Look every minute whether it is time, until `stop`."""
+        while not self._stopped.is_set():
+            try:
+                await self.look()
+            except StorageClosedError:
+                raise
+            except StorageError as error:
+                self._log.warning("schedule_waits_for_storage", error=str(error))
+            await self._clock.wait(self._stopped, ROUND_S)
+
+    async def look(self) -> None:
+        """Start what is due. The first look of all begins to count; moments missed since then count as one."""
+        now = self._clock.now_ms()
+        begun_at = await self._backfills.begun_at(NAME)
+        if begun_at is None or begun_at > now:  # never, or a clock that went back
+            await self._backfills.set_begun(NAME, now)
+            return
+        if now < next_after(self._expression, begun_at) + self._jitter_ms:
+            return
+        await self._backfills.set_begun(NAME, now)
+        for account_id in sorted(set(self._accounts()) - set(self._skip)):
+            await self._start(account_id)
+
+    async def _start(self, account_id: str) -> None:
+        if not await self._backfills.missing(account_id, 0):
+            return
+        try:
+            run = await self._desk.start(account_id, origin="schedule", batch_size=self._batch_size)
+        except RunActiveError:
+            return
+        self._log.info("backfill_scheduled", account=account_id, run=run.id, total=run.total)

@@ -1,0 +1,82 @@
+"""The API describes itself truly: every route is in the document, and schemathesis finds no lie in it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from inboxd.simulator.payloads import Conversationalist
+from inboxd.simulator.people import igsid
+
+from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, Json
+
+HTTP = {"get", "post", "put", "patch", "delete"}
+
+
+async def described(client: Client) -> Json:
+    return await client.get("/api/openapi.json", token=None)
+
+
+async def test_every_route_is_documented_and_every_documented_one_is_there(client: Client) -> None:
+    document = await described(client)
+    documented = {(method, path) for path, item in document["paths"].items() for method in item if method in HTTP}
+    assert document["openapi"] == "3.1.0"
+    assert ("post", "/api/workers/backfill-profiles") in documented
+
+    for method, path in sorted(documented):
+        address = re.sub(r"\{\w+\}", "1", path)
+        async with client.session.request(method, client.admin_url + address, allow_redirects=False) as response:
+            allowed = {401} if document["paths"][path][method].get("security") != [] else {200, 503}
+            assert response.status in allowed, (method, path)
+
+
+async def test_operations_are_told_apart_and_explained(client: Client) -> None:
+    document = await described(client)
+    operations = [item[method] for item in document["paths"].values() for method in item if method in HTTP]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    for operation in operations:
+        assert operation["summary"], operation["operationId"]
+        assert "401" in operation["responses"]
+
+
+async def test_unknown_routes_and_methods_are_problems(client: Client) -> None:
+    assert (await client.send("GET", "/api/nothing", status=404))["title"] == "Not Found"
+    assert "GET" in (await client.send("PUT", "/api/budget", {}, status=405))["detail"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="starts a process")
+async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schema(
+    client: Client, tmp_path: Path
+) -> None:
+    for number in range(3):
+        who = Conversationalist(ACCOUNT, igsid(number), T0)
+        await client.deliver(who.says("hello there"), who.sends("image"), who.opts_in())
+    await client.settled()
+    import asyncio  # noqa: PLC0415
+
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{client.admin_url}/api/openapi.json",
+        "--header",
+        f"Authorization: Bearer {ADMIN_TOKEN}",
+        "--checks",
+        "all",
+        "--max-examples",
+        "25",
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--exclude-path-regex",
+        "stream|/events$|/api/accounts$|/check$",
+        "--suppress-health-check",
+        "all",
+        "--seed",
+        "1",
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()[-12_000:]

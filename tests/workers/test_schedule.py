@@ -1,0 +1,101 @@
+"""The schedule over days: cron moments, jitter, downtime."""
+
+import pytest
+from inboxd.domain.conversation import ConversationKey, ConversationStatus
+from inboxd.errors import ConfigError
+from inboxd.store import conversations, profiles
+from inboxd.store.backfills import Backfills
+from inboxd.store.database import Database
+from inboxd.workers.backfill import BackfillDesk
+from inboxd.workers.schedule import BackfillSchedule, next_after
+
+from tests.support import ACCOUNT, T0, ManualClock
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+OTHER = "17841400000000002"
+
+
+class Rig:
+    def __init__(self, database: Database, *, jitter: float = 0.0, skip: tuple[str, ...] = ()) -> None:
+        self.clock = ManualClock()
+        self.database = database
+        self.backfills = Backfills(database)
+        self.schedule = BackfillSchedule(
+            BackfillDesk(self.backfills, self.clock),
+            self.backfills,
+            lambda: {ACCOUNT, OTHER},
+            self.clock,
+            lambda: jitter,
+            expression="0 3 * * *",
+            jitter_s=1800,
+            batch_size=10,
+            skip=skip,
+        )
+
+    async def lacks_a_profile(self, account_id: str) -> None:
+        key = ConversationKey(account_id, "7000000000000001")
+
+        def transaction(connection: object) -> None:
+            profiles.register(connection, key, None, None, T0)  # type: ignore[arg-type]
+            conversations.register(
+                connection,  # type: ignore[arg-type]
+                key,
+                status=ConversationStatus.OPEN,
+                unread_count=0,
+                metadata={},
+                now=T0,
+            )
+
+        await self.database.write(transaction)
+
+    async def begun(self) -> list[str]:
+        runs, _ = await self.backfills.page(account_id=None, status=None, limit=100, offset=0)
+        return [run.account_id for run in runs]
+
+
+def test_cron_expressions_are_in_utc() -> None:
+    assert next_after("0 3 * * *", T0) % DAY_MS == 3 * HOUR_MS
+    for wrong in ("nightly", "61 3 * * *", "0 3 * *"):
+        with pytest.raises(ConfigError, match=r"backfill\.schedule"):
+            next_after(wrong, T0)
+
+
+async def test_a_run_begins_once_a_night_for_whoever_lacks_profiles(database: Database) -> None:
+    rig = Rig(database)
+    await rig.lacks_a_profile(ACCOUNT)
+    for _ in range(24 * 4):
+        await rig.schedule.look()
+        rig.clock.now += HOUR_MS // 4
+    assert await rig.begun() == [ACCOUNT], "the other one misses nothing"
+    rig.clock.now += DAY_MS
+    await rig.schedule.look()
+    assert await rig.begun() == [ACCOUNT], "the first one is not finished yet"
+
+
+async def test_missed_nights_are_caught_up_once(database: Database) -> None:
+    rig = Rig(database)
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    await rig.lacks_a_profile(OTHER)
+    rig.clock.now += 10 * DAY_MS
+
+    rig = Rig(database, skip=(OTHER,))
+    rig.clock.now = T0 + 10 * DAY_MS
+    for _ in range(3):
+        await rig.schedule.look()
+    assert await rig.begun() == [ACCOUNT]
+    begun_at = await rig.backfills.begun_at("backfill")
+    assert begun_at == rig.clock.now
+
+
+async def test_jitter_begins_later(database: Database) -> None:
+    rig = Rig(database, jitter=1.0)
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    rig.clock.now = next_after("0 3 * * *", T0)
+    await rig.schedule.look()
+    assert await rig.begun() == []
+    rig.clock.now += 1_800_000
+    await rig.schedule.look()
+    assert await rig.begun() == [ACCOUNT]
