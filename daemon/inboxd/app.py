@@ -42,6 +42,7 @@ from inboxd.web.api.accounts import AccountsApi
 from inboxd.web.api.backfills import BackfillsApi
 from inboxd.web.api.conversations import ConversationsApi
 from inboxd.web.api.deliveries import DeliveriesApi
+from inboxd.web.api.docs import DocsPage
 from inboxd.web.api.operations import Operation
 from inboxd.web.api.participants import ParticipantsApi
 from inboxd.web.api.streams import Streams
@@ -181,10 +182,11 @@ async def running(
             DeliveriesApi(inbox, database.read),
             streams,
             SystemApi(database, inbox, clock, lambda: pool.running, lambda: pool.gave_up),
+            DocsPage(),
             MetricsPage(metrics, inbox, accounts, clock),
         ]
         operations = [operation for part in parts for operation in part.operations()]
-        admin = admin_application(access_tokens(secrets), operations, clock)
+        admin = admin_application(access_tokens(secrets), operations, clock, max_failures=settings.admin.max_failures)
         admin.on_shutdown.append(streams.close)
         admin_url = await stack.enter_async_context(
             _listening(

@@ -52,6 +52,7 @@ class Admin(_Section, frozen=True):
 
     host: Host = "127.0.0.1"
     port: Port = 8081
+    max_failures: Positive = 10
 
 
 class Storage(_Section, frozen=True):

@@ -1,17 +1,25 @@
 """The API describes itself truly: every route is in the document, and schemathesis finds no lie in it."""
 
+import asyncio
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from inboxd.config import Admin, Settings
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, Json
 
 HTTP = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, admin=Admin(port=0, max_failures=1_000_000))
 
 
 async def described(client: Client) -> Json:
@@ -54,8 +62,8 @@ async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schem
         who = Conversationalist(ACCOUNT, igsid(number), T0)
         await client.deliver(who.says("hello there"), who.sends("image"), who.opts_in())
     await client.settled()
-    import asyncio  # noqa: PLC0415
-
+    values = f'"path.account" = "{ACCOUNT}"\n"path.participant" = "{igsid(0)}"\n'
+    (tmp_path / "schemathesis.toml").write_text(f"[parameters]\n{values}")
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("schemathesis")),
         "run",

@@ -171,7 +171,7 @@ class ConversationFilter(msgspec.Struct, frozen=True):
             conditions.append("c.unread_count > 0" if self.has_unread else "c.unread_count = 0")
         if self.matching is not None:
             conditions.append(f"c.id IN ({CONVERSATION_IDS})")
-            parameters.append(self.matching)
+            parameters += [self.matching, self.matching]
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters
 
 

@@ -32,17 +32,18 @@ ORDER BY s.rowid DESC LIMIT ?4
 """
 CONVERSATION_IDS: Final = f"""
 SELECT conversation_id FROM messages WHERE id IN (
-    SELECT rowid FROM message_search WHERE message_search MATCH ?1 ORDER BY rowid DESC LIMIT {MATCHES}
+    SELECT rowid FROM message_search WHERE message_search MATCH ? ORDER BY rowid DESC LIMIT {MATCHES}
 )
 UNION
-SELECT * FROM (SELECT rowid FROM people_search WHERE people_search MATCH ?1 LIMIT {MATCHES})
+SELECT * FROM (SELECT rowid FROM people_search WHERE people_search MATCH ? LIMIT {MATCHES})
 """  # noqa: S608 - a number
 
 
-def phrase(text: str) -> str | None:
-    """What people type as an FTS5 query: every word must occur, the last may go on. None when there is no word."""
-    words = ['"' + word.replace('"', '""') + '"' for word in text.split() if any(map(str.isalnum, word))]
-    return " ".join(words) + "*" if words else None
+def phrase(text: str) -> str:
+    """What people type as an FTS5 query: every word must occur, the last may go on. Without a word nothing matches."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    words = ['"' + word.replace('"', '""') + '"' for word in printable.split() if any(map(str.isalnum, word))]
+    return " ".join(words) + "*" if words else '""'
 
 
 class SearchIndex:

@@ -17,10 +17,16 @@ from inboxd.workers.accounts import Accounts
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-def admin_application(tokens: Sequence[AccessToken], operations: Sequence[Operation], clock: Clock) -> web.Application:
+def admin_application(
+    tokens: Sequence[AccessToken], operations: Sequence[Operation], clock: Clock, *, max_failures: int
+) -> web.Application:
     """All routes of the admin listener."""
     open_paths = {operation.path for operation in operations if operation.open}
-    middlewares = [_arrival_middleware, problem_middleware, bearer_middleware(tokens, open_paths, clock)]
+    middlewares = [
+        _arrival_middleware,
+        problem_middleware,
+        bearer_middleware(tokens, open_paths, clock, max_failures=max_failures),
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
     add_operations(app, operations)

@@ -13,7 +13,6 @@ from inboxd.clock import Clock
 from inboxd.secret import Secret
 from inboxd.web.problems import Handler, ProblemError
 
-MAX_FAILURES: Final = 10
 FAILURE_WINDOW_S: Final = 60.0
 _ADDRESSES: Final = 4096
 """Addresses whose failures are remembered at a time; beyond it the oldest is forgotten."""
@@ -28,10 +27,12 @@ class AccessToken(NamedTuple):
     token: Secret
 
 
-def bearer_middleware(tokens: Sequence[AccessToken], open_paths: Collection[str], clock: Clock) -> web.middleware:  # type: ignore[valid-type]  # a decorator's type
+def bearer_middleware(
+    tokens: Sequence[AccessToken], open_paths: Collection[str], clock: Clock, *, max_failures: int
+) -> web.middleware:  # type: ignore[valid-type]  # a decorator's type
     """Lets in who shows one of `tokens`, compared in constant time; without any the API is off.
 
-    An address that failed MAX_FAILURES times within FAILURE_WINDOW_S has to wait.
+    An address that failed `max_failures` times within FAILURE_WINDOW_S has to wait.
     """
     failures: TTLCache[str, int] = TTLCache(_ADDRESSES, FAILURE_WINDOW_S, timer=clock.monotonic)
     log = logs.get("auth")
@@ -44,8 +45,10 @@ def bearer_middleware(tokens: Sequence[AccessToken], open_paths: Collection[str]
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "The admin API is off: no admin_token is configured for this daemon."
             )
+        if "Authorization" not in request.headers:
+            raise _unauthorized()
         address = request.remote or ""
-        if failures.get(address, 0) >= MAX_FAILURES:
+        if failures.get(address, 0) >= max_failures:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "Too many requests with a wrong token came from this address; wait a minute.",
@@ -53,14 +56,9 @@ def bearer_middleware(tokens: Sequence[AccessToken], open_paths: Collection[str]
             )
         found = _owner(request, tokens)
         if found is None:
-            if "Authorization" in request.headers:
-                failures[address] = failures.get(address, 0) + 1
-                log.warning("authentication_failed", address=address, failures=failures[address])
-            raise ProblemError(
-                HTTPStatus.UNAUTHORIZED,
-                "Send the admin token as 'Authorization: Bearer <token>'.",
-                headers={"WWW-Authenticate": 'Bearer realm="inboxd"'},
-            )
+            failures[address] = failures.get(address, 0) + 1
+            log.warning("authentication_failed", address=address, failures=failures[address])
+            raise _unauthorized()
         scope = "read" if request.method in _READING else "write"
         if scope not in found.scopes:
             raise ProblemError(
@@ -71,6 +69,14 @@ def bearer_middleware(tokens: Sequence[AccessToken], open_paths: Collection[str]
         return await handler(request)
 
     return authenticate
+
+
+def _unauthorized() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNAUTHORIZED,
+        "Send the admin token as 'Authorization: Bearer <token>'.",
+        headers={"WWW-Authenticate": 'Bearer realm="inboxd"'},
+    )
 
 
 def _owner(request: web.Request, tokens: Sequence[AccessToken]) -> AccessToken | None:

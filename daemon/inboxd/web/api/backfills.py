@@ -1,6 +1,7 @@
 """`/api/workers/backfill-profiles`: starting, watching and steering backfill runs."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -28,7 +29,10 @@ from inboxd.workers.feed import Happening
 
 PATH: Final = "/api/workers/backfill-profiles"
 ALIAS: Final = "/api/workers/backfill-participant-profiles"
-MAX_KEY: Final = 200
+_KEY: Final = {
+    "pattern": "^[!-~]{1,200}$",
+    "description": "The same key and request start one run, however often they are sent.",
+}
 _BATCHES_SHOWN: Final = 20
 
 
@@ -57,7 +61,7 @@ class BackfillsApi:
             "answers": {202: BackfillSummary},
             "body": NewBackfill,
             "problems": (409,),
-            "headers": {"Idempotency-Key": "The same key and request start one run, however often they are sent."},
+            "headers": {"Idempotency-Key": _KEY},
             "examples": {"body": {"accountId": "17841400000000001", "batchSize": 10}},
         }
         return [
@@ -81,10 +85,8 @@ class BackfillsApi:
         if not self._desk.serves(wanted.account_id):
             raise ProblemError(HTTPStatus.NOT_FOUND, f"No account {wanted.account_id} is served; see /api/accounts.")
         key = request.headers.get("Idempotency-Key")
-        if key is not None and not (1 <= len(key) <= MAX_KEY and key.isprintable()):
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST, f"Idempotency-Key must have 1 to {MAX_KEY} printable characters."
-            )
+        if key is not None and re.fullmatch(_KEY["pattern"], key) is None:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "Idempotency-Key must be 1 to 200 visible ASCII characters.")
         now = self._clock.now_ms()
         try:
             run = await self._desk.start(
@@ -102,7 +104,7 @@ class BackfillsApi:
             raise ProblemError(HTTPStatus.CONFLICT, detail) from error
         except KeyReusedError as error:
             detail = "This Idempotency-Key was used before, for another request."
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from error
+            raise ProblemError(HTTPStatus.CONFLICT, detail) from error
         location = {"Location": f"{PATH}/{run.id}"}
         return answer(self._summary(run), status=HTTPStatus.ACCEPTED, headers=location)
 

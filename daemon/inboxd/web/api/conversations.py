@@ -15,6 +15,7 @@ from inboxd.store.conversations import ConversationFilter, Conversations, Place
 from inboxd.store.database import Database
 from inboxd.store.search import phrase
 from inboxd.web.api import cursors
+from inboxd.web.api.cursors import Cursor
 from inboxd.web.api.operations import (
     MAX_LIMIT,
     Operation,
@@ -41,7 +42,6 @@ from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
 PATH: Final = "/api/messaging/conversations"
-Cursor = Annotated[str, Meta(max_length=100, description="`nextCursor` of the page before; instead of `offset`.")]
 Words = Annotated[str, Meta(min_length=1, max_length=200, description="Words; all must occur, the last may go on.")]
 _EXAMPLE: Final[dict[str, Any]] = {
     "clientAccountId": "17841400000000001",
@@ -121,7 +121,7 @@ class ConversationsApi:
                 account_id=asked.client_account_id,
                 status=asked.status,
                 has_unread=asked.has_unread,
-                matching=None if asked.q is None else _words(asked.q),
+                matching=None if asked.q is None else phrase(asked.q),
                 before=cursors.place(asked.cursor),
             ),
             limit=asked.limit,
@@ -164,7 +164,7 @@ class ConversationsApi:
         asked = query(request, SearchQuery)
         before = cursors.place(asked.cursor)
         found = await self._conversations.search(
-            _words(asked.q),
+            phrase(asked.q),
             account_id=asked.client_account_id,
             before_id=None if before is None else before.id,
             limit=asked.limit,
@@ -184,9 +184,7 @@ class ConversationsApi:
         wanted = body(request, NewConversation)
         try:
             conversation = await register(self._database, wanted.known(), self._clock.now_ms())
-        except MisnamedError as error:
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
-        except ConversationExistsError as error:
+        except (MisnamedError, ConversationExistsError) as error:
             raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
         location = {"Location": f"{PATH}/{conversation.id}"}
         return answer(self._resource(conversation), status=HTTPStatus.CREATED, headers=location)
@@ -222,10 +220,3 @@ class ConversationsApi:
 
     def _resource(self, conversation: Conversation) -> ConversationResource:
         return ConversationResource.of(conversation, self._accounts)
-
-
-def _words(text: str) -> str:
-    matching = phrase(text)
-    if matching is None:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "'q' must have a word in it.")
-    return matching

@@ -1,31 +1,23 @@
-"""Cursors: a place in a list, as text that means nothing to others and something to us."""
+"""Cursors: a place in a list, as text: `<ms>.<id>`, or `-.<id>` behind everything that has a time."""
 
-import base64
-import binascii
-from http import HTTPStatus
+from typing import Annotated, Final
 
-import msgspec
+from msgspec import Meta
 
 from inboxd.store.conversations import Place
-from inboxd.web.problems import ProblemError
 
-_MAX: int = 2**62
+PATTERN: Final = r"^([0-9]{1,18}|-)\.[0-9]{1,18}$"
+Cursor = Annotated[str, Meta(pattern=PATTERN, description="`nextCursor` of the page before; instead of `offset`.")]
 
 
 def of(place: Place) -> str:
     """The cursor of a place."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+    return f"{'-' if place.at is None else place.at}.{place.id}"
 
 
 def place(cursor: str | None) -> Place | None:
-    """The place of a cursor. Raises ProblemError (400) for what is none of ours."""
+    """The place of a cursor, which has the form of PATTERN."""
     if cursor is None:
         return None
-    try:
-        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        found = Place(*msgspec.json.decode(data, type=tuple[int | None, int]))
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "'cursor' must be a nextCursor of an earlier answer.") from error
-    if not all(number is None or 0 <= number <= _MAX for number in found):
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "'cursor' must be a nextCursor of an earlier answer.")
-    return found
+    at, _, last_id = cursor.partition(".")
+    return Place(None if at == "-" else int(at), int(last_id))

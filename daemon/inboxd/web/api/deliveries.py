@@ -14,6 +14,7 @@ from inboxd.store.conversations import Place
 from inboxd.store.database import Read
 from inboxd.store.inbox import Inbox
 from inboxd.web.api import cursors
+from inboxd.web.api.cursors import Cursor
 from inboxd.web.api.operations import (
     MAX_LIMIT,
     Operation,
@@ -50,7 +51,7 @@ class EventQuery(Query, frozen=True):
 
     kind: Annotated[str, Meta(max_length=50, description="Of this kind.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = 50
-    cursor: Annotated[str, Meta(max_length=100, description="`nextCursor` of the page before.")] | None = None
+    cursor: Cursor | None = None
 
 
 class DeliveriesApi:
@@ -69,7 +70,7 @@ class DeliveriesApi:
             Operation("GET", one, self.one, tag, {200: DeliveryResource}, single=True),
             Operation("GET", one + "/raw", self.raw, tag, {200: "application/octet-stream"}),
             Operation("POST", one + "/retry", self.retry, tag, {202: None}, problems=(409,)),
-            Operation("POST", PATH + "/retry", self.retry_all, tag, {202: RetriedDeliveries}),
+            Operation("POST", "/api/workers/retry-failed-deliveries", self.retry_all, tag, {202: RetriedDeliveries}),
             Operation("GET", "/api/events", self.events, "events", {200: EventList}, query=EventQuery),
         ]
 

@@ -124,6 +124,6 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-        for name, text in operation.headers.items()
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string", **schema}}
+        for name, schema in operation.headers.items()
     ]

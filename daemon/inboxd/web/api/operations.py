@@ -20,6 +20,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_OFFSET: Final = 1_000_000
 COMPRESS_FROM: Final = 1024
+_EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _QUERY: Final = web.RequestKey("asked.query", object)
 _BODY: Final = web.RequestKey("asked.body", object)
@@ -59,8 +60,8 @@ class Operation:
     """The answer is one resource: it gets an ETag, and may be asked for conditionally."""
     open: bool = False
     """Needs no token."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Request headers that mean something, with what they mean."""
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Request headers that mean something: their JSON schema, and what they mean as its `description`."""
     examples: Mapping[str, Any] = field(default_factory=dict)
     """An example `body` and an example `answer`."""
 
@@ -214,11 +215,20 @@ def _plain(hint: Any) -> set[Any]:  # noqa: ANN401 - any type hint
 async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 - the operation's type
     data = await request.read()
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(_whole(msgspec.json.decode(data)), kind)
     except msgspec.ValidationError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _bad("The body must be a JSON object.") from error
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """JSON with 12.0 as 12: JSON Schema calls both an integer (validation, 6.1.1)."""
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
 
 
 def _bad(detail: str) -> ProblemError:

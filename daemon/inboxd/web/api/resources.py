@@ -44,7 +44,7 @@ class ConversationResource(Resource, frozen=True):
     last_message_at: str | None
     unread_count: int
     status: str
-    metadata: dict[str, object]
+    metadata: dict[str, Any]
     created_at: str
     updated_at: str
 
@@ -81,7 +81,7 @@ class AttachmentResource(Resource, frozen=True):
     type: str
     url: str | None
     title: str | None
-    payload: dict[str, object] | None
+    payload: dict[str, Any] | None
 
 
 class ReactionResource(Resource, frozen=True):
@@ -111,7 +111,7 @@ class MessageResource(Resource, frozen=True):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
-    metadata: dict[str, object]
+    metadata: dict[str, Any]
     created_at: str
     updated_at: str
 
@@ -222,7 +222,7 @@ class MessageSearch(Resource, frozen=True):
 
 
 MetaId = Annotated[str, Meta(pattern="^[0-9]{1,32}$")]
-Metadata = Annotated[dict[str, object], Meta(max_length=100)]
+Metadata = Annotated[dict[str, Any], Meta(max_length=100)]
 
 
 class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):

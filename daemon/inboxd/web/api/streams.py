@@ -28,7 +28,8 @@ class Streams:
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-        resume = {"Last-Event-ID": "Go on after this event; an event `gap` says that some are no longer known."}
+        told = "Go on after this event; an event `gap` says that some are no longer known."
+        resume = {"Last-Event-ID": {"pattern": "^[0-9]{1,20}$", "description": told}}
         return [Operation("GET", PATH, self.everything, "events", {200: "text/event-stream"}, headers=resume)]
 
     async def close(self, _app: web.Application) -> None:

@@ -1,0 +1,77 @@
+"""`/api/docs`: Swagger UI over our own document, from the files of a dependency: nothing comes from elsewhere."""
+
+from collections.abc import Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.web.api.operations import Operation, not_found
+from inboxd.web.api.system import DOCUMENT_PATH
+from inboxd.web.problems import SAFE_HEADERS
+
+PATH: Final = "/api/docs"
+_SCRIPT: Final = f"""window.addEventListener("load", () => {{
+  window.ui = SwaggerUIBundle({{ url: "{DOCUMENT_PATH}", dom_id: "#swagger-ui", validatorUrl: null }});
+}});
+"""
+_PAGE: Final = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>inboxd admin API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{PATH}/swagger-ui.css">
+<script src="{PATH}/swagger-ui-bundle.js" defer></script>
+<script src="{PATH}/initializer.js" defer></script>
+</head>
+<body><div id="swagger-ui"></div></body>
+</html>
+"""
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": _POLICY}
+
+
+class DocsPage:
+    """The page and its files. Open to all: it holds nothing; what it tries out needs a token."""
+
+    def __init__(self) -> None:
+        self._folder = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        return [
+            Operation("GET", PATH, self.page, "system", {200: "text/html"}, open=True),
+            Operation("GET", PATH + "/initializer.js", self.script, "system", {200: "text/javascript"}, open=True),
+            Operation("GET", PATH + "/swagger-ui.css", self.style, "system", {200: "text/css"}, open=True),
+            Operation(
+                "GET", PATH + "/swagger-ui-bundle.js", self.bundle, "system", {200: "text/javascript"}, open=True
+            ),
+        ]
+
+    async def page(self, _request: web.Request) -> web.Response:
+        """This API in Swagger UI."""
+        return web.Response(text=_PAGE, content_type="text/html", headers=_HEADERS)
+
+    async def script(self, _request: web.Request) -> web.Response:
+        """What starts Swagger UI."""
+        return web.Response(text=_SCRIPT, content_type="text/javascript", headers=_HEADERS)
+
+    async def style(self, _request: web.Request) -> web.StreamResponse:
+        """Swagger UI's style sheet."""
+        return self._file("swagger-ui.css", "text/css")
+
+    async def bundle(self, _request: web.Request) -> web.StreamResponse:
+        """Swagger UI."""
+        return self._file("swagger-ui-bundle.js", "text/javascript")
+
+    def _file(self, name: str, kind: str) -> web.StreamResponse:
+        path = self._folder / name
+        if not path.is_file():
+            raise not_found("file")
+        return web.FileResponse(path, headers={**_HEADERS, "Cache-Control": "max-age=86400", "Content-Type": kind})

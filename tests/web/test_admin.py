@@ -1,0 +1,274 @@
+"""The admin API as its users meet it: who may, search, cursors, caching, streams."""
+
+import asyncio
+import json
+
+import msgspec
+import pytest
+from inboxd.config import NamedToken, Secrets
+from inboxd.secret import Secret
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.payloads import Conversationalist
+from inboxd.simulator.people import igsid, person
+
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, eventually
+
+LIST = "/api/messaging/conversations"
+HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+
+
+async def talk(client: Client, count: int) -> None:
+    for number in range(count):
+        who = Conversationalist(ACCOUNT, igsid(number), T0 + number * 1000)
+        await client.deliver(who.says(f"Número {number}: café crème"), who.says("ok"))
+    await client.settled()
+
+
+class TestTokens:
+    @pytest.fixture
+    def secrets(self, secrets: Secrets) -> Secrets:
+        named = (
+            NamedToken("grafana", ("read",), Secret("read-only")),
+            NamedToken("importer", ("write",), Secret("write-only")),
+        )
+        return msgspec.structs.replace(secrets, named_tokens=named)
+
+    async def test_a_token_does_what_its_scopes_allow(self, client: Client) -> None:
+        await client.get("/api/budget", token="read-only")
+        problem = await client.send("POST", "/api/workers/retry-failed-deliveries", token="read-only", status=403)
+        assert "'grafana' has no scope 'write'" in problem["detail"]
+        await client.send("POST", "/api/workers/retry-failed-deliveries", token="write-only", status=202)
+        await client.get("/api/budget", token="write-only", status=403)
+
+    async def test_guessing_is_slowed_down(self, client: Client) -> None:
+        for _ in range(10):
+            await client.get("/api/budget", token="guess", status=401)
+        await client.get("/api/budget", token="guess", status=429)
+        await client.get("/api/budget", status=429)
+        await client.get("/api/budget", token=None, status=401)
+        await client.get("/readyz", token=None)
+
+    async def test_tokens_in_the_address_open_nothing(self, client: Client) -> None:
+        await client.get(f"/api/budget?access_token={ADMIN_TOKEN}&token={ADMIN_TOKEN}", token=None, status=401)
+
+
+async def test_words_of_messages_and_names_are_found(client: Client) -> None:
+    await talk(client, 5)
+
+    async def found() -> bool:
+        return bool((await client.get("/api/messaging/messages?q=cafe"))["results"])
+
+    await eventually(found)
+    results = (await client.get("/api/messaging/messages?q=CAF%C3%89+cr"))["results"]
+    assert [one["message"]["content"][:8] for one in results] == [f"Número {number}" for number in (4, 3, 2, 1, 0)]
+    assert results[0]["conversation"]["participantPlatformId"] == igsid(4)
+    first = await client.get("/api/messaging/messages?q=cafe&limit=2")
+    rest = await client.get(f"/api/messaging/messages?q=cafe&limit=200&cursor={first['nextCursor']}")
+    assert len(first["results"]) + len(rest["results"]) == 5
+    assert (await client.get("/api/messaging/messages?q=cafe&clientAccountId=1"))["results"] == []
+
+    known = person(igsid(2))
+    assert known is not None
+
+    async def named() -> bool:
+        return bool((await client.get(f"{LIST}?q={known.username}&clientAccountId={ACCOUNT}"))["total"])
+
+    await eventually(named)
+    by_word = await client.get(f"{LIST}?q=cafe&clientAccountId={ACCOUNT}&limit=3")
+    assert by_word["total"] == 5
+    more = await client.get(f"{LIST}?q=cafe&clientAccountId={ACCOUNT}&limit=3&cursor={by_word['nextCursor']}")
+    assert len(more["conversations"]) == 2
+    for odd in ("%22", "*", "NEAR(", "a%00b", "-", "%F0%9F%98%8D"):
+        await client.get(f"{LIST}?q={odd}")
+
+
+async def test_what_was_unsent_or_edited_is_not_found_by_its_old_words(client: Client) -> None:
+    who = Conversationalist(ACCOUNT, ANA, T0)
+    regretted, wrong = who.says("regrettable"), who.says("wrongword")
+    await client.deliver(regretted, wrong)
+
+    async def indexed(word: str, count: int) -> None:
+        async def there() -> bool:
+            return len((await client.get(f"/api/messaging/messages?q={word}"))["results"]) == count
+
+        await eventually(there)
+
+    await indexed("regrettable", 1)
+    await client.deliver(who.unsends(regretted), who.edits(wrong, "rightword"))
+    await indexed("regrettable", 0)
+    await indexed("wrongword", 0)
+    await indexed("rightword", 1)
+
+
+async def test_pages_follow_by_cursor_and_by_link(client: Client) -> None:
+    await talk(client, 7)
+    for number in range(3):
+        body = {"clientAccountId": ACCOUNT, "participantPlatformId": igsid(100 + number)}
+        await client.send("POST", LIST, body, status=201)
+
+    seen: list[Json] = []
+    cursor = ""
+    while True:
+        page = await client.get(f"{LIST}?limit=3{cursor}")
+        seen += page["conversations"]
+        if page["nextCursor"] is None:
+            break
+        cursor = f"&cursor={page['nextCursor']}"
+    whole = await client.conversations("?limit=200")
+    assert [one["id"] for one in seen] == [one["id"] for one in whole]
+    assert [one["lastMessageAt"] for one in seen[-3:]] == [None] * 3
+
+    async with client.session.get(f"{client.admin_url}{LIST}?limit=4&offset=4", headers=HEADERS) as response:
+        links = response.links
+    assert str(links["next"]["url"]).endswith("limit=4&offset=8")
+    assert str(links["prev"]["url"]).endswith("limit=4&offset=0")
+    conversation = next(one for one in whole if one["lastMessageAt"])
+    first = await client.get(f"{LIST}/{conversation['id']}/messages?limit=1")
+    second = await client.get(f"{LIST}/{conversation['id']}/messages?limit=1&cursor={first['nextCursor']}")
+    assert first["messages"][0]["content"] == "ok"
+    assert second["messages"][0]["content"].startswith("Número")
+    await client.get(f"{LIST}?cursor=nonsense", status=400)
+
+
+async def test_conversations_are_read_closed_and_deleted(client: Client) -> None:
+    await talk(client, 1)
+    (conversation,) = await client.conversations()
+    address = f"{LIST}/{conversation['id']}"
+    assert conversation["unreadCount"] == 2
+
+    assert (await client.send("PATCH", address + "/read"))["unreadCount"] == 0
+    messages = await client.get(address + "/messages")
+    assert all(message["isRead"] for message in messages["messages"])
+
+    changed = await client.send("PATCH", address, {"status": "archived", "metadata": {"crm": 7}})
+    assert (changed["status"], changed["metadata"]["crm"]) == ("archived", 7)
+    assert changed["updatedAt"] > conversation["updatedAt"]
+    await client.send("PATCH", address, {"status": "lost"}, status=422)
+    await client.send("PATCH", address, {"colour": "red"}, status=422)
+
+    await client.send("DELETE", address, status=204)
+    await client.send("DELETE", address, status=404)
+    await client.get(address, status=404)
+    await client.deliver(Conversationalist(ACCOUNT, igsid(0), T0 + 10**6).says("again"))
+    await client.settled()
+    assert [one["unreadCount"] for one in await client.conversations()] == [1]
+
+
+async def test_registering_twice_is_a_conflict(client: Client) -> None:
+    body = {
+        "clientAccountId": ACCOUNT, "participantPlatformId": ANA, "platformConversationId": f"{ACCOUNT}_{ANA}",
+        "participantUsername": "ana_x", "participantProfilePic": None, "unreadCount": 2, "status": "closed",
+        "metadata": {"crm": 1},
+    }  # fmt: skip
+    created = await client.send("POST", LIST, body, status=201)
+    assert created["metadata"]["crm"] == 1
+    assert (created["participantUsername"], created["unreadCount"], created["status"]) == ("ana_x", 2, "closed")
+    await client.send("POST", LIST, body, status=409)
+    await client.send("POST", LIST, {**body, "platformConversationId": "1_2"}, status=409)
+    await client.send("POST", LIST, {**body, "participantUsername": " "}, status=422)
+
+
+async def test_one_resource_is_fetched_conditionally_and_large_answers_are_compressed(client: Client) -> None:
+    await talk(client, 10)
+
+    async def calm() -> bool:
+        return all(one["participantUsername"] for one in await client.conversations())
+
+    await eventually(calm)
+    (conversation, *_) = await client.conversations()
+    address = f"{client.admin_url}{LIST}/{conversation['id']}"
+    async with client.session.get(address, headers=HEADERS) as response:
+        etag = response.headers["ETag"]
+    async with client.session.get(address, headers={**HEADERS, "If-None-Match": etag}) as response:
+        assert response.status == 304
+        assert await response.read() == b""
+    await client.send("PATCH", f"{LIST}/{conversation['id']}", {"status": "closed"})
+    async with client.session.get(address, headers={**HEADERS, "If-None-Match": etag}) as response:
+        assert response.status == 200
+
+    async with client.session.get(client.admin_url + LIST, headers={**HEADERS, "Accept-Encoding": "gzip"}) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert len((await response.json())["conversations"]) == 10
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_profile_is_refreshed_on_request(client: Client, graph: tuple[GraphServer, str]) -> None:
+    await talk(client, 1)
+    address = f"/api/participants/{ACCOUNT}/{igsid(0)}"
+
+    async def asked(times: int) -> None:
+        async def enough() -> bool:
+            return sum(call.endswith(igsid(0)) for call in graph[0].calls) == times
+
+        await eventually(enough)
+
+    await asked(1)
+    await client.send("POST", address + "/refresh", status=202)
+    await asked(2)
+    await client.send("POST", f"/api/participants/{ACCOUNT}/42/refresh", status=404)
+
+
+async def test_numbers_workers_and_kept_events(client: Client) -> None:
+    await talk(client, 3)
+    who = Conversationalist(ACCOUNT, igsid(0), T0)
+    await client.deliver(who.opts_in(), who.hands_over())
+    await client.post(b"not json")
+    await client.settled()
+
+    statistics = await client.get(f"/api/accounts/{ACCOUNT}/statistics")
+    assert (statistics["conversations"], statistics["unreadMessages"]) == (3, 6)
+    workers = await client.get("/api/workers")
+    assert {"ingest", "search", "avatars", f"backfill:{ACCOUNT}"} <= set(workers["running"])
+    assert workers["deliveriesFailed"] == 1
+    assert (await client.send("POST", "/api/workers/retry-failed-deliveries", status=202)) == {"retried": 1}
+    events = await client.get("/api/events")
+    assert sum(events["kinds"].values()) == len(events["events"]) == 2
+    kind = events["events"][0]["kind"]
+    assert [one["kind"] for one in (await client.get(f"/api/events?kind={kind}"))["events"]] == [kind]
+    assert "sender" in events["events"][0]["payload"]
+
+
+async def read_stream(client: Client, until: int, **headers: str) -> list[dict[str, str]]:
+    """Events of the stream, until there are so many."""
+    events: list[dict[str, str]] = []
+    async with client.session.get(client.admin_url + "/api/events/stream", headers={**HEADERS, **headers}) as response:
+        assert response.status == 200, await response.text()
+        event: dict[str, str] = {}
+        async for raw in response.content:
+            name, _, value = raw.decode().strip().partition(": ")
+            if name:
+                event[name] = value
+            elif event:
+                events.append(event)
+                event = {}
+            if len(events) == until:
+                break
+    return events
+
+
+async def test_what_happens_is_streamed_and_resumed(client: Client, graph: tuple[GraphServer, str]) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=1)
+    listening = asyncio.ensure_future(read_stream(client, 2))
+    await asyncio.sleep(0.2)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("hi"))
+    first, second = await asyncio.wait_for(listening, 10)
+    assert (first["event"], second["event"]) == ("message.received", "profile.completed")
+    assert json.loads(first["data"])["participantId"] == ANA
+
+    await client.deliver(Conversationalist(ACCOUNT, igsid(9), T0).says("hi"))
+    (missed,) = await asyncio.wait_for(read_stream(client, 1, **{"Last-Event-ID": second["id"]}), 10)
+    assert json.loads(missed["data"])["participantId"] == igsid(9)
+    (gap,) = await asyncio.wait_for(read_stream(client, 1, **{"Last-Event-ID": "1"}), 10)
+    assert gap["event"] == "gap"
+    async with client.session.get(
+        client.admin_url + "/api/events/stream", headers={**HEADERS, "Last-Event-ID": "x"}
+    ) as response:
+        assert response.status == 400
+
+
+async def test_the_documentation_page_is_served_from_here(client: Client) -> None:
+    for path, kind in (("", "text/html"), ("/swagger-ui.css", "text/css"), ("/initializer.js", "text/javascript")):
+        async with client.session.get(client.admin_url + "/api/docs" + path) as response:
+            assert (response.status, response.content_type) == (200, kind)
+            text = await response.text()
+            assert "https://" not in text or path == "/swagger-ui.css"
