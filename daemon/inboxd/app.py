@@ -18,6 +18,7 @@ from inboxd import __version__, logs
 from inboxd.clock import Clock
 from inboxd.config import Secrets, Settings, require_secrets
 from inboxd.domain.account import AccountState, Flavour
+from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import EX_OK, EX_SOFTWARE
 from inboxd.meta.budget import Traffic
@@ -401,6 +402,10 @@ class _Staff:
         """End the workers of an account."""
         del self._fetchers[served.account.id]
         self._desk.leave(served.account.id)
+        run = await self._backfills.active(served.account.id)
+        if run is not None:
+            reason = "the account is no longer served"
+            await self._backfills.set_status(run.id, RunStatus.FAILED, self._clock.now_ms(), reason)
         for name in self._names.pop(served.account.id):
             await self._pool.end(name)
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 from inboxd.config import Backfill, Profiles, Settings
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.graph import Behaviour, GraphServer, Token
+from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, Json, eventually
 
 PATH = "/api/workers/backfill-profiles"
 LIST = "/api/messaging/conversations"
@@ -211,3 +212,31 @@ class TestWithLittleBudget:
         queued = await start(client)
         assert 3600 <= queued["estimatedDurationSeconds"] <= 7200, "160 an hour for backfill"
         await client.send("POST", queued["links"]["cancel"])
+
+
+async def test_whoever_live_enrichment_got_first_is_not_asked_again(client: Client, graph: Simulated) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=30)
+    await register(client, *range(12))
+    run = await start(client, batchSize=100)
+    for number in (9, 10, 11):
+        who = Conversationalist(ACCOUNT, igsid(number), T0 - 10**9)  # older than all others: they stay at the end
+        await client.deliver(who.says("hi"))
+        address = f"/api/participants/{ACCOUNT}/{igsid(number)}"
+        await client.send("POST", f"{address}/refresh", status=202)
+    done = await finished(client, run)
+    assert done["successCount"] == 12
+    assert set(people_asked(graph[0]).values()) == {1}
+
+
+async def test_a_run_of_an_account_that_is_removed_has_failed(client: Client, graph: Simulated) -> None:
+    other = "17841400000000002"
+    graph[0].tokens["other-token"] = Token(other)
+    await client.send("POST", "/api/accounts", {"token": "other-token"}, status=201)
+    graph[0].behaviour = Behaviour(latency_ms=200)
+    body = {"clientAccountId": other, "participantPlatformId": igsid(0)}
+    await client.send("POST", LIST, body, status=201)
+    await client.send("POST", LIST, {**body, "participantPlatformId": igsid(1)}, status=201)
+    run = await client.send("POST", PATH, {"accountId": other}, status=202)
+    await client.send("DELETE", f"/api/accounts/{other}", status=204)
+    found = await client.get(run["links"]["self"])
+    assert (found["status"], found["reason"]) == ("failed", "the account is no longer served")

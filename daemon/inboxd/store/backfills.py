@@ -40,6 +40,9 @@ _DATED: Final = f"""
 _UNDATED: Final = f"""
 {_CANDIDATE} {_MISSING} {_NOT_TRIED} AND c.last_message_at IS NULL AND c.id < :id {_ORDER}
 """
+_HAS: Final = """
+SELECT 1 FROM participants WHERE account_id = ? AND participant_id = ? AND fetched_at IS NOT NULL AND fetched_at >= ?
+"""
 _ATTEMPT: Final = """
 INSERT INTO backfill_attempts (run_id, conversation_id, participant_id, outcome, code, reason, attempts, at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
@@ -202,6 +205,10 @@ class Backfills:
             ).fetchone()
         )
         return int(found[0])
+
+    async def has_profile(self, run: BackfillRun, participant_id: str) -> bool:
+        """Whether the participant has got, meanwhile, what the run wants."""
+        return bool(await self._database.read(_HAS, (run.account_id, participant_id, run.refresh_before)))
 
     async def candidates(self, run: BackfillRun, after: Place | None, limit: int) -> list[Candidate]:
         """The next conversations of a run, the latest activity first; those without any message come last."""

@@ -120,10 +120,12 @@ class BackfillWorker:
         """Get one profile; None when that is not decided, because others must be asked first."""
         known = self._hopeless(candidate)
         if known is not None:
-            return await self._record(run, candidate, Outcome.SKIPPED, None, known, 0)
+            return await self._record(run, candidate, Outcome.SKIPPED, known)
         while not await self._enricher.claim(candidate.participant_id):
             await self._wait(self._clock.sleep(BUSY_REST_S))
         try:
+            if await self._backfills.has_profile(run, candidate.participant_id):  # live enrichment was faster
+                return await self._record(run, candidate, Outcome.SUCCESS, None)
             return await self._ask(run, candidate)
         finally:
             await self._enricher.release(candidate.participant_id)
@@ -167,13 +169,10 @@ class BackfillWorker:
         await self._enricher.blame(candidate.participant_id, attempt, error, also)
         return outcome
 
-    async def _record(
-        self, run: BackfillRun, candidate: Candidate, outcome: Outcome, code: int | None, reason: str, attempts: int
-    ) -> Outcome:
+    async def _record(self, run: BackfillRun, candidate: Candidate, outcome: Outcome, reason: str | None) -> Outcome:
+        """Note what became of somebody whom nobody was asked about."""
         now = self._clock.now_ms()
-        tried = Attempt(
-            candidate.conversation_id, candidate.participant_id, outcome, code, reason, attempts, now
-        )  # fmt: skip
+        tried = Attempt(candidate.conversation_id, candidate.participant_id, outcome, None, reason, 0, now)
         await self._backfills.record(run.id, tried)
         return outcome
 

@@ -12,7 +12,7 @@ from inboxd.store.search import SearchIndex
 ROUND_S: Final = 0.5
 """How long a message may wait until it is found, when nothing else is to be done."""
 STEP: Final = 200
-STEP_REST_S: Final = 0.02
+STEP_REST_S: Final = 0.01
 STORAGE_REST_S: Final = 5.0
 
 
