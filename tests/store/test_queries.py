@@ -1,9 +1,23 @@
 """Every query of a hot path or a list finds its rows by an index."""
 
+import re
+from typing import Any
+
 import pytest
 from inboxd.domain.conversation import ConversationStatus
-from inboxd.store import avatars, conversations, deletions, events, graph_calls, inbox, profiles
-from inboxd.store.conversations import ConversationFilter
+from inboxd.store import (
+    avatars,
+    backfills,
+    conversations,
+    deletions,
+    events,
+    graph_calls,
+    inbox,
+    profiles,
+    search,
+    statistics,
+)
+from inboxd.store.conversations import ConversationFilter, Place, _stretches
 from inboxd.store.database import Database
 
 STATEMENTS = {
@@ -28,6 +42,17 @@ STATEMENTS = {
     "old avatars": avatars._TRIM,
     "calls": graph_calls._CALLS,
     "forget calls": graph_calls._FORGET,
+    "dated candidates": backfills._DATED,
+    "undated candidates": backfills._UNDATED,
+    "run by account": backfills._ACTIVE,
+    "run by key": backfills._BY_KEY,
+    "problems of a run": backfills._PROBLEMS,
+    "batches of a run": backfills._BATCHES,
+    "attempts to expire": backfills._EXPIRE_ATTEMPTS,
+    "numbers of profiles": statistics._PROFILES,
+    "events": f"{events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
+    "messages by words": search.MESSAGE_IDS,
+    "messages to index": search._INDEX,
     "open deletions": deletions._OPEN,
     "messages to delete": deletions._MESSAGES,
     "conversations to delete": deletions._CONVERSATIONS,
@@ -35,7 +60,9 @@ STATEMENTS = {
 
 
 async def plan(database: Database, sql: str) -> str:
-    parameters = [None] * sql.count("?")
+    named = set(re.findall(r":(\w+)", sql))
+    numbered = set(re.findall(r"\?\d+", sql))
+    parameters: Any = dict.fromkeys(named) if named else [None] * (len(numbered) or sql.count("?"))
     return "\n".join(str(row[3]) for row in await database.read(f"EXPLAIN QUERY PLAN {sql}", parameters))
 
 
@@ -66,13 +93,17 @@ async def test_statement_searches(database: Database, name: str) -> None:
         ConversationFilter(status=ConversationStatus.OPEN),
         ConversationFilter(has_unread=True),
         ConversationFilter(account_id="1", status=ConversationStatus.CLOSED, has_unread=False),
+        ConversationFilter(before=Place(5, 5)),
+        ConversationFilter(account_id="1", before=Place(5, 5)),
     ],
 )
 async def test_lists_of_conversations_walk_the_index_of_activity(
     database: Database, condition: ConversationFilter
 ) -> None:
     where, _ = condition.where()
-    listing = await plan(database, conversations._COLUMNS + where + conversations._ORDER)
+    more, _ = _stretches(condition.before)[0]
+    whole = f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else "")
+    listing = await plan(database, conversations._IDS_OF_PAGE + whole + conversations._ORDER)
     counting = await plan(database, f"SELECT count(*) FROM conversations AS c{where}")
 
     assert "conversations_by_activity" in listing

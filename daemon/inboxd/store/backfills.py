@@ -73,7 +73,7 @@ WHERE run_id = ? ORDER BY number DESC LIMIT ?
 """
 _EXPIRE_ATTEMPTS: Final = """
 DELETE FROM backfill_attempts WHERE (run_id, conversation_id) IN (
-    SELECT a.run_id, a.conversation_id FROM backfill_runs AS r JOIN backfill_attempts AS a ON a.run_id = r.id
+    SELECT a.run_id, a.conversation_id FROM backfill_runs AS r CROSS JOIN backfill_attempts AS a ON a.run_id = r.id
     WHERE r.finished_at < ?1 LIMIT ?2
 )
 """

@@ -89,6 +89,7 @@ FROM conversations AS c
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
 """
 _BY_CONVERSATION_IDS: Final = f"{_COLUMNS} WHERE c.id IN (SELECT value FROM json_each(?))"  # noqa: S608 - built from constants
+_IDS_OF_PAGE: Final = "SELECT c.id FROM conversations AS c"
 _ORDER: Final = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT ? OFFSET ?"
 _MESSAGE_COLUMNS: Final = """
 SELECT m.id, m.created_at, m.updated_at, m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at,
@@ -158,7 +159,7 @@ class ConversationFilter(msgspec.Struct, frozen=True):
     """Only what comes after this place in the list."""
 
     def where(self) -> tuple[str, list[object]]:
-        """The SQL condition and its parameters."""
+        """The SQL condition and its parameters; `matching` is the last, and left to whoever asks."""
         conditions: list[str] = []
         parameters: list[object] = []
         if self.account_id is not None:
@@ -170,8 +171,7 @@ class ConversationFilter(msgspec.Struct, frozen=True):
         if self.has_unread is not None:
             conditions.append("c.unread_count > 0" if self.has_unread else "c.unread_count = 0")
         if self.matching is not None:
-            conditions.append(f"c.id IN ({CONVERSATION_IDS})")
-            parameters += [self.matching, self.matching]
+            conditions.append("c.id IN (SELECT value FROM json_each(?))")  # its parameter is looked up first
         return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters
 
 
@@ -234,14 +234,18 @@ class Conversations:
     async def page(self, condition: ConversationFilter, *, limit: int, offset: int) -> tuple[list[Conversation], int]:
         """Conversations, latest activity first, and how many meet the condition (whatever place it begins at)."""
         where, parameters = condition.where()
-        rows: list[Row] = []
+        if condition.matching is not None:
+            found = await self._read(CONVERSATION_IDS, (condition.matching, condition.matching))
+            parameters.append(_json([row[0] for row in found]))
+        ids: list[int] = []
         for more, values in _stretches(condition.before):
-            sql = _COLUMNS + (f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else ""))
-            rows += await self._read(sql + _ORDER, [*parameters, *values, limit - len(rows), offset])
-            if len(rows) >= limit:
-                break
+            both = f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else "")
+            ids += [
+                row[0] for row in await self._read(_IDS_OF_PAGE + both + _ORDER, [*parameters, *values, limit, offset])
+            ]
+        rows = {row[0]: row for row in await self._read(_BY_CONVERSATION_IDS, (_json(ids[:limit]),))}
         ((total,),) = await self._read(f"SELECT count(*) FROM conversations AS c{where}", parameters)  # noqa: S608 - built from constants
-        return [_conversation(row) for row in rows], int(total)
+        return [_conversation(rows[one]) for one in ids[:limit] if one in rows], int(total)
 
     async def get(self, conversation_id: int) -> Conversation | None:
         """One conversation."""

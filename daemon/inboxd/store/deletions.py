@@ -30,7 +30,7 @@ _OTHERS: Final = (
     "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE account_id = ?1 LIMIT ?2)",
     """
     DELETE FROM backfill_attempts WHERE (run_id, conversation_id) IN (
-        SELECT a.run_id, a.conversation_id FROM backfill_runs AS r JOIN backfill_attempts AS a ON a.run_id = r.id
+        SELECT a.run_id, a.conversation_id FROM backfill_runs AS r CROSS JOIN backfill_attempts AS a ON a.run_id = r.id
         WHERE r.account_id = ?1 LIMIT ?2
     )
     """,

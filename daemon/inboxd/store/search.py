@@ -40,10 +40,18 @@ SELECT * FROM (SELECT rowid FROM people_search WHERE people_search MATCH ? LIMIT
 
 
 def phrase(text: str) -> str:
-    """What people type as an FTS5 query: every word must occur, the last may go on. Without a word nothing matches."""
+    """What people type as an FTS5 query: every word must occur, one that ends in * may go on.
+
+    Without any word nothing matches.
+    """
     printable = "".join(character if character.isprintable() else " " for character in text)
-    words = ['"' + word.replace('"', '""') + '"' for word in printable.split() if any(map(str.isalnum, word))]
-    return " ".join(words) + "*" if words else '""'
+    words = [_word(word) for word in printable.split() if any(map(str.isalnum, word))]
+    return " ".join(words) or '""'
+
+
+def _word(word: str) -> str:
+    quoted = '"' + word.replace('"', '""').rstrip("*") + '"'
+    return quoted + "*" if word.endswith("*") else quoted
 
 
 class SearchIndex:

@@ -24,6 +24,7 @@ CREATE TABLE backfill_runs (
 -- Never two at once for an account.
 CREATE UNIQUE INDEX backfill_runs_active ON backfill_runs (account_id) WHERE status IN ('queued', 'running', 'paused');
 CREATE INDEX backfill_runs_by_time ON backfill_runs (created_at DESC, id, account_id, status);
+CREATE INDEX backfill_runs_finished ON backfill_runs (finished_at) WHERE finished_at IS NOT NULL;
 
 -- What became of each conversation of a run.
 CREATE TABLE backfill_attempts (

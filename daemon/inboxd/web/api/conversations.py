@@ -42,7 +42,9 @@ from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
 PATH: Final = "/api/messaging/conversations"
-Words = Annotated[str, Meta(min_length=1, max_length=200, description="Words; all must occur, the last may go on.")]
+Words = Annotated[
+    str, Meta(min_length=1, max_length=200, description="Words; all must occur, one that ends in * may go on.")
+]
 _EXAMPLE: Final[dict[str, Any]] = {
     "clientAccountId": "17841400000000001",
     "platformConversationId": "17841400000000001_7000000000000001",
