@@ -190,6 +190,24 @@ async def test_one_resource_is_fetched_conditionally_and_large_answers_are_compr
         assert response.headers["Content-Encoding"] == "gzip"
         assert len((await response.json())["conversations"]) == 10
         assert response.headers["X-Content-Type-Options"] == "nosniff"
+    async with client.session.get(
+        client.admin_url + LIST, headers={**HEADERS, "Accept-Encoding": "zstd;q=1, gzip"}
+    ) as response:
+        assert response.headers["Content-Encoding"] == "zstd"
+        assert len((await response.json())["conversations"]) == 10
+    for refused in ("identity", "zstd;q=0, gzip;q=0"):
+        headers = {**HEADERS, "Accept-Encoding": refused}
+        async with client.session.get(client.admin_url + LIST, headers=headers) as response:
+            assert "Content-Encoding" not in response.headers
+
+
+async def test_many_are_imported_at_once_and_bad_ones_reported(client: Client) -> None:
+    good = [{"clientAccountId": ACCOUNT, "participantPlatformId": igsid(number)} for number in range(3)]
+    rows = [good[0], {"clientAccountId": "x"}, good[1], good[0], good[2]]
+    report = await client.send("POST", "/api/messaging/imports", {"conversations": rows})
+    assert report["imported"] == 3
+    assert [problem["row"] for problem in report["errors"]] == [2, 4]
+    await client.send("POST", "/api/messaging/imports", {"conversations": []}, status=422)
 
 
 async def test_a_profile_is_refreshed_on_request(client: Client, graph: tuple[GraphServer, str]) -> None:

@@ -5,6 +5,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta
 
@@ -33,10 +34,13 @@ from inboxd.web.api.resources import (
     ConversationList,
     ConversationResource,
     FoundMessage,
+    ImportProblem,
+    ImportReport,
     MessageList,
     MessageResource,
     MessageSearch,
     NewConversation,
+    NewImport,
 )
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
@@ -100,6 +104,10 @@ class ConversationsApi:
             Operation(
                 "POST", PATH, self.register, tag, {201: ConversationResource}, body=NewConversation, problems=(409,),
                 examples={"body": _EXAMPLE},
+            ),
+            Operation(
+                "POST", "/api/messaging/imports", self.import_many, tag, {200: ImportReport}, body=NewImport,
+                examples={"body": {"conversations": [_EXAMPLE]}},
             ),
             Operation("GET", one, self.one, tag, {200: ConversationResource}, single=True),
             Operation(
@@ -190,6 +198,18 @@ class ConversationsApi:
             raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
         location = {"Location": f"{PATH}/{conversation.id}"}
         return answer(self._resource(conversation), status=HTTPStatus.CREATED, headers=location)
+
+    async def import_many(self, request: web.Request) -> web.Response:
+        """Register many known conversations. Those that cannot be are reported by their number, the others stored."""
+        wanted = body(request, NewImport)
+        problems: list[ImportProblem] = []
+        for row, fields in enumerate(wanted.conversations, start=1):
+            try:
+                known = msgspec.convert(fields, NewConversation).known()
+                await register(self._database, known, self._clock.now_ms())
+            except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
+                problems.append(ImportProblem(row=row, error=str(error)))
+        return answer(ImportReport(imported=len(wanted.conversations) - len(problems), errors=problems))
 
     async def change(self, request: web.Request) -> web.Response:
         """Change the status (open, closed, archived) or the metadata of a conversation."""

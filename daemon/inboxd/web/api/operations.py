@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
+from inboxd.web.api.compression import compressed
 from inboxd.web.problems import SAFE_HEADERS, Handler, ProblemError
 
 T = TypeVar("T")
@@ -19,7 +20,6 @@ T = TypeVar("T")
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_OFFSET: Final = 1_000_000
-COMPRESS_FROM: Final = 1024
 _EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _QUERY: Final = web.RequestKey("asked.query", object)
@@ -147,8 +147,7 @@ def _checked(operation: Operation) -> Handler:
         if isinstance(response, web.Response) and isinstance(response.body, bytes):
             if operation.single and response.status == HTTPStatus.OK:
                 response = _conditional(request, response)
-            if isinstance(response.body, bytes) and len(response.body) >= COMPRESS_FROM:
-                response.enable_compression()
+            return compressed(request, response)
         return response
 
     handler.__doc__ = operation.handler.__doc__

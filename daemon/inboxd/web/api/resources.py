@@ -250,6 +250,26 @@ class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class NewImport(Resource, frozen=True, forbid_unknown_fields=True):
+    """Conversations that are known from another system; each with the fields of a single one."""
+
+    conversations: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=1000)]
+
+
+class ImportProblem(Resource, frozen=True):
+    """A conversation that was left out; `row` counts from 1."""
+
+    row: int
+    error: str
+
+
+class ImportReport(Resource, frozen=True):
+    """What came of an import."""
+
+    imported: int
+    errors: list[ImportProblem]
+
+
 class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
     """What to change about a conversation; what is left out stays."""
 
