@@ -27,6 +27,8 @@ unit: $(READY)
 bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/budget.py
+	$(BIN)/python -m benchmarks.backfill
+	$(BIN)/python -m benchmarks.admin
 
 $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -174,3 +174,10 @@ def test_a_network_that_is_none_is_named() -> None:
 def test_storage_keys_are_one_per_line() -> None:
     keys = load_secrets({"INBOXD_STORAGE_KEY": "new\nold\n"}).storage_keys
     assert [key.reveal() for key in keys] == ["new", "old"]
+
+
+@pytest.mark.parametrize("wrong", ["nightly", "61 3 * * *", "0 3 * *"])
+def test_a_schedule_that_is_none_is_named(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"backfill\.schedule: .* is not a cron expression"):
+        load_settings(None, {"INBOXD_BACKFILL__SCHEDULE": wrong})
+    assert not load_settings(None, {"INBOXD_BACKFILL__SCHEDULE": ""}).backfill.schedule

@@ -5,10 +5,12 @@ import ipaddress
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+from cronsim import CronSim, CronSimError
 from msgspec import Meta
 
 from inboxd.errors import ConfigError
@@ -206,6 +208,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
             raise ConfigError(msg) from error
     _check_accounts(settings)
     _check_networks(settings)
+    _check_schedule(settings)
     return settings
 
 
@@ -370,6 +373,18 @@ def _explained(error: msgspec.ValidationError) -> str:
     """Msgspec's message with the key in the words of the file: `$.admin.port` becomes `admin.port`."""
     text, _, where = str(error).partition(" - at `$.")
     return f"{where.rstrip('`')}: {text}" if where else text
+
+
+def _check_schedule(settings: Settings) -> None:
+    expression = settings.backfill.schedule
+    try:
+        if expression:
+            CronSim(expression, datetime.now(UTC))
+    except CronSimError as error:
+        msg = (
+            f"backfill.schedule: '{expression}' is not a cron expression such as '0 3 * * *' (or '' for none): {error}"
+        )
+        raise ConfigError(msg) from error
 
 
 def _check_networks(settings: Settings) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
 from inboxd import logs
 from inboxd.clock import Clock
-from inboxd.errors import ConfigError, StorageClosedError, StorageError
+from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.backfills import Backfills, RunActiveError
 from inboxd.workers.backfill import BackfillDesk
 
@@ -57,7 +57,6 @@ class BackfillSchedule:
         self._skip = skip
         self._stopped = asyncio.Event()
         self._log = logs.get("backfill")
-        next_after(expression, clock.now_ms())
 
     def stop(self) -> None:
         """End `run`."""
