@@ -176,7 +176,7 @@ def test_storage_keys_are_one_per_line() -> None:
     assert [key.reveal() for key in keys] == ["new", "old"]
 
 
-@pytest.mark.parametrize("wrong", ["nightly", "61 3 * * *", "0 3 * *"])
+@pytest.mark.parametrize("wrong", ["nightly", "61 3 * * *", "0 3 * *", "0 3 30 2 *"])
 def test_a_schedule_that_is_none_is_named(wrong: str) -> None:
     with pytest.raises(ConfigError, match=r"backfill\.schedule: .* is not a cron expression"):
         load_settings(None, {"INBOXD_BACKFILL__SCHEDULE": wrong})

@@ -379,8 +379,8 @@ def _check_schedule(settings: Settings) -> None:
     expression = settings.backfill.schedule
     try:
         if expression:
-            CronSim(expression, datetime.now(UTC))
-    except CronSimError as error:
+            next(CronSim(expression, datetime.now(UTC)))
+    except (CronSimError, StopIteration) as error:
         msg = (
             f"backfill.schedule: '{expression}' is not a cron expression such as '0 3 * * *' (or '' for none): {error}"
         )
