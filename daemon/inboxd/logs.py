@@ -6,7 +6,15 @@ from collections.abc import MutableMapping
 from typing import Any, Final, TextIO
 
 import msgspec
-import structlog
+
+if "rich" not in sys.modules:
+    # structlog looks for rich, to draw tracebacks that we write as text: 4 MB that an idle daemon can do without.
+    sys.modules["rich"] = None  # type: ignore[assignment]  # which makes its import fail
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
 
 Log = structlog.stdlib.BoundLogger
 

@@ -4,13 +4,15 @@ import base64
 import hmac
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Final
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from typing import TYPE_CHECKING, Final
 
 from inboxd.errors import ConfigError, StorageUnavailableError
 from inboxd.secret import Secret
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 KEY_FILE: Final = "storage.key"
 
@@ -22,15 +24,13 @@ class Vault:
     """
 
     def __init__(self, keys: Sequence[Secret]) -> None:
-        try:
-            self._fernet = MultiFernet([Fernet(key.reveal()) for key in keys])
-        except ValueError as error:
+        self._keys = [key.reveal().encode() for key in keys]
+        if not all(_is_key(key) for key in self._keys):
             msg = (
                 "storage_key is not a Fernet key, which is 32 random bytes in URL-safe base64: "
                 "make one with  openssl rand -base64 32 | tr '+/' '-_'"
             )
-            raise ConfigError(msg) from error
-        self._keys = [key.reveal().encode() for key in keys]
+            raise ConfigError(msg)
 
     def lock(self, token: Secret) -> bytes:
         """The token, encrypted."""
@@ -38,10 +38,19 @@ class Vault:
 
     def open(self, locked: bytes) -> Secret | None:
         """The token again, or None when none of our keys locked it."""
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415 - see _fernet
+
         try:
             return Secret(self._fernet.decrypt(locked).decode())
         except InvalidToken:
             return None
+
+    @cached_property
+    def _fernet(self) -> "MultiFernet":
+        # Seven megabytes: only who has a token pays for it.
+        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415
+
+        return MultiFernet([Fernet(key) for key in self._keys])
 
     def fingerprint(self, token: Secret) -> bytes:
         """What tells this token from another without telling the token."""
@@ -72,6 +81,13 @@ def key_from(folder: Path) -> tuple[Secret, bool]:
         msg = f"cannot read or make the storage key {path}: {reason}"
         raise StorageUnavailableError(msg) from error
     return Secret(key), True
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, altchars=b"-_", validate=True)) == 32
+    except ValueError:
+        return False
 
 
 def _keyed(key: bytes, token: Secret) -> bytes:

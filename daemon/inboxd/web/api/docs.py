@@ -1,7 +1,6 @@
 """`/api/docs`: Swagger UI over our own document, from the files of a dependency: nothing comes from elsewhere."""
 
 from collections.abc import Sequence
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Final
 
@@ -40,9 +39,6 @@ _HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": _POLICY}
 class DocsPage:
     """The page and its files. Open to all: it holds nothing; what it tries out needs a token."""
 
-    def __init__(self) -> None:
-        self._folder = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
-
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
         return [
@@ -70,8 +66,11 @@ class DocsPage:
         """Swagger UI."""
         return self._file("swagger-ui-bundle.js", "text/javascript")
 
-    def _file(self, name: str, kind: str) -> web.StreamResponse:
-        path = self._folder / name
+    @staticmethod
+    def _file(name: str, kind: str) -> web.StreamResponse:
+        from importlib.metadata import distribution  # noqa: PLC0415 - a megabyte, for a page that is rarely looked at
+
+        path = Path(str(distribution("swagger-ui-py").locate_file(f"swagger_ui/static/{name}")))
         if not path.is_file():
             raise not_found("file")
         return web.FileResponse(path, headers={**_HEADERS, "Cache-Control": "max-age=86400", "Content-Type": kind})
