@@ -26,6 +26,8 @@ async def test_whoever_is_too_slow_is_told_so_and_dropped_and_nobody_waits() -> 
 async def test_what_was_missed_is_told_while_it_is_known() -> None:
     clock = ManualClock()
     feed = Feed(clock)
+    with feed.listening():
+        pass  # somebody was here, and may come back
     ids = []
     for number in range(HISTORY + 10):
         feed.publish("thing", {"number": number})
@@ -37,3 +39,17 @@ async def test_what_was_missed_is_told_while_it_is_known() -> None:
     assert feed.since(ids[-1]) == []
     assert feed.since(ids[9]) is not None
     assert feed.since(ids[8]) is None, "that one is no longer known to have been the last"
+
+
+async def test_what_nobody_wants_is_not_remembered_and_a_gap_is_told() -> None:
+    clock = ManualClock()
+    feed = Feed(clock)
+    with feed.listening():
+        feed.publish("thing", {})
+    known = feed._last_id
+    assert feed.since(known) == []
+    clock.now += 3_600_000
+    assert not feed.wanted
+    feed.publish("thing", {})
+    with feed.listening():
+        assert feed.since(known) is None

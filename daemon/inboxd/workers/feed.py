@@ -1,6 +1,7 @@
 """What happens, as it happens, for whoever listens: bounded in memory, and never waited for."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from inboxd.clock import Clock
 
 HISTORY: Final = 1000
 """Happenings that a listener who comes back can still be told."""
+HOLD_S: Final = 600.0
+"""How long what happens is remembered for a listener who has gone away."""
 MAX_BEHIND: Final = 256
 """Happenings that may wait for one listener; whoever is slower is dropped."""
 
@@ -57,9 +60,17 @@ class Feed:
         self._last_id = self._forgotten_id = clock.now_ms() * 1000
         self._history: deque[Happening] = deque(maxlen=HISTORY)
         self._listeners: set[Listener] = set()
+        self._left_at = -math.inf
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens, or has until lately: otherwise nothing need be published."""
+        return bool(self._listeners) or self._clock.monotonic() - self._left_at < HOLD_S
 
     def publish(self, kind: str, data: dict[str, object]) -> None:
-        """Something happened. Costs next to nothing while nobody listens."""
+        """Something happened. It is not remembered when nobody wants it."""
+        if not self.wanted:
+            return
         self._last_id = max(self._last_id + 1, self._clock.now_ms() * 1000)
         happening = Happening(self._last_id, kind, data)
         if len(self._history) == HISTORY:
@@ -78,11 +89,15 @@ class Feed:
     def listening(self) -> Iterator[Listener]:
         """Somebody who is told everything from now on."""
         listener = Listener()
+        if not self.wanted:  # what happened while nobody was here is not known
+            self._history.clear()
+            self._forgotten_id = self._last_id = max(self._last_id, self._clock.now_ms() * 1000)
         self._listeners.add(listener)
         try:
             yield listener
         finally:
             self._listeners.discard(listener)
+            self._left_at = self._clock.monotonic()
 
     def close(self) -> None:
         """End every listener: the daemon stops."""

@@ -219,7 +219,7 @@ class Ingest:
         for key, fetched in (await self._database.write(transaction)).items():
             self._cache.put(key, fetched)
         self._on_due(writers)
-        for meaning in meanings:
+        for meaning in meanings if self._feed.wanted else ():
             if meaning.participant_wrote and meaning.key is not None and meaning.change is not None:
                 account_id, participant_id = meaning.key
                 told = {
