@@ -6,7 +6,7 @@ import ipaddress
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,8 @@ from aiohttp import web
 
 from inboxd import __version__, logs
 from inboxd.clock import Clock
-from inboxd.config import Secrets, Settings, require_secrets
+from inboxd.config import Backfill, Secrets, Settings, require_secrets
 from inboxd.domain.account import AccountState, Flavour
-from inboxd.domain.backfill import RunStatus
-from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import EX_OK, EX_SOFTWARE
 from inboxd.meta.budget import Traffic
 from inboxd.meta.graph import GraphClient
@@ -35,7 +33,6 @@ from inboxd.store.deletions import Deletions
 from inboxd.store.graph_calls import GraphCalls
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import Profiles
 from inboxd.store.search import SearchIndex
 from inboxd.store.vault import KEY_FILE, Vault, key_from
 from inboxd.web.admin import MetricsPage, admin_application
@@ -53,7 +50,7 @@ from inboxd.web.callbacks import Callbacks
 from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.web.health import Health
 from inboxd.web.webhooks import Webhooks
-from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits, Served
+from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits
 from inboxd.workers.avatars import AvatarKeeper
 from inboxd.workers.backfill import BackfillDesk, BackfillWorker
 from inboxd.workers.checkup import Checkup
@@ -63,11 +60,9 @@ from inboxd.workers.feed import Feed
 from inboxd.workers.housekeeping import Housekeeping
 from inboxd.workers.ingest import RUSH, Ingest
 from inboxd.workers.pool import WorkerPool
-from inboxd.workers.profiles import ProfileFetcher
 from inboxd.workers.schedule import BackfillSchedule
 from inboxd.workers.search import SearchIndexer
-from inboxd.workers.subscriptions import SubscriptionKeeper
-from inboxd.workers.tokens import TokenKeeper
+from inboxd.workers.staff import AccountStaff
 
 AVATAR_FOLDER: Final = "avatars"
 SHUTDOWN_S: Final = 1.0
@@ -119,8 +114,19 @@ async def running(
         feed = Feed(clock)
         backfills = Backfills(database)
         desk = BackfillDesk(backfills, clock)
-        staff = _Staff(
-            accounts, settings, database, cache, pool, clock, metrics, feed, backfills, desk, on_picture=portraits.wake
+        staff = AccountStaff(
+            accounts,
+            database,
+            cache,
+            pool,
+            clock,
+            metrics,
+            feed,
+            backfills,
+            desk,
+            random=random.random,
+            concurrency=settings.profiles.concurrency,
+            on_picture=portraits.wake,
         )
         await accounts.load(configured_accounts(settings, secrets), staff)
         deletions = Deletions(database)
@@ -159,19 +165,7 @@ async def running(
         )
         pool.start(SearchIndexer(SearchIndex(database), clock, busy=lambda: inbox.pressure > RUSH))
         if settings.backfill.schedule:
-            pool.start(
-                BackfillSchedule(
-                    desk,
-                    backfills,
-                    lambda: accounts.served,
-                    clock,
-                    random.random,
-                    expression=settings.backfill.schedule,
-                    jitter_s=settings.backfill.jitter_s,
-                    batch_size=settings.backfill.batch_size,
-                    skip=settings.backfill.skip_accounts,
-                )
-            )
+            pool.start(_schedule(settings.backfill, desk, backfills, accounts, clock))
 
         streams = Streams(feed)
         parts: list[Api] = [
@@ -234,7 +228,7 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
-        if secrets.admin_token is None:
+        if not access_tokens(secrets):
             log.warning("admin_api_off", reason="no admin_token is configured")
         await stop.wait()
         log.info("stopping")
@@ -341,80 +335,20 @@ class Api(Protocol):
         """What can be done."""
 
 
-class _Staff:
-    """The workers that each account has: they come and go with it."""
-
-    def __init__(
-        self,
-        accounts: Accounts,
-        settings: Settings,
-        database: Database,
-        cache: ProfileCache,
-        pool: WorkerPool,
-        clock: Clock,
-        metrics: Metrics,
-        feed: Feed,
-        backfills: Backfills,
-        desk: BackfillDesk,
-        *,
-        on_picture: Callable[[], None],
-    ) -> None:
-        self._accounts = accounts
-        self._settings = settings
-        self._database = database
-        self._cache = cache
-        self._pool = pool
-        self._clock = clock
-        self._metrics = metrics
-        self._feed = feed
-        self._backfills = backfills
-        self._desk = desk
-        self._on_picture = on_picture
-        self._fetchers: dict[str, ProfileFetcher] = {}
-        self._names: dict[str, list[str]] = {}
-
-    def engage(self, served: Served) -> None:
-        """Start the workers of an account."""
-        enricher = Enricher(
-            served,
-            database=self._database,
-            cache=self._cache,
-            clock=self._clock,
-            metrics=self._metrics,
-            feed=self._feed,
-            random=random.random,
-            on_picture=self._on_picture,
-        )
-        fetcher = ProfileFetcher(
-            enricher, Profiles(self._database), self._clock, concurrency=self._settings.profiles.concurrency
-        )
-        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._feed, random.random)
-        self._desk.enter(backfill, enricher)
-        tokens = TokenKeeper(served, self._accounts, self._clock, self._metrics)
-        subscription = SubscriptionKeeper(served, self._accounts, self._clock, self._metrics)
-        self._fetchers[served.account.id] = fetcher
-        workers = (fetcher, backfill, tokens, subscription)
-        self._names[served.account.id] = [worker.name for worker in workers]
-        for worker in workers:
-            self._pool.start(worker)
-
-    async def dismiss(self, served: Served) -> None:
-        """End the workers of an account."""
-        del self._fetchers[served.account.id]
-        self._desk.leave(served.account.id)
-        run = await self._backfills.active(served.account.id)
-        if run is not None:
-            reason = "the account is no longer served"
-            await self._backfills.set_status(run.id, RunStatus.FAILED, self._clock.now_ms(), reason)
-        for name in self._names.pop(served.account.id):
-            await self._pool.end(name)
-
-    def wrote(self, writers: Collection[ConversationKey]) -> None:
-        """These people have written: whoever fetches for their account looks again."""
-        for account_id in {key.account_id for key in writers}:
-            fetcher = self._fetchers.get(account_id)
-            if fetcher is not None:
-                fetcher.wrote(writers)
+def _schedule(
+    options: Backfill, desk: BackfillDesk, backfills: Backfills, accounts: Accounts, clock: Clock
+) -> BackfillSchedule:
+    return BackfillSchedule(
+        desk,
+        backfills,
+        lambda: accounts.served,
+        clock,
+        random.random,
+        expression=options.schedule,
+        jitter_s=options.jitter_s,
+        batch_size=options.batch_size,
+        skip=options.skip_accounts,
+    )
 
 
 async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:

@@ -1,0 +1,96 @@
+"""The workers that each account has: they come and go with it."""
+
+from collections.abc import Callable, Collection
+
+from inboxd.clock import Clock
+from inboxd.domain.backfill import RunStatus
+from inboxd.domain.conversation import ConversationKey
+from inboxd.metrics import Metrics
+from inboxd.store.backfills import Backfills
+from inboxd.store.database import Database
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import Profiles
+from inboxd.workers.accounts import Accounts, Served
+from inboxd.workers.backfill import BackfillDesk, BackfillWorker
+from inboxd.workers.enrich import Enricher
+from inboxd.workers.feed import Feed
+from inboxd.workers.pool import WorkerPool
+from inboxd.workers.profiles import ProfileFetcher
+from inboxd.workers.subscriptions import SubscriptionKeeper
+from inboxd.workers.tokens import TokenKeeper
+
+
+class AccountStaff:
+    """The workers that each account has: they come and go with it."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        database: Database,
+        cache: ProfileCache,
+        pool: WorkerPool,
+        clock: Clock,
+        metrics: Metrics,
+        feed: Feed,
+        backfills: Backfills,
+        desk: BackfillDesk,
+        *,
+        random: Callable[[], float],
+        concurrency: int,
+        on_picture: Callable[[], None],
+    ) -> None:
+        self._accounts = accounts
+        self._database = database
+        self._cache = cache
+        self._pool = pool
+        self._clock = clock
+        self._metrics = metrics
+        self._feed = feed
+        self._backfills = backfills
+        self._desk = desk
+        self._random = random
+        self._concurrency = concurrency
+        self._on_picture = on_picture
+        self._fetchers: dict[str, ProfileFetcher] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def engage(self, served: Served) -> None:
+        """Start the workers of an account."""
+        enricher = Enricher(
+            served,
+            database=self._database,
+            cache=self._cache,
+            clock=self._clock,
+            metrics=self._metrics,
+            feed=self._feed,
+            random=self._random,
+            on_picture=self._on_picture,
+        )
+        fetcher = ProfileFetcher(enricher, Profiles(self._database), self._clock, concurrency=self._concurrency)
+        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._feed, self._random)
+        self._desk.enter(backfill, enricher)
+        tokens = TokenKeeper(served, self._accounts, self._clock, self._metrics)
+        subscription = SubscriptionKeeper(served, self._accounts, self._clock, self._metrics)
+        self._fetchers[served.account.id] = fetcher
+        workers = (fetcher, backfill, tokens, subscription)
+        self._names[served.account.id] = [worker.name for worker in workers]
+        for worker in workers:
+            self._pool.start(worker)
+
+    async def dismiss(self, served: Served) -> None:
+        """End the workers of an account."""
+        del self._fetchers[served.account.id]
+        self._desk.leave(served.account.id)
+        run = await self._backfills.active(served.account.id)
+        if run is not None:
+            reason = "the account is no longer served"
+            await self._backfills.set_status(run.id, RunStatus.FAILED, self._clock.now_ms(), reason)
+        for name in self._names.pop(served.account.id):
+            await self._pool.end(name)
+
+    def wrote(self, writers: Collection[ConversationKey]) -> None:
+        """These people have written: whoever fetches for their account looks again."""
+        for account_id in {key.account_id for key in writers}:
+            fetcher = self._fetchers.get(account_id)
+            if fetcher is not None:
+                fetcher.wrote(writers)
