@@ -24,6 +24,7 @@ from inboxd.meta.graph import GraphClient
 from inboxd.meta.pictures import PictureClient, PictureRules
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.metrics import Metrics
+from inboxd.notify import Notifier
 from inboxd.secret import Secret
 from inboxd.store.accounts import AccountStore
 from inboxd.store.avatars import Avatars
@@ -63,6 +64,7 @@ from inboxd.workers.pool import WorkerPool
 from inboxd.workers.schedule import BackfillSchedule
 from inboxd.workers.search import SearchIndexer
 from inboxd.workers.staff import AccountStaff
+from inboxd.workers.watchdog import Watchdog
 
 AVATAR_FOLDER: Final = "avatars"
 SHUTDOWN_S: Final = 1.0
@@ -92,6 +94,7 @@ async def running(
     *,
     on_give_up: Callable[[], None],
     clock: Clock | None = None,
+    notifier: Notifier | None = None,
 ) -> AsyncIterator[Daemon]:
     """The daemon, from its first to its last moment. `on_give_up` is called when it can no longer do its job.
 
@@ -167,6 +170,9 @@ async def running(
         if settings.backfill.schedule:
             pool.start(_schedule(settings.backfill, desk, backfills, accounts, clock))
 
+        if notifier is not None:
+            pool.start(Watchdog(notifier, database, clock, partial(_condition, accounts, database)))
+
         streams = Streams(feed)
         parts: list[Api] = [
             Health(database, lambda: pool.gave_up),
@@ -222,7 +228,8 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, secrets, database_path, on_give_up=stop.set) as daemon:
+    notifier = Notifier()
+    async with running(settings, secrets, database_path, on_give_up=stop.set, notifier=notifier) as daemon:
         # What was built by now lives until the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -230,7 +237,9 @@ async def serve(settings: Settings, secrets: Secrets, database_path: Path) -> in
         log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
         if not access_tokens(secrets):
             log.warning("admin_api_off", reason="no admin_token is configured")
+        notifier.send(READY="1")
         await stop.wait()
+        notifier.send(STOPPING="1")
         log.info("stopping")
     log.info("stopped")
     return EX_SOFTWARE if daemon.gave_up else EX_OK
@@ -333,6 +342,16 @@ class Api(Protocol):
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
+
+
+def _condition(accounts: Accounts, database: Database) -> str:
+    """How we are, in one line for `systemctl status`."""
+    served = list(accounts.served.values())
+    receiving = "receiving" if database.refusal is None else f"not receiving: {database.refusal}"
+    idle = sum(not one.account.callable for one in served)
+    paused = sum(one.graph.budget.report().paused_until is not None for one in served)
+    needs = f", {idle} without calls" if idle else ""
+    return f"{receiving}; {len(served)} accounts{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
 
 
 def _schedule(

@@ -128,6 +128,9 @@ async def test_keys_are_rotated_and_a_lost_one_is_told(graph: Simulated, tmp_pat
     async with process(tmp_path, graph[1], clock, keys=(KEY,), configured=False) as accounts:
         assert token_of(accounts) is None
         assert accounts.served[ACCOUNT].account.state is AccountState.NEEDS_LOGIN
+    async with process(tmp_path, graph[1], clock, keys=(new_key,), configured=False) as accounts:
+        assert token_of(accounts) == TOKEN, "a start with the wrong key loses nothing"
+        assert accounts.served[ACCOUNT].account.callable
     with pytest.raises(ConfigError, match="storage_key is not a Fernet key"):
         async with process(tmp_path, graph[1], clock, keys=("short",)):
             pass

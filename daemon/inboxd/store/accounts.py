@@ -21,7 +21,9 @@ ON CONFLICT (id) DO UPDATE SET
     configured = excluded.configured, token_obtained_at = excluded.token_obtained_at,
     token_expires_at = excluded.token_expires_at, refresh_tried_at = excluded.refresh_tried_at,
     subscribed_fields = excluded.subscribed_fields, subscription_checked_at = excluded.subscription_checked_at,
-    updated_at = excluded.updated_at, token = excluded.token, token_origin = excluded.token_origin
+    updated_at = excluded.updated_at, token_origin = excluded.token_origin,
+    -- A token that cannot be read now, for want of its key, is not lost: only taking it back removes it.
+    token = CASE WHEN excluded.state = 'deauthorized' THEN NULL ELSE coalesce(excluded.token, token) END
 """  # noqa: S608 - constants
 _LAST_WEBHOOK: Final = """
 SELECT last_message_at FROM conversations WHERE +account_id = ? ORDER BY last_message_at DESC LIMIT 1

@@ -253,13 +253,13 @@ class Accounts:
         await self._serve(account, token, origin)
 
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> Served:
-        if token is None and account.callable:
-            reason = "there is no token that can be used: give one with 'inboxd account add'"
-            account = msgspec.structs.replace(account, state=AccountState.NEEDS_LOGIN, reason=reason)
-            self._log.warning("account_without_token", account=account.id, reason=reason)
         graph = await self._graph(account.id, account.flavour, partial(self.verdict, account.id))
         graph.token = token
         await self._save(account, token, origin)
+        if token is None and account.callable:  # not stored: with the right key the next start is in order again
+            reason = "there is no token that can be used: give one with 'inboxd account add'"
+            account = msgspec.structs.replace(account, state=AccountState.NEEDS_LOGIN, reason=reason)
+            self._log.warning("account_without_token", account=account.id, reason=reason)
         served = self.served[account.id] = Served(account, graph, origin)
         self._name(account)
         if self._staff is not None:

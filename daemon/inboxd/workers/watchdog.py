@@ -1,0 +1,52 @@
+"""Signs of life for systemd: only while the event loop turns and the writer writes."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from inboxd.clock import Clock
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.notify import Notifier
+from inboxd.store.database import Database
+
+ROUND_S: Final = 10.0
+PATIENCE_S: Final = 5.0
+"""How long the writer may take for nothing at all."""
+
+
+class Watchdog:
+    """Tells the service manager how we are, and that we are. `describe` is one line for `systemctl status`."""
+
+    name = "watchdog"
+
+    def __init__(self, notifier: Notifier, database: Database, clock: Clock, describe: Callable[[], str]) -> None:
+        self._notifier = notifier
+        self._database = database
+        self._clock = clock
+        self._describe = describe
+        self._round_s = ROUND_S if notifier.watchdog_s is None else min(ROUND_S, notifier.watchdog_s / 3)
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """A sign of life every few seconds, until `stop`."""
+        while not self._stopped.is_set():
+            if await self._writer_lives():
+                self._notifier.send(WATCHDOG="1", STATUS=self._describe())
+            await self._clock.wait(self._stopped, self._round_s)
+
+    async def _writer_lives(self) -> bool:
+        """Whether the writer answers; a disk that refuses is an answer too."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._database.write(lambda _connection: None)
+        except StorageClosedError:
+            raise
+        except TimeoutError:
+            return False
+        except StorageError:
+            return True
+        return True

@@ -1,0 +1,77 @@
+"""The daemon as systemd's service: signs of life, and a unit that systemd itself finds in order."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Process
+
+UNIT = Path(__file__).parent.parent.parent / "systemd" / "inboxd.service"
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+
+
+def test_readiness_life_and_the_end_are_told(inboxd: Process, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        inboxd.environment |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        inboxd.start()
+        told = [manager.recv(4096).decode() for _ in range(4)]
+        assert "READY=1" in told
+        signs = [one for one in told if "WATCHDOG=1" in one]
+        assert len(signs) == 3
+        assert "STATUS=receiving; 0 accounts; budget ok" in signs[0]
+        inboxd.signal(signal.SIGTERM)
+        assert inboxd.wait() == 0
+        rest = []
+        manager.setblocking(False)
+        try:
+            while True:
+                rest.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            pass
+        assert "STOPPING=1" in rest
+
+
+def test_a_stuck_process_gives_no_sign(inboxd: Process, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        inboxd.environment |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        inboxd.start()
+        manager.recv(4096)
+        inboxd.signal(signal.SIGSTOP)
+        manager.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            _listen_for_ever(manager)
+        inboxd.signal(signal.SIGCONT)
+        manager.settimeout(10)
+        assert "WATCHDOG=1" in manager.recv(4096).decode()
+
+
+def _listen_for_ever(manager: socket.socket) -> None:
+    while True:
+        manager.recv(4096)
+
+
+@needs_systemd
+def test_the_unit_is_in_order_but_for_where_it_is_installed() -> None:
+    told = subprocess.run(["systemd-analyze", "verify", str(UNIT)], capture_output=True, text=True, check=False)  # noqa: S607
+    lines = [line for line in told.stderr.splitlines() if "inboxd" in line]
+    assert [line for line in lines if "is not executable" not in line] == []
+
+
+@needs_systemd
+def test_the_unit_exposes_little() -> None:
+    told = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", str(UNIT)],  # noqa: S607
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    exposure = re.search(r"exposure level for \S+: (\d+\.\d+)", told.stdout)
+    assert exposure is not None
+    assert float(exposure[1]) <= 1.5
