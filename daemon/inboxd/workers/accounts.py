@@ -134,12 +134,12 @@ class Accounts:
         if served is not None and served.account.flavour is not flavour:
             await self._retire(served)  # the other product has another host
             account = msgspec.structs.replace(served.account, flavour=flavour)
-            served = await self._serve(account, None, served.token_origin)
+            served = await self._serve(account, token, served.token_origin)
         if served is None:
             account = Account(
                 id=owner.id, flavour=flavour, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
             )
-            served = await self._serve(account, None, None)
+            served = await self._serve(account, token, None)
         await self.update(
             served,
             token,
