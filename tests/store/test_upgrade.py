@@ -1,0 +1,59 @@
+"""A file of the first release goes forward by itself, with everything that is in it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.store import migrations
+from inboxd.store.conversations import ConversationFilter, Conversations
+from inboxd.store.database import Database
+from inboxd.store.profiles import Profiles
+from inboxd.store.search import SearchIndex, phrase
+
+from tests.support import ACCOUNT, ANA, T0
+
+
+def old_file(path: Path) -> None:
+    """A database as version 3 of the schema left it."""
+    with closing(sqlite3.connect(path)) as connection:
+        for step in migrations.steps()[:3]:
+            connection.executescript(step.sql)
+        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 3")
+        connection.execute(
+            "INSERT INTO participants (account_id, participant_id, state, username, profile_pic, fetched_at,"
+            " created_at, updated_at) VALUES (?, ?, 'complete', 'ana_x', 'https://example.com/a.jpg', ?, ?, ?)",
+            (ACCOUNT, ANA, T0, T0, T0),
+        )
+        connection.execute(
+            "INSERT INTO conversations (id, account_id, participant_id, last_message_at, created_at, updated_at)"
+            " VALUES (1, ?, ?, ?, ?, ?)",
+            (ACCOUNT, ANA, T0, T0, T0),
+        )
+        connection.execute(
+            "INSERT INTO messages (conversation_id, mid, mid_key, sender_id, direction, sent_at, timeline_at,"
+            " noticed_at, type, text, created_at, updated_at) VALUES (1, 'm1', 1, ?, 0, ?, ?, ?, 'text', 'buenos días', ?, ?)",
+            (ANA, T0, T0, T0, T0, T0),
+        )
+        connection.commit()
+
+
+async def test_everything_is_there_and_found_after_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    old_file(path)
+    async with Database(path) as database:
+        index = SearchIndex(database)
+        while await index.advance(100):
+            pass
+        conversations = Conversations(database.read)
+        for words in (None, "ana_x", "dias"):
+            condition = ConversationFilter(matching=None if words is None else phrase(words))
+            found, total = await conversations.page(condition, limit=10, offset=0)
+            assert (total, found[0].participant_username) == (1, "ana_x"), words
+        participant = await Profiles(database).one(ConversationKey(ACCOUNT, ANA))
+        assert participant is not None
+        assert (participant.previous_usernames, participant.avatar) == ([], None)
+        assert await database.read("SELECT participant_avatar, content FROM v1_conversations, v1_messages") == [
+            (None, "buenos días")
+        ]
