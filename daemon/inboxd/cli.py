@@ -256,7 +256,7 @@ async def _conversations(settings: Settings, condition: Any, *, limit: int, offs
     from inboxd.console import console, conversation_table  # noqa: PLC0415 - see run
     from inboxd.store.conversations import Conversations  # noqa: PLC0415 - see run
     from inboxd.store.database import open_for_reading  # noqa: PLC0415 - see run
-    from inboxd.web.api.resources import ConversationList, ConversationResource  # noqa: PLC0415 - see run
+    from inboxd.web.api.resources.conversations import ConversationList, ConversationResource  # noqa: PLC0415 - see run
 
     async with open_for_reading(settings.storage.resolved(os.environ)) as connection:
         store = Conversations(connection.read)

@@ -11,7 +11,7 @@ from inboxd.clock import iso_utc
 from inboxd.domain.account import AccountState
 from inboxd.domain.conversation import Conversation
 from inboxd.store.conversations import StoredMessage
-from inboxd.web.api.resources import AccountResource, CheckedAccount
+from inboxd.web.api.resources.accounts import AccountResource, CheckedAccount
 from inboxd.workers.checkup import Outcome
 
 _PREVIEW: Final = 40

@@ -33,7 +33,8 @@ def old_file(path: Path) -> None:
         )
         connection.execute(
             "INSERT INTO messages (conversation_id, mid, mid_key, sender_id, direction, sent_at, timeline_at,"
-            " noticed_at, type, text, created_at, updated_at) VALUES (1, 'm1', 1, ?, 0, ?, ?, ?, 'text', 'buenos días', ?, ?)",
+            " noticed_at, type, text, created_at, updated_at)"
+            " VALUES (1, 'm1', 1, ?, 0, ?, ?, ?, 'text', 'buenos días', ?, ?)",
             (ANA, T0, T0, T0, T0, T0),
         )
         connection.commit()

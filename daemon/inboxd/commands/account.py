@@ -17,7 +17,7 @@ from inboxd.domain.account import Flavour
 from inboxd.errors import EX_OK, EX_USAGE, DatabaseLockedError, InboxdError
 from inboxd.secret import Secret
 from inboxd.store.database import Database
-from inboxd.web.api.resources import AccountList, AccountResource, CheckedAccount, NewAccount
+from inboxd.web.api.resources.accounts import AccountList, AccountResource, CheckedAccount, NewAccount
 from inboxd.workers.accounts import Accounts, Served
 from inboxd.workers.checkup import Checkup, Outcome
 

@@ -19,7 +19,7 @@ from inboxd.domain.backfill import BackfillRun, RunStatus
 from inboxd.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, DatabaseLockedError, InboxdError
 from inboxd.store.backfills import Backfills, RunActiveError
 from inboxd.web.api.backfills import PATH
-from inboxd.web.api.resources import BackfillSummary, NewBackfill
+from inboxd.web.api.resources.backfills import BackfillSummary, NewBackfill
 from inboxd.workers.backfill import BackfillDesk
 
 LOOK_S: Final = 0.5

@@ -16,7 +16,7 @@ from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
 from inboxd.errors import EX_OK, DatabaseLockedError
 from inboxd.store.database import Database
-from inboxd.web.api.resources import ImportReport, NewConversation, NewImport
+from inboxd.web.api.resources.conversations import ImportReport, NewConversation, NewImport
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
 IMPORTS: Final = "/api/messaging/imports"

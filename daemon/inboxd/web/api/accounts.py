@@ -13,7 +13,7 @@ from inboxd.secret import Secret
 from inboxd.store import statistics
 from inboxd.store.database import Read
 from inboxd.web.api.operations import Operation, answer, body, not_found
-from inboxd.web.api.resources import (
+from inboxd.web.api.resources.accounts import (
     AccountList,
     AccountResource,
     BudgetList,

@@ -14,7 +14,7 @@ from inboxd.clock import Clock
 from inboxd.domain.backfill import BackfillRun, RunStatus
 from inboxd.store.backfills import Backfills, KeyReusedError, RunActiveError
 from inboxd.web.api.operations import Operation, Page, answer, body, not_found, page_links, query
-from inboxd.web.api.resources import (
+from inboxd.web.api.resources.backfills import (
     BackfillBatch,
     BackfillList,
     BackfillProblem,

@@ -29,7 +29,7 @@ from inboxd.web.api.operations import (
     path_id,
     query,
 )
-from inboxd.web.api.resources import (
+from inboxd.web.api.resources.conversations import (
     ConversationChange,
     ConversationList,
     ConversationResource,

@@ -26,7 +26,13 @@ from inboxd.web.api.operations import (
     path_id,
     query,
 )
-from inboxd.web.api.resources import DeliveryList, DeliveryResource, EventList, EventResource, RetriedDeliveries
+from inboxd.web.api.resources.deliveries import (
+    DeliveryList,
+    DeliveryResource,
+    EventList,
+    EventResource,
+    RetriedDeliveries,
+)
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 
 PATH: Final = "/api/deliveries"

@@ -15,7 +15,7 @@ from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
 from inboxd.store.profiles import Profiles
 from inboxd.web.api.operations import Operation, Page, answer, not_found, page_links, query
-from inboxd.web.api.resources import ParticipantList, ParticipantResource
+from inboxd.web.api.resources.participants import ParticipantList, ParticipantResource
 from inboxd.web.problems import SAFE_HEADERS
 
 PATH: Final = "/api/participants"

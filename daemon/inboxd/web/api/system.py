@@ -11,7 +11,7 @@ from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 from inboxd.web.api.openapi import document
 from inboxd.web.api.operations import OPERATIONS, Operation, answer
-from inboxd.web.api.resources import WorkerList
+from inboxd.web.api.resources.deliveries import WorkerList
 from inboxd.web.problems import SAFE_HEADERS
 
 DOCUMENT_PATH: Final = "/api/openapi.json"

@@ -1,0 +1,132 @@
+"""Accounts and budgets, as the API says them."""
+
+from typing import Self
+
+from inboxd.clock import iso_utc
+from inboxd.domain.account import Account, Flavour
+from inboxd.meta.budget import BudgetReport
+from inboxd.store.statistics import Statistics
+from inboxd.web.api.resources.base import Resource, iso
+from inboxd.workers.checkup import Finding
+
+
+class StatisticsResource(Resource, frozen=True):
+    """What there is of an account, in numbers."""
+
+    account_id: str
+    conversations: int
+    unread_conversations: int
+    unread_messages: int
+    open_conversations: int
+    last_message_at: str | None
+    profiles: dict[str, int]
+
+    @classmethod
+    def of(cls, account_id: str, found: Statistics) -> Self:
+        """The resource of an account's numbers."""
+        return cls(
+            account_id=account_id,
+            conversations=found.conversations,
+            unread_conversations=found.unread_conversations,
+            unread_messages=found.unread_messages,
+            open_conversations=found.open_conversations,
+            last_message_at=iso(found.last_message_at),
+            profiles=found.profiles,
+        )
+
+
+class BudgetResource(Resource, frozen=True):
+    """How an account's budget of Graph API calls stands."""
+
+    account_id: str
+    allowance_per_hour: int
+    used: int
+    remaining: int
+    waiting: int
+    resets_at: str | None
+    paused_until: str | None
+    paused_reason: str | None
+    slowed_by: float
+
+    @classmethod
+    def of(cls, account_id: str, report: BudgetReport) -> Self:
+        """The resource of a budget."""
+        return cls(
+            account_id=account_id,
+            allowance_per_hour=report.allowance,
+            used=report.used,
+            remaining=report.remaining,
+            waiting=report.waiting,
+            resets_at=iso(report.resets_at),
+            paused_until=iso(report.paused_until),
+            paused_reason=report.reason,
+            slowed_by=round(report.slowness, 2),
+        )
+
+
+class BudgetList(Resource, frozen=True):
+    """The budgets of all accounts."""
+
+    budgets: list[BudgetResource]
+
+
+class AccountResource(Resource, frozen=True):
+    """An account that is served. Its token is never shown."""
+
+    id: str
+    name: str
+    username: str | None
+    flavour: str
+    state: str
+    reason: str | None
+    app_scoped_id: str | None
+    page_id: str | None
+    configured: bool
+    token_obtained_at: str | None
+    token_expires_at: str | None
+    subscribed_fields: list[str] | None
+    subscription_checked_at: str | None
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, account: Account) -> Self:
+        """The resource of an account."""
+        return cls(
+            id=account.id,
+            name=account.name,
+            username=account.username,
+            flavour=account.flavour.value,
+            state=account.state.value,
+            reason=account.reason,
+            app_scoped_id=account.app_scoped_id,
+            page_id=account.page_id,
+            configured=account.configured,
+            token_obtained_at=iso(account.token_obtained_at),
+            token_expires_at=iso(account.token_expires_at),
+            subscribed_fields=None if account.subscribed_fields is None else list(account.subscribed_fields),
+            subscription_checked_at=iso(account.subscription_checked_at),
+            created_at=iso_utc(account.created_at),
+            updated_at=iso_utc(account.updated_at),
+        )
+
+
+class AccountList(Resource, frozen=True):
+    """All accounts that are served."""
+
+    accounts: list[AccountResource]
+
+
+class CheckedAccount(Resource, frozen=True):
+    """An account, and what was found when it was looked over."""
+
+    account: AccountResource
+    findings: list[Finding]
+
+
+class NewAccount(Resource, frozen=True, forbid_unknown_fields=True):
+    """An account to be served: whose token it is, Meta tells. For an account that is served, it is its new token."""
+
+    token: str
+    flavour: Flavour = Flavour.INSTAGRAM
+    name: str = ""

@@ -1,0 +1,243 @@
+"""Conversations and messages, as the API says them."""
+
+from collections.abc import Collection
+from typing import Annotated, Any, Self
+
+from msgspec import Meta
+
+from inboxd.clock import iso_utc
+from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
+from inboxd.domain.message import Direction, Message
+from inboxd.store.conversations import StoredMessage
+from inboxd.web.api.resources.base import MetaId, Resource, avatar_path, iso
+from inboxd.workers.registry import KnownConversation
+
+
+class ConversationResource(Resource, frozen=True):
+    """A conversation. `metadata` holds what its owner put there, and what inboxd knows beyond the contract."""
+
+    id: str
+    client_account_id: str
+    platform_conversation_id: str
+    participant_platform_id: str
+    participant_username: str | None
+    participant_profile_pic: str | None
+    participant_avatar: str | None
+    last_message_at: str | None
+    unread_count: int
+    status: str
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, conversation: Conversation, accounts: Collection[str]) -> Self:
+        """The resource; `accounts` are the configured ones."""
+        return cls(
+            id=str(conversation.id),
+            client_account_id=conversation.key.account_id,
+            platform_conversation_id=conversation.key.platform_id,
+            participant_platform_id=conversation.key.participant_id,
+            participant_username=conversation.participant_username,
+            participant_profile_pic=conversation.participant_profile_pic,
+            participant_avatar=avatar_path(conversation.participant_avatar),
+            last_message_at=iso(conversation.last_message_at),
+            unread_count=conversation.unread_count,
+            status=conversation.status.value,
+            metadata={
+                **conversation.metadata,
+                "participantName": conversation.participant_name,
+                "profileState": conversation.profile_state,
+                "profileReason": conversation.profile_reason,
+                "accountConfigured": conversation.key.account_id in accounts,
+                "answered": conversation.answered,
+            },
+            created_at=iso_utc(conversation.created_at),
+            updated_at=iso_utc(conversation.updated_at),
+        )
+
+
+class AttachmentResource(Resource, frozen=True):
+    """An attachment; view-once media and hearts have no URL."""
+
+    type: str
+    url: str | None
+    title: str | None
+    payload: dict[str, Any] | None
+
+
+class ReactionResource(Resource, frozen=True):
+    """What one person thinks of a message."""
+
+    by: str
+    reaction: str
+    emoji: str | None
+    at: str
+
+
+class MessageResource(Resource, frozen=True):
+    """A message. A deleted one keeps its place but has no content."""
+
+    id: str
+    conversation_id: str
+    platform_message_id: str
+    sender_type: str
+    sender_platform_id: str
+    message_type: str
+    content: str | None
+    media_url: str | None
+    media_type: str | None
+    attachments: list[AttachmentResource]
+    reactions: list[ReactionResource]
+    is_read: bool
+    sent_at: str
+    edited_at: str | None
+    deleted_at: str | None
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, stored: StoredMessage, conversation: Conversation) -> Self:
+        """The resource of a message of `conversation`."""
+        message = stored.message
+        inbound = _is_inbound(message, conversation)
+        at = message.timeline_at or message.noticed_at
+        attachments = [
+            AttachmentResource(type=item.type, url=item.url, title=item.title, payload=item.payload)
+            for item in (message.content.attachments if message.content else ())
+        ]
+        media = next((item for item in attachments if item.url), None)
+        return cls(
+            id=str(stored.id),
+            conversation_id=str(conversation.id),
+            platform_message_id=message.mid,
+            sender_type="customer" if inbound else "user",
+            sender_platform_id=message.sender_id or "",
+            message_type=_type(message),
+            content=_text(message),
+            media_url=media.url if media else None,
+            media_type=media.type if media else None,
+            attachments=attachments,
+            reactions=[
+                ReactionResource(by=item.by, reaction=item.reaction, emoji=item.emoji, at=iso_utc(item.at))
+                for item in message.reactions
+                if item.reaction is not None
+            ],
+            is_read=conversation.is_read(inbound=inbound, sent_at=at),
+            sent_at=iso_utc(at),
+            edited_at=iso(message.edit.at if message.edit else None),
+            deleted_at=iso(message.deleted_at),
+            metadata=(message.content.details if message.content else None) or {},
+            created_at=iso_utc(stored.created_at),
+            updated_at=iso_utc(stored.updated_at),
+        )
+
+
+class ConversationList(Resource, frozen=True):
+    """A page of conversations, latest activity first."""
+
+    conversations: list[ConversationResource]
+    total: int
+    limit: int
+    offset: int
+    next_cursor: str | None
+
+
+class MessageList(Resource, frozen=True):
+    """A page of messages, newest first."""
+
+    messages: list[MessageResource]
+    total: int
+    limit: int
+    offset: int
+    next_cursor: str | None
+
+
+class FoundMessage(Resource, frozen=True):
+    """A message that was found, and where."""
+
+    message: MessageResource
+    conversation: ConversationResource
+
+
+class MessageSearch(Resource, frozen=True):
+    """Messages that were found, the latest stored first."""
+
+    results: list[FoundMessage]
+    limit: int
+    next_cursor: str | None
+
+
+Metadata = Annotated[dict[str, Any], Meta(max_length=100)]
+
+
+class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
+    """A conversation that is known from another system."""
+
+    client_account_id: MetaId
+    participant_platform_id: MetaId
+    platform_conversation_id: Annotated[str, Meta(max_length=70)] | None = None
+    participant_username: Annotated[str, Meta(pattern=r"^\S(.*\S)?$", max_length=200)] | None = None
+    participant_profile_pic: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+    unread_count: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    status: ConversationStatus = ConversationStatus.OPEN
+    metadata: Metadata = msgspec.field(default_factory=dict)
+
+    def known(self) -> KnownConversation:
+        """What it says, in our words."""
+        return KnownConversation(
+            key=ConversationKey(self.client_account_id, self.participant_platform_id),
+            platform_id=self.platform_conversation_id,
+            username=self.participant_username,
+            profile_pic=self.participant_profile_pic,
+            unread_count=self.unread_count,
+            status=self.status,
+            metadata=self.metadata,
+        )
+
+
+class NewImport(Resource, frozen=True, forbid_unknown_fields=True):
+    """Conversations that are known from another system; each with the fields of a single one."""
+
+    conversations: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=1000)]
+
+
+class ImportProblem(Resource, frozen=True):
+    """A conversation that was left out; `row` counts from 1."""
+
+    row: int
+    error: str
+
+
+class ImportReport(Resource, frozen=True):
+    """What came of an import."""
+
+    imported: int
+    errors: list[ImportProblem]
+
+
+class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
+    """What to change about a conversation; what is left out stays."""
+
+    status: ConversationStatus | None = None
+    metadata: Metadata | None = None
+
+
+def _is_inbound(message: Message, conversation: Conversation) -> bool:
+    if message.direction is not None:
+        return message.direction is Direction.INBOUND
+    key = conversation.key
+    return message.sender_id == key.participant_id and key.participant_id != key.account_id
+
+
+def _type(message: Message) -> str:
+    if message.deleted_at is not None:
+        return "deleted"
+    return message.content.type if message.content else "text"
+
+
+def _text(message: Message) -> str | None:
+    if message.edit is not None:
+        return message.edit.text
+    return message.content.text if message.content else None

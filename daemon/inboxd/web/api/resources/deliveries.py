@@ -1,0 +1,99 @@
+"""Deliveries, kept events and workers, as the API says them."""
+
+from typing import Any, Self
+
+import msgspec
+
+from inboxd.clock import iso_utc
+from inboxd.store.events import StoredEvent
+from inboxd.store.inbox import DeliverySummary
+from inboxd.web.api.resources.base import Resource, iso
+
+
+class DeliveryResource(Resource, frozen=True):
+    """A delivery as received, and what became of it."""
+
+    id: str
+    state: str
+    received_at: str
+    settled_at: str | None
+    attempts: int
+    error: str | None
+    size_bytes: int
+
+    @classmethod
+    def of(cls, delivery: DeliverySummary) -> Self:
+        """The resource of a delivery."""
+        return cls(
+            id=str(delivery.id),
+            state=delivery.state,
+            received_at=iso_utc(delivery.received_at),
+            settled_at=iso(delivery.settled_at),
+            attempts=delivery.attempts,
+            error=delivery.error,
+            size_bytes=delivery.size,
+        )
+
+
+class DeliveryList(Resource, frozen=True):
+    """A page of deliveries, newest first."""
+
+    deliveries: list[DeliveryResource]
+    total: int
+    limit: int
+    offset: int
+
+
+class RetriedDeliveries(Resource, frozen=True):
+    """How many deliveries are back in the queue."""
+
+    retried: int
+
+
+class EventResource(Resource, frozen=True):
+    """An event that is no message and changes none, as it came."""
+
+    id: str
+    kind: str
+    account_id: str
+    participant_id: str | None
+    happened_at: str | None
+    reason: str | None
+    delivery_id: str | None
+    created_at: str
+    payload: Any
+
+    @classmethod
+    def of(cls, event: StoredEvent, payload: msgspec.Raw) -> Self:
+        """The resource of a kept event."""
+        return cls(
+            id=str(event.id),
+            kind=event.kind,
+            account_id=event.account_id,
+            participant_id=event.participant_id,
+            happened_at=iso(event.happened_at),
+            reason=event.reason,
+            delivery_id=None if event.delivery_id is None else str(event.delivery_id),
+            created_at=iso_utc(event.created_at),
+            payload=payload,
+        )
+
+
+class EventList(Resource, frozen=True):
+    """Kept events, the latest first; `kinds` counts all that are kept."""
+
+    events: list[EventResource]
+    kinds: dict[str, int]
+    limit: int
+    next_cursor: str | None
+
+
+class WorkerList(Resource, frozen=True):
+    """What works in the background."""
+
+    running: list[str]
+    gave_up: bool
+    deliveries_waiting: int
+    oldest_waiting_seconds: float
+    deliveries_failed: int
+    profiles_due: int

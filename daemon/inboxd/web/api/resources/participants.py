@@ -1,0 +1,74 @@
+"""Participants, as the API says them."""
+
+from typing import Self
+
+from inboxd.clock import iso_utc
+from inboxd.store.profiles import Participant
+from inboxd.web.api.resources.base import Resource, avatar_path, iso
+
+
+class FormerUsernameResource(Resource, frozen=True):
+    """A username that a participant no longer has."""
+
+    username: str
+    until: str
+
+
+class ParticipantResource(Resource, frozen=True):
+    """A participant: what the User Profile API says, and how that knowledge stands."""
+
+    client_account_id: str
+    participant_platform_id: str
+    profile_state: str
+    username: str | None
+    name: str | None
+    profile_pic: str | None
+    avatar: str | None
+    follower_count: int | None
+    is_verified_user: bool | None
+    is_user_follow_business: bool | None
+    is_business_follow_user: bool | None
+    previous_usernames: list[FormerUsernameResource]
+    reason: str | None
+    attempts: int
+    next_attempt_at: str | None
+    fetched_at: str | None
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, participant: Participant) -> Self:
+        """The resource of a participant."""
+        profile = participant.profile
+        return cls(
+            client_account_id=participant.key.account_id,
+            participant_platform_id=participant.key.participant_id,
+            profile_state=participant.state.value,
+            username=profile.username if profile else None,
+            name=profile.name if profile else None,
+            profile_pic=profile.profile_pic if profile else None,
+            avatar=avatar_path(participant.avatar),
+            follower_count=profile.follower_count if profile else None,
+            is_verified_user=profile.is_verified_user if profile else None,
+            is_user_follow_business=profile.is_user_follow_business if profile else None,
+            is_business_follow_user=profile.is_business_follow_user if profile else None,
+            previous_usernames=[
+                FormerUsernameResource(username=former.username, until=iso_utc(former.until))
+                for former in participant.previous_usernames
+            ],
+            reason=participant.reason,
+            attempts=participant.attempts,
+            next_attempt_at=iso(participant.next_attempt_at),
+            fetched_at=iso(participant.fetched_at or None),
+            created_at=iso_utc(participant.created_at),
+            updated_at=iso_utc(participant.updated_at),
+        )
+
+
+class ParticipantList(Resource, frozen=True):
+    """A page of participants."""
+
+    participants: list[ParticipantResource]
+    total: int
+    limit: int
+    offset: int
