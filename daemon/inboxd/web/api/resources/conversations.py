@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Annotated, Any, Self
 
+import msgspec
 from msgspec import Meta
 
 from inboxd.clock import iso_utc
