@@ -63,6 +63,8 @@ class TravelClock(Clock):
         self.wall_ms = float(T0)
         self.seconds = monotonic
         self.boot_id = boot
+        self.database: Database | None = None
+        """What is written there is waited for at each stop, however slow the disk is."""
         self._timers: list[tuple[float, int, asyncio.Event]] = []
         self._numbers = itertools.count()
 
@@ -98,7 +100,7 @@ class TravelClock(Clock):
         """Let `seconds` pass. `settle_s` of real time is given to files and sockets at each stop."""
         end = self.seconds + seconds
         while True:
-            await asyncio.sleep(settle_s)
+            await self._settle(settle_s)
             while self._timers and self._timers[0][2].is_set():
                 heapq.heappop(self._timers)
             if not self._timers or self._timers[0][0] > end:
@@ -107,7 +109,15 @@ class TravelClock(Clock):
             self._move_to(max(at, self.seconds))
             alarm.set()
         self._move_to(end)
+        await self._settle(settle_s)
+
+    async def _settle(self, settle_s: float) -> None:
         await asyncio.sleep(settle_s)
+        if self.database is None:
+            return
+        for _ in range(3):
+            await self.database.write(lambda _connection: None)
+            await asyncio.sleep(settle_s / 4)
 
     def _move_to(self, seconds: float) -> None:
         self.wall_ms += (seconds - self.seconds) * 1000

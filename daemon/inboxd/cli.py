@@ -34,14 +34,20 @@ def cli() -> None:
 @config_option
 def run(config_path: Path | None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
-    from inboxd import app, logs  # noqa: PLC0415 - the other commands start without the server
+    from inboxd import logs  # noqa: PLC0415 - the other commands start without the server
+    from inboxd.service import Service  # noqa: PLC0415 - the same
 
-    settings = _settings(config_path)
-    secrets = load_secrets(os.environ)
-    require_secrets(secrets)
+    def load() -> tuple[Settings, Secrets]:
+        settings, secrets = _settings(config_path), load_secrets(os.environ)
+        require_secrets(secrets)
+        return settings, secrets
+
+    settings, secrets = load()
     os.umask(0o027)  # what people write to a business is nobody else's on this machine
-    logs.set_up(level=settings.logs.level, log_format=settings.logs.format)
-    sys.exit(_run(app.serve(settings, secrets, settings.storage.resolved(os.environ))))
+    options = settings.logs
+    repeats = logs.set_up(level=options.level, log_format=options.format, personal=options.personal)
+    service = Service(load, settings.storage.resolved(os.environ), repeats)
+    sys.exit(_run(service.run(settings, secrets)))
 
 
 @cli.command("check-config")
@@ -182,6 +188,63 @@ def import_conversations(config_path: Path | None, file: TextIO) -> None:
 
 
 @cli.command()
+@config_option
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+def backup(config_path: Path | None, file: Path | None) -> None:
+    """Back up the database, running or not, to FILE; without FILE to storage.backup_path, keeping the latest few.
+
+    The copy is one moment of the database, and is checked from its first to its last page before it gets its name.
+    """
+    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+
+    settings, path = _storage(config_path)
+    folder = settings.storage.backups(os.environ)
+    keeping.make_backup(path, file, folder=folder, keep=settings.storage.keep_backups)
+
+
+@cli.command()
+@config_option
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def restore(config_path: Path | None, file: Path) -> None:
+    """Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside."""
+    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+
+    _, path = _storage(config_path)
+    keeping.put_back(file, path)
+
+
+account_option = click.option("--account", "account_id", required=True, help="The account's id.")
+participant_option = click.option("--participant", "participant_id", required=True, help="The person's id (IGSID).")
+
+
+@cli.command()
+@config_option
+@json_option
+@account_option
+@participant_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(config_path: Path | None, *, as_json: bool, account_id: str, participant_id: str, yes: bool) -> None:
+    """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
+    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+
+    if not yes:
+        click.confirm(f"Erase everything about {participant_id} of account {account_id}?", abort=True, err=True)
+    whom = keeping.key_of(account_id, participant_id)
+    sys.exit(_run(keeping.forget(*_surroundings(config_path), whom, as_json=as_json)))
+
+
+@cli.command()
+@config_option
+@account_option
+@participant_option
+def export(config_path: Path | None, account_id: str, participant_id: str) -> None:
+    """Print everything that is kept of one person, as JSON."""
+    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+
+    _run(keeping.export(*_surroundings(config_path), keeping.key_of(account_id, participant_id)))
+
+
+@cli.command()
 @click.option("--once", is_flag=True, help="Play the traffic quickly and exit: 0 when every participant has a profile.")
 def demo(*, once: bool) -> None:
     """See it work: a simulated Instagram, a daemon, and conversations filling up with names."""
@@ -237,6 +300,13 @@ def _surroundings(config_path: Path | None) -> tuple[Settings, Secrets, Path]:
     logs.set_up(level="error", log_format="console", stream=sys.stderr)
     settings = _settings(config_path)
     return settings, load_secrets(os.environ), settings.storage.resolved(os.environ)
+
+
+def _storage(config_path: Path | None) -> tuple[Settings, Path]:
+    """Settings and database for a command that works on files."""
+    os.umask(0o077)
+    settings = _settings(config_path)
+    return settings, settings.storage.resolved(os.environ)
 
 
 def _settings(config_path: Path | None) -> Settings:

@@ -62,6 +62,15 @@ class Storage(_Section, frozen=True):
 
     path: Annotated[str, Meta(min_length=1)] = "inboxd.sqlite3"
     keep_deliveries_days: Positive = 14
+    keep_failed_days: Positive = 180
+    keep_events_days: Positive = 365
+    keep_messages_days: Annotated[int, Meta(ge=0)] = 0
+    backup_path: Annotated[str, Meta(min_length=1)] = "backups"
+    keep_backups: Positive = 7
+
+    def backups(self, environment: Mapping[str, str]) -> Path:
+        """The folder of backups; a relative one is relative to the database's."""
+        return self.resolved(environment).parent / self.backup_path
 
     def resolved(self, environment: Mapping[str, str]) -> Path:
         """The file's path; a relative one is relative to $STATE_DIRECTORY when systemd sets it."""
@@ -117,6 +126,8 @@ class Logs(_Section, frozen=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
+    access_sample: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    personal: bool = False
 
 
 class Account(_Section, frozen=True):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -11,7 +11,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 class Metrics:
     """Every instrument of the daemon. Label values are bounded: they come from our code, never from outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "") -> None:
         self.registry = CollectorRegistry()
         self.deliveries = Counter(
             "inboxd_deliveries", "Webhook POSTs by what came of them.", ["result"], registry=self.registry
@@ -71,13 +71,53 @@ class Metrics:
         self.worker_restarts = Counter(
             "inboxd_worker_restarts", "Crashes of background workers.", ["worker"], registry=self.registry
         )
+        self.commit_transactions = Histogram(
+            "inboxd_commit_transactions",
+            "Transactions that shared a commit.",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+            registry=self.registry,
+        )
         self.backlog = Gauge("inboxd_backlog", "Deliveries that wait to be processed.", registry=self.registry)
         self.backlog_age = Gauge(
             "inboxd_backlog_age_seconds", "Age of the oldest delivery that waits.", registry=self.registry
         )
+        self.failed = Gauge("inboxd_deliveries_set_aside", "Deliveries that failed for good.", registry=self.registry)
+        self.cache_lookups = Counter(
+            "inboxd_profile_cache_lookups", "Looks into the profile cache.", ["result"], registry=self.registry
+        )
+        self._cache_hits = self.cache_lookups.labels("hit")
+        self._cache_misses = self.cache_lookups.labels("miss")
+        self.backfill = Gauge(
+            "inboxd_backfill_conversations",
+            "Conversations of the backfill run under way, by what became of them; all of them under total.",
+            ["account", "outcome"],
+            registry=self.registry,
+        )
+        self.loop_lag = Histogram(
+            "inboxd_event_loop_lag_seconds",
+            "How late the event loop woke up.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+            registry=self.registry,
+        )
+        self.database_bytes = Gauge(
+            "inboxd_database_size_bytes", "Size of the database's files.", ["file"], registry=self.registry
+        )
+        self.disk_free_bytes = Gauge(
+            "inboxd_disk_free_bytes", "Room on the disk of the database.", registry=self.registry
+        )
+        self.last_backup = Gauge(
+            "inboxd_last_backup_timestamp_seconds", "When the latest backup was made.", registry=self.registry
+        )
+        Gauge("inboxd_build_info", "Always 1.", ["version"], registry=self.registry).labels(version).set(1)
+        ProcessCollector(registry=self.registry)
 
-    def observe_commit(self, _transactions: int, seconds: float) -> None:
+    def observe_lookup(self, found: bool) -> None:  # noqa: FBT001 - a callback
+        """Record one look into the profile cache."""
+        (self._cache_hits if found else self._cache_misses).inc()
+
+    def observe_commit(self, transactions: int, seconds: float) -> None:
         """Record one commit."""
+        self.commit_transactions.observe(transactions)
         self.commit_seconds.observe(seconds)
 
     def rendered(self) -> bytes:

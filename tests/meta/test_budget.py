@@ -23,6 +23,7 @@ class Rig:
 
     def __init__(self, database: Database, clock: TravelClock, *, calls_per_hour: int = 10) -> None:
         self.clock = clock
+        clock.database = database
         self.traffic = Traffic(clock)
         self.host = Circuit(clock)
         self.ledger = GraphCalls(database, clock)

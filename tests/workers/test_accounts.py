@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from inboxd import app
+from inboxd import parts
 from inboxd.clock import Clock
 from inboxd.config import Account, Instagram, Secrets, Settings
 from inboxd.config import Budget as BudgetSettings
@@ -52,9 +52,9 @@ async def process(
     )
     async with (
         Database(folder / "inboxd.sqlite3") as database,
-        app.serving_accounts(settings, secrets, database, clock) as accounts,
+        parts.serving_accounts(settings, secrets, database, clock) as accounts,
     ):
-        await accounts.load(app.configured_accounts(settings, secrets))
+        await accounts.load(parts.configured_accounts(settings, secrets))
         yield accounts
 
 

@@ -5,7 +5,7 @@ from inboxd.errors import StorageClosedError
 from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox, mark_done
-from inboxd.workers.housekeeping import DAY_MS, Housekeeping
+from inboxd.workers.housekeeping import DAY_MS, Housekeeping, Keep
 
 from tests.support import ManualClock
 
@@ -16,11 +16,11 @@ async def test_understood_deliveries_go_after_their_time(database: Database) -> 
     for _ in range(450):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 450)), clock.now))
-    housekeeping = Housekeeping(database, inbox, Backfills(database), clock, keep_deliveries_days=14, keep_runs_days=30)
+    housekeeping = Housekeeping(database, inbox, Backfills(database), clock, Keep(14, 180, 365, 0, 30))
 
-    assert await housekeeping.expire() == 0
+    assert await housekeeping.expire() == {}
     clock.now += 14 * DAY_MS + 1
-    assert await housekeeping.expire() == 449
+    assert await housekeeping.expire() == {"deliveries": 449}
     assert [delivery.id for delivery in await inbox.pending(10)] == [450]
 
 
@@ -36,6 +36,5 @@ async def test_a_database_that_is_gone_is_no_passing_trouble(tmp_path: Path) -> 
             Inbox(database, clock, max_waiting=1),
             Backfills(database),
             clock,
-            keep_deliveries_days=1,
-            keep_runs_days=1,
+            Keep(1, 1, 1, 1, 1),
         ).run()

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import click
 import msgspec
 
-from inboxd import app
+from inboxd import parts
 from inboxd.clock import Clock
 from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
@@ -57,8 +57,8 @@ async def desk(settings: Settings, secrets: Secrets, database_path: Path) -> Asy
             yield _RemoteDesk(await stack.enter_async_context(Remote(settings, secrets)))
             return
         clock = Clock()
-        accounts = await stack.enter_async_context(app.serving_accounts(settings, secrets, database, clock))
-        await accounts.load(app.configured_accounts(settings, secrets))
+        accounts = await stack.enter_async_context(parts.serving_accounts(settings, secrets, database, clock))
+        await accounts.load(parts.configured_accounts(settings, secrets))
         yield _LocalDesk(accounts, Checkup(accounts, clock))
 
 

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from inboxd import app
+from inboxd import parts
 from inboxd.clock import Clock
 from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
@@ -78,7 +78,7 @@ async def backfill(settings: Settings, secrets: Secrets, path: Path, wish: Wish,
 async def _runs(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterator[Runs]:
     async with AsyncExitStack() as stack:
         try:
-            desk, backfills = await stack.enter_async_context(app.backfilling(settings, secrets, path))
+            desk, backfills = await stack.enter_async_context(parts.backfilling(settings, secrets, path))
         except DatabaseLockedError:
             yield _RemoteRuns(await stack.enter_async_context(Remote(settings, secrets)))
             return

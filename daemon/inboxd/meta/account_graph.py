@@ -122,11 +122,11 @@ class AccountGraph:
         self._on_verdict = on_verdict
         self._token: Secret | None = None
         self._dead: GraphError | None = None
-        # Which secret proves the token depends on the product; without any proof is the last resort.
-        self._proofs: list[str | None] = [*(secret.reveal() for secret in app_secrets), None]
+        self._proofs: list[str | None] = []
+        self.use_app_secrets(app_secrets)
         self._doubtful: set[str] = set()
         self._standing_known = False
-        self._log = logs.get("graph").bind(account=budget.account_id)
+        self._log = logs.get("graph").bind(account_id=budget.account_id)
 
     @property
     def token(self) -> Secret | None:
@@ -138,6 +138,10 @@ class AccountGraph:
         """Use `token` from the next call on; what the old one was refused is forgotten."""
         self._token = token
         self.forgive()
+
+    def use_app_secrets(self, app_secrets: Sequence[Secret]) -> None:
+        """Prove tokens with these. Which one depends on the product; without any proof is the last resort."""
+        self._proofs = [*(secret.reveal() for secret in app_secrets), None]
 
     def forgive(self) -> None:
         """Ask again whatever was refused: something may have been mended."""

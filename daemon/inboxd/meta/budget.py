@@ -118,11 +118,7 @@ class Budget:
         self._traffic = traffic
         self._brakes = (host, traffic.app, self.throttle)
         self.clock = clock
-        self.calls_per_second = calls_per_second
-        self._allowance = calls_per_hour
-        self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
-        self._interval_s = 1 / calls_per_second
-        self._pace = AsyncLimiter(1, self._interval_s)
+        self.limit(calls_per_hour, calls_per_second)
         self._window_s = window_s
         self._ended: deque[float] = deque()
         self._under_way = 0
@@ -168,6 +164,15 @@ class Budget:
             for brake in brakes:
                 brake.leave()
             self._traffic.ring()
+
+    def limit(self, calls_per_hour: int, calls_per_second: float) -> None:
+        """The ceiling and the pace from now on; calls that were made count against the new ones."""
+        self.calls_per_second = calls_per_second
+        self._allowance = calls_per_hour
+        self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
+        self._interval_s = 1 / calls_per_second
+        self._pace = AsyncLimiter(1, self._interval_s)
+        self._traffic.ring()
 
     def report(self) -> BudgetReport:
         """How it stands now."""

@@ -25,6 +25,7 @@ WRITER_PRAGMAS: Final = (
     "synchronous = FULL",
     "wal_autocheckpoint = 16000",
     "foreign_keys = ON",
+    "secure_delete = ON",  # what is erased is overwritten, wherever SQLite had moved it before
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
     "cache_size = -12288",  # KiB
     f"journal_size_limit = {WAL_LIMIT_BYTES}",

@@ -67,12 +67,12 @@ ORDER BY m.timeline_at DESC LIMIT 1
 """
 _DERIVE: Final = f"""
 UPDATE conversations AS c SET
-    last_message_at = (
+    last_message_at = coalesce((
         SELECT m.timeline_at FROM messages AS m
         WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction IS NOT NULL
         ORDER BY m.timeline_at DESC LIMIT 1
-    ),
-    answered_at = ({_LAST_ANSWER}),
+    ), c.last_message_at),
+    answered_at = coalesce(({_LAST_ANSWER}), c.answered_at),
     unread_count = (
         SELECT count(*) FROM messages AS m
         WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
@@ -221,8 +221,13 @@ def apply_changes(
     insert_many(connection, _SAVE, rows)
     if horizons:
         connection.execute(_SEEN, (_json([(key, *marks) for key, marks in horizons.items()]),))
-    connection.execute(_DERIVE, (now, _json(sorted(touched))))
+    derive(connection, touched, now)
     return new
+
+
+def derive(connection: sqlite3.Connection, conversation_ids: Collection[int], now: int) -> None:
+    """Derive anew what conversations have from their messages. Times outlive the messages that they are from."""
+    connection.execute(_DERIVE, (now, _json(sorted(conversation_ids))))
 
 
 class Conversations:

@@ -6,7 +6,6 @@ delays a commit.
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 import time
@@ -17,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
-from inboxd.errors import DatabaseLockedError, StorageBusyError, StorageClosedError, StorageUnavailableError
-from inboxd.store import migrations
+from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
+from inboxd.store import backup, migrations
 from inboxd.store.connection import READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
+from inboxd.store.lock import lock
 
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]
@@ -89,9 +89,9 @@ class Database:
         Raises DatabaseLockedError, DatabaseTooNewError, NotOurDatabaseError or StorageUnavailableError.
         """
         try:
-            self._lock_fd = _lock(self.path)
+            self._lock_fd = lock(self.path)
             self._writer = await connect(self.path, WRITER_PRAGMAS)
-            await self._writer.run(lambda connection: migrations.migrate(connection, self.path))
+            await self._writer.run(self._bring_forward)
             for _ in range(READERS):
                 self._readers.put_nowait(await connect(self.path, READER_PRAGMAS, read_only=True))
         except sqlite3.Error as error:
@@ -177,6 +177,16 @@ class Database:
             connection.execute(f"PRAGMA user_version = {version:d}")
 
         await self.write(touch)
+
+    async def checkpoint(self) -> None:
+        """Move what the journal holds into the file, and empty the journal, unless a reader needs it just now."""
+        writer = self._writer
+        if writer is not None:
+            await writer.read("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _bring_forward(self, connection: sqlite3.Connection) -> None:
+        backup.before_migration(connection, self.path)
+        migrations.migrate(connection, self.path)
 
     async def _write_loop(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -301,20 +311,3 @@ def _refused(error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
         return StorageUnavailableError(f"the database refuses: {error}")
     return error
-
-
-def _lock(path: Path) -> int:
-    """Hold `<path>.lock` for this process; the kernel lets go of it however the process ends."""
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        msg = f"cannot create the lock file {lock_path}: {error.strerror}; may inboxd write to that directory?"
-        raise StorageUnavailableError(msg) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        msg = f"another inboxd is using {path}; stop it first, or give this one another storage.path"
-        raise DatabaseLockedError(msg) from error
-    return descriptor

@@ -103,7 +103,7 @@ class Inbox:
     def __init__(self, database: Database, clock: Clock, *, max_waiting: int) -> None:
         self._database = database
         self._clock = clock
-        self._max_waiting = max_waiting
+        self.max_waiting = max_waiting
         self._waiting: deque[_Waiting] = deque()
         self._queued = False
         self.waiting = 0
@@ -119,8 +119,8 @@ class Inbox:
         Everything that arrives while one commit runs goes into the next. Raises StorageBusyError beyond
         `max_waiting`, and StorageUnavailableError when the disk refuses.
         """
-        if self.waiting >= self._max_waiting:
-            msg = f"{self._max_waiting} deliveries are waiting for the disk"
+        if self.waiting >= self.max_waiting:
+            msg = f"{self.max_waiting} deliveries are waiting for the disk"
             raise StorageBusyError(msg)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # First into the queue, then the look at the flag: the writer's thread does the two the other way round, so

@@ -27,14 +27,38 @@ def steps() -> list[Step]:
     return sorted(Step(int(match[1]), item.name, item.read_text()) for match, item in found if match is not None)
 
 
+def newest() -> int:
+    """The version to which this program brings a file."""
+    return steps()[-1].version
+
+
+def recognise(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the file; 0 for an empty one.
+
+    Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for somebody else's.
+    """
+    version = _number(connection, "PRAGMA user_version")
+    application = _number(connection, "PRAGMA application_id")
+    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+    if application != APPLICATION_ID and tables:
+        msg = f"{path} is a database, but not one of inboxd's"
+        raise NotOurDatabaseError(msg)
+    if version > newest():
+        msg = (
+            f"{path} was written by a newer inboxd (schema {version}, this one knows up to {newest()}): "
+            "upgrade inboxd, or restore a backup from before the upgrade"
+        )
+        raise DatabaseTooNewError(msg)
+    return version
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the file at `path` to the newest version.
 
     Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for somebody else's.
     """
-    all_steps = steps()
-    version = _version(connection, path, newest=all_steps[-1].version)
-    for step in all_steps:
+    version = recognise(connection, path)
+    for step in steps():
         if step.version > version:
             # executescript commits what is open before it starts, so the transaction stands inside the script.
             connection.executescript(
@@ -45,10 +69,9 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def require_current(connection: sqlite3.Connection, path: Path) -> None:
     """Raise unless the file is an inboxd database that this program understands as it is."""
-    newest = steps()[-1].version
-    version = _version(connection, path, newest=newest)
-    if version < newest:
-        msg = f"{path} is of an older inboxd (schema {version}, this one has {newest}): start the daemon once"
+    version = recognise(connection, path)
+    if version < newest():
+        msg = f"{path} is of an older inboxd (schema {version}, this one has {newest()}): start the daemon once"
         raise NotOurDatabaseError(msg)
 
 
@@ -57,22 +80,6 @@ def opening_error(path: Path, error: sqlite3.Error) -> StorageError:
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
         return NotOurDatabaseError(f"{path} is not a database")
     return StorageUnavailableError(f"cannot open the database {path}: {error}")
-
-
-def _version(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
-    version = _number(connection, "PRAGMA user_version")
-    application = _number(connection, "PRAGMA application_id")
-    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
-    if application != APPLICATION_ID and tables:
-        msg = f"{path} is a database, but not one of inboxd's"
-        raise NotOurDatabaseError(msg)
-    if version > newest:
-        msg = (
-            f"{path} was written by a newer inboxd (schema {version}, this one knows up to {newest}): "
-            "upgrade inboxd, or restore a backup from before the upgrade"
-        )
-        raise DatabaseTooNewError(msg)
-    return version
 
 
 def _number(connection: sqlite3.Connection, sql: str) -> int:

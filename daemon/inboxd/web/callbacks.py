@@ -43,7 +43,7 @@ class Callbacks:
         on_deletion: Callable[[], None],
         base_url: str | None,
     ) -> None:
-        self._secrets = [secret.reveal() for secret in app_secrets]
+        self.app_secrets = app_secrets
         self._deletions = deletions
         self._clock = clock
         self._deauthorize = deauthorize
@@ -61,7 +61,7 @@ class Callbacks:
         """The owner removed the app: no more calls, and their token is dropped."""
         signed = await self._signed(request)
         account_id = await self._deauthorize(signed.user_id)
-        self._log.warning("deauthorized", account=account_id, known=account_id is not None)
+        self._log.warning("deauthorized", account_id=account_id, known=account_id is not None)
         return web.Response(headers=SAFE_HEADERS)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -70,7 +70,7 @@ class Callbacks:
         account_id = await self._deauthorize(signed.user_id)
         await self._deletions.request(signed.receipt, account_id, self._clock.now_ms())
         self._on_deletion()
-        self._log.warning("deletion_requested", account=account_id, code=signed.receipt)
+        self._log.warning("deletion_requested", account_id=account_id, code=signed.receipt)
         base = self._base_url or f"https://{request.host}"
         answer = {"url": f"{base}{DELETION_PATH}/{signed.receipt}", "confirmation_code": signed.receipt}
         return web.json_response(answer, headers=SAFE_HEADERS)
@@ -101,7 +101,7 @@ class Callbacks:
         if not isinstance(text, str):
             raise ProblemError(HTTPStatus.BAD_REQUEST, "Expected the form field signed_request.")
         try:
-            return parse_signed_request(text, self._secrets)
+            return parse_signed_request(text, [secret.reveal() for secret in self.app_secrets])
         except SignedRequestError as error:
             self._log.warning("signed_request_refused", error=str(error))
             raise ProblemError(HTTPStatus.UNAUTHORIZED, f"{error}.") from error

@@ -37,6 +37,7 @@ class Guard(asyncio.Protocol):
         self.arriving_since: float | None = now()
         self.receiving = False
         """Whether part of a request is here, but not all of it."""
+        self._fresh = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection in."""
@@ -47,9 +48,15 @@ class Guard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Note when a request begins to arrive."""
         self.receiving = True
+        self._fresh = False
         if self.arriving_since is None:
             self.arriving_since = self._now()
         self._inner.data_received(data)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a request is on its way: part of it is here, or its connection has only just been made."""
+        return self.receiving or self._fresh
 
     def eof_received(self) -> bool | None:
         """Pass it on."""
@@ -135,7 +142,7 @@ class GuardedSite(web.BaseSite):
         await super().stop()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ARRIVAL_S
-        while any(guard.receiving for guard in self._guards) and loop.time() < deadline:  # noqa: ASYNC110 - once, at the end
+        while any(guard.awaited for guard in self._guards) and loop.time() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()

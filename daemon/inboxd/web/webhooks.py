@@ -26,12 +26,12 @@ _SIGNATURE: Final = istr(HEADER)
 
 
 class Webhooks:
-    """The two handlers of the public listener."""
+    """The two handlers of the public listener. `verifier` and `verify_token` may be replaced at any time."""
 
     def __init__(self, inbox: Inbox, verifier: SignatureVerifier, verify_token: Secret, metrics: Metrics) -> None:
         self._inbox = inbox
-        self._verifier = verifier
-        self._verify_token = verify_token.reveal().encode()
+        self.verifier = verifier
+        self.verify_token = verify_token
         self._metrics = metrics
         self._log = logs.get("webhooks")
 
@@ -48,7 +48,8 @@ class Webhooks:
         query = request.query
         if query.get("hub.mode") != "subscribe" or "hub.challenge" not in query:
             return problem(HTTPStatus.BAD_REQUEST, "Expected hub.mode=subscribe, hub.verify_token and hub.challenge.")
-        if not hmac.compare_digest(query.get("hub.verify_token", "").encode(errors="replace"), self._verify_token):
+        token = self.verify_token.reveal().encode()
+        if not hmac.compare_digest(query.get("hub.verify_token", "").encode(errors="replace"), token):
             self._log.warning("verification_refused")
             return problem(HTTPStatus.FORBIDDEN, "hub.verify_token is not the configured verify token.")
         self._log.info("verification_answered")
@@ -62,7 +63,7 @@ class Webhooks:
             self._metrics.deliveries.labels("too_large").inc()
             raise
         request_arrived(request)
-        verdict = self._verifier.check(request.headers.get(_SIGNATURE), body)
+        verdict = self.verifier.check(request.headers.get(_SIGNATURE), body)
         if verdict is not Verdict.VALID:
             self._metrics.deliveries.labels("unsigned").inc()
             self._log.warning("delivery_unsigned", verdict=verdict.name.lower(), bytes=len(body))

@@ -118,6 +118,32 @@ class Accounts:
             else:
                 await self._serve(stored.account, self._opened(stored), stored.token_origin)
 
+    def use_app_secrets(self, app_secrets: Sequence[Secret]) -> None:
+        """Prove tokens with these from now on."""
+        self._app_secrets = app_secrets
+        for served in self.served.values():
+            served.graph.use_app_secrets(app_secrets)
+
+    def limit(self, limits: Limits) -> None:
+        """Hold every account's calls to these from now on."""
+        self._limits = limits
+        for served in self.served.values():
+            served.graph.budget.limit(limits.calls_per_hour, limits.calls_per_second)
+
+    async def renew(self, configured: Sequence[ConfiguredAccount]) -> None:
+        """Use the tokens that are new for accounts that are served. Raises StorageError."""
+        for one in configured:
+            served = self.served.get(one.id)
+            if served is None or one.token is None:
+                continue
+            if served.token_origin is None or not self._vault.recognises(served.token_origin, one.token):
+                served.token_origin = self._vault.fingerprint(one.token)
+                now = self._clock.now_ms()
+                await self.update(
+                    served, one.token, state=AccountState.ACTIVE, reason=None, token_obtained_at=now,
+                    token_expires_at=None, refresh_tried_at=None,
+                )  # fmt: skip
+
     async def owner_of(self, token: Secret, flavour: Flavour) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
         async with self._asking:
@@ -153,7 +179,7 @@ class Accounts:
             token_expires_at=None,
             refresh_tried_at=None,
         )
-        self._log.info("account_added", account=owner.id, username=served.account.username)
+        self._log.info("account_added", account_id=owner.id, username=served.account.username)
         return served
 
     async def refreshed(self, served: Served, new: RefreshedToken) -> None:
@@ -167,7 +193,7 @@ class Accounts:
             refresh_tried_at=None,
         )
         expires_at = iso_utc(served.account.token_expires_at or now)
-        self._log.info("token_refreshed", account=served.account.id, expires_at=expires_at)
+        self._log.info("token_refreshed", account_id=served.account.id, expires_at=expires_at)
 
     async def update(self, served: Served, token: Secret | None = None, **changes: object) -> None:
         """Store what changed about an account, and a new token if there is one; use it once it is durable."""
@@ -189,13 +215,13 @@ class Accounts:
             served, state=state, reason=reason, token_expires_at=None, username=None, app_scoped_id=None,
             subscribed_fields=None,
         )  # fmt: skip
-        self._log.warning("account_stopped", account=served.account.id, state=state.value, reason=reason)
+        self._log.warning("account_stopped", account_id=served.account.id, state=state.value, reason=reason)
 
     async def remove(self, served: Served) -> None:
         """Stop serving an account and forget its token; its conversations stay."""
         await self._store.remove(served.account.id)
         await self._retire(served)
-        self._log.info("account_removed", account=served.account.id)
+        self._log.info("account_removed", account_id=served.account.id)
 
     def find(self, user_id: str) -> Served | None:
         """The account that a `signed_request` is about: by its app-scoped id, or by any other that it has."""
@@ -218,7 +244,7 @@ class Accounts:
         if (state, reason) == (served.account.state, served.account.reason):
             return
         log = self._log.info if error is None else self._log.error
-        log("account_state", account=account_id, state=state.value, reason=reason)
+        log("account_state", account_id=account_id, state=state.value, reason=reason)
         served.account = msgspec.structs.replace(served.account, state=state)  # at once, whatever the disk says
         await self.update(served, state=state, reason=reason)
 
@@ -259,7 +285,7 @@ class Accounts:
         if token is None and account.callable:  # not stored: with the right key the next start is in order again
             reason = "there is no token that can be used: give one with 'inboxd account add'"
             account = msgspec.structs.replace(account, state=AccountState.NEEDS_LOGIN, reason=reason)
-            self._log.warning("account_without_token", account=account.id, reason=reason)
+            self._log.warning("account_without_token", account_id=account.id, reason=reason)
         served = self.served[account.id] = Served(account, graph, origin)
         self._name(account)
         if self._staff is not None:
@@ -308,7 +334,9 @@ class Accounts:
             return None
         token = self._vault.open(stored.token)
         if token is None:
-            self._log.error("token_unreadable", account=stored.account.id, remedy="restore the storage_key, or log in")
+            self._log.error(
+                "token_unreadable", account_id=stored.account.id, remedy="restore the storage_key, or log in"
+            )
         return token
 
     def _name(self, account: Account) -> None:

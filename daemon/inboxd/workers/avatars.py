@@ -123,7 +123,11 @@ class AvatarKeeper:
         self._metrics.avatars.labels(outcome).inc()
         key = due.key
         self._log.warning(
-            "avatar_missing", account=key.account_id, participant=key.participant_id, outcome=outcome, error=str(error)
+            "avatar_missing",
+            account_id=key.account_id,
+            participant_id=key.participant_id,
+            outcome=outcome,
+            error=str(error),
         )
 
 

@@ -48,7 +48,7 @@ class BackfillWorker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._waiting: asyncio.Task[Any] | None = None
-        self._log = logs.get("backfill").bind(account=self.account_id)
+        self._log = logs.get("backfill").bind(account_id=self.account_id)
         enricher.served.listeners.append(self._wake.set)
 
     def look_up(self) -> None:
@@ -207,8 +207,16 @@ class BackfillWorker:
     async def _change(self, run: BackfillRun, status: RunStatus) -> None:
         await self._backfills.set_status(run.id, status, self._clock.now_ms())
         await self._tell(run.id)
-        log = self._log.info if not status.finished else self._log.warning if run.error_count else self._log.info
-        log("backfill_" + status.value, run=run.id, total=run.total, errors=run.error_count, skipped=run.skipped_count)
+        has_errors = status.finished and run.error_count > 0
+        log = self._log.warning if has_errors else self._log.info
+        log(
+            "backfill_state",
+            run_id=run.id,
+            state=status.value,
+            total=run.total,
+            errors=run.error_count,
+            skipped=run.skipped_count,
+        )
 
     async def _tell(self, run_id: str) -> None:
         run = await self._backfills.get(run_id)

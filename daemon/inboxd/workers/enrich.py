@@ -66,7 +66,7 @@ class Enricher:
         self._random = random
         self._on_picture = on_picture
         self._wrote_meanwhile: set[str] = set()
-        self._log = logs.get("profiles").bind(account=self.account_id)
+        self._log = logs.get("profiles").bind(account_id=self.account_id)
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:
         """These people have written: whoever is being refused for lack of consent has given it."""
@@ -121,7 +121,7 @@ class Enricher:
         await self.put_off(participant_id, attempt, error, next_attempt_at, state=state, also=also)
         self._log.warning(
             "profile_failed",
-            participant=participant_id,
+            participant_id=participant_id,
             state=state.value,
             attempt=attempt,
             error=str(error),
@@ -173,7 +173,7 @@ class Enricher:
         await self._database.write(transaction)
         self._cache.put(key, FetchedProfile(now, profile))
         self._metrics.profile_fetches.labels("complete").inc()
-        self._log.info("profile_complete", participant=key.participant_id)
+        self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)
         told = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
         self._feed.publish("profile.completed", {**told})
         if profile.profile_pic is not None:

@@ -1,7 +1,8 @@
 """Housekeeping: keeps the disk bounded, and looks after a disk that refused."""
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
 
 from inboxd import logs
 from inboxd.clock import Clock
@@ -9,6 +10,7 @@ from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
+from inboxd.store.retention import Retention
 
 ROUND_S: Final = 5.0
 EXPIRE_EVERY_ROUNDS: Final = 12
@@ -16,10 +18,28 @@ STEP: Final = 200
 """Rows removed in one transaction, so that a webhook never waits long for one."""
 STEP_REST_S: Final = 0.05
 DAY_MS: Final = 86_400_000
+SHRINK_PAGES: Final = 128
+TOO_FREE: Final = 0.10
+"""Share of the file that may be free before it is shrunk…"""
+FREE_ENOUGH: Final = 0.05
+"""…to this: some room is kept, since what comes next takes it."""
+
+
+class Keep(NamedTuple):
+    """For how many days things are kept; 0 is for ever."""
+
+    deliveries: int
+    failed: int
+    events: int
+    messages: int
+    runs: int
 
 
 class Housekeeping:
-    """Removes understood deliveries and finished runs after their time, and probes a disk that refused a write."""
+    """Removes what is older than it is kept, gives room back to the disk, and probes a disk that refused a write.
+
+    `busy` says whether senders wait for the disk: then nothing is removed until they have gone.
+    """
 
     name = "housekeeping"
 
@@ -29,16 +49,17 @@ class Housekeeping:
         inbox: Inbox,
         backfills: Backfills,
         clock: Clock,
+        keep: Keep,
         *,
-        keep_deliveries_days: int,
-        keep_runs_days: int,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
         self._inbox = inbox
         self._backfills = backfills
-        self._keep_runs_ms = keep_runs_days * DAY_MS
+        self._retention = Retention(database)
         self._clock = clock
-        self._keep_ms = keep_deliveries_days * DAY_MS
+        self.keep = keep
+        self._busy = busy
         self._stopped = asyncio.Event()
         self._log = logs.get("housekeeping")
 
@@ -56,7 +77,7 @@ class Housekeeping:
                     self._log.info("storage_recovered")
                 if rounds % EXPIRE_EVERY_ROUNDS == 0:
                     await self.expire()
-                    await self.expire_runs()
+                    await self.shrink()
             except StorageClosedError:  # the writer is gone for good: crash, so that the pool ends the process
                 raise
             except StorageError as error:
@@ -64,22 +85,48 @@ class Housekeeping:
             rounds += 1
             await self._clock.wait(self._stopped, ROUND_S)
 
-    async def expire(self) -> int:
-        """Remove deliveries that were understood longer ago than they are kept; returns how many."""
-        removed = 0
-        while not self._stopped.is_set():
-            step = await self._inbox.expire(self._clock.now_ms() - self._keep_ms, STEP)
-            removed += step
-            if step < STEP:
-                break
-            await self._clock.sleep(STEP_REST_S)
+    async def expire(self) -> dict[str, int]:
+        """Remove what is older than it is kept; how many of what."""
+        kept = self.keep
+        ends: dict[str, tuple[int, Callable[[int, int], Awaitable[int]]]] = {
+            "deliveries": (kept.deliveries, self._inbox.expire),
+            "failed_deliveries": (kept.failed, self._retention.failed_deliveries),
+            "events": (kept.events, self._retention.events),
+            "messages": (kept.messages, self._messages),
+            "backfill_runs": (kept.runs, self._backfills.expire),
+        }
+        counts = {name: await self._expire(days, remove) for name, (days, remove) in ends.items() if days}
+        removed = {name: count for name, count in counts.items() if count}
         if removed:
-            self._log.info("deliveries_expired", count=removed)
+            self._log.info("expired", **removed)
         return removed
 
-    async def expire_runs(self) -> None:
-        """Remove backfill runs that finished longer ago than they are kept."""
-        while not self._stopped.is_set():
-            if not await self._backfills.expire(self._clock.now_ms() - self._keep_runs_ms, STEP):
-                return
+    async def shrink(self) -> None:
+        """Give free pages back to the disk when there are too many of them."""
+        room = await self._retention.room()
+        if room.free <= max(SHRINK_PAGES, room.pages * TOO_FREE):
+            return
+        began = room
+        while room.free > max(SHRINK_PAGES, room.pages * FREE_ENOUGH) and await self._may_go_on():
+            await self._retention.shrink(SHRINK_PAGES)
+            room = await self._retention.room()
+        self._log.info("database_shrunk", pages_before=began.pages, pages=room.pages)
+
+    async def _expire(self, days: int, remove: Callable[[int, int], Awaitable[int]]) -> int:
+        """Step by step, until a step finds nothing more."""
+        removed, before = 0, self._clock.now_ms() - days * DAY_MS
+        while step := await remove(before, STEP):
+            removed += step
+            if not await self._may_go_on():
+                break
+        return removed
+
+    async def _messages(self, before: int, step: int) -> int:
+        return await self._retention.messages(before, step, self._clock.now_ms())
+
+    async def _may_go_on(self) -> bool:
+        """Rest, so that webhooks pass; whether to go on afterwards."""
+        await self._clock.sleep(STEP_REST_S)
+        while self._busy() and not self._stopped.is_set():
             await self._clock.sleep(STEP_REST_S)
+        return not self._stopped.is_set()

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -141,13 +142,22 @@ class Ingest:
             raise
         except Exception:  # noqa: BLE001 - one of them cannot be stored: find out which
             for handled in batch:
-                await self._store_alone(handled)
-        for handled in batch:
-            if handled.problem is not None:
+                with _lines_of(handled.delivery):
+                    await self._store_alone(handled)
+        for handled in (one for one in batch if one.problem is not None):
+            with _lines_of(handled.delivery):
                 await self._postpone(handled)
+        if logs.debugging():
+            self._tell_understood(batch)
         if len(pending) < RUSH_BATCH:
             await self._clock.sleep(LINGER_S)
         return len(pending)
+
+    def _tell_understood(self, batch: Sequence[_Handled]) -> None:
+        for handled in batch:
+            if handled.problem is None:
+                kinds = [meaning.kind for meaning in handled.meanings]
+                self._log.debug("delivery_understood", delivery_id=handled.delivery.id, kinds=kinds)
 
     async def _let_receivers_go_first(self) -> None:
         """Understanding uses what receiving leaves: Meta waits for its answer, nobody waits for ours."""
@@ -171,7 +181,8 @@ class Ingest:
         batch: list[_Handled] = []
         began = self._clock.monotonic()
         for delivery in pending:
-            batch.append(self._handle(delivery))
+            with _lines_of(delivery):
+                batch.append(self._handle(delivery))
             if self._clock.monotonic() - began > SLICE_S:
                 await asyncio.sleep(0)
                 began = self._clock.monotonic()
@@ -195,7 +206,7 @@ class Ingest:
         meant = translate(event, self._accounts, delivery.received_at)
         kept = _kept(event, meant.key, delivery) if meant.kept else None
         if event.kind == "unknown":
-            self._note_unknown(event, delivery)
+            self._note_unknown(event)
         return _Meaning(delivery.id, event.kind, meant.key, meant.change, kept, meant.participant_wrote)
 
     async def _store(self, meanings: Sequence[_Meaning], *, done: Sequence[int]) -> None:
@@ -263,16 +274,22 @@ class Ingest:
         self._metrics.settled.labels("failed" if failed else "postponed").inc()
         if failed:
             self._feed.publish("delivery.failed", {"deliveryId": str(delivery.id), "error": error})
-        log = self._log.error if failed else self._log.warning
-        log("delivery_failed" if failed else "delivery_postponed", delivery=delivery.id, attempts=attempts, error=error)
+            self._log.error("delivery_failed", attempts=attempts, error=error)
+        else:
+            self._log.warning("delivery_postponed", attempts=attempts, error=error)
 
-    def _note_unknown(self, event: Event, delivery: PendingDelivery) -> None:
+    def _note_unknown(self, event: Event) -> None:
         """Log each unknown kind once; the set is bounded, since kinds come from outside."""
         reason = event.body.reason or "" if isinstance(event.body, events.Other) else ""
         if reason in self._unknown_seen or len(self._unknown_seen) >= _MAX_KINDS:
             return
         self._unknown_seen.add(reason)
-        self._log.warning("unknown_event", delivery=delivery.id, reason=reason)
+        self._log.warning("unknown_event", reason=reason)
+
+
+def _lines_of(delivery: PendingDelivery) -> AbstractContextManager[None]:
+    """What is logged meanwhile is about this delivery."""
+    return logs.about(delivery_id=delivery.id)
 
 
 def _problem(index: int, error: Exception) -> str:

@@ -28,7 +28,7 @@ class ProfileFetcher:
         self._concurrency = concurrency
         self._wake = asyncio.Event()
         self._stopping = False
-        self._log = logs.get("profiles").bind(account=self._account_id)
+        self._log = logs.get("profiles").bind(account_id=self._account_id)
         self._served.listeners.append(self._wake.set)
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:

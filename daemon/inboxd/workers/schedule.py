@@ -87,4 +87,4 @@ class BackfillSchedule:
             run = await self._desk.start(account_id, origin="schedule", batch_size=self._batch_size)
         except RunActiveError:
             return
-        self._log.info("backfill_scheduled", account=account_id, run=run.id, total=run.total)
+        self._log.info("backfill_scheduled", account_id=account_id, run_id=run.id, total=run.total)

@@ -29,7 +29,7 @@ class SubscriptionKeeper:
         self._wake = asyncio.Event()
         self._stopping = False
         self._not_before = 0
-        self._log = logs.get("subscriptions").bind(account=served.account.id)
+        self._log = logs.get("subscriptions").bind(account_id=served.account.id)
         served.listeners.append(self._wake.set)
 
     def stop(self) -> None:

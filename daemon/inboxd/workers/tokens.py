@@ -31,7 +31,7 @@ class TokenKeeper:
         self._stopping = False
         self._warned_at = 0
         self._refreshed: tuple[Secret, RefreshedToken] | None = None
-        self._log = logs.get("tokens").bind(account=served.account.id)
+        self._log = logs.get("tokens").bind(account_id=served.account.id)
         served.listeners.append(self._wake.set)
 
     def stop(self) -> None:

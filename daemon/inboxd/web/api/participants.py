@@ -17,6 +17,7 @@ from inboxd.store.profiles import Profiles
 from inboxd.web.api.operations import Operation, Page, answer, not_found, page_links, query
 from inboxd.web.api.resources.participants import ParticipantList, ParticipantResource
 from inboxd.web.problems import SAFE_HEADERS
+from inboxd.workers.forgetting import Erasure, Forgetter, Person
 
 PATH: Final = "/api/participants"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
@@ -33,13 +34,19 @@ class ParticipantsApi:
     """Participants, their profiles and avatars. `on_due` is told whose profile somebody wants refreshed."""
 
     def __init__(
-        self, database: Database, avatars: Avatars, clock: Clock, on_due: Callable[[Sequence[ConversationKey]], None]
+        self,
+        database: Database,
+        avatars: Avatars,
+        clock: Clock,
+        on_due: Callable[[Sequence[ConversationKey]], None],
+        forgetter: Forgetter,
     ) -> None:
         self._database = database
         self._profiles = Profiles(database)
         self._avatars = avatars
         self._clock = clock
         self._on_due = on_due
+        self._forgetter = forgetter
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -48,6 +55,8 @@ class ParticipantsApi:
         return [
             Operation("GET", PATH, self.page, tag, {200: ParticipantList}, query=ParticipantQuery),
             Operation("GET", one, self.one, tag, {200: ParticipantResource}, single=True),
+            Operation("DELETE", one, self.forget, tag, {200: Erasure}),
+            Operation("GET", one + "/export", self.export, tag, {200: Person}),
             Operation("POST", one + "/refresh", self.refresh, tag, {202: ParticipantResource}),
             Operation("GET", "/avatars/{name}", self.avatar, tag, {200: "image/webp"}),
         ]
@@ -66,6 +75,17 @@ class ParticipantsApi:
     async def one(self, request: web.Request) -> web.Response:
         """One participant."""
         return answer(await self._find(request))
+
+    async def export(self, request: web.Request) -> web.Response:
+        """Everything that is kept of one person, to be handed to them."""
+        person = await self._forgetter.export(_key(request))
+        if person is None:
+            raise not_found("participant")
+        return answer(person)
+
+    async def forget(self, request: web.Request) -> web.Response:
+        """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
+        return answer(await self._forgetter.forget(_key(request)))
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Fetch a participant's profile anew, as soon as the account's budget allows."""

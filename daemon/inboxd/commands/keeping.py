@@ -1,0 +1,115 @@
+"""`inboxd backup`, `restore`, `forget` and `export`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from inboxd.clock import Clock
+from inboxd.commands.remote import Remote
+from inboxd.config import Secrets, Settings
+from inboxd.domain.conversation import ConversationKey
+from inboxd.errors import EX_OK, DatabaseLockedError, InboxdError
+from inboxd.parts import AVATAR_FOLDER
+from inboxd.store import backup
+from inboxd.store.avatars import Avatars
+from inboxd.store.database import Database
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.workers.forgetting import Erasure, Forgetter, Person
+
+UNFINISHED: Final = 1
+"""The exit code when deliveries that mention the person could not be erased yet."""
+
+
+class NobodyError(InboxdError):
+    """Nothing is kept of the person."""
+
+
+def key_of(account_id: str, participant_id: str) -> ConversationKey:
+    """Whose data it is about. Raises UsageError: ids go into addresses."""
+    if not (account_id.isascii() and account_id.isdigit() and participant_id.isascii() and participant_id.isdigit()):
+        msg = "ids of accounts and participants are numbers, such as 17841400000000001"
+        raise click.UsageError(msg)
+    return ConversationKey(account_id, participant_id)
+
+
+def make_backup(database: Path, file: Path | None, *, folder: Path, keep: int) -> None:
+    """Back up to `file`, or to a new file in `folder`, of which the latest `keep` stay. Raises InboxdError."""
+    if file is None:
+        file = backup.make(database, folder, keep=keep)
+    elif file.exists():
+        msg = f"{file} exists: backups are not written over"
+        raise backup.BackupError(msg)
+    else:
+        backup.snapshot(database, file)
+    click.echo(f"{file}: {file.stat().st_size >> 10} KiB, checked")
+
+
+def put_back(file: Path, database: Path) -> None:
+    """Restore `file`. Raises InboxdError."""
+    aside = backup.restore(file, database)
+    click.echo(f"{database} is now what {file} was")
+    if aside is not None:
+        click.echo(f"the database that was there is {aside}; delete it when all is well")
+
+
+async def forget(settings: Settings, secrets: Secrets, path: Path, key: ConversationKey, *, as_json: bool) -> int:
+    """Erase one person, and say what was erased; the exit code."""
+    async with AsyncExitStack() as stack:
+        try:
+            forgetter = await stack.enter_async_context(_forgetter(path))
+        except DatabaseLockedError:
+            remote = await stack.enter_async_context(Remote(settings, secrets))
+            erasure = await remote.call("DELETE", _address(key), Erasure)
+        else:
+            erasure = await forgetter.forget(key, patient=False)
+    if as_json:
+        click.echo(msgspec.json.encode(erasure).decode())
+    else:
+        _tell(erasure)
+    return UNFINISHED if erasure.deliveries_waiting else EX_OK
+
+
+async def export(settings: Settings, secrets: Secrets, path: Path, key: ConversationKey) -> None:
+    """Print what is kept of one person."""
+    async with AsyncExitStack() as stack:
+        try:
+            forgetter = await stack.enter_async_context(_forgetter(path))
+        except DatabaseLockedError:
+            remote = await stack.enter_async_context(Remote(settings, secrets))
+            person = await remote.call("GET", f"{_address(key)}/export", Person)
+        else:
+            found = await forgetter.export(key)
+            if found is None:
+                msg = f"nothing is kept of {key.participant_id} in account {key.account_id}"
+                raise NobodyError(msg)
+            person = found
+    click.echo(msgspec.json.format(msgspec.json.encode(person)).decode())
+
+
+@asynccontextmanager
+async def _forgetter(path: Path) -> AsyncIterator[Forgetter]:
+    clock = Clock()
+    async with Database(path) as database:
+        avatars = Avatars(database, path.parent / AVATAR_FOLDER)
+        yield Forgetter(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+
+
+def _address(key: ConversationKey) -> str:
+    return f"/api/participants/{key.account_id}/{key.participant_id}"
+
+
+def _tell(erasure: Erasure) -> None:
+    for name, count in msgspec.structs.asdict(erasure).items():
+        if isinstance(count, int) and name != "deliveries_waiting":
+            click.echo(f"{count:>8} {name.replace('_', ' ')} erased")
+    if erasure.deliveries_waiting:
+        click.echo(
+            f"{erasure.deliveries_waiting} deliveries that mention the person wait to be understood: "
+            "let the daemon finish, and forget once more",
+            err=True,
+        )
+    click.echo(erasure.note)

@@ -1,0 +1,242 @@
+"""The parts of a daemon that store, think and call Meta: built once, in order, from the bottom up."""
+
+import ipaddress
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from inboxd import __version__, logs
+from inboxd.clock import Clock
+from inboxd.config import Secrets, Settings
+from inboxd.domain.account import Flavour
+from inboxd.meta.budget import Traffic
+from inboxd.meta.graph import GraphClient
+from inboxd.meta.pictures import PictureClient, PictureRules
+from inboxd.metrics import Metrics
+from inboxd.store.accounts import AccountStore
+from inboxd.store.avatars import Avatars
+from inboxd.store.backfills import Backfills
+from inboxd.store.database import Database
+from inboxd.store.deletions import Deletions
+from inboxd.store.graph_calls import GraphCalls
+from inboxd.store.inbox import Inbox
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.vault import KEY_FILE, Vault, key_from
+from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits
+from inboxd.workers.avatars import AvatarKeeper
+from inboxd.workers.backfill import BackfillDesk, BackfillWorker
+from inboxd.workers.deletion import Eraser
+from inboxd.workers.enrich import Enricher
+from inboxd.workers.feed import Feed
+from inboxd.workers.housekeeping import Housekeeping, Keep
+from inboxd.workers.ingest import RUSH
+from inboxd.workers.pool import WorkerPool
+from inboxd.workers.staff import AccountStaff
+
+AVATAR_FOLDER: Final = "avatars"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a daemon consists of, apart from its listeners. Only the workers of accounts run already."""
+
+    clock: Clock
+    metrics: Metrics
+    database: Database
+    inbox: Inbox
+    cache: ProfileCache
+    accounts: Accounts
+    pool: WorkerPool
+    avatars: Avatars
+    portraits: AvatarKeeper
+    feed: Feed
+    backfills: Backfills
+    desk: BackfillDesk
+    staff: AccountStaff
+    deletions: Deletions
+    eraser: Eraser
+    housekeeping: Housekeeping
+
+    def busy(self) -> bool:
+        """Whether senders wait for the disk: what can wait lets them go first."""
+        return self.inbox.pressure > RUSH
+
+
+@asynccontextmanager
+async def assembled(
+    settings: Settings, secrets: Secrets, database_path: Path, clock: Clock, *, on_give_up: Callable[[], None]
+) -> AsyncIterator[Parts]:
+    """The parts, from their first to their last moment: they end in the opposite order, the database last.
+
+    Raises InboxdError when a part cannot start; those already started are stopped.
+    """
+    metrics = Metrics(__version__)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
+        inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
+        cache = ProfileCache(
+            clock,
+            ttl_s=settings.profiles.cache_ttl_s,
+            size=settings.profiles.cache_size,
+            on_lookup=metrics.observe_lookup,
+        )
+        pictures = await stack.enter_async_context(PictureClient(_picture_rules(settings)))
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=on_give_up))
+        avatars = Avatars(database, database_path.parent / AVATAR_FOLDER)
+        portraits = AvatarKeeper(avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count)
+        feed = Feed(clock)
+        backfills = Backfills(database)
+        desk = BackfillDesk(backfills, clock)
+        staff = AccountStaff(
+            accounts,
+            database,
+            cache,
+            pool,
+            clock,
+            metrics,
+            feed,
+            backfills,
+            desk,
+            random=random.random,
+            concurrency=settings.profiles.concurrency,
+            on_picture=portraits.wake,
+        )
+        await accounts.load(configured_accounts(settings, secrets), staff)
+        deletions = Deletions(database)
+
+        async def erased(account_id: str) -> None:
+            await avatars.sweep()
+            served = accounts.served.get(account_id)
+            if served is not None and not served.account.configured:
+                await accounts.remove(served)
+
+        yield Parts(
+            clock=clock,
+            metrics=metrics,
+            database=database,
+            inbox=inbox,
+            cache=cache,
+            accounts=accounts,
+            pool=pool,
+            avatars=avatars,
+            portraits=portraits,
+            feed=feed,
+            backfills=backfills,
+            desk=desk,
+            staff=staff,
+            deletions=deletions,
+            eraser=Eraser(deletions, clock, on_erased=erased),
+            housekeeping=Housekeeping(
+                database, inbox, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
+            ),
+        )
+
+
+@asynccontextmanager
+async def serving_accounts(
+    settings: Settings,
+    secrets: Secrets,
+    database: Database,
+    clock: Clock,
+) -> AsyncIterator[Accounts]:
+    """The accounts, with connections to both Graph APIs; not yet loaded. Raises ConfigError for a bad storage_key."""
+    keys = secrets.storage_keys
+    if not keys:
+        key, is_new = key_from(database.path.parent)
+        keys = (key,)
+        if is_new:
+            logs.get("app").warning(
+                "storage_key_made", file=KEY_FILE, remedy="back it up, or give your own: without it tokens are lost"
+            )
+    options = settings.instagram
+    async with AsyncExitStack() as stack:
+        clients = {}
+        for flavour, url in ((Flavour.INSTAGRAM, options.graph_url), (Flavour.FACEBOOK, options.facebook_graph_url)):
+            client = GraphClient(url, options.graph_version, timeout_s=options.timeout_s, clock=clock)
+            clients[flavour] = await stack.enter_async_context(client)
+        yield Accounts(
+            AccountStore(database),
+            Vault(keys),
+            GraphCalls(database, clock),
+            Traffic(clock),
+            clients,
+            limits(settings),
+            clock,
+            app_secrets=secrets.app_secrets,
+            app_id=options.app_id or None,
+        )
+
+
+@asynccontextmanager
+async def backfilling(
+    settings: Settings, secrets: Secrets, database_path: Path
+) -> AsyncIterator[tuple[BackfillDesk, Backfills]]:
+    """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
+    clock, metrics = Clock(), Metrics()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(database_path))
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=lambda: None))
+        backfills = Backfills(database)
+        desk = BackfillDesk(backfills, clock)
+        cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
+        feed = Feed(clock)
+        await accounts.load(configured_accounts(settings, secrets))
+        for served in accounts.served.values():
+            enricher = Enricher(
+                served,
+                database=database,
+                cache=cache,
+                clock=clock,
+                metrics=metrics,
+                feed=feed,
+                random=random.random,
+                on_picture=lambda: None,
+            )
+            worker = BackfillWorker(enricher, backfills, clock, feed, random.random)
+            desk.enter(worker, enricher)
+            pool.start(worker)
+        yield desk, backfills
+
+
+def configured_accounts(settings: Settings, secrets: Secrets) -> list[ConfiguredAccount]:
+    """The accounts of the configuration, with their tokens."""
+    return [
+        ConfiguredAccount(
+            id=account.id,
+            flavour=Flavour(account.flavour),
+            name=account.name,
+            page_id=account.page_id or None,
+            token=secrets.account_tokens.get(account.id),
+        )
+        for account in settings.accounts
+    ]
+
+
+def limits(settings: Settings) -> Limits:
+    """What every account's calls are held to."""
+    return Limits(settings.budget.calls_per_hour, settings.budget.calls_per_second, settings.instagram.timeout_s)
+
+
+def lifetimes(settings: Settings) -> Keep:
+    """For how long things are kept."""
+    storage = settings.storage
+    return Keep(
+        deliveries=storage.keep_deliveries_days,
+        failed=storage.keep_failed_days,
+        events=storage.keep_events_days,
+        messages=storage.keep_messages_days,
+        runs=settings.backfill.keep_runs_days,
+    )
+
+
+def _picture_rules(settings: Settings) -> PictureRules:
+    return PictureRules(
+        hosts=[host.lower() for host in settings.avatars.hosts],
+        allow_http=settings.avatars.allow_http,
+        allow_networks=[ipaddress.ip_network(text) for text in settings.avatars.allow_networks],
+    )

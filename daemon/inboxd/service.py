@@ -1,0 +1,81 @@
+"""The daemon as a service: signals, readiness, reloading, and the exit code."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from inboxd import __version__, logs
+from inboxd.activation import inherited_socket
+from inboxd.app import Daemon, access_tokens, running
+from inboxd.config import Secrets, Settings
+from inboxd.errors import EX_OK, EX_SOFTWARE, InboxdError
+from inboxd.log_processors import Repeats
+from inboxd.notify import Notifier
+
+Load = Callable[[], tuple[Settings, Secrets]]
+"""Reads the configuration. Raises ConfigError."""
+
+
+class Service:
+    """Runs the daemon until it is told to stop, or cannot go on."""
+
+    def __init__(self, load: Load, database_path: Path, repeats: Repeats) -> None:
+        self._load: Final = load
+        self._database_path = database_path
+        self._repeats = repeats
+        self._notifier = Notifier()
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._log = logs.get("service")
+
+    async def run(self, settings: Settings, secrets: Secrets) -> int:
+        """Until SIGTERM or SIGINT, or until a worker has given up; SIGHUP reloads. Returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        async with running(
+            settings,
+            secrets,
+            self._database_path,
+            on_give_up=self._told_to_stop,
+            notifier=self._notifier,
+            on_beat=self._repeats.flush,
+            public_socket=inherited_socket(),
+        ) as daemon:
+            # What was built by now lives until the end: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
+            self._log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
+            if not access_tokens(secrets):
+                self._log.warning("admin_api_off", reason="no admin_token is configured")
+            self._notifier.send(READY="1")
+            while not self._stop.is_set():
+                await self._wait(daemon)
+            self._notifier.send(STOPPING="1")
+            self._log.info("stopping")
+        self._repeats.flush(everything=True)
+        self._log.info("stopped")
+        return EX_SOFTWARE if daemon.gave_up else EX_OK
+
+    def _told_to_stop(self) -> None:
+        self._stop.set()
+        self._reload.set()  # which is what is waited for
+
+    async def _wait(self, daemon: Daemon) -> None:
+        await self._reload.wait()
+        self._reload.clear()
+        if self._stop.is_set():
+            return
+        self._notifier.send(RELOADING="1")
+        try:
+            done = await daemon.reloader.reload(*self._load())
+        except InboxdError as error:
+            self._log.error("configuration_not_reloaded", error=str(error))
+        else:
+            self._log.info("configuration_reloaded", applied=done.applied, needs_restart=done.needs_restart)
+        self._notifier.send(READY="1")

@@ -1,0 +1,91 @@
+"""`/metrics`, for Prometheus."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from inboxd.clock import Clock
+from inboxd.metrics import CONTENT_TYPE, Metrics
+from inboxd.store import backup
+from inboxd.store.backfills import Backfills
+from inboxd.store.inbox import Inbox
+from inboxd.web.api.operations import Operation
+from inboxd.workers.accounts import Accounts
+
+
+class MetricsPage:
+    """`/metrics`: counters as they stand, and gauges that are read when somebody asks."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        inbox: Inbox,
+        accounts: Accounts,
+        backfills: Backfills,
+        clock: Clock,
+        *,
+        database_path: Path,
+        backup_folder: Path,
+    ) -> None:
+        self._metrics = metrics
+        self._inbox = inbox
+        self._accounts = accounts
+        self._backfills = backfills
+        self._clock = clock
+        self._database_path = database_path
+        self._backup_folder = backup_folder
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        return [Operation("GET", "/metrics", self.metrics, "system", {200: "application/openmetrics-text"})]
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """The metrics in the OpenMetrics text format."""
+        count, age_s = await self._inbox.backlog()
+        self._metrics.backlog.set(count)
+        self._metrics.backlog_age.set(age_s)
+        _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
+        self._metrics.failed.set(failed)
+        self._observe_accounts(self._clock.now_ms())
+        await self._observe_backfills()
+        await asyncio.to_thread(self._observe_disk)
+        return web.Response(body=self._metrics.rendered(), headers={"Content-Type": CONTENT_TYPE})
+
+    def _observe_accounts(self, now: int) -> None:
+        metrics = self._metrics
+        gauges = (metrics.token_expiry, metrics.account_callable, metrics.subscribed)
+        for gauge in (*gauges, metrics.budget_used, metrics.budget_remaining, metrics.budget_paused):
+            gauge.clear()  # accounts that are no longer served
+        for account_id, served in self._accounts.served.items():
+            account, report = served.account, served.graph.budget.report()
+            metrics.account_callable.labels(account_id).set(account.callable)
+            metrics.subscribed.labels(account_id).set("messages" in (account.subscribed_fields or ()))
+            if account.token_expires_at is not None:
+                metrics.token_expiry.labels(account_id).set((account.token_expires_at - now) / 1000)
+            metrics.budget_used.labels(account_id).set(report.used)
+            metrics.budget_remaining.labels(account_id).set(report.remaining)
+            paused_s = 0 if report.paused_until is None else (report.paused_until - now) / 1000
+            metrics.budget_paused.labels(account_id).set(paused_s)
+
+    async def _observe_backfills(self) -> None:
+        gauge = self._metrics.backfill
+        gauge.clear()
+        for account_id in list(self._accounts.served):
+            run = await self._backfills.active(account_id)
+            if run is not None:
+                gauge.labels(account_id, "total").set(run.total)
+                gauge.labels(account_id, "success").set(run.success_count)
+                gauge.labels(account_id, "error").set(run.error_count)
+                gauge.labels(account_id, "skipped").set(run.skipped_count)
+
+    def _observe_disk(self) -> None:
+        for kind, suffix in (("database", ""), ("wal", "-wal")):
+            path = self._database_path.with_name(self._database_path.name + suffix)
+            size = path.stat().st_size if path.exists() else 0
+            self._metrics.database_bytes.labels(kind).set(size)
+        self._metrics.disk_free_bytes.set(shutil.disk_usage(self._database_path.parent).free)
+        made_at = backup.latest_at(self._backup_folder)
+        self._metrics.last_backup.set(0 if made_at is None else made_at / 1000)

@@ -1,0 +1,135 @@
+"""Backups: made beside a writer, checked, kept in number, and put back."""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from inboxd.clock import Clock
+from inboxd.errors import DatabaseLockedError, DatabaseTooNewError, InboxdError, NotOurDatabaseError, StorageError
+from inboxd.store import backup, migrations
+from inboxd.store.database import Database
+from inboxd.store.inbox import Inbox
+
+from tests.support import ManualClock
+
+
+def deliveries(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM deliveries").fetchone()[0])
+
+
+async def test_a_backup_is_one_moment_of_a_database_in_use(tmp_path: Path) -> None:
+    async with Database(tmp_path / "inboxd.sqlite3") as database:
+        inbox = Inbox(database, Clock(), max_waiting=10)
+        await inbox.append(b"one")
+        size = backup.snapshot(database.path, tmp_path / "copy")
+        await inbox.append(b"two")
+    assert size == (tmp_path / "copy").stat().st_size
+    assert deliveries(tmp_path / "copy") == 1
+    assert (tmp_path / "copy").stat().st_mode & 0o077 == 0
+    assert not list(tmp_path.glob("copy?*"))
+
+
+async def test_only_the_latest_are_kept(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    (tmp_path / "backups").mkdir()
+    (folder / "inboxd-notes.sqlite3").touch()
+    began = datetime(2026, 5, 1, tzinfo=UTC)
+    for day in range(5):
+        backup.make(database.path, folder, keep=3, now=began + timedelta(days=day))
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == [f"inboxd-2026050{day}T000000Z.sqlite3" for day in (3, 4, 5)] + ["inboxd-notes.sqlite3"]
+    assert backup.latest_at(folder) == int((began + timedelta(days=4)).timestamp() * 1000)
+
+
+async def test_restoring_puts_the_old_one_aside(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    async with Database(path) as database:
+        inbox = Inbox(database, Clock(), max_waiting=10)
+        await inbox.append(b"one")
+        backup.snapshot(path, tmp_path / "copy")
+        await inbox.append(b"two")
+        with pytest.raises(DatabaseLockedError):
+            backup.restore(tmp_path / "copy", path)
+    aside = backup.restore(tmp_path / "copy", path)
+    assert aside is not None
+    assert deliveries(aside) == 2
+    async with Database(path) as database:
+        assert [one.body for one in await Inbox(database, ManualClock(), max_waiting=1).pending(10)] == [b"one"]
+
+
+async def test_a_restored_file_is_not_mixed_with_an_old_journal(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    async with Database(path):
+        backup.snapshot(path, tmp_path / "copy")
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"inboxd.sqlite3{suffix}").write_bytes(b"left by a crash")
+    aside = backup.restore(tmp_path / "copy", path)
+    assert aside is not None
+    assert aside.with_name(aside.name + "-wal").read_bytes() == b"left by a crash"
+    assert not (tmp_path / "inboxd.sqlite3-wal").exists()
+
+
+async def test_what_is_no_backup_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    async with Database(path) as database:
+        await Inbox(database, Clock(), max_waiting=10).append(b"one")
+        backup.snapshot(path, tmp_path / "good")
+    wrong: list[tuple[str, type[InboxdError]]] = []
+    (tmp_path / "text").write_text("not a database, but long enough to look at" * 50)
+    wrong.append(("text", backup.BackupError))
+    (tmp_path / "empty").touch()
+    wrong.append(("empty", backup.BackupError))
+    with closing(sqlite3.connect(tmp_path / "foreign")) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    wrong.append(("foreign", NotOurDatabaseError))
+    (tmp_path / "newer").write_bytes((tmp_path / "good").read_bytes())
+    with closing(sqlite3.connect(tmp_path / "newer")) as connection:
+        connection.execute(f"PRAGMA user_version = {migrations.newest() + 1}")
+    wrong.append(("newer", DatabaseTooNewError))
+    damaged = bytearray((tmp_path / "good").read_bytes())
+    damaged[4096 * 3 : 4096 * 9] = b"\xa5" * 4096 * 6
+    (tmp_path / "damaged").write_bytes(damaged)
+    wrong.append(("damaged", backup.BackupError))
+    for name, error in wrong:
+        with pytest.raises(error):
+            backup.restore(tmp_path / name, path)
+    assert deliveries(path) == 1
+    assert not list(tmp_path.glob("*.before-restore-*"))
+
+
+async def test_before_a_database_is_brought_forward_a_copy_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        for step in migrations.steps()[:-1]:
+            connection.executescript(step.sql)
+        old = migrations.newest() - 1
+        connection.executescript(f"PRAGMA user_version = {old}; PRAGMA application_id = {migrations.APPLICATION_ID};")
+        connection.execute("INSERT INTO deliveries (received_at, body) VALUES (1, x'61')")
+        connection.commit()
+    stale = tmp_path / "inboxd.sqlite3.schema-0001"
+    stale.touch()
+    async with Database(path):
+        pass
+    kept = tmp_path / f"inboxd.sqlite3.schema-{old:04d}"
+    assert backup.check(kept) == old
+    assert deliveries(kept) == 1
+    assert not stale.exists()
+    async with Database(path):  # nothing to bring forward, nothing to copy
+        assert sorted(tmp_path.glob("*.schema-*")) == [kept]
+
+
+async def test_without_room_for_a_copy_nothing_is_brought_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(migrations.steps()[0].sql)
+        connection.executescript(f"PRAGMA user_version = 1; PRAGMA application_id = {migrations.APPLICATION_ID};")
+    monkeypatch.setattr(backup, "_ROOM", 1e12)  # no disk has so much
+    with pytest.raises(StorageError, match="make room"):
+        async with Database(path):
+            pass
+    assert backup.check(path) == 1

@@ -1,0 +1,77 @@
+"""One person's data: handed to them, or erased everywhere."""
+
+import json
+from pathlib import Path
+
+from inboxd.simulator.payloads import Conversationalist
+
+from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually
+
+SECRET_WORDS = "zanzibar marmalade"
+
+
+async def talk(client: Client, participant_id: str, *texts: str) -> None:
+    person = Conversationalist(ACCOUNT, participant_id, T0)
+    said = [person.says(text) for text in texts]
+    await client.deliver(*said, person.reacts(said[0]), person.opens_link("from-the-poster"))
+    await client.settled()
+
+
+def traces(folder: Path, *texts: str) -> list[str]:
+    """Files of the daemon in which one of `texts` still stands."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.name for path in files if any(text.encode() in path.read_bytes() for text in texts)]
+
+
+async def test_a_person_gets_everything_that_is_kept_of_them(client: Client) -> None:
+    await talk(client, ANA, "hola", SECRET_WORDS)
+
+    async def named() -> bool:
+        return bool((await client.get(f"/api/participants/{ACCOUNT}/{ANA}"))["avatar"])
+
+    await eventually(named)
+    person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
+    assert person["participantPlatformId"] == ANA
+    assert person["participant"]["username"]
+    assert person["conversation"]["platform_conversation_id"] == f"{ACCOUNT}_{ANA}"
+    assert [message["content"] for message in person["messages"]] == ["hola", SECRET_WORDS]
+    assert person["messages"][0]["reactions"][0]["reaction"] == "love"
+    assert [event["payload"]["referral"]["ref"] for event in person["events"]] == ["from-the-poster"]
+    assert person["avatarWebp"]
+    await client.get(f"/api/participants/{ACCOUNT}/{BRUNO}/export", status=404)
+
+
+async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
+    await talk(client, ANA, *[f"{number} {SECRET_WORDS}" for number in range(450)])
+    await talk(client, BRUNO, "buenos dias")
+
+    async def complete() -> bool:
+        people = (await client.get("/api/participants"))["participants"]
+        return len(people) == 2 and all(person["avatar"] for person in people)
+
+    await eventually(complete)
+
+    async def indexed() -> bool:
+        return len((await client.get("/api/messaging/messages?q=zanzibar"))["results"]) > 0
+
+    await eventually(indexed)
+    name = (await client.get(f"/api/participants/{ACCOUNT}/{ANA}"))["username"]
+    folder = client.database.parent
+    assert traces(folder, "zanzibar", ANA)
+
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert (report["messages"], report["conversations"], report["profiles"], report["events"]) == (450, 1, 1, 1)
+    assert (report["deliveries"], report["deliveriesWaiting"], report["avatars"]) == (1, 0, 1)
+
+    assert traces(folder, "zanzibar", "marmalade", ANA, name) == []
+    (left,) = await client.conversations()
+    assert left["participantPlatformId"] == BRUNO
+    assert (await client.get("/api/messaging/messages?q=zanzibar"))["results"] == []
+    assert (await client.get("/api/messaging/messages?q=buenos"))["results"]
+    await client.get(f"/api/participants/{ACCOUNT}/{ANA}", status=404)
+
+    again = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert sum(value for value in again.values() if isinstance(value, int)) == 0
+
+    await talk(client, ANA, "hola otra vez")  # whoever writes again is somebody new
+    assert json.dumps(await client.conversations("?hasUnread=true")).count(ANA) > 0
