@@ -181,8 +181,7 @@ class Ingest:
         batch: list[_Handled] = []
         began = self._clock.monotonic()
         for delivery in pending:
-            with _lines_of(delivery):
-                batch.append(self._handle(delivery))
+            batch.append(self._handle(delivery))
             if self._clock.monotonic() - began > SLICE_S:
                 await asyncio.sleep(0)
                 began = self._clock.monotonic()
@@ -206,7 +205,7 @@ class Ingest:
         meant = translate(event, self._accounts, delivery.received_at)
         kept = _kept(event, meant.key, delivery) if meant.kept else None
         if event.kind == "unknown":
-            self._note_unknown(event)
+            self._note_unknown(event, delivery)
         return _Meaning(delivery.id, event.kind, meant.key, meant.change, kept, meant.participant_wrote)
 
     async def _store(self, meanings: Sequence[_Meaning], *, done: Sequence[int]) -> None:
@@ -278,13 +277,13 @@ class Ingest:
         else:
             self._log.warning("delivery_postponed", attempts=attempts, error=error)
 
-    def _note_unknown(self, event: Event) -> None:
+    def _note_unknown(self, event: Event, delivery: PendingDelivery) -> None:
         """Log each unknown kind once; the set is bounded, since kinds come from outside."""
         reason = event.body.reason or "" if isinstance(event.body, events.Other) else ""
         if reason in self._unknown_seen or len(self._unknown_seen) >= _MAX_KINDS:
             return
         self._unknown_seen.add(reason)
-        self._log.warning("unknown_event", reason=reason)
+        self._log.warning("unknown_event", delivery_id=delivery.id, reason=reason)
 
 
 def _lines_of(delivery: PendingDelivery) -> AbstractContextManager[None]:
