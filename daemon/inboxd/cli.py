@@ -189,6 +189,20 @@ def import_conversations(config_path: Path | None, file: TextIO) -> None:
 
 @cli.command()
 @config_option
+@json_option
+def doctor(config_path: Path | None, *, as_json: bool) -> None:
+    """Look everything over and say what is wrong and how to mend it. Exits 1 if anything is.
+
+    Configuration, secrets, clock, disk, permissions, database, backups, DNS and TLS to Meta, the daemon, each account's
+    token and subscription, and the public address when public.base_url names it.
+    """
+    from inboxd.commands.doctor import doctor as look_over  # noqa: PLC0415 - see run
+
+    sys.exit(_run(look_over(config_path, os.environ, as_json=as_json)))
+
+
+@cli.command()
+@config_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 def backup(config_path: Path | None, file: Path | None) -> None:
     """Back up the database, running or not, to FILE; without FILE to storage.backup_path, keeping the latest few.

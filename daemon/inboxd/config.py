@@ -190,11 +190,11 @@ def find_config(given: Path | None, environment: Mapping[str, str]) -> Path | No
     if given is None and ENV_PREFIX + "CONFIG" in environment:
         given = Path(environment[ENV_PREFIX + "CONFIG"])
     if given is not None:
-        if not given.is_file():
+        if not _is_file(given):
             msg = f"there is no configuration file {given}"
             raise ConfigError(msg)
         return given
-    return next((path for path in DEFAULT_FILES if path.is_file()), None)
+    return next((path for path in DEFAULT_FILES if _is_file(path)), None)
 
 
 def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
@@ -257,6 +257,14 @@ def how_to_give(name: str) -> str:
     """One line that says how a secret is given."""
     variable = ENV_PREFIX + name.upper()
     return f"{name}: a systemd credential of that name, or {variable}_FILE=<path>, or {variable}=<value>"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        msg = f"cannot look for {path}: {error.strerror}; may this user enter its folder?"
+        raise ConfigError(msg) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

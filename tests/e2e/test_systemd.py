@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Process
 
-UNIT = Path(__file__).parent.parent.parent / "systemd" / "inboxd.service"
+UNITS = Path(__file__).parent.parent.parent / "systemd"
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -60,16 +60,18 @@ def _listen_for_ever(manager: socket.socket) -> None:
 
 
 @needs_systemd
-def test_the_unit_is_in_order_but_for_where_it_is_installed() -> None:
-    told = subprocess.run(["systemd-analyze", "verify", str(UNIT)], capture_output=True, text=True, check=False)  # noqa: S607
+@pytest.mark.parametrize("unit", ["inboxd.service", "inboxd.socket", "inboxd-backup.service", "inboxd-backup.timer"])
+def test_a_unit_is_in_order_but_for_where_it_is_installed(unit: str) -> None:
+    told = subprocess.run(["systemd-analyze", "verify", str(UNITS / unit)], capture_output=True, text=True, check=False)  # noqa: S607
     lines = [line for line in told.stderr.splitlines() if "inboxd" in line]
     assert [line for line in lines if "is not executable" not in line] == []
 
 
 @needs_systemd
-def test_the_unit_exposes_little() -> None:
+@pytest.mark.parametrize("unit", ["inboxd.service", "inboxd-backup.service"])
+def test_a_unit_exposes_little(unit: str) -> None:
     told = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", str(UNIT)],  # noqa: S607
+        ["systemd-analyze", "security", "--offline=true", str(UNITS / unit)],  # noqa: S607
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     exposure = re.search(r"exposure level for \S+: (\d+\.\d+)", told.stdout)

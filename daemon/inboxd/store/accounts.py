@@ -6,7 +6,7 @@ import msgspec
 
 from inboxd.domain.account import Account, AccountState, Flavour
 from inboxd.store.connection import Row
-from inboxd.store.database import Database
+from inboxd.store.database import Database, Read
 
 _COLUMNS: Final = (
     "id, flavour, state, reason, name, username, app_scoped_id, page_id, configured, token_obtained_at, "
@@ -38,6 +38,11 @@ class StoredAccount(NamedTuple):
     token_origin: bytes | None
 
 
+async def stored(read: Read) -> list[StoredAccount]:
+    """Every account that is known."""
+    return [StoredAccount(_account(row[:-2]), *row[-2:]) for row in await read(_LIST, ())]
+
+
 class AccountStore:
     """Reading and writing accounts."""
 
@@ -46,7 +51,7 @@ class AccountStore:
 
     async def all(self) -> list[StoredAccount]:
         """Every account that is known."""
-        return [StoredAccount(_account(row[:-2]), *row[-2:]) for row in await self._database.read(_LIST)]
+        return await stored(self._database.read)
 
     async def save(self, stored: StoredAccount) -> None:
         """Store an account; it is durable when this returns. Raises StorageError."""

@@ -1,0 +1,314 @@
+"""`inboxd doctor`: is everything in order, and if not, what exactly is to be done?"""
+
+import asyncio
+import os
+import shutil
+import socket
+import sqlite3
+import ssl
+import stat
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import click
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from inboxd.clock import Clock, iso_utc
+from inboxd.commands.remote import DaemonError, Remote
+from inboxd.config import ENV_PREFIX, Secrets, Settings, find_config, how_to_give, load_secrets, load_settings
+from inboxd.console import console
+from inboxd.domain.account import Account
+from inboxd.errors import EX_OK, ConfigError, DatabaseLockedError, InboxdError
+from inboxd.store import accounts, backup
+from inboxd.store.database import open_for_reading
+from inboxd.store.lock import lock
+from inboxd.web.api.resources.accounts import AccountList, CheckedAccount
+from inboxd.web.webhooks import PATH
+from inboxd.workers.checkup import Outcome
+
+UNHEALTHY: Final = 1
+"""The exit code when something is wrong."""
+TIMEOUT_S: Final = 10.0
+MAX_SKEW_S: Final = 60
+LITTLE_ROOM: Final = 0.10
+TOO_LITTLE_BYTES: Final = 256 * 1024 * 1024
+BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
+OLDEST_SQLITE: Final = (3, 40, 0)
+_OTHERS: Final = stat.S_IRWXO | stat.S_IRWXG
+
+
+class Health(StrEnum):
+    """How one thing is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and will not for long; or it could not be found out from here."""
+    WRONG = "wrong"
+
+
+class Diagnosis(msgspec.Struct, frozen=True, rename="camel"):
+    """One thing that was looked at, and what to do about it."""
+
+    check: str
+    health: Health
+    detail: str
+    remedy: str | None = None
+
+
+async def doctor(config_path: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
+    """Look everything over and say how it is; the exit code."""
+    found = [diagnosis async for diagnosis in _diagnoses(config_path, environment)]
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        console().print(_table(found))
+    return UNHEALTHY if any(one.health is Health.WRONG for one in found) else EX_OK
+
+
+async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -> AsyncIterator[Diagnosis]:
+    yield _sqlite()
+    try:
+        path = find_config(config_path, environment)
+        settings = load_settings(path, environment)
+    except (ConfigError, OSError) as error:
+        yield Diagnosis("configuration", Health.WRONG, str(error), "Mend it; nothing else can be looked at before.")
+        return
+    yield Diagnosis("configuration", Health.OK, str(path or "built-in defaults"))
+    database = settings.storage.resolved(environment)
+    try:
+        secrets = load_secrets(environment)
+    except ConfigError as error:
+        secrets = Secrets()
+        yield Diagnosis("secrets", Health.WRONG, str(error), "Mend it, then ask again.")
+    else:
+        yield _secrets(secrets)
+    for diagnosis in _secret_files(environment):
+        yield diagnosis
+    for diagnosis in _disk(database):
+        yield diagnosis
+    yield await asyncio.to_thread(_database, database)
+    yield _backups(settings.storage.backups(environment))
+    async for diagnosis in _graph(settings):
+        yield diagnosis
+    async for diagnosis in _daemon(settings, secrets, database):
+        yield diagnosis
+    if settings.public.base_url:
+        yield await _public(settings.public.base_url)
+
+
+def _sqlite() -> Diagnosis:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info >= OLDEST_SQLITE:
+        return Diagnosis("sqlite", Health.OK, version)
+    return Diagnosis("sqlite", Health.WRONG, f"{version} is too old", "Use a system with SQLite 3.40 or later.")
+
+
+def _secrets(secrets: Secrets) -> Diagnosis:
+    missing = [*secrets.missing(), *(["admin_token"] if secrets.admin_token is None else [])]
+    if not missing:
+        return Diagnosis("secrets", Health.OK, "all are there")
+    remedy = "Unless systemd gives them to the daemon: " + "; ".join(how_to_give(name) for name in missing)
+    return Diagnosis("secrets", Health.WARNING, f"not seen from here: {', '.join(missing)}", remedy)
+
+
+def _secret_files(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
+    for variable, value in environment.items():
+        path = Path(value)
+        if not (variable.startswith(ENV_PREFIX) and variable.endswith("_FILE") and path.is_file()):
+            continue
+        if path.stat().st_mode & _OTHERS:
+            yield Diagnosis("permissions", Health.WRONG, f"{path} can be read by others", f"chmod 600 {path}")
+
+
+def _disk(database: Path) -> Iterator[Diagnosis]:
+    folder = database.absolute().parent
+    if not folder.is_dir():
+        yield Diagnosis("disk", Health.WRONG, f"there is no folder {folder}", f"install -d -m 0700 {folder}")
+        return
+    usage = shutil.disk_usage(folder)
+    room = f"{usage.free >> 20} MiB of {usage.total >> 20} are free in {folder}"
+    remedy = "Make room: remove old backups, shorten storage.keep_… days, or enlarge the disk."
+    if usage.free < TOO_LITTLE_BYTES:
+        yield Diagnosis("disk", Health.WRONG, room, remedy)
+    elif usage.free < usage.total * LITTLE_ROOM:
+        yield Diagnosis("disk", Health.WARNING, room, remedy)
+    else:
+        yield Diagnosis("disk", Health.OK, room)
+    if database.exists() and database.stat().st_mode & stat.S_IRWXO:
+        yield Diagnosis("permissions", Health.WRONG, f"{database} can be read by everybody", f"chmod 640 {database}")
+    if not os.access(folder, os.W_OK):
+        detail = f"{folder} cannot be written by this user"
+        yield Diagnosis("permissions", Health.WARNING, detail, "Ask as the daemon's user or as root.")
+
+
+def _database(path: Path) -> Diagnosis:
+    if not path.exists():
+        return Diagnosis(
+            "database", Health.WARNING, f"{path} does not exist yet", "The daemon makes it when it starts."
+        )
+    try:
+        version = backup.check(path)
+    except (InboxdError, OSError) as error:
+        remedy = "Stop the daemon and put back the latest backup: inboxd restore <file>"
+        return Diagnosis("database", Health.WRONG, str(error), remedy)
+    return Diagnosis(
+        "database", Health.OK, f"{path}: schema {version}, {path.stat().st_size >> 20} MiB, no fault found"
+    )
+
+
+def _backups(folder: Path) -> Diagnosis:
+    remedy = "systemctl enable --now inboxd-backup.timer, or run 'inboxd backup' every day"
+    made_at = backup.latest_at(folder)
+    if made_at is None:
+        return Diagnosis("backups", Health.WARNING, f"there is none in {folder}", remedy)
+    if Clock().now_ms() - made_at > BACKUP_MAX_AGE_MS:
+        return Diagnosis("backups", Health.WARNING, f"the latest is of {iso_utc(made_at)}", remedy)
+    return Diagnosis("backups", Health.OK, f"the latest is of {iso_utc(made_at)}")
+
+
+async def _graph(settings: Settings) -> AsyncIterator[Diagnosis]:
+    """DNS, TLS and an answer, of whatever kind, from each Graph API; and our clock against theirs."""
+    urls = {settings.instagram.graph_url}
+    if any(account.flavour == "facebook" for account in settings.accounts):
+        urls.add(settings.instagram.facebook_graph_url)
+    for url in sorted(urls):
+        try:
+            date = await _date_of(url)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            yield Diagnosis("graph", Health.WRONG, f"{url}: {_reason(error)}", _network_remedy(url, error))
+            continue
+        yield Diagnosis("graph", Health.OK, f"{url} answers")
+        if date is not None:
+            yield _clock(date)
+
+
+async def _date_of(url: str) -> datetime | None:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, allow_redirects=False) as response:
+        text = response.headers.get("Date")
+    try:
+        return None if text is None else parsedate_to_datetime(text)
+    except ValueError:
+        return None
+
+
+def _clock(theirs: datetime) -> Diagnosis:
+    skew_s = round((datetime.now(UTC) - theirs).total_seconds())
+    if abs(skew_s) <= MAX_SKEW_S:
+        return Diagnosis("clock", Health.OK, f"{abs(skew_s)} s from Meta's")
+    return Diagnosis("clock", Health.WRONG, f"{abs(skew_s)} s from Meta's", "timedatectl set-ntp true")
+
+
+async def _daemon(settings: Settings, secrets: Secrets, database: Path) -> AsyncIterator[Diagnosis]:
+    """The running daemon and its accounts; without one, what the file says of the accounts."""
+    try:
+        running = await asyncio.to_thread(_is_running, database)
+    except (InboxdError, OSError) as error:
+        yield Diagnosis("daemon", Health.WARNING, f"cannot see whether it runs: {error}", "Ask as root.")
+        return
+    if not running:
+        yield Diagnosis("daemon", Health.WARNING, "it does not run", "systemctl start inboxd")
+        for diagnosis in await _accounts_at_rest(database):
+            yield diagnosis
+        return
+    try:
+        async with Remote(settings, secrets) as remote:
+            listed = await remote.call("GET", "/api/accounts", AccountList)
+            yield Diagnosis("daemon", Health.OK, "it runs and answers")
+            for account in listed.accounts:
+                checked = await remote.call("POST", f"/api/accounts/{account.id}/check", CheckedAccount)
+                for diagnosis in _of_account(checked):
+                    yield diagnosis
+    except (ConfigError, DaemonError) as error:
+        yield Diagnosis("daemon", Health.WRONG, str(error), "journalctl -u inboxd -n 50")
+
+
+def _is_running(database: Path) -> bool:
+    if not database.with_name(database.name + ".lock").exists():
+        return False
+    try:
+        os.close(lock(database))
+    except DatabaseLockedError:
+        return True
+    return False
+
+
+def _of_account(checked: CheckedAccount) -> Iterator[Diagnosis]:
+    name = f"account {checked.account.id}"
+    healths = {Outcome.OK: Health.OK, Outcome.UNKNOWN: Health.WARNING, Outcome.MISSING: Health.WRONG}
+    for finding in checked.findings:
+        detail = f"{finding.check}: {finding.detail}"
+        yield Diagnosis(name, healths[finding.outcome], detail, finding.remedy)
+
+
+async def _accounts_at_rest(database: Path) -> list[Diagnosis]:
+    try:
+        async with open_for_reading(database) as connection:
+            found = await accounts.stored(connection.read)
+    except InboxdError:
+        return []  # said of the database already
+    return [_at_rest(one.account) for one in found]
+
+
+def _at_rest(account: Account) -> Diagnosis:
+    name = f"account {account.id}"
+    if not account.callable:
+        return Diagnosis(name, Health.WRONG, account.reason or account.state.value, "inboxd account add")
+    if account.expires_soon(Clock().now_ms()):
+        detail = f"its token ends at {iso_utc(account.token_expires_at or 0)}"
+        return Diagnosis(name, Health.WARNING, detail, "Start the daemon: it refreshes tokens.")
+    if "messages" not in (account.subscribed_fields or ()):
+        return Diagnosis(name, Health.WARNING, "not known to be subscribed", "Start the daemon: it subscribes.")
+    return Diagnosis(name, Health.OK, f"{account.state.value} and subscribed when last seen")
+
+
+async def _public(base_url: str) -> Diagnosis:
+    """Whether our own address leads to an inboxd: it refuses a handshake with a wrong token, and says so."""
+    url = f"{base_url}{PATH}?hub.mode=subscribe&hub.challenge=doctor&hub.verify_token=doctor"
+    remedy = "See 'TLS in front' in docs/deploy.md; the proxy must pass /webhooks/instagram on as it is."
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            status, kind = response.status, response.content_type
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return Diagnosis("public address", Health.WRONG, f"{base_url}: {_reason(error)}", remedy)
+    if (status, kind) == (403, "application/problem+json"):
+        return Diagnosis("public address", Health.OK, f"{base_url} leads here")
+    return Diagnosis("public address", Health.WRONG, f"{base_url} answers HTTP {status}, which is not inboxd", remedy)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_S:.0f} s"
+    return str(error) or type(error).__name__
+
+
+def _network_remedy(url: str, error: Exception) -> str:
+    host = urlsplit(url).hostname
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"The name cannot be resolved: check /etc/resolv.conf with  getent hosts {host}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "The certificate is not accepted: install ca-certificates, and check the clock."
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return "TLS fails: something between here and Meta interferes; check proxies."
+    return f"Let this machine connect to {host} on port {urlsplit(url).port or socket.getservbyname('https')}."
+
+
+def _table(found: list[Diagnosis]) -> Table:
+    wrong = sum(one.health is Health.WRONG for one in found)
+    table = Table(title=f"{wrong} wrong" if wrong else "nothing is wrong", title_justify="left", expand=False)
+    for heading in ("", "What", "How it is", "What to do"):
+        table.add_column(heading, overflow="fold")
+    colours = {Health.OK: "green", Health.WARNING: "yellow", Health.WRONG: "red"}
+    for one in found:
+        mark = Text(one.health.value, style=colours[one.health])
+        table.add_row(mark, one.check, Text(one.detail), Text(one.remedy or ""))
+    return table

@@ -1,0 +1,86 @@
+"""`inboxd doctor`: what is wrong, and what to do about it."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inboxd.simulator.graph import GraphServer
+from inboxd.simulator.serving import serving
+
+from tests.e2e.conftest import Process, free_port
+from tests.support import ACCOUNT, TOKEN
+
+
+def diagnoses(inboxd: Process, *, code: int) -> dict[str, list[dict[str, Any]]]:
+    done = inboxd.run("doctor", "--json")
+    assert done.returncode == code, done.stdout + done.stderr
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in json.loads(done.stdout):
+        found.setdefault(one["check"], []).append(one)
+    return found
+
+
+async def test_a_healthy_daemon(inboxd: Process) -> None:
+    graph = GraphServer({TOKEN: ACCOUNT})
+    async with serving(graph.application()) as url:
+        inboxd.environment |= {
+            "INBOXD_INSTAGRAM__GRAPH_URL": url,
+            "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+            f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
+            "INBOXD_PUBLIC__BASE_URL": f"http://127.0.0.1:{inboxd.public}",
+        }
+        await asyncio.to_thread(inboxd.start)
+        assert (await asyncio.to_thread(inboxd.run, "backup")).returncode == 0
+        found = await asyncio.to_thread(diagnoses, inboxd, code=0)
+        table = await asyncio.to_thread(inboxd.run, "doctor")
+    for check in ("configuration", "secrets", "database", "backups", "graph", "clock", "daemon", "public address"):
+        assert [one["health"] for one in found[check]] == ["ok"], found[check]
+    assert {one["health"] for one in found[f"account {ACCOUNT}"]} <= {"ok", "warning"}
+    assert "nothing is wrong" in table.stdout
+    assert TOKEN not in table.stdout
+
+
+def test_an_unhealthy_one(inboxd: Process, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a-secret")
+    secret.chmod(0o644)
+    del inboxd.environment["INBOXD_APP_SECRETS"]
+    inboxd.database.write_bytes(b"no database at all, though it stands where one should" * 100)
+    inboxd.environment |= {
+        "INBOXD_VERIFY_TOKEN_FILE": str(secret),
+        "INBOXD_INSTAGRAM__GRAPH_URL": "https://graph.instagram.invalid",
+        "INBOXD_PUBLIC__BASE_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    found = diagnoses(inboxd, code=1)
+    assert found["permissions"][0]["remedy"] == f"chmod 600 {secret}"
+    assert "inboxd restore" in found["database"][0]["remedy"]
+    assert found["graph"][0]["health"] == found["public address"][0]["health"] == "wrong"
+    assert found["backups"][0]["health"] == found["daemon"][0]["health"] == "warning"
+    assert "INBOXD_APP_SECRETS" in found["secrets"][0]["remedy"]
+    assert inboxd.database.read_bytes().startswith(b"no database")
+    for one in (one for checks in found.values() for one in checks):
+        assert one["health"] == "ok" or one["remedy"]
+
+
+@pytest.mark.parametrize("text", ["[logs]\nlevel = 'loud'", "[nothing]\n"])
+def test_a_wrong_configuration_is_said_first(inboxd: Process, tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    found = diagnoses(inboxd, code=1)
+    assert found["configuration"][0]["health"] == "wrong"
+    assert list(found) == ["sqlite", "configuration"]
+
+
+def test_what_is_known_of_accounts_without_a_daemon(inboxd: Process) -> None:
+    inboxd.environment |= {
+        "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    inboxd.start()
+    assert inboxd.process is not None
+    inboxd.process.terminate()
+    inboxd.wait()
+    (account,) = diagnoses(inboxd, code=1)[f"account {ACCOUNT}"]
+    assert account["health"] in {"wrong", "warning"}
+    assert account["remedy"]
