@@ -24,7 +24,7 @@ from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
 from inboxd.store.search import SearchIndex
 from inboxd.web.access import AccessLogger, access_logger
-from inboxd.web.admin import admin_application
+from inboxd.web.admin import Pages, admin_application
 from inboxd.web.api.accounts import AccountsApi
 from inboxd.web.api.backfills import BackfillsApi
 from inboxd.web.api.conversations import ConversationsApi
@@ -37,6 +37,11 @@ from inboxd.web.api.system import SystemApi
 from inboxd.web.auth import AccessToken
 from inboxd.web.callbacks import Callbacks
 from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
+from inboxd.web.dashboard.accounts import AccountPages
+from inboxd.web.dashboard.backfill import BackfillPages
+from inboxd.web.dashboard.deliveries import DeliveryPages
+from inboxd.web.dashboard.inbox import InboxPages
+from inboxd.web.dashboard.overview import Overview
 from inboxd.web.health import Health
 from inboxd.web.metrics_page import MetricsPage
 from inboxd.web.webhooks import Webhooks
@@ -177,7 +182,21 @@ def _admin(parts: Parts, settings: Settings, tokens: Sequence[AccessToken]) -> w
         metrics_page,
     ]
     operations = [operation for api in apis for operation in api.operations()]
-    app = admin_application(tokens, operations, clock, max_failures=settings.admin.max_failures)
+    pages: list[Pages] = [
+        Overview(
+            database,
+            parts.inbox,
+            accounts,
+            clock,
+            backup_folder=database.path.parent / settings.storage.backup_path,
+            gave_up=lambda: pool.gave_up,
+        ),
+        InboxPages(database, clock),
+        BackfillPages(parts.desk, parts.backfills, accounts, clock),
+        DeliveryPages(parts.inbox),
+        AccountPages(accounts, Checkup(accounts, clock), database.read),
+    ]
+    app = admin_application(tokens, operations, pages, clock, max_failures=settings.admin.max_failures)
     app.on_shutdown.append(streams.close)
     return app
 

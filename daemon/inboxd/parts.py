@@ -77,6 +77,7 @@ async def assembled(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
         inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
+        await inbox.recall()
         cache = ProfileCache(
             clock,
             ttl_s=settings.profiles.cache_ttl_s,

@@ -11,6 +11,7 @@ import msgspec
 
 from inboxd.clock import Clock
 from inboxd.errors import StorageBusyError, StorageError
+from inboxd.store.arrivals import MINUTE_MS, MINUTES, Arrivals
 from inboxd.store.connection import fetch_packed, insert_many
 from inboxd.store.database import Database
 
@@ -60,6 +61,11 @@ _BACKLOG: Final = """
 SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending'),
        (SELECT received_at FROM deliveries WHERE state = 'pending' ORDER BY id LIMIT 1)
 """
+_RECALLED: Final = 20_000
+_ARRIVALS: Final = """
+SELECT min(received_at), count(*) FROM (SELECT received_at FROM deliveries ORDER BY id DESC LIMIT ?)
+WHERE received_at >= ? GROUP BY received_at / 60000 ORDER BY 1
+"""
 _EXPIRE: Final = """
 DELETE FROM deliveries WHERE id IN (
     SELECT id FROM deliveries WHERE state = 'done' AND received_at < ? ORDER BY id LIMIT ?
@@ -108,6 +114,7 @@ class Inbox:
         self._queued = False
         self.waiting = 0
         """Deliveries whose senders wait for the disk."""
+        self.arrivals = Arrivals()
         self._pressure = 0.0
         self._committed_at = 0.0
         self.arrived = asyncio.Event()
@@ -175,9 +182,16 @@ class Inbox:
                 else:
                     one.durable.set_exception(error)
             if error is None:
+                self.arrivals.add(self._clock.now_ms(), len(taken))
                 self.arrived.set()
 
         self._database.submit(store, urgent=True).add_done_callback(settle)
+
+    async def recall(self) -> None:
+        """Take up what arrived before this start, as far as the latest _RECALLED deliveries tell."""
+        since = self._clock.now_ms() - MINUTES * MINUTE_MS
+        for at, count in await self._database.read(_ARRIVALS, (_RECALLED, since)):
+            self.arrivals.add(at, count)
 
     async def pending(self, limit: int) -> list[PendingDelivery]:
         """Deliveries that are due to be processed, in arrival order."""

@@ -1,32 +1,46 @@
-"""The admin application: API, metrics and health, behind bearer tokens."""
+"""The admin application: API, dashboard, metrics and health, behind tokens and sessions."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
 from inboxd.clock import Clock
 from inboxd.web.api.operations import OPERATIONS, Operation, add_operations
-from inboxd.web.auth import AccessToken, bearer_middleware
+from inboxd.web.auth import AccessToken, Gate
 from inboxd.web.connections import request_arrived
+from inboxd.web.dashboard.rendering import FILES, SIGN_IN, error_pages, set_up
+from inboxd.web.dashboard.sessions import Sessions
 from inboxd.web.problems import Handler, problem_middleware
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
+class Pages(Protocol):
+    """A part of the dashboard."""
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put its pages on the application."""
+
+
 def admin_application(
-    tokens: Sequence[AccessToken], operations: Sequence[Operation], clock: Clock, *, max_failures: int
+    tokens: Sequence[AccessToken],
+    operations: Sequence[Operation],
+    pages: Sequence[Pages],
+    clock: Clock,
+    *,
+    max_failures: int,
 ) -> web.Application:
     """All routes of the admin listener."""
-    open_paths = {operation.path for operation in operations if operation.open}
-    middlewares = [
-        _arrival_middleware,
-        problem_middleware,
-        bearer_middleware(tokens, open_paths, clock, max_failures=max_failures),
-    ]
+    open_paths = {operation.path for operation in operations if operation.open} | {SIGN_IN} | FILES
+    gate = Gate(tokens, open_paths, clock, max_failures=max_failures)
+    middlewares = [_arrival_middleware, problem_middleware, error_pages, gate.middleware]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
     add_operations(app, operations)
+    set_up(app, clock)
+    for part in (Sessions(gate), *pages):
+        part.add_routes(app)
     return app
 
 

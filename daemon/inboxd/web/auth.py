@@ -1,6 +1,10 @@
-"""Who may use the admin API: bearer tokens (RFC 6750), in the Authorization header only."""
+"""Who may use the admin listener: bearer tokens (RFC 6750) for programs, a session cookie for people."""
 
+import base64
+import binascii
+import hashlib
 import hmac
+import secrets
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -18,6 +22,12 @@ _ADDRESSES: Final = 4096
 """Addresses whose failures are remembered at a time; beyond it the oldest is forgotten."""
 _READING: Final = frozenset({"GET", "HEAD"})
 
+COOKIE: Final = "inboxd_session"
+SESSION_S: Final = 12 * 3600
+CSRF_FIELD: Final = "csrf"
+CSRF_HEADER: Final = "X-CSRF-Token"
+_FORM: Final = "application/x-www-form-urlencoded"
+
 
 class AccessToken(NamedTuple):
     """A token, who has it, and what it is good for: `read`, `write`."""
@@ -27,48 +37,123 @@ class AccessToken(NamedTuple):
     token: Secret
 
 
-def bearer_middleware(
-    tokens: Sequence[AccessToken], open_paths: Collection[str], clock: Clock, *, max_failures: int
-) -> web.middleware:  # type: ignore[valid-type]  # a decorator's type
-    """Lets in who shows one of `tokens`, compared in constant time; without any the API is off.
+class Session(NamedTuple):
+    """Somebody who signed in with a token."""
 
-    An address that failed `max_failures` times within FAILURE_WINDOW_S has to wait.
+    owner: AccessToken
+    csrf: str
+
+
+SESSION: Final = web.RequestKey("auth.session", Session)
+
+
+class Gate:
+    """Lets in who shows one of `tokens`, or a session that was opened with one; without any token it is shut.
+
+    A session is a signed cookie: it outlives a restart and ends with its token or after SESSION_S. An address that
+    showed something wrong `max_failures` times within FAILURE_WINDOW_S has to wait.
     """
-    failures: TTLCache[str, int] = TTLCache(_ADDRESSES, FAILURE_WINDOW_S, timer=clock.monotonic)
-    log = logs.get("auth")
+
+    def __init__(
+        self, tokens: Sequence[AccessToken], open_paths: Collection[str], clock: Clock, *, max_failures: int
+    ) -> None:
+        self._tokens = tokens
+        self._open_paths = open_paths
+        self._clock = clock
+        self._max_failures = max_failures
+        self._failures: TTLCache[str, int] = TTLCache(_ADDRESSES, FAILURE_WINDOW_S, timer=clock.monotonic)
+        self._log = logs.get("auth")
 
     @web.middleware
-    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in open_paths:
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Ask everybody who they are, but for what is open to all."""
+        if request.path in self._open_paths:
             return await handler(request)
-        if not tokens:
+        owner = await self._owner(request)
+        scope = "read" if request.method in _READING else "write"
+        if scope not in owner.scopes:
             raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "The admin API is off: no admin_token is configured for this daemon."
+                HTTPStatus.FORBIDDEN,
+                f"The token '{owner.name}' has no scope '{scope}'.",
+                headers={"WWW-Authenticate": f'Bearer realm="inboxd", error="insufficient_scope", scope="{scope}"'},
             )
-        if "Authorization" not in request.headers:
+        return await handler(request)
+
+    def sign_in(self, request: web.Request, shown: str) -> str:
+        """The cookie of a new session for who shows this token. Raises ProblemError."""
+        owner = self._known(request, shown)
+        body = f"{owner.name}\n{self._clock.now_ms() // 1000 + SESSION_S}\n{secrets.token_hex(16)}".encode()
+        return base64.urlsafe_b64encode(body + _seal(owner, "session", body)).decode()
+
+    async def _owner(self, request: web.Request) -> AccessToken:
+        self._require_tokens()
+        if "Authorization" in request.headers:
+            scheme, _, given = request.headers["Authorization"].partition(" ")
+            return self._known(request, given.strip() if scheme.lower() == "bearer" else "")
+        session = self._session(request)
+        if session is None:
             raise _unauthorized()
+        if request.method not in _READING:
+            await _require_own_form(request, session)
+        request[SESSION] = session
+        return session.owner
+
+    def _known(self, request: web.Request, shown: str) -> AccessToken:
+        """Whose token this is; compared in constant time."""
+        self._require_tokens()
         address = request.remote or ""
-        if failures.get(address, 0) >= max_failures:
+        if self._failures.get(address, 0) >= self._max_failures:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "Too many requests with a wrong token came from this address; wait a minute.",
                 headers={"Retry-After": str(int(FAILURE_WINDOW_S))},
             )
-        found = _owner(request, tokens)
+        given, found = shown.encode(errors="replace"), None
+        for one in self._tokens:  # all of them, whichever it is: time tells nothing
+            if hmac.compare_digest(given, one.token.reveal().encode()):
+                found = one
         if found is None:
-            failures[address] = failures.get(address, 0) + 1
-            log.warning("authentication_failed", address=address, failures=failures[address])
+            self._failures[address] = self._failures.get(address, 0) + 1
+            self._log.warning("authentication_failed", address=address, failures=self._failures[address])
             raise _unauthorized()
-        scope = "read" if request.method in _READING else "write"
-        if scope not in found.scopes:
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                f"The token '{found.name}' has no scope '{scope}'.",
-                headers={"WWW-Authenticate": f'Bearer realm="inboxd", error="insufficient_scope", scope="{scope}"'},
-            )
-        return await handler(request)
+        return found
 
-    return authenticate
+    def _session(self, request: web.Request) -> Session | None:
+        try:
+            told = base64.b64decode(request.cookies.get(COOKIE, "").encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            return None
+        body, seal = told[:-32], told[-32:]
+        for owner in self._tokens:
+            if hmac.compare_digest(seal, _seal(owner, "session", body)):
+                _, expires, _ = body.decode().split("\n")
+                if int(expires) * 1000 <= self._clock.now_ms():
+                    return None
+                return Session(owner, _seal(owner, "csrf", body).hex())
+        return None
+
+    def _require_tokens(self) -> None:
+        if not self._tokens:
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The admin API is off: no admin_token is configured for this daemon."
+            )
+
+
+def _seal(owner: AccessToken, purpose: str, body: bytes) -> bytes:
+    """Only who has the token can make this; the owner's name is in it, since names may be swapped around."""
+    key = hashlib.sha256(f"inboxd {purpose} {owner.name}\n{owner.token.reveal()}".encode()).digest()
+    return hmac.digest(key, body, "sha256")
+
+
+async def _require_own_form(request: web.Request, session: Session) -> None:
+    """What changes something must come from a page of ours: other sites cannot know the session's CSRF token."""
+    shown = request.headers.get(CSRF_HEADER, "")
+    if not shown and request.content_type == _FORM:
+        shown = str((await request.post()).get(CSRF_FIELD, ""))
+    if not hmac.compare_digest(shown.encode(errors="replace"), session.csrf.encode()):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN, "The form is not from this dashboard, or too old: load the page again."
+        )
 
 
 def _unauthorized() -> ProblemError:
@@ -77,13 +162,3 @@ def _unauthorized() -> ProblemError:
         "Send the admin token as 'Authorization: Bearer <token>'.",
         headers={"WWW-Authenticate": 'Bearer realm="inboxd"'},
     )
-
-
-def _owner(request: web.Request, tokens: Sequence[AccessToken]) -> AccessToken | None:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    shown = given.strip().encode(errors="replace")
-    found = None
-    for one in tokens:  # all of them, whichever it is: time tells nothing
-        if hmac.compare_digest(shown, one.token.reveal().encode()):
-            found = one
-    return found if scheme.lower() == "bearer" else None

@@ -1,0 +1,56 @@
+"""Accounts: how they stand with Meta."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.store import statistics
+from inboxd.store.database import Read
+from inboxd.web.api.operations import not_found
+from inboxd.web.dashboard.rendering import page
+from inboxd.web.problems import ProblemError
+from inboxd.workers.accounts import Accounts
+from inboxd.workers.checkup import Checkup, Finding
+
+PATIENCE_S: Final = 60.0
+
+
+class AccountPages:
+    """`/accounts`."""
+
+    def __init__(self, accounts: Accounts, checkup: Checkup, read: Read) -> None:
+        self._accounts = accounts
+        self._checkup = checkup
+        self._read = read
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the pages on the admin application."""
+        app.router.add_get("/accounts", self.all, allow_head=False)
+        app.router.add_post("/accounts/{id}/check", self.check)
+
+    async def all(self, request: web.Request) -> web.Response:
+        """Every account."""
+        return await self._page(request, None, [])
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Look an account over, and show what was found."""
+        served = self._accounts.served.get(request.match_info["id"])
+        if served is None:
+            raise not_found("account")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                findings = await self._checkup.check(served)
+        except TimeoutError as error:
+            detail = "Meta did not answer in time, or the budget is used up; see the account."
+            raise ProblemError(HTTPStatus.GATEWAY_TIMEOUT, detail) from error
+        return await self._page(request, served.account.id, findings)
+
+    async def _page(self, request: web.Request, checked: str | None, findings: list[Finding]) -> web.Response:
+        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        rows = [
+            (one.account, one.graph.budget.report(), await statistics.of_account(self._read, one.account.id))
+            for one in served
+        ]
+        return page(request, "accounts.html", {"rows": rows, "checked": checked, "findings": findings})

@@ -1,0 +1,61 @@
+"""What needs a person, in words."""
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from inboxd.clock import iso_utc
+from inboxd.domain.account import Account, AccountState
+
+BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
+LITTLE_ROOM: Final = 0.10
+
+
+class Need(NamedTuple):
+    """Something that somebody should look at, and where."""
+
+    text: str
+    path: str
+    urgent: bool = True
+
+
+def needs(
+    accounts: Collection[Account],
+    *,
+    now: int,
+    refusal: str | None,
+    gave_up: bool,
+    failed_deliveries: int,
+    disk_free_share: float,
+    last_backup_at: int | None,
+) -> list[Need]:
+    """Everything that needs a person, the most urgent first."""
+    found = []
+    if refusal is not None:
+        found.append(Need(f"Webhooks cannot be stored: {refusal}", "/"))
+    if gave_up:
+        found.append(Need("A background worker crashed too often; the daemon is about to start afresh.", "/"))
+    if disk_free_share < LITTLE_ROOM:
+        found.append(Need(f"The disk is nearly full: {disk_free_share:.0%} is free.", "/"))
+    for account in accounts:
+        found += _of_account(account, now)
+    if failed_deliveries:
+        some = "1 delivery" if failed_deliveries == 1 else f"{failed_deliveries:,} deliveries"
+        found.append(Need(f"{some} could not be understood.", "/deliveries"))
+    if not accounts:
+        found.append(Need("No account is served yet: inboxd account add", "/accounts", urgent=False))
+    if last_backup_at is None:
+        found.append(Need("There is no backup yet: inboxd backup", "/", urgent=False))
+    elif now - last_backup_at > BACKUP_MAX_AGE_MS:
+        found.append(Need(f"The latest backup is of {iso_utc(last_backup_at)}.", "/", urgent=False))
+    return sorted(found, key=lambda need: not need.urgent)
+
+
+def _of_account(account: Account, now: int) -> list[Need]:
+    name = account.username or account.name or account.id
+    if account.state is not AccountState.ACTIVE:
+        return [Need(f"{name}: {account.reason or account.state.value}", "/accounts")]
+    if account.expires_soon(now):
+        return [Need(f"{name}: its token ends at {iso_utc(account.token_expires_at or now)}.", "/accounts")]
+    if account.subscribed_fields is not None and "messages" not in account.subscribed_fields:
+        return [Need(f"{name}: it is not subscribed to messages, so none arrive.", "/accounts")]
+    return []

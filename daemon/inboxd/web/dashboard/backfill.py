@@ -1,0 +1,102 @@
+"""Backfill: start it, watch it, steer it."""
+
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.clock import Clock
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
+from inboxd.store.backfills import Backfills, RunActiveError
+from inboxd.web.api.operations import not_found
+from inboxd.web.dashboard.rendering import page, see_other
+from inboxd.web.problems import ProblemError
+from inboxd.workers.accounts import Accounts
+from inboxd.workers.backfill import BackfillDesk
+
+LIMIT: Final = 30
+PROBLEMS: Final = 100
+STEERING: Final = {
+    "pause": (RunStatus.PAUSED, {RunStatus.QUEUED, RunStatus.RUNNING}),
+    "resume": (RunStatus.RUNNING, {RunStatus.PAUSED}),
+    "cancel": (RunStatus.CANCELLED, {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED}),
+}
+"""What each button sets a run to, and of which runs."""
+
+
+class BackfillPages:
+    """`/backfill` and its runs."""
+
+    def __init__(self, desk: BackfillDesk, backfills: Backfills, accounts: Accounts, clock: Clock) -> None:
+        self._desk = desk
+        self._backfills = backfills
+        self._accounts = accounts
+        self._clock = clock
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the pages on the admin application."""
+        app.router.add_get("/backfill", self.all, allow_head=False)
+        app.router.add_post("/backfill", self.start)
+        app.router.add_get("/backfill/{id}", self.one, allow_head=False)
+        app.router.add_post("/backfill/{id}/{how:pause|resume|cancel}", self.steer)
+
+    async def all(self, request: web.Request) -> web.Response:
+        """What runs, and what ran."""
+        runs, _ = await self._backfills.page(account_id=None, status=None, limit=LIMIT, offset=0)
+        missing = {one: await self._backfills.missing(one, 0) for one in sorted(self._accounts.served)}
+        accounts = [(self._accounts.served[one].account, count) for one, count in missing.items()]
+        context = {
+            "active": [self._view(run) for run in runs if not run.status.finished],
+            "finished": [run for run in runs if run.status.finished],
+            "accounts": accounts,
+            "default_batch": DEFAULT_BATCH,
+            "max_batch": MAX_BATCH,
+        }
+        return page(request, "backfill.html", context)
+
+    async def one(self, request: web.Request) -> web.Response:
+        """One run, with the reasons of what went wrong."""
+        run = await self._find(request)
+        problems = await self._backfills.problems(run.id, limit=PROBLEMS, offset=0)
+        return page(request, "run.html", {**self._view(run), "problems": problems})
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Start a run."""
+        form = await request.post()
+        account_id, size = str(form.get("account", "")), str(form.get("batch_size", DEFAULT_BATCH))
+        if not self._desk.serves(account_id):
+            raise ProblemError(HTTPStatus.NOT_FOUND, "This account is not served.")
+        if not (size.isascii() and size.isdigit() and len(size) < 4 and 1 <= int(size) <= MAX_BATCH):
+            raise ProblemError(HTTPStatus.BAD_REQUEST, f"The batch size must be a number from 1 to {MAX_BATCH}.")
+        try:
+            run = await self._desk.start(account_id, origin="api", batch_size=int(size))
+        except RunActiveError as error:
+            return see_other(f"/backfill/{error.run_id}")
+        return see_other(f"/backfill/{run.id}")
+
+    async def steer(self, request: web.Request) -> web.Response:
+        """Pause, resume or cancel a run; one that has gone on meanwhile stays as it is."""
+        run = await self._find(request)
+        status, allowed = STEERING[request.match_info["how"]]
+        if run.status in allowed:
+            await self._desk.steer(run, status)
+        return see_other(f"/backfill/{run.id}")
+
+    def _view(self, run: BackfillRun) -> dict[str, object]:
+        estimate, now = self._desk.estimate(run), self._clock.now_ms()
+        duration = run.duration_ms(now)
+        return {
+            "run": run,
+            "status": estimate.status.value,
+            "reason": estimate.reason,
+            "eta_s": estimate.eta_s,
+            "duration_s": duration / 1000,
+            "rate": run.processed * 60_000 / duration if duration and run.processed else None,
+            "buttons": [how for how, (_, allowed) in STEERING.items() if run.status in allowed],
+        }
+
+    async def _find(self, request: web.Request) -> BackfillRun:
+        run = await self._backfills.get(request.match_info["id"])
+        if run is None:
+            raise not_found("backfill run")
+        return run

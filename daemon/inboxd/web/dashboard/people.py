@@ -1,0 +1,43 @@
+"""How a participant is shown, also when nobody knows who it is."""
+
+from typing import Final, NamedTuple
+
+from inboxd.domain.conversation import Conversation
+from inboxd.domain.profile import ProfileState
+
+UNKNOWN: Final = "Unknown participant"
+SELF: Final = "Notes to self"
+_REASONS: Final = {
+    None: "No profile has been asked for yet.",
+    ProfileState.PENDING: "The profile is being fetched.",
+    ProfileState.NO_CONSENT: "Instagram tells who it is once the person has written.",
+    ProfileState.UNAVAILABLE: "Instagram has no profile of this person: the account is gone, or blocks yours.",
+    ProfileState.FAILED: "The profile could not be fetched; it is tried again.",
+    ProfileState.COMPLETE: "",
+}
+
+
+class Shown(NamedTuple):
+    """A participant, for people."""
+
+    name: str
+    username: str | None
+    avatar: str | None
+    initial: str
+    known: bool
+    reason: str
+    """Why the person is not known, in words."""
+
+
+def shown(conversation: Conversation) -> Shown:
+    """The person of a conversation."""
+    if conversation.key.account_id == conversation.key.participant_id:
+        return Shown(SELF, None, None, "✎", known=False, reason="What the account wrote to itself.")
+    username = conversation.participant_username
+    avatar = conversation.participant_avatar
+    if username is None:
+        reason = _REASONS[conversation.profile_state]
+        return Shown(UNKNOWN, None, None, "?", known=False, reason=reason)
+    name = conversation.participant_name or username
+    initial = next((letter.upper() for letter in name if letter.isalnum()), "?")
+    return Shown(name, username, f"/avatars/{avatar}" if avatar else None, initial, known=True, reason="")

@@ -1,0 +1,149 @@
+"""How pages are made: templates, headers, and errors as pages."""
+
+import importlib.resources
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import hdrs, web
+
+from inboxd.clock import Clock, iso_utc
+from inboxd.web.auth import SESSION
+from inboxd.web.dashboard.people import shown
+from inboxd.web.problems import SAFE_HEADERS, Handler, ProblemError
+
+SIGN_IN: Final = "/sign-in"
+STATIC: Final = "/static"
+_FILES: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
+FILES: Final = frozenset(f"{STATIC}/{name}" for name in _FILES)
+"""Their paths."""
+_KINDS: Final = {
+    "unsupported": "something that Instagram does not pass on",
+    "ephemeral": "something to be looked at once",
+    "like_heart": "❤",
+    "ig_reel": "a reel",
+    "reel": "a reel",
+    "ig_post": "a post",
+    "share": "a post",
+    "story_mention": "a story that mentions you",
+    "image": "a picture",
+    "video": "a video",
+    "audio": "a voice message",
+    "file": "a file",
+}
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": _POLICY, "Cross-Origin-Opener-Policy": "same-origin"}
+_CLOCK: Final = web.AppKey("dashboard.clock", Clock)
+
+Context = Mapping[str, Any]
+
+
+def set_up(app: web.Application, clock: Clock) -> None:
+    """Make the templates known to `app`."""
+    app[_CLOCK] = clock
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.PackageLoader("inboxd.web.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"when": _when, "number": _number, "span": span, "web_address": _web_address, "kind": _kind}
+    environment.globals |= {"shown": shown}
+
+
+def page(request: web.Request, template: str, context: Context, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    """A page. Every template knows the session, where it is, and what time it is."""
+    session = request.get(SESSION)
+    known = {
+        "path": request.path,
+        "signed_in": session is not None,
+        "can_write": session is not None and "write" in session.owner.scopes,
+        "owner": "" if session is None else session.owner.name,
+        "csrf": "" if session is None else session.csrf,
+        "now": request.app[_CLOCK].now_ms(),
+    }
+    response = aiohttp_jinja2.render_template(template, request, {**known, **context}, status=status)
+    response.headers.update(HEADERS)
+    return response
+
+
+def see_other(path: str) -> web.Response:
+    """Go on to another page (303, RFC 9110, 15.4.4)."""
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": path})
+
+
+def file(name: str) -> web.Response:
+    """A file of the dashboard. Raises HTTPNotFound."""
+    if name not in _FILES:
+        raise web.HTTPNotFound
+    data = importlib.resources.files("inboxd.web.dashboard").joinpath("static", name).read_bytes()
+    headers = {**HEADERS, "Cache-Control": "no-cache"}
+    return web.Response(body=data, content_type=_FILES[name], charset="utf-8", headers=headers)
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether somebody looks with a browser, and not at the API."""
+    accepted = request.headers.get(hdrs.ACCEPT, "")
+    return "text/html" in accepted and not request.path.startswith("/api/")
+
+
+@web.middleware
+async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Problems as pages for whoever looks with a browser; who has to sign in is sent there."""
+    try:
+        return await handler(request)
+    except (ProblemError, web.HTTPException) as error:
+        if not wants_page(request):
+            raise
+        status = HTTPStatus(error.status)
+        if status is HTTPStatus.UNAUTHORIZED and request.path != SIGN_IN:
+            return see_other(f"{SIGN_IN}?next={quote(request.path_qs)}" if request.method == "GET" else SIGN_IN)
+        detail = error.detail if isinstance(error, ProblemError) else ""
+        return page(request, "error.html", {"title": status.phrase, "detail": detail}, status=status)
+
+
+def span(seconds: float | None) -> str:
+    """A length of time in words."""
+    if seconds is None:
+        return "unknown"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            whole, rest = divmod(round(seconds), size)
+            smaller = {86_400: ("h", 3_600), 3_600: ("min", 60), 60: ("s", 1)}[size]
+            more = f" {rest // smaller[1]} {smaller[0]}" if rest >= smaller[1] else ""
+            return f"{whole} {unit}{more}"
+    return f"{seconds:.0f} s"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _kind(message_type: str) -> str:
+    """A kind of message in words."""
+    return _KINDS.get(message_type, message_type.replace("_", " "))
+
+
+def _web_address(text: str | None) -> str | None:
+    """The address when a browser may be sent there, else None: it comes from outside."""
+    return text if text is not None and urlsplit(text).scheme in {"http", "https"} else None
+
+
+def _when(value: int | str | None) -> Any:  # noqa: ANN401 - Markup, which mypy sees as Any
+    """A moment as a `<time>` element in UTC, which the script shows in the reader's own time zone."""
+    from markupsafe import Markup  # noqa: PLC0415 - jinja2's own
+
+    if value is None:
+        return Markup('<span class="faint">never</span>')
+    iso = iso_utc(value) if isinstance(value, int) else value
+    moment = datetime.fromisoformat(iso).astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(iso, f"{moment:%Y-%m-%d %H:%M} UTC")

@@ -1,0 +1,69 @@
+"""Signing in and out, and the dashboard's own files."""
+
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.web.auth import COOKIE, SESSION_S, Gate
+from inboxd.web.dashboard.rendering import SIGN_IN, STATIC, file, page, see_other
+from inboxd.web.problems import ProblemError
+
+SIGN_OUT: Final = "/sign-out"
+_MAX_TOKEN: Final = 4096
+
+
+class Sessions:
+    """The pages that need no session, and the end of one."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the pages on the admin application."""
+        app.router.add_get(SIGN_IN, self.ask, allow_head=False)
+        app.router.add_post(SIGN_IN, self.sign_in)
+        app.router.add_post(SIGN_OUT, self.sign_out)
+        app.router.add_get(STATIC + "/{name}", self.file, allow_head=False)
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """The form."""
+        return page(request, "sign_in.html", {"next": _own_path(request.query.get("next", "/")), "problem": ""})
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Open a session for who shows a token."""
+        form = await request.post()
+        path = _own_path(str(form.get("next", "/")))
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+            raise ProblemError(HTTPStatus.FORBIDDEN, "The form is from another site.")
+        try:
+            cookie = self._gate.sign_in(request, str(form.get("token", "")).strip()[:_MAX_TOKEN])
+        except ProblemError as error:
+            problem = "That is no token of this daemon." if error.status == HTTPStatus.UNAUTHORIZED else error.detail
+            return page(request, "sign_in.html", {"next": path, "problem": problem}, status=error.status)
+        response = see_other(path)
+        response.set_cookie(
+            COOKIE, cookie, max_age=SESSION_S, secure=_is_secure(request), httponly=True, samesite="Strict"
+        )
+        return response
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the session in this browser."""
+        response = see_other(SIGN_IN)
+        response.del_cookie(COOKIE, secure=_is_secure(request), httponly=True, samesite="Strict")
+        return response
+
+    async def file(self, request: web.Request) -> web.Response:
+        """A style sheet, a script."""
+        return file(request.match_info["name"])
+
+
+def _own_path(text: str) -> str:
+    """A path of ours to go on to, whatever was asked for: nobody is sent elsewhere."""
+    is_own = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
+    return text if is_own and not text.startswith(SIGN_IN) else "/"
+
+
+def _is_secure(request: web.Request) -> bool:
+    """Whether the browser came over TLS, which a proxy before us tells."""
+    return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"

@@ -1,0 +1,68 @@
+// Keeps a page live: what is marked data-live is fetched anew when something happens, and now and then.
+"use strict";
+(() => {
+  const QUIET_MS = 600;
+  const showTimes = (root) => {
+    const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+    const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+    const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+    const today = new Date().toDateString();
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const moment = new Date(time.dateTime);
+      const short = moment.toDateString() === today ? clock : day;
+      time.title = time.dateTime;
+      time.textContent = (time.closest(".side, .stamp") ? short : exact).format(moment);
+    }
+  };
+
+  const replace = (fresh) => {
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const other = fresh.getElementById(part.id);
+      const inUse = part.contains(document.activeElement) || part.matches(":active") || String(document.getSelection());
+      if (!other || inUse || part.dataset.was === other.innerHTML) continue;
+      part.dataset.was = other.innerHTML;
+      const atEnd = part.id === "thread" && innerHeight + scrollY >= document.body.scrollHeight - 40;
+      part.replaceChildren(...other.childNodes);
+      showTimes(part);
+      if (atEnd) scrollTo(0, document.body.scrollHeight);
+    }
+  };
+
+  let busy = false;
+  let again = false;
+  const refresh = async () => {
+    if (document.hidden) return;
+    if (busy) { again = true; return; }
+    busy = true;
+    try {
+      const response = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+      if (response.redirected) location.reload();
+      else if (response.ok) replace(new DOMParser().parseFromString(await response.text(), "text/html"));
+    } catch { /* the daemon restarts: the next time it is there again */ } finally {
+      busy = false;
+      if (again) { again = false; setTimeout(refresh, QUIET_MS); }
+    }
+  };
+
+  const live = () => {
+    const kinds = document.body.dataset.events.split(" ").filter(Boolean);
+    const every = Number(document.body.dataset.every) * 1000;
+    let timer = 0;
+    const soon = () => { clearTimeout(timer); timer = setTimeout(refresh, QUIET_MS); };
+    if (kinds.length) {
+      const source = new EventSource("/api/events/stream");
+      for (const kind of [...kinds, "gap", "overrun"]) source.addEventListener(kind, soon);
+      addEventListener("pagehide", () => source.close());
+    }
+    if (every) setInterval(refresh, every);
+    if (kinds.length || every) document.addEventListener("visibilitychange", refresh);
+  };
+
+  addEventListener("submit", (event) => {
+    const question = event.target.dataset.confirm;
+    if (question && !confirm(question)) event.preventDefault();
+  });
+  showTimes(document);
+  if (document.getElementById("thread")) scrollTo(0, document.body.scrollHeight);
+  live();
+})();

@@ -1,0 +1,275 @@
+"""The dashboard in a real browser: does it live, can it be used, does it stay text, and how does it look?
+
+With INBOXD_SCREENSHOTS=<folder> every page is photographed there: those of docs/ are made so.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from inboxd.simulator.graph import Behaviour
+from inboxd.simulator.payloads import Conversationalist, Item, mid_of
+from inboxd.simulator.people import igsid
+from inboxd.simulator.traffic import story
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.support import ACCOUNT, ADMIN_TOKEN, Client, Json, eventually
+
+T = TypeVar("T")
+WAIT_S = 20
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+SCREENSHOTS = os.environ.get("INBOXD_SCREENSHOTS")
+EVIL = "<script>document.title='owned'</script>"
+RICH = igsid(40)
+PAGES = {
+    "overview": "/",
+    "inbox": "/inbox",
+    "backfill": "/backfill",
+    "deliveries": "/deliveries",
+    "accounts": "/accounts",
+}
+
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and its driver are not installed")
+
+
+@contextmanager
+def _browser(*arguments: str) -> Iterator[webdriver.Chrome]:
+    options = Options()
+    assert CHROMIUM is not None
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en-GB", *arguments):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+class Browser:
+    """A browser that is signed in."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.url + path)
+
+    def find(self, selector: str) -> Any:
+        return self.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
+
+    def until(self, condition: Callable[[webdriver.Chrome], T]) -> T:
+        # What is live may be replaced between being found and being looked at.
+        patient = WebDriverWait(self.driver, WAIT_S, ignored_exceptions=[StaleElementReferenceException])
+        return patient.until(condition)
+
+    def click(self, selector: str) -> None:
+        def clicked(driver: webdriver.Chrome) -> bool:
+            driver.find_element(By.CSS_SELECTOR, selector).click()
+            return True
+
+        self.find(selector)
+        self.until(clicked)
+
+    def sees(self, text: str, selector: str = "main") -> None:
+        self.until(lambda driver: text in driver.find_element(By.CSS_SELECTOR, selector).text)
+
+    def sign_in(self, path: str = "/") -> None:
+        self.open(path)
+        self.find("#token").send_keys(ADMIN_TOKEN, Keys.ENTER)
+        self.find("header nav")
+
+    def complaints(self) -> list[str]:
+        entries: list[Json] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+
+    def photograph(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.driver.save_screenshot(str(Path(SCREENSHOTS, f"{name}.png")))
+
+
+@pytest.fixture
+async def browser(client: Client) -> AsyncIterator[Browser]:
+    started = _browser("--window-size=1100,900")
+    driver = await asyncio.to_thread(started.__enter__)
+    yield Browser(driver, client.admin_url)
+    await asyncio.to_thread(started.__exit__, None, None, None)
+
+
+async def fill(client: Client) -> Json:
+    """A lively inbox, with somebody whose name is a script and somebody who is unknown; the latter's conversation."""
+    now = int(time.time() * 1000)
+    registered = {"clientAccountId": ACCOUNT, "participantPlatformId": "5550001", "participantUsername": EVIL}
+    await client.send("POST", "/api/messaging/conversations", registered, status=201)
+    await client.deliver(Conversationalist(ACCOUNT, "5550001", now - 5_000).says(EVIL))
+    for payload in story(ACCOUNT, now - 3_600_000):
+        await client.post(json.dumps(payload).encode())
+    await client.deliver(*a_rich_talk(Conversationalist(ACCOUNT, RICH, now - 600_000)))
+    await client.deliver(Conversationalist(ACCOUNT, "5550002", now - 1_000).says("Hello, do you remember me?"))
+    await client.post(b'{"object": "instagram", "entry": "what is this?"}')
+    await client.settled()
+
+    async def named() -> bool:
+        found = await client.get("/api/participants?profileState=pending")
+        return bool(found["total"] == 0)
+
+    await eventually(named)
+    return next(one for one in await client.conversations() if one["participantPlatformId"] == "5550002")
+
+
+def a_rich_talk(ana: Conversationalist) -> list[Item]:
+    """Everything that a message can be."""
+    question, regretted = ana.says("Do you still have the blue bag?"), ana.says("never mind")
+    answer = ana.answers("Yes, two are left. Shall I keep one for you?")
+    return [
+        question,
+        ana.edits(question, "Do you still have the green bag?"),
+        ana.sends("image"),
+        regretted,
+        ana.unsends(regretted),
+        answer,
+        ana.sees(answer),
+        ana.reacts(answer),
+        ana.replies_to_story("This one is lovely!"),
+        ana.says("Yes please, for Saturday", reply_to={"mid": mid_of(answer)}),
+        ana.sends_unsupported(),
+    ]
+
+
+def look_around(browser: Browser, unknown: str, rich: str) -> None:
+    browser.sign_in("/inbox")
+    browser.sees("Unknown participant")
+    browser.sees(EVIL)
+    assert browser.driver.title == "Inbox · inboxd"
+    for name, path in PAGES.items():
+        browser.open(path)
+        browser.find("h1")
+        browser.photograph(name)
+    browser.open(f"/inbox/{unknown}")
+    browser.sees("Hello, do you remember me?")
+    browser.open(f"/inbox/{rich}")
+    for text in ("green bag", "edited", "a picture", "This message was unsent.", "seen", "in reply to a story"):
+        browser.sees(text, ".thread")
+    browser.sees("in reply to: Yes, two are left", ".thread")
+    browser.sees("\u2764", ".reactions")
+    browser.photograph("thread")
+    assert browser.complaints() == []
+
+
+async def test_every_page_is_there_and_what_comes_from_outside_is_text(client: Client, browser: Browser) -> None:
+    unknown = await fill(client)
+    (rich,) = [one for one in await client.conversations("?limit=200") if one["participantPlatformId"] == RICH]
+    await asyncio.to_thread(look_around, browser, unknown["id"], rich["id"])
+
+
+async def test_a_message_appears_by_itself(client: Client, browser: Browser) -> None:
+    ana = Conversationalist(ACCOUNT, igsid(1), int(time.time() * 1000))
+    await client.deliver(ana.says("first"))
+    await client.settled()
+    await asyncio.to_thread(browser.sign_in, "/inbox")
+    await asyncio.to_thread(browser.sees, "first")
+    await client.deliver(ana.says("second, and nobody pressed a key"))
+    await asyncio.to_thread(browser.sees, "second, and nobody pressed a key")
+    (conversation,) = await client.conversations()
+    await asyncio.to_thread(browser.open, f"/inbox/{conversation['id']}")
+    await client.deliver(ana.says("third"))
+    await asyncio.to_thread(browser.sees, "third", ".thread")
+    assert browser.complaints() == []
+
+
+def steer(browser: Browser) -> None:
+    browser.sign_in("/backfill")
+    browser.click("form.card button.main")
+    browser.sees("Account", ".card")
+    browser.click("form[action$='/pause'] button")
+    browser.sees("paused")
+    browser.photograph("backfill-run")
+    browser.click("form[action$='/cancel'] button")
+    browser.driver.switch_to.alert.accept()
+    browser.sees("cancelled")
+    browser.open("/backfill")
+    browser.sees("cancelled", "#history")
+    assert browser.complaints() == []
+
+
+async def test_a_backfill_is_started_paused_and_cancelled(
+    client: Client, browser: Browser, graph: tuple[Any, str]
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=800)
+    people = [{"clientAccountId": ACCOUNT, "participantPlatformId": igsid(number)} for number in range(200)]
+    await client.send("POST", "/api/messaging/imports", {"conversations": people})
+    await asyncio.to_thread(steer, browser)
+
+
+def use_keys(browser: Browser) -> None:
+    browser.sign_in("/inbox")
+    body = browser.find("body")
+    body.send_keys(Keys.TAB)
+    assert browser.driver.switch_to.active_element.text == "Skip to the content"
+    browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert browser.driver.switch_to.active_element.get_attribute("id") == "main"
+    browser.find("#q").send_keys("colour", Keys.ENTER)
+    browser.sees("Nothing is like that.")
+    browser.find("#q").clear()
+    browser.find("#q").send_keys("Norw*", Keys.ENTER)
+    browser.sees("1 conversation")
+    for _ in range(3):
+        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+    browser.find(".list a").send_keys(Keys.ENTER)
+    browser.sees("Do you ship to Norway?", ".thread")
+    browser.find("form[action$='/read'] button").send_keys(Keys.ENTER)
+    browser.until(lambda driver: not driver.find_elements(By.CSS_SELECTOR, "form[action$='/read']"))
+    browser.click("form.out button")
+    browser.find("#token")
+
+
+async def test_it_is_used_with_the_keyboard(client: Client, browser: Browser) -> None:
+    await client.deliver(Conversationalist(ACCOUNT, igsid(3), 1_790_000_000_000).says("Do you ship to Norway?"))
+    await client.settled()
+
+    async def indexed() -> bool:
+        return bool((await client.get("/api/messaging/messages?q=norway"))["results"])
+
+    await eventually(indexed)
+    await asyncio.to_thread(use_keys, browser)
+
+
+def on_a_phone(url: str, thread: str) -> None:
+    with _browser("--window-size=500,900", "--force-dark-mode", "--blink-settings=preferredColorScheme=0") as driver:
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        )
+        driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        )
+        browser = Browser(driver, url)
+        browser.sign_in("/")
+        for name, path in {**PAGES, "thread": thread}.items():
+            browser.open(path)
+            browser.find("h1")
+            browser.photograph(f"{name}-phone")
+            wide = driver.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= 390, f"{path} is {wide} px wide"
+        ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(19, 19, 22)"
+
+
+async def test_it_fits_a_phone_in_the_dark(client: Client) -> None:
+    unknown = await fill(client)
+    await asyncio.to_thread(on_a_phone, client.admin_url, f"/inbox/{unknown['id']}")

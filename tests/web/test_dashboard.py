@@ -1,0 +1,242 @@
+"""The dashboard over HTTP: who gets in, what forms are taken, and what stays text."""
+
+import re
+from collections.abc import AsyncIterator
+from html import unescape
+
+import aiohttp
+import msgspec
+import pytest
+from inboxd.config import NamedToken, Secrets, Settings
+from inboxd.secret import Secret
+from inboxd.simulator.payloads import Conversationalist
+from inboxd.web.auth import COOKIE
+from inboxd.web.dashboard.overview import bars
+from inboxd.web.dashboard.rendering import span
+from multidict import CIMultiDictProxy
+
+from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, eventually
+
+HTML = {"Accept": "text/html"}
+PAGES = ["/", "/inbox", "/backfill", "/deliveries", "/accounts"]
+EVIL = "<script>alert(1)</script>"
+
+
+class Browser:
+    """Somebody with a browser that keeps cookies and follows redirects."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+        self.headers: CIMultiDictProxy[str]
+
+    async def get(self, path: str, *, status: int = 200) -> str:
+        async with self.session.get(self.url + path, headers=HTML) as response:
+            text = await response.text()
+            assert response.status == status, text
+            self.headers = response.headers
+            self.path = response.url.path
+            return text
+
+    async def post(self, path: str, *, status: int = 200, **form: str) -> str:
+        async with self.session.post(self.url + path, data=form, headers=HTML) as response:
+            text = await response.text()
+            assert response.status == status, text
+            self.path = response.url.path
+            return text
+
+    async def sign_in(self, token: str = ADMIN_TOKEN, *, status: int = 200, **form: str) -> str:
+        return await self.post("/sign-in", token=token, status=status, **form)
+
+    async def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', await self.get("/"))
+        assert found is not None
+        return found[1]
+
+
+@pytest.fixture
+async def browser(client: Client) -> AsyncIterator[Browser]:
+    jar = aiohttp.CookieJar(unsafe=True)  # cookies of addresses that are numbers
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        yield Browser(session, client.admin_url)
+
+
+@pytest.fixture
+def secrets(secrets: Secrets) -> Secrets:
+    onlooker = NamedToken("onlooker", ("read",), Secret("onlooker-token"))
+    return msgspec.structs.replace(secrets, named_tokens=(onlooker,))
+
+
+async def test_who_is_not_signed_in_is_asked_to_and_then_led_on(browser: Browser) -> None:
+    text = await browser.get("/inbox?q=caf*")
+    assert browser.path == "/sign-in"
+    assert 'value="/inbox?q=caf*"' in unescape(text)
+    await browser.sign_in(next="/inbox?q=caf*")
+    assert browser.path == "/inbox"
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+async def test_nobody_is_led_elsewhere(browser: Browser, path: str) -> None:
+    await browser.sign_in(next=path)
+    assert browser.path == "/"
+
+
+async def test_the_session_is_a_guarded_cookie(browser: Browser) -> None:
+    url = browser.url + "/sign-in"
+    form = {"token": ADMIN_TOKEN}
+    async with browser.session.post(url, data=form, allow_redirects=False) as response:
+        cookie = response.headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    assert ADMIN_TOKEN not in cookie
+    behind_tls = {"X-Forwarded-Proto": "https"}
+    async with browser.session.post(url, data=form, allow_redirects=False, headers=behind_tls) as response:
+        assert "Secure" in response.headers["Set-Cookie"]
+
+
+async def test_a_forged_or_old_cookie_opens_nothing(browser: Browser, client: Client) -> None:
+    await browser.sign_in()
+    (cookie,) = (morsel for morsel in browser.session.cookie_jar if morsel.key == COOKIE)
+    for forged in (cookie.value[:-4] + "AAAA", cookie.value[4:], "x", "=", "é", ""):
+        headers = {"Cookie": f"{COOKIE}={forged}"}
+        async with client.session.get(client.admin_url + "/api/workers", headers=headers) as response:
+            assert response.status == 401, forged
+    async with client.session.get(
+        client.admin_url + "/api/workers", headers={"Cookie": f"{COOKIE}={cookie.value}"}
+    ) as response:
+        assert response.status == 200
+
+
+async def test_guessing_is_slowed_down_here_too(browser: Browser) -> None:
+    for _ in range(10):
+        assert "no token of this daemon" in await browser.sign_in("wrong", status=401)
+    assert "wait a minute" in await browser.sign_in(status=429)
+
+
+async def test_signing_out_ends_the_session(browser: Browser) -> None:
+    await browser.sign_in()
+    await browser.post("/sign-out", csrf=await browser.csrf())
+    await browser.get("/inbox")
+    assert browser.path == "/sign-in"
+
+
+async def test_every_page_has_a_strict_policy_and_nothing_inline(browser: Browser) -> None:
+    await browser.sign_in()
+    for path in [*PAGES, "/nowhere", "/inbox/999"]:
+        text = await browser.get(path, status=200 if path in PAGES else 404)
+        policy = browser.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert browser.headers["X-Frame-Options"] == "DENY"
+        assert not re.search(r"<script(?! src=\"/static/)|\son\w+=|style=|https?://", text), path
+
+
+@pytest.mark.parametrize(
+    "path", ["/backfill", "/deliveries/retry", "/deliveries/1/retry", "/inbox/1/read", f"/accounts/{ACCOUNT}/check"]
+)
+async def test_a_form_of_another_site_changes_nothing(browser: Browser, path: str) -> None:
+    await browser.sign_in()
+    for csrf in ("", "0" * 64):
+        assert "not from this dashboard" in await browser.post(path, status=403, csrf=csrf)
+    async with browser.session.post(browser.url + "/api/workers/retry-failed-deliveries") as response:
+        assert response.status == 403
+    headers = {"X-CSRF-Token": await browser.csrf()}
+    async with browser.session.post(browser.url + "/api/workers/retry-failed-deliveries", headers=headers) as response:
+        assert response.status == 202
+
+
+async def test_who_may_only_look_sees_no_buttons(browser: Browser, client: Client) -> None:
+    await client.post(b"no json")
+    await client.settled()
+    await browser.sign_in("onlooker-token")
+    assert "<button" not in (await browser.get("/deliveries/1")).replace('<button class="plain">', "")
+    assert "has no scope" in await browser.post("/deliveries/1/retry", status=403, csrf=await browser.csrf())
+
+
+async def test_what_comes_from_outside_stays_text(browser: Browser, client: Client) -> None:
+    await client.send(
+        "POST",
+        "/api/messaging/conversations",
+        {"clientAccountId": ACCOUNT, "participantPlatformId": "5550001", "participantUsername": EVIL},
+        status=201,
+    )
+    ana = Conversationalist(ACCOUNT, "5550001", T0)  # whom Meta does not know: the name stays
+    await client.deliver(ana.says(EVIL), ana.sends("image", url="javascript:alert(1)", title=EVIL))
+    await client.post(f'{{"object": "{EVIL}"'.encode())
+    await client.settled()
+    (conversation,) = await client.conversations()
+    await browser.sign_in()
+    for path in ("/inbox", f"/inbox/{conversation['id']}", "/deliveries", "/deliveries/2", f"/inbox?q={EVIL}"):
+        text = await browser.get(path)
+        assert EVIL not in text
+        assert "javascript:" not in text
+        assert "&lt;script&gt;" in text or path == "/deliveries"
+
+
+async def test_a_failed_delivery_is_looked_at_and_retried(browser: Browser, client: Client) -> None:
+    await client.post(b'{"object": 1}')
+    await client.settled()
+    await browser.sign_in()
+    assert 'href="/deliveries/1"' in await browser.get("/deliveries")
+    assert '"object": 1' in unescape(await browser.get("/deliveries/1"))
+    await browser.post("/deliveries/1/retry", csrf=await browser.csrf())
+    assert browser.path == "/deliveries/1"
+    await client.settled()
+    assert "1 delivery could not be understood" in await browser.get("/")
+
+
+async def test_a_backfill_is_started_and_looked_at(browser: Browser, client: Client) -> None:
+    registered = {"clientAccountId": ACCOUNT, "participantPlatformId": "404"}
+    await client.send("POST", "/api/messaging/conversations", registered, status=201)
+    await browser.sign_in()
+    csrf = await browser.csrf()
+    assert "1 without a profile" in await browser.get("/backfill")
+    await browser.post("/backfill", account=ACCOUNT, batch_size="0", csrf=csrf, status=400)
+    await browser.post("/backfill", account="123", batch_size="10", csrf=csrf, status=404)
+    await browser.post("/backfill", account=ACCOUNT, batch_size="10", csrf=csrf)
+    assert browser.path.startswith("/backfill/")
+    run = browser.path
+
+    async def finished() -> bool:
+        return "completed" in await browser.get(run)
+
+    await eventually(finished)
+    assert "404" in await browser.get(run)
+    assert run in await browser.get("/backfill")
+    await browser.post(f"{run}/pause", csrf=csrf)  # over already: nothing happens
+    assert "completed" in await browser.get(run)
+
+
+async def test_an_account_is_checked(browser: Browser) -> None:
+    await browser.sign_in()
+    text = await browser.post(f"/accounts/{ACCOUNT}/check", csrf=await browser.csrf())
+    assert "belongs to" in text
+    await browser.post("/accounts/1/check", csrf=await browser.csrf(), status=404)
+
+
+async def test_unknown_people_have_a_friendly_name_and_a_reason(
+    browser: Browser, client: Client, settings: Settings
+) -> None:
+    assert settings.accounts
+    await client.deliver(Conversationalist(ACCOUNT, "404", T0).says("who am I?"))
+    await client.settled()
+    await browser.sign_in()
+    text = unescape(await browser.get("/inbox"))
+    assert "Unknown participant" in text
+    assert "profile" in text
+    assert "None" not in text
+
+
+def test_the_chart_is_in_proportion() -> None:
+    drawn = bars([0] * 58 + [5, 10])
+    assert (drawn[-1].height, drawn[-2].height, drawn[0].height) == (60, 30, 0)
+    assert drawn[-1].minutes_ago == 0
+    assert all(bar.y + bar.height == 60 for bar in drawn)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "unknown"), (0, "0 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7200, "2 h"), (90_061, "1 d 1 h")],
+)
+def test_spans_are_told_in_words(seconds: float | None, text: str) -> None:
+    assert span(seconds) == text
