@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
 from inboxd.store import backup, migrations
-from inboxd.store.connection import READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
+from inboxd.store.connection import BUSY_TIMEOUT_MS, READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
 from inboxd.store.lock import lock
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ Read = Callable[[str, Sequence[object]], Awaitable[list[Row]]]
 MAX_WAITING: Final = 1000
 """Transactions that may wait for the writer; one more is refused with StorageBusyError."""
 READERS: Final = 2
+CHECKPOINT_PATIENCE_MS: Final = 300
 _REFUSALS: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -180,9 +181,17 @@ class Database:
 
     async def checkpoint(self) -> None:
         """Move what the journal holds into the file, and empty the journal, unless a reader needs it just now."""
-        writer = self._writer
-        if writer is not None:
-            await writer.read("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        def empty(connection: sqlite3.Connection) -> None:
+            # Whoever replicates the file reads the journal all the time: webhooks must not wait for that.
+            connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE_MS}")
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+        if self._writer is not None:
+            await self._writer.run(empty)
 
     def _bring_forward(self, connection: sqlite3.Connection) -> None:
         backup.before_migration(connection, self.path)

@@ -1,0 +1,75 @@
+"""Metrics, dashboard and alerts belong together: names exist, and every alert leads to what is to be done."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from inboxd.metrics import Metrics
+from prometheus_client import generate_latest
+
+DOCS = Path(__file__).parent.parent / "docs"
+ALERTS = DOCS / "monitoring" / "alerts.yml"
+GRAFANA = DOCS / "monitoring" / "grafana.json"
+NAME = re.compile(r"\b(?:inboxd|process)_[a-z_]+[a-z]\b")
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+def exposed() -> set[str]:
+    """Every series name that Prometheus can see."""
+    metrics = Metrics("1")
+    found = set()
+    for family in metrics.registry.collect():
+        found.add(family.name)
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ())
+        found |= {family.name + suffix for suffix in suffixes}
+    return found
+
+
+def expressions() -> list[str]:
+    grafana = json.loads(GRAFANA.read_text(encoding="utf-8"))
+    shown = [target["expr"] for panel in grafana["panels"] for target in panel["targets"]]
+    return shown + re.findall(r"expr: (.+)", ALERTS.read_text(encoding="utf-8"))
+
+
+def test_what_is_drawn_and_watched_exists() -> None:
+    names = {name for text in expressions() for name in NAME.findall(text)}
+    assert len(names) > 20
+    assert names - exposed() == set()
+
+
+def test_no_metric_is_left_out_of_sight() -> None:
+    drawn = " ".join(expressions()) + (DOCS / "operations.md").read_text(encoding="utf-8")
+    ours = {family.name for family in Metrics("1").registry.collect() if family.name.startswith("inboxd_")}
+    assert {name for name in ours if name not in drawn} == set()
+
+
+def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
+    text = ALERTS.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", (DOCS / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    wanted = re.findall(r"runbook: docs/operations\.md#(\S+)", text)
+    assert len(wanted) == text.count("- alert:")
+    assert set(wanted) - anchors == set()
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for path in [*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"]:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", path.read_text(encoding="utf-8")):
+            linked = (path.parent / target) if target else path
+            assert linked.exists(), f"{path.name}: {target}"
+            if anchor and linked.suffix == ".md":
+                headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+                anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+                assert anchor in anchors, f"{path.name}: {target}#{anchor}"
+
+
+@needs_promtool
+def test_promtool_finds_nothing_wrong() -> None:
+    rules = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)  # noqa: S607
+    assert rules.returncode == 0, rules.stderr
+    text = generate_latest(Metrics("1").registry)
+    metrics = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)  # noqa: S607
+    assert metrics.returncode == 0, metrics.stdout + metrics.stderr
