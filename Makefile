@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types imports unit bench lock clean
+.PHONY: demo test lint types imports unit bench deb lock clean
 
 demo: $(READY)            ## watch webhooks turn into conversations with names
 	$(BIN)/inboxd demo
@@ -30,6 +30,9 @@ bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.admin
 
+deb: $(READY)             ## dist/inboxd_*.deb, for the release of Debian that this is (needs debhelper)
+	packaging/build-deb
+
 $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-dev.lock
@@ -41,4 +44,4 @@ lock:                     ## re-pin the dependencies (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -139,10 +139,17 @@ def test_secrets_come_from_credentials_then_files_then_variables(tmp_path: Path)
     }
 
 
+def test_more_admin_tokens_may_be_none(tmp_path: Path) -> None:
+    (tmp_path / "admin_tokens").write_text("\n")
+
+    assert load_secrets({"CREDENTIALS_DIRECTORY": str(tmp_path)}).named_tokens == ()
+
+
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
         ({"INBOXD_VERIFY_TOKEN": "  "}, "verify_token is blank"),
+        ({"INBOXD_APP_SECRETS": ""}, "app_secrets is blank"),
         ({"INBOXD_VERIFY_TOKEN_FILE": "/nowhere"}, "cannot read the secret verify_token"),
     ],
 )

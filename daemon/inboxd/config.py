@@ -27,7 +27,7 @@ Url = Annotated[str, Meta(pattern="^https?://[^/?#@]+$")]
 
 ENV_PREFIX: Final = "INBOXD_"
 DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
-_SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "admin_tokens", "storage_key")
+SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "admin_tokens", "storage_key")
 _TOKEN_PREFIX: Final = "account_token_"  # noqa: S105 - a name, not a token
 _SECRET_WORDS: Final = ("secret", "token", "password")
 _NOT_SETTINGS: Final = ("CONFIG",)
@@ -226,7 +226,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
 def load_secrets(environment: Mapping[str, str]) -> Secrets:
     """The secrets from systemd credentials, `*_FILE` variables or the environment, in this order.
 
-    Raises ConfigError when one is blank or its file cannot be read.
+    Raises ConfigError when one is blank or its file cannot be read. Only admin_tokens may be blank, which is none.
     """
     tokens = {}
     for name in _account_token_names(environment):
@@ -237,7 +237,7 @@ def load_secrets(environment: Mapping[str, str]) -> Secrets:
         app_secrets=_lines(_secret("app_secrets", environment)),
         verify_token=_optional(_secret("verify_token", environment)),
         admin_token=_optional(_secret("admin_token", environment)),
-        named_tokens=tuple(_named_token(line.reveal()) for line in _lines(_secret("admin_tokens", environment))),
+        named_tokens=tuple(_named_token(line.reveal()) for line in _lines(_text("admin_tokens", environment))),
         storage_keys=_lines(_secret("storage_key", environment)),
         account_tokens=tokens,
     )
@@ -368,7 +368,7 @@ def _is_no_setting(name: str) -> bool:
     if name in _NOT_SETTINGS:
         return True
     lowered = name.removesuffix("_FILE").lower()
-    return lowered in _SECRET_NAMES or lowered.startswith(_TOKEN_PREFIX)
+    return lowered in SECRET_NAMES or lowered.startswith(_TOKEN_PREFIX)
 
 
 def _accounts_from(value: str) -> object:
@@ -425,15 +425,22 @@ def _check_accounts(settings: Settings) -> None:
 
 def _secret(name: str, environment: Mapping[str, str]) -> str | None:
     """A secret's text, or None when it is given nowhere."""
+    text = _text(name, environment)
+    if text is not None and not text.strip():
+        msg = f"the secret {name} is blank: write it into the file, credential or variable that it comes from"
+        raise ConfigError(msg)
+    return None if text is None else text.strip()
+
+
+def _text(name: str, environment: Mapping[str, str]) -> str | None:
+    """What stands in the place where a secret is given, if it is given anywhere."""
     variable = ENV_PREFIX + name.upper()
     directory = environment.get("CREDENTIALS_DIRECTORY")
     if directory and (credential := Path(directory, name)).is_file():
-        return _checked(name, _read_secret(name, credential))
+        return _read_secret(name, credential)
     if file := environment.get(variable + "_FILE"):
-        return _checked(name, _read_secret(name, Path(file)))
-    if variable in environment:
-        return _checked(name, environment[variable])
-    return None
+        return _read_secret(name, Path(file))
+    return environment.get(variable)
 
 
 def _read_secret(name: str, path: Path) -> str:
@@ -459,13 +466,6 @@ def _named_token(line: str) -> NamedToken:
 
 def _lines(text: str | None) -> tuple[Secret, ...]:
     return tuple(Secret(line.strip()) for line in (text or "").splitlines() if line.strip())
-
-
-def _checked(name: str, text: str) -> str:
-    if not text.strip():
-        msg = f"the secret {name} is blank"
-        raise ConfigError(msg)
-    return text.strip()
 
 
 def _account_token_names(environment: Mapping[str, str]) -> list[str]:

@@ -64,6 +64,15 @@ def test_an_unhealthy_one(inboxd: Process, tmp_path: Path) -> None:
         assert one["health"] == "ok" or one["remedy"]
 
 
+def test_secrets_beside_the_configuration_are_nobody_elses(inboxd: Process, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    for name, mode in (("app_secrets", 0o600), ("admin_token", 0o640)):
+        (tmp_path / name).write_text("a-secret")
+        (tmp_path / name).chmod(mode)
+    found = diagnoses(inboxd, code=1)
+    assert [one["remedy"] for one in found["permissions"]] == [f"chmod 600 {tmp_path / 'admin_token'}"]
+
+
 @pytest.mark.parametrize("text", ["[logs]\nlevel = 'loud'", "[nothing]\n"])
 def test_a_wrong_configuration_is_said_first(inboxd: Process, tmp_path: Path, text: str) -> None:
     (tmp_path / "config.toml").write_text(text)

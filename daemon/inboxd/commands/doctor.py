@@ -23,7 +23,16 @@ from rich.text import Text
 
 from inboxd.clock import Clock, iso_utc
 from inboxd.commands.remote import DaemonError, Remote
-from inboxd.config import ENV_PREFIX, Secrets, Settings, find_config, how_to_give, load_secrets, load_settings
+from inboxd.config import (
+    ENV_PREFIX,
+    SECRET_NAMES,
+    Secrets,
+    Settings,
+    find_config,
+    how_to_give,
+    load_secrets,
+    load_settings,
+)
 from inboxd.console import console
 from inboxd.domain.account import Account
 from inboxd.errors import EX_OK, ConfigError, DatabaseLockedError, InboxdError
@@ -90,7 +99,7 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield Diagnosis("secrets", Health.WRONG, str(error), "Mend it, then ask again.")
     else:
         yield _secrets(secrets)
-    for diagnosis in _secret_files(environment):
+    for diagnosis in _secret_files(environment, path):
         yield diagnosis
     for diagnosis in _disk(database):
         yield diagnosis
@@ -119,12 +128,16 @@ def _secrets(secrets: Secrets) -> Diagnosis:
     return Diagnosis("secrets", Health.WARNING, f"not seen from here: {', '.join(missing)}", remedy)
 
 
-def _secret_files(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
-    for variable, value in environment.items():
-        path = Path(value)
-        if not (variable.startswith(ENV_PREFIX) and variable.endswith("_FILE") and path.is_file()):
-            continue
-        if path.stat().st_mode & _OTHERS:
+def _secret_files(environment: Mapping[str, str], config: Path | None) -> Iterator[Diagnosis]:
+    """Whether others can read the files that variables name, or those beside the configuration."""
+    named = [
+        Path(value)
+        for variable, value in environment.items()
+        if variable.startswith(ENV_PREFIX) and variable.endswith("_FILE")
+    ]
+    beside = [config.parent / name for name in SECRET_NAMES] if config else []
+    for path in dict.fromkeys([*named, *beside]):
+        if path.is_file() and path.stat().st_mode & _OTHERS:
             yield Diagnosis("permissions", Health.WRONG, f"{path} can be read by others", f"chmod 600 {path}")
 
 
