@@ -29,6 +29,17 @@ async def completed(client: Client, who: str = ANA) -> Json:
     return await participant(client, who)
 
 
+async def test_adding_an_account_may_take_longer_than_its_request_may_take_to_arrive(
+    client: Client, graph: Simulated
+) -> None:
+    graph[0].tokens["other-token"] = Token(OTHER)
+    graph[0].behaviour = Behaviour(latency_ms=700)
+
+    added = await client.send("POST", "/api/accounts", {"token": "other-token"}, status=201)
+
+    assert added["account"]["state"] == "active"
+
+
 async def test_an_account_is_added_checked_served_and_removed(client: Client, graph: Simulated) -> None:
     graph[0].tokens["other-token"] = Token(OTHER)
 

@@ -135,7 +135,7 @@ def _secret_files(environment: Mapping[str, str], config: Path | None) -> Iterat
         for variable, value in environment.items()
         if variable.startswith(ENV_PREFIX) and variable.endswith("_FILE")
     ]
-    beside = [config.parent / name for name in SECRET_NAMES] if config else []
+    beside = [config.absolute().parent / name for name in SECRET_NAMES] if config else []
     for path in dict.fromkeys([*named, *beside]):
         if path.is_file() and path.stat().st_mode & _OTHERS:
             yield Diagnosis("permissions", Health.WRONG, f"{path} can be read by others", f"chmod 600 {path}")

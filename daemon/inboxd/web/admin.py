@@ -34,7 +34,7 @@ def admin_application(
     """All routes of the admin listener."""
     open_paths = {operation.path for operation in operations if operation.open} | {SIGN_IN} | FILES
     gate = Gate(tokens, open_paths, clock, max_failures=max_failures)
-    middlewares = [_arrival_middleware, problem_middleware, error_pages, gate.middleware]
+    middlewares = [_arrival_middleware, problem_middleware, error_pages, gate.middleware, _body_middleware]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
     add_operations(app, operations)
@@ -52,3 +52,11 @@ async def _arrival_middleware(request: web.Request, handler: Handler) -> web.Str
         return await handler(request)
     finally:
         request_arrived(request)
+
+
+@web.middleware
+async def _body_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The body of whoever may ask; what is done with it then may take its time."""
+    await request.read()
+    request_arrived(request)
+    return await handler(request)
