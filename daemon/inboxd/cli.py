@@ -11,7 +11,7 @@ import click
 
 from inboxd import __version__
 from inboxd.config import Secrets, Settings, find_config, how_to_give, load_secrets, load_settings, require_secrets
-from inboxd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, InboxdError
+from inboxd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, InboxdError
 from inboxd.secret import Secret
 
 _INTERRUPTED: Final = 130
@@ -303,6 +303,11 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_SOFTWARE)
+    except OSError as error:
+        if error.filename is None:  # not a matter of some file, but an error of ours
+            raise
+        click.echo(f"inboxd: {error.filename}: {error.strerror}", err=True)
+        sys.exit(EX_IOERR)
     sys.exit(EX_OK)
 
 

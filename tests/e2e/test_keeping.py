@@ -44,7 +44,7 @@ def test_backup_and_restore(inboxd: Process, tmp_path: Path) -> None:
     other = inboxd.run("backup", "elsewhere.sqlite3")
     assert other.returncode == 0, other.stderr
     again = inboxd.run("backup", "elsewhere.sqlite3")
-    assert (again.returncode, again.stderr) == (70, "inboxd: elsewhere.sqlite3 exists: backups are not written over\n")
+    assert (again.returncode, again.stderr) == (74, "inboxd: elsewhere.sqlite3 exists: backups are not written over\n")
 
     refused = inboxd.run("restore", str(made))
     assert refused.returncode == 75

@@ -161,6 +161,17 @@ def test_a_missing_secret_is_named(inboxd: Process, name: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [("conversations", 74), ("doctor --json", 1), ("backup", 74), ("run", 74)]
+)
+def test_a_path_that_cannot_be_reached_is_said_without_a_traceback(inboxd: Process, command: str, code: int) -> None:
+    inboxd.environment["INBOXD_STORAGE__PATH"] = f"/{'x' * 300}/inboxd.sqlite3"
+    result = inboxd.run(*command.split())
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    assert "File name too long" in result.stdout + result.stderr
+
+
 def test_an_account_without_token_waits_for_its_login(inboxd: Process) -> None:
     inboxd.environment["INBOXD_ACCOUNTS"] = '[{"id": "17"}]'
     assert "INBOXD_ACCOUNT_TOKEN_17" in inboxd.run("check-config").stderr

@@ -101,10 +101,8 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield _secrets(secrets)
     for diagnosis in _secret_files(environment, path):
         yield diagnosis
-    for diagnosis in _disk(database):
+    for diagnosis in await asyncio.to_thread(_storage, database, settings.storage.backups(environment)):
         yield diagnosis
-    yield await asyncio.to_thread(_database, database)
-    yield _backups(settings.storage.backups(environment))
     async for diagnosis in _graph(settings):
         yield diagnosis
     async for diagnosis in _daemon(settings, secrets, database):
@@ -139,6 +137,14 @@ def _secret_files(environment: Mapping[str, str], config: Path | None) -> Iterat
     for path in dict.fromkeys([*named, *beside]):
         if path.is_file() and path.stat().st_mode & _OTHERS:
             yield Diagnosis("permissions", Health.WRONG, f"{path} can be read by others", f"chmod 600 {path}")
+
+
+def _storage(database: Path, backups: Path) -> list[Diagnosis]:
+    try:
+        return [*_disk(database), _database(database), _backups(backups)]
+    except OSError as error:
+        remedy = "Ask as root or as the daemon's user, or correct storage.path."
+        return [Diagnosis("storage", Health.WRONG, f"{error.filename or database}: {error.strerror}", remedy)]
 
 
 def _disk(database: Path) -> Iterator[Diagnosis]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from inboxd.errors import InboxdError, StorageUnavailableError
+from inboxd.errors import StorageError, StorageUnavailableError
 from inboxd.store import migrations
 from inboxd.store.lock import lock
 
@@ -25,7 +25,7 @@ _ROOM: Final = 1.1
 """How much more room is asked for than the copy will take."""
 
 
-class BackupError(InboxdError):
+class BackupError(StorageError):
     """A backup could not be made, or cannot be used."""
 
 
