@@ -5,6 +5,7 @@ import heapq
 import io
 import itertools
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -248,3 +249,10 @@ async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: floa
     while not await condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.01)
+
+
+def documented_events() -> dict[str, set[str]]:
+    """The events of docs/log-events.md, each with its levels."""
+    text = (Path(__file__).parent.parent / "docs" / "log-events.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([a-z, ]+) \|", text, re.MULTILINE)
+    return {event: set(levels.split(", ")) for event, levels in rows}

@@ -1,19 +1,14 @@
 """Every event that the daemon logs is documented, with its level, and nothing else is."""
 
 import ast
-import re
 from collections import defaultdict
 from pathlib import Path
+
+from tests.support import documented_events
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "daemon" / "inboxd").rglob("*.py"))
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
-ROW = re.compile(r"^\| `([a-z_]+)` \| ([a-z, ]+) \|", re.MULTILINE)
-
-
-def documented() -> dict[str, set[str]]:
-    text = (ROOT / "docs" / "log-events.md").read_text(encoding="utf-8")
-    return {event: set(levels.split(", ")) for event, levels in ROW.findall(text)}
 
 
 def logged() -> dict[str, set[str]]:
@@ -56,7 +51,7 @@ def chosen_levels(tree: ast.Module) -> set[str]:
 def test_every_event_is_documented_with_its_levels() -> None:
     code = logged()
     assert len(code) > 50
-    listed = documented()
+    listed = documented_events()
     assert listed.pop("library_message") == {"any"}  # named in a processor
     assert code == listed
 

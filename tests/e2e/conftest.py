@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ADMIN_TOKEN, APP_SECRET, VERIFY_TOKEN
+from tests.support import ADMIN_TOKEN, APP_SECRET, VERIFY_TOKEN, documented_events
 
 INBOXD = str(Path(sys.executable).with_name("inboxd"))
 
@@ -62,6 +62,14 @@ class Process:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
 
+    def logged(self) -> list[dict[str, Any]]:
+        """What it has logged: nothing but JSON, and nothing but what is documented."""
+        lines: list[dict[str, Any]] = [json.loads(line) for line in self.log.read_text().splitlines()]
+        known = documented_events()
+        for line in lines:
+            assert {line["level"], "any"} & known.get(line["event"], set()), line
+        return lines
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -101,3 +109,5 @@ def inboxd(tmp_path: Path) -> Iterator[Process]:
     if process.process is not None and process.process.poll() is None:
         process.process.kill()
         process.process.wait()
+    if process.log.exists():
+        process.logged()

@@ -276,3 +276,28 @@ def test_the_file_is_open_to_other_readers(inboxd: Process) -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert result.stdout == "0\n"
+
+
+def test_requests_are_logged_without_what_was_asked(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_LOGS__ACCESS_SAMPLE"] = "1.0"
+    inboxd.start()
+    inboxd.get("/api/messaging/messages?q=confidential")
+    inboxd.signal(signal.SIGTERM)
+    inboxd.wait()
+    (line,) = [line for line in inboxd.logged() if line["event"] == "request" and "messaging" in line["path"]]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/api/messaging/messages", 200)
+    assert line["bytes"] > 0
+    assert line["ms"] >= 0
+    assert "confidential" not in inboxd.log.read_text()
+
+
+def test_of_a_sample_only_our_own_failures_are_certain(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_LOGS__ACCESS_SAMPLE"] = "1e-12"
+    del inboxd.environment["INBOXD_ADMIN_TOKEN"]
+    inboxd.start()
+    assert inboxd.get("/api/accounts")[0] == 503
+    inboxd.signal(signal.SIGTERM)
+    inboxd.wait()
+    requests = [line for line in inboxd.logged() if line["event"] == "request"]
+    assert {line["status"] for line in requests} == {503}
+    assert "/api/accounts" in {line["path"] for line in requests}

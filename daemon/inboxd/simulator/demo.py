@@ -127,6 +127,7 @@ def _explanation(public_url: str, admin_url: str, graph_url: str, admin_token: s
         "inboxd demo: a simulated Instagram sends signed webhooks, some twice and some late.\n"
         f"  webhooks   {public_url}/webhooks/instagram\n"
         f"  Graph API  {graph_url} (simulated)\n"
+        f"  dashboard  {admin_url}/  (sign in with {admin_token})\n"
         f"  database   {path}\n"
         f"  try        curl -H 'Authorization: Bearer {admin_token}' {admin_url}/api/messaging/conversations\n"
     )
