@@ -153,6 +153,9 @@ def a_rich_talk(ana: Conversationalist) -> list[Item]:
 
 
 def look_around(browser: Browser, unknown: str, rich: str) -> None:
+    browser.open("/")
+    browser.find("#token")
+    browser.photograph("sign-in")
     browser.sign_in("/inbox")
     browser.sees("Unknown participant")
     browser.sees(EVIL)
@@ -169,6 +172,10 @@ def look_around(browser: Browser, unknown: str, rich: str) -> None:
     browser.sees("in reply to: Yes, two are left", ".thread")
     browser.sees("\u2764", ".reactions")
     browser.photograph("thread")
+    browser.open("/deliveries")
+    browser.click("td a")
+    browser.sees("what is this?", "pre")
+    browser.photograph("delivery")
     assert browser.complaints() == []
 
 
@@ -178,7 +185,7 @@ async def test_every_page_is_there_and_what_comes_from_outside_is_text(client: C
     await asyncio.to_thread(look_around, browser, unknown["id"], rich["id"])
 
 
-async def test_a_message_appears_by_itself(client: Client, browser: Browser) -> None:
+async def test_messages_come_and_go_by_themselves(client: Client, browser: Browser) -> None:
     ana = Conversationalist(ACCOUNT, igsid(1), int(time.time() * 1000))
     await client.deliver(ana.says("first"))
     await client.settled()
@@ -188,23 +195,31 @@ async def test_a_message_appears_by_itself(client: Client, browser: Browser) -> 
     await asyncio.to_thread(browser.sees, "second, and nobody pressed a key")
     (conversation,) = await client.conversations()
     await asyncio.to_thread(browser.open, f"/inbox/{conversation['id']}")
-    await client.deliver(ana.says("third"))
+    third = ana.says("third")
+    await client.deliver(third)
     await asyncio.to_thread(browser.sees, "third", ".thread")
+    await client.deliver(ana.unsends(third))
+    await asyncio.to_thread(browser.sees, "This message was unsent.", ".thread")
     assert browser.complaints() == []
 
 
 def steer(browser: Browser) -> None:
     browser.sign_in("/backfill")
     browser.click("form.card button.main")
-    browser.sees("Account", ".card")
+    browser.sees("to go", ".card")
+    browser.photograph("backfill-run")
     browser.click("form[action$='/pause'] button")
     browser.sees("paused")
-    browser.photograph("backfill-run")
     browser.click("form[action$='/cancel'] button")
     browser.driver.switch_to.alert.accept()
     browser.sees("cancelled")
     browser.open("/backfill")
     browser.sees("cancelled", "#history")
+    browser.click("form.card button.main")
+    browser.sees("to go", ".card")
+    browser.open("/backfill")
+    browser.sees("running", "#active")
+    browser.photograph("backfill")
     assert browser.complaints() == []
 
 
@@ -266,6 +281,8 @@ def on_a_phone(url: str, thread: str) -> None:
             browser.photograph(f"{name}-phone")
             wide = driver.execute_script("return document.documentElement.scrollWidth")
             assert wide <= 390, f"{path} is {wide} px wide"
+            nav = browser.find("nav")
+            assert nav.get_property("scrollWidth") <= nav.get_property("clientWidth")
         ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert ground == "rgb(19, 19, 22)"
 
