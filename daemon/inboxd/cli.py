@@ -13,6 +13,7 @@ from inboxd import __version__
 from inboxd.config import Secrets, Settings, find_config, how_to_give, load_secrets, load_settings, require_secrets
 from inboxd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, InboxdError
 from inboxd.secret import Secret
+from inboxd.terminal import printable
 
 _INTERRUPTED: Final = 130
 
@@ -296,7 +297,7 @@ def main() -> NoReturn:
     except click.Abort:
         sys.exit(_INTERRUPTED)
     except InboxdError as error:
-        click.echo(f"inboxd: {error}", err=True)
+        click.echo("inboxd: " + "\n".join(map(printable, str(error).split("\n"))), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

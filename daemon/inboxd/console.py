@@ -11,6 +11,7 @@ from inboxd.clock import iso_utc
 from inboxd.domain.account import AccountState
 from inboxd.domain.conversation import Conversation
 from inboxd.store.conversations import StoredMessage
+from inboxd.terminal import printable
 from inboxd.web.api.resources.accounts import AccountResource, CheckedAccount
 from inboxd.workers.checkup import Outcome
 
@@ -34,7 +35,7 @@ def conversation_table(found: Sequence[Conversation], latest: Mapping[int, Store
             who,
             username,
             "yes" if conversation.participant_profile_pic else "",
-            Text(_printable(_preview(message))),
+            Text(printable(_preview(message))),
             iso_utc(conversation.last_message_at)[5:19].replace("T", " ") if conversation.last_message_at else "",
             str(conversation.unread_count) if conversation.unread_count else "",
         )
@@ -49,7 +50,7 @@ def account_table(accounts: Sequence[AccountResource]) -> Table:
     for one in accounts:
         table.add_row(
             one.id,
-            Text(_printable(one.username or one.name)),
+            Text(printable(one.username or one.name)),
             one.flavour,
             Text(one.state, style="green" if one.state == AccountState.ACTIVE else "red"),
             (one.token_expires_at or "unknown")[:16].replace("T", " "),
@@ -61,14 +62,14 @@ def account_table(accounts: Sequence[AccountResource]) -> Table:
 def finding_table(checked: CheckedAccount) -> Table:
     """What was looked at, how it is, and how to get what is missing."""
     account = checked.account
-    table = Table(title=f"{account.id} {_printable(account.username or '')}", title_justify="left", expand=False)
+    table = Table(title=f"{account.id} {printable(account.username or '')}", title_justify="left", expand=False)
     for heading in ("Check", "Outcome", "What was found"):
         table.add_column(heading)
     styles = {Outcome.OK: "green", Outcome.MISSING: "red", Outcome.UNKNOWN: "yellow"}
     for finding in checked.findings:
-        told = Text(_printable(finding.detail))
+        told = Text(printable(finding.detail))
         if finding.remedy is not None:
-            told.append(f"\n{_printable(finding.remedy)}", style="bold")
+            told.append(f"\n{printable(finding.remedy)}", style="bold")
         table.add_row(finding.check, Text(finding.outcome.value, style=styles[finding.outcome]), told)
     return table
 
@@ -84,8 +85,8 @@ def _who(conversation: Conversation) -> tuple[Text, Text]:
     key, username = conversation.key, conversation.participant_username
     if key.account_id == key.participant_id:
         return Text("(notes to self)", style="dim"), Text("")
-    name = Text(_printable(conversation.participant_name or username or key.participant_id))
-    return name, Text("@" + _printable(username)) if username else Text("unknown yet", style="dim")
+    name = Text(printable(conversation.participant_name or username or key.participant_id))
+    return name, Text("@" + printable(username)) if username else Text("unknown yet", style="dim")
 
 
 def _preview(stored: StoredMessage | None) -> str:
@@ -98,8 +99,3 @@ def _preview(stored: StoredMessage | None) -> str:
     kind = message.content.type if message.content else "text"
     shown = text or f"[{kind}]"
     return shown if len(shown) <= _PREVIEW else shown[: _PREVIEW - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """Text from outside without the characters that would move a terminal's cursor."""
-    return "".join(character if character.isprintable() else " " for character in text)

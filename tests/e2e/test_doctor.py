@@ -81,6 +81,16 @@ def test_a_wrong_configuration_is_said_first(inboxd: Process, tmp_path: Path, te
     assert list(found) == ["sqlite", "configuration"]
 
 
+def test_nothing_from_outside_moves_the_terminals_cursor(inboxd: Process, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('["\\u009b2J"]')
+    for command in ("doctor", "check-config"):
+        done = inboxd.run(command)
+        assert done.returncode != 0
+        assert "unknown key" in done.stdout + done.stderr
+        assert "2J" in done.stdout + done.stderr
+        assert "\x9b" not in done.stdout + done.stderr
+
+
 def test_what_is_known_of_accounts_without_a_daemon(inboxd: Process) -> None:
     inboxd.environment |= {
         "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),

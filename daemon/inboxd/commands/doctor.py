@@ -39,6 +39,7 @@ from inboxd.errors import EX_OK, ConfigError, DatabaseLockedError, InboxdError
 from inboxd.store import accounts, backup
 from inboxd.store.database import open_for_reading
 from inboxd.store.lock import lock
+from inboxd.terminal import printable
 from inboxd.web.api.resources.accounts import AccountList, CheckedAccount
 from inboxd.web.webhooks import PATH
 from inboxd.workers.checkup import Outcome
@@ -329,5 +330,5 @@ def _table(found: list[Diagnosis]) -> Table:
     colours = {Health.OK: "green", Health.WARNING: "yellow", Health.WRONG: "red"}
     for one in found:
         mark = Text(one.health.value, style=colours[one.health])
-        table.add_row(mark, one.check, Text(one.detail), Text(one.remedy or ""))
+        table.add_row(mark, one.check, Text(printable(one.detail)), Text(printable(one.remedy or "")))
     return table

@@ -16,6 +16,7 @@ from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
 from inboxd.errors import EX_OK, DatabaseLockedError
 from inboxd.store.database import Database
+from inboxd.terminal import printable
 from inboxd.web.api.resources.conversations import ImportReport, NewConversation, NewImport
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
@@ -46,7 +47,7 @@ async def import_conversations(settings: Settings, secrets: Secrets, path: Path,
             sound = [(number, row) for number, row in chunk if not isinstance(row, str)]
             problems = wrong + (await registry.register(sound) if sound else [])
             for number, error in sorted(problems):
-                click.echo(f"row {number}: {error}", err=True)
+                click.echo(f"row {number}: {printable(error)}", err=True)
             bad += len(problems)
             good += len(chunk) - len(problems)
     click.echo(f"{good} conversations imported, {bad} rows left out")
