@@ -130,7 +130,7 @@ async def assembled(
             desk=desk,
             staff=staff,
             deletions=deletions,
-            eraser=Eraser(deletions, clock, on_erased=erased),
+            eraser=Eraser(database, accounts.aliases, clock, on_erased=erased),
             housekeeping=Housekeeping(
                 database, inbox, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
             ),

@@ -75,3 +75,17 @@ async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
 
     await talk(client, ANA, "hola otra vez")  # whoever writes again is somebody new
     assert json.dumps(await client.conversations("?hasUnread=true")).count(ANA) > 0
+
+
+async def test_the_account_itself_is_nobody_to_forget(client: Client) -> None:
+    await talk(client, ANA, "hola")
+    problem = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ACCOUNT}", status=409)
+    assert "the account itself" in problem["detail"]
+    assert (await client.get("/api/deliveries"))["total"] == 1
+
+
+async def test_an_id_that_is_part_of_others_takes_nothing_of_theirs(client: Client) -> None:
+    await talk(client, ANA, "hola")
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA[:2]}")
+    assert report["deliveries"] == 0
+    assert (await client.get("/api/deliveries"))["total"] == 1

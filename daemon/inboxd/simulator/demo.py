@@ -68,7 +68,7 @@ async def play(*, once: bool) -> int:
         sender = WebhookSender(session, f"{daemon.public_url}/webhooks/instagram", app_secret)
         connection = await stack.enter_async_context(open_for_reading(path))
         screen = _Screen(console, Conversations(connection.read), sender)
-        console.print(_explanation(daemon.public_url, daemon.admin_url, graph_url, admin_token, path))
+        console.print(_explanation(daemon.public_url, daemon.admin_url, graph_url, admin_token, path), soft_wrap=True)
         async with asyncio.TaskGroup() as tasks:
             traffic = tasks.create_task(_traffic(sender, 0 if once else LIVELY_S), name="traffic")
             complete = await screen.watch(traffic, PATIENCE_S if once else None)

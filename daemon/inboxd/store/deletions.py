@@ -37,9 +37,6 @@ _OTHERS: Final = (
     "DELETE FROM backfill_runs WHERE id IN (SELECT id FROM backfill_runs WHERE account_id = ?1 LIMIT ?2)",
     "DELETE FROM graph_calls WHERE id IN (SELECT id FROM graph_calls WHERE account_id = ?1 LIMIT ?2)",
 )
-_DELIVERIES: Final = """
-SELECT id, instr(body, CAST(?1 AS BLOB)) > 0 FROM deliveries WHERE id > ?2 AND state <> 'pending' ORDER BY id LIMIT ?3
-"""
 
 
 class OpenDeletion(NamedTuple):
@@ -94,24 +91,6 @@ class Deletions:
             return 0
 
         return await self._database.write(transaction)
-
-    async def erase_deliveries(self, account_id: str, after: int, step: int) -> int | None:
-        """Delete the settled deliveries among the next `step` after id `after` that mention the account.
-
-        Returns where to go on, or None at the end. A delivery may mention other accounts too: what it said of them is
-        understood and stays.
-        """
-        rows = await self._database.read(_DELIVERIES, (account_id, after, step))
-        if not rows:
-            return None
-        mentioning = [(delivery_id,) for delivery_id, mentions in rows if mentions]
-        if mentioning:
-
-            def transaction(connection: sqlite3.Connection) -> None:
-                connection.executemany("DELETE FROM deliveries WHERE id = ?", mentioning)
-
-            await self._database.write(transaction)
-        return int(rows[-1][0])
 
     async def complete(self, code: str, now: int) -> None:
         """The request is carried out; from now on its receipt names nobody."""

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -23,10 +23,6 @@ _REST: Final = (
         """,
     ),
 )
-_MENTIONS: Final = """
-SELECT id, state = 'pending', instr(body, CAST(?1 AS BLOB)) > 0 AND instr(body, CAST(?2 AS BLOB)) > 0 FROM deliveries
-WHERE id > ?3 ORDER BY id LIMIT ?4
-"""
 _INDEXES: Final = ("message_search", "people_search")
 _DONE: Final = 2
 """FTS5's documentation of `merge`: fewer changed rows than this mean that nothing was left to merge."""
@@ -48,14 +44,6 @@ FROM events WHERE account_id = ? AND participant_id = ? ORDER BY id
 _JSON_COLUMNS: Final = frozenset({"metadata", "attachments", "reactions", "previous_usernames", "payload"})
 
 Fields = dict[str, Any]
-
-
-class Mentions(NamedTuple):
-    """Raw deliveries that mention a person, among those looked at up to `last_id` (None: there were none)."""
-
-    settled: list[int]
-    waiting: int
-    last_id: int | None
 
 
 class People:
@@ -100,24 +88,6 @@ class People:
             return {name: count for name, count in counts.items() if count}
 
         return await self._database.write(transaction)
-
-    async def mentions(self, key: ConversationKey, after: int, step: int) -> Mentions:
-        """Which of the next `step` raw deliveries after id `after` mention the person."""
-        rows = await self._database.read(_MENTIONS, (*key, after, step))
-        return Mentions(
-            settled=[number for number, waits, mentions in rows if mentions and not waits],
-            waiting=sum(mentions and waits for _, waits, mentions in rows),
-            last_id=rows[-1][0] if rows else None,
-        )
-
-    async def erase_deliveries(self, ids: Sequence[int]) -> None:
-        """Erase raw deliveries. They may mention others too: what they said of them is understood and stays."""
-        listed = [(number,) for number in ids]
-
-        def transaction(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM deliveries WHERE id = ?", listed)
-
-        await self._database.write(transaction)
 
     async def merge_index(self, index: str, pages: int, *, first: bool) -> bool:
         """One step of rewriting a search index without the words that were erased; whether there is more to do."""

@@ -1,12 +1,14 @@
 """Carry out the deletions that accounts' owners asked Meta for, in steps that no webhook has to wait for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.errors import StorageClosedError, StorageError
+from inboxd.store import mentions
+from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions, OpenDeletion
 
 ROUND_S: Final = 3600.0
@@ -17,12 +19,21 @@ KEEP_RECEIPTS_MS: Final = 2 * 365 * 86_400_000
 
 
 class Eraser:
-    """Erases accounts. `on_erased` is told of each whose data is gone."""
+    """Erases accounts. `on_erased` is told of each whose data is gone; `aliases` leads from every id to its account."""
 
     name = "deletion"
 
-    def __init__(self, deletions: Deletions, clock: Clock, *, on_erased: Callable[[str], Awaitable[None]]) -> None:
-        self._deletions = deletions
+    def __init__(
+        self,
+        database: Database,
+        aliases: Mapping[str, str],
+        clock: Clock,
+        *,
+        on_erased: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._deletions = Deletions(database)
+        self._aliases = aliases
         self._clock = clock
         self._on_erased = on_erased
         self._wake = asyncio.Event()
@@ -56,16 +67,23 @@ class Eraser:
 
     async def _erase(self, request: OpenDeletion) -> None:
         removed = await self._erase_rows(request.account_id)
-        after: int | None = 0
-        while after is not None and not self._stopping:
-            after = await self._deletions.erase_deliveries(request.account_id, after, STEP)
-            await self._clock.sleep(STEP_REST_S)
+        await self._erase_deliveries(request.account_id)
         removed += await self._erase_rows(request.account_id)  # what was still in the queue meanwhile
         if self._stopping:
             return
         await self._on_erased(request.account_id)
         await self._deletions.complete(request.code, self._clock.now_ms())
         self._log.info("deletion_completed", code=request.code, rows=removed)
+
+    async def _erase_deliveries(self, account_id: str) -> None:
+        ids = {account_id, *(alias for alias, one in self._aliases.items() if one == account_id)}
+        after: int | None = 0
+        while after is not None and not self._stopping:
+            found = await mentions.find(self._database, ids, after=after, step=STEP)
+            if found.settled:
+                await mentions.erase(self._database, found.settled)
+            after = found.last_id
+            await self._clock.sleep(STEP_REST_S)
 
     async def _erase_rows(self, account_id: str) -> int:
         removed = 0

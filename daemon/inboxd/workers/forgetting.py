@@ -10,6 +10,8 @@ import msgspec
 from inboxd import logs
 from inboxd.clock import Clock, iso_utc
 from inboxd.domain.conversation import ConversationKey
+from inboxd.errors import EX_USAGE, InboxdError
+from inboxd.store import mentions
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
 from inboxd.store.people import People
@@ -22,6 +24,12 @@ ROUND_REST_S: Final = 0.2
 """How long, and how often, deliveries that mention the person and wait to be understood are waited for."""
 MERGE_PAGES: Final = 64
 BACKUPS: Final = "Backups that were made earlier still hold this person until they are replaced."
+
+
+class NotAPersonError(InboxdError):
+    """The id is the account's own: every delivery mentions it, and the account is no person to be forgotten."""
+
+    exit_code = EX_USAGE
 
 
 class Erasure(msgspec.Struct, frozen=True, rename="camel"):
@@ -84,11 +92,15 @@ class Forgetter:
         )
 
     async def forget(self, key: ConversationKey, *, patient: bool = True) -> Erasure:
-        """Erase one person from everything but backups. Raises StorageError.
+        """Erase one person from everything but backups. Raises NotAPersonError, StorageError.
 
         Deliveries that mention the person and wait to be understood are waited for when `patient`: somebody else works
         on them.
         """
+        if key.participant_id == key.account_id:
+            raise NotAPersonError(
+                f"{key.participant_id} is the account itself, and no participant; delete its conversation instead"
+            )
         counts: Counter[str] = Counter()
         waiting = 0
         for attempt in range(ROUNDS if patient else 1):
@@ -125,11 +137,12 @@ class Forgetter:
     async def _erase_deliveries(self, key: ConversationKey, counts: Counter[str]) -> int:
         """Erase the settled deliveries that mention the person; how many that do are not settled."""
         waiting, after = 0, 0
-        while (found := await self._people.mentions(key, after, STEP)).last_id is not None:
+        ids = [key.participant_id]  # which is of one account alone
+        while (found := await mentions.find(self._database, ids, after=after, step=STEP)).last_id is not None:
             after = found.last_id
             waiting += found.waiting
             if found.settled:
-                await self._people.erase_deliveries(found.settled)
+                await mentions.erase(self._database, found.settled)
                 counts["deliveries"] += len(found.settled)
                 await self._clock.sleep(STEP_REST_S)
         return waiting

@@ -16,8 +16,8 @@ from inboxd.store.database import Database
 from inboxd.store.profiles import Profiles
 from inboxd.web.api.operations import Operation, Page, answer, not_found, page_links, query
 from inboxd.web.api.resources.participants import ParticipantList, ParticipantResource
-from inboxd.web.problems import SAFE_HEADERS
-from inboxd.workers.forgetting import Erasure, Forgetter, Person
+from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.workers.forgetting import Erasure, Forgetter, NotAPersonError, Person
 
 PATH: Final = "/api/participants"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
@@ -55,7 +55,7 @@ class ParticipantsApi:
         return [
             Operation("GET", PATH, self.page, tag, {200: ParticipantList}, query=ParticipantQuery),
             Operation("GET", one, self.one, tag, {200: ParticipantResource}, single=True),
-            Operation("DELETE", one, self.forget, tag, {200: Erasure}),
+            Operation("DELETE", one, self.forget, tag, {200: Erasure}, problems=(409,)),
             Operation("GET", one + "/export", self.export, tag, {200: Person}),
             Operation("POST", one + "/refresh", self.refresh, tag, {202: ParticipantResource}),
             Operation("GET", "/avatars/{name}", self.avatar, tag, {200: "image/webp"}),
@@ -85,7 +85,10 @@ class ParticipantsApi:
 
     async def forget(self, request: web.Request) -> web.Response:
         """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
-        return answer(await self._forgetter.forget(_key(request)))
+        try:
+            return answer(await self._forgetter.forget(_key(request)))
+        except NotAPersonError as error:
+            raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Fetch a participant's profile anew, as soon as the account's budget allows."""

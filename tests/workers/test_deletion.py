@@ -1,0 +1,34 @@
+import asyncio
+
+from inboxd.store.database import Database
+from inboxd.store.deletions import Deletions
+from inboxd.store.inbox import Inbox, mark_done
+from inboxd.workers.deletion import Eraser
+
+from tests.support import ACCOUNT, ManualClock, eventually
+
+PAGE = "90210"
+
+
+async def test_what_names_an_account_by_its_page_goes_with_it(database: Database) -> None:
+    clock = ManualClock()
+    inbox, deletions = Inbox(database, clock, max_waiting=10), Deletions(database)
+    for name in (PAGE, ACCOUNT, "90211"):
+        await inbox.append(f'{{"entry":[{{"id":"{name}"}}]}}'.encode())
+    settled = [delivery.id for delivery in await inbox.pending(10)]
+    await database.write(lambda connection: mark_done(connection, settled, now=0))
+    await deletions.request("a-code", ACCOUNT, clock.now_ms())
+
+    async def erased(_account_id: str) -> None:
+        pass
+
+    eraser = Eraser(database, {ACCOUNT: ACCOUNT, PAGE: ACCOUNT, "90211": "another"}, clock, on_erased=erased)
+    running = asyncio.ensure_future(eraser.run())
+
+    async def completed() -> bool:
+        return await deletions.next_open() is None
+
+    await eventually(completed)
+    eraser.stop()
+    await running
+    assert [row[0] for row in await database.read("SELECT id FROM deliveries")] == settled[2:]
