@@ -132,7 +132,7 @@ async def assembled(
             deletions=deletions,
             eraser=Eraser(database, accounts.aliases, clock, on_erased=erased),
             housekeeping=Housekeeping(
-                database, inbox, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
+                database, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
             ),
         )
 

@@ -108,19 +108,6 @@ async def test_the_life_of_a_delivery(inbox: Inbox, database: Database, clock: M
     assert [delivery.id for delivery in await inbox.pending(10)] == [2, 3]
 
 
-async def test_only_old_understood_deliveries_expire(inbox: Inbox, database: Database, clock: ManualClock) -> None:
-    for _ in range(4):
-        await inbox.append(b"{}")
-    clock.now += 1000
-    await inbox.append(b"{}")
-    await database.write(lambda connection: mark_done(connection, [1, 2, 5], clock.now))
-    await database.write(lambda connection: mark_failed(connection, 3, attempts=1, now=clock.now, error=""))
-
-    assert await inbox.expire(clock.now, 1) == 1
-    assert await inbox.expire(clock.now, 100) == 1
-    assert [delivery.id for delivery in (await inbox.page(state=None, limit=10, offset=0))[0]] == [5, 4, 3]
-
-
 async def test_a_writer_that_takes_nothing_more_refuses_and_strands_nobody(
     inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from inboxd.store import (
     graph_calls,
     inbox,
     profiles,
+    retention,
     search,
     statistics,
 )
@@ -25,7 +26,9 @@ STATEMENTS = {
     "backlog": inbox._BACKLOG,
     "failed deliveries": inbox._LIST,
     "all deliveries": inbox._LIST_ALL,
-    "expire": inbox._EXPIRE,
+    "deliveries to expire": retention._DELIVERIES,
+    "events to expire": retention._EVENTS,
+    "messages to expire": retention._MESSAGES,
     "conversation ids": conversations._IDS,
     "messages by mid": conversations._LOAD,
     "derive": conversations._DERIVE,

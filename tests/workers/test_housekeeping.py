@@ -16,7 +16,7 @@ async def test_understood_deliveries_go_after_their_time(database: Database) -> 
     for _ in range(450):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 450)), clock.now))
-    housekeeping = Housekeeping(database, inbox, Backfills(database), clock, Keep(14, 180, 365, 0, 30))
+    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 0, 30))
 
     assert await housekeeping.expire() == {}
     clock.now += 14 * DAY_MS + 1
@@ -33,7 +33,6 @@ async def test_a_database_that_is_gone_is_no_passing_trouble(tmp_path: Path) -> 
     with pytest.raises(StorageClosedError):
         await Housekeeping(
             database,
-            Inbox(database, clock, max_waiting=1),
             Backfills(database),
             clock,
             Keep(1, 1, 1, 1, 1),

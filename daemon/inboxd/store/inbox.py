@@ -66,11 +66,6 @@ _ARRIVALS: Final = """
 SELECT min(received_at), count(*) FROM (SELECT received_at FROM deliveries ORDER BY id DESC LIMIT ?)
 WHERE received_at >= ? GROUP BY received_at / 60000 ORDER BY 1
 """
-_EXPIRE: Final = """
-DELETE FROM deliveries WHERE id IN (
-    SELECT id FROM deliveries WHERE state = 'done' AND received_at < ? ORDER BY id LIMIT ?
-)
-"""
 
 
 class _Waiting(NamedTuple):
@@ -244,14 +239,6 @@ class Inbox:
         """How many deliveries wait to be processed, and the age of the oldest in seconds (0 when none waits)."""
         ((count, oldest),) = await self._database.read(_BACKLOG)
         return int(count), 0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000
-
-    async def expire(self, before: int, limit: int) -> int:
-        """Remove up to `limit` understood deliveries that arrived before `before` (ms); returns how many."""
-
-        def transaction(connection: sqlite3.Connection) -> int:
-            return connection.execute(_EXPIRE, (before, limit)).rowcount
-
-        return await self._database.write(transaction)
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:

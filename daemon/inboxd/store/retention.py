@@ -1,24 +1,25 @@
 """Removing what is old, in steps that no webhook has to wait for, and giving the room back to the disk."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from inboxd.store import conversations
 from inboxd.store.database import Database
 
-_FAILED_DELIVERIES: Final = """
-DELETE FROM deliveries WHERE id IN (
-    SELECT id FROM deliveries WHERE state = 'failed' AND received_at < ? ORDER BY id LIMIT ?
-)
-"""
-_EVENTS: Final = """
-DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?2) AND created_at < ?1
-"""
-_OLD_MESSAGES: Final = """
-SELECT id, conversation_id FROM messages WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT ?2) AND created_at < ?1
-"""
+_DELIVERIES: Final = "SELECT id, received_at FROM deliveries WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
+_DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND state = ?"
+_EVENTS: Final = "SELECT id, created_at FROM events WHERE id > ? ORDER BY id LIMIT ?"
+_DELETE_EVENT: Final = "DELETE FROM events WHERE id = ?"
+_MESSAGES: Final = "SELECT id, created_at, conversation_id FROM messages WHERE id > ? ORDER BY id LIMIT ?"
 _DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ?"
+
+
+class Removed(NamedTuple):
+    """What a step came to: how many rows went, and the last one that it looked at (None: there were none)."""
+
+    rows: int
+    last_id: int | None
 
 
 class Room(NamedTuple):
@@ -29,30 +30,38 @@ class Room(NamedTuple):
 
 
 class Retention:
-    """Ends of lives. `before` is in ms, by arrival; each step looks at `step` rows and returns how many it removed."""
+    """Ends of lives, by arrival.
+
+    Each step looks at the next `step` rows after the id `after` and removes those of before `before` (ms). Ids grow with
+    time, so that the old ones are the first, unless the clock was wrong once.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def failed_deliveries(self, before: int, step: int) -> int:
-        """Remove deliveries that nobody could understand."""
-        return await self._database.write(_deleting(_FAILED_DELIVERIES, before, step))
+    async def deliveries(self, state: str, before: int, after: int, step: int) -> Removed:
+        """Remove deliveries that have come to this state."""
+        rows = await self._database.read(_DELIVERIES, (state, after, step))
+        old = [(row[0], state) for row in rows if row[1] < before]
+        return await self._removed(_DELETE_DELIVERY, old, rows)
 
-    async def events(self, before: int, step: int) -> int:
-        """Remove kept events. Ids grow with time, so the old ones are the first."""
-        return await self._database.write(_deleting(_EVENTS, before, step))
+    async def events(self, before: int, after: int, step: int) -> Removed:
+        """Remove kept events."""
+        rows = await self._database.read(_EVENTS, (after, step))
+        return await self._removed(_DELETE_EVENT, [(row[0],) for row in rows if row[1] < before], rows)
 
-    async def messages(self, before: int, step: int, now: int) -> int:
+    async def messages(self, before: int, after: int, step: int, now: int) -> Removed:
         """Remove messages. Their conversations stay, with the time of their last message; unread counts follow."""
+        rows = await self._database.read(_MESSAGES, (after, step))
+        old = [row for row in rows if row[1] < before]
 
-        def transaction(connection: sqlite3.Connection) -> int:
-            found = connection.execute(_OLD_MESSAGES, (before, step)).fetchall()
-            if found:
-                connection.executemany(_DELETE_MESSAGE, [(row[0],) for row in found])
-                conversations.derive(connection, {row[1] for row in found}, now)
-            return len(found)
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.executemany(_DELETE_MESSAGE, [(row[0],) for row in old])
+            conversations.derive(connection, {row[2] for row in old}, now)
 
-        return await self._database.write(transaction)
+        if old:
+            await self._database.write(transaction)
+        return Removed(len(old), rows[-1][0] if rows else None)
 
     async def room(self) -> Room:
         """How much of the file is in use."""
@@ -68,6 +77,10 @@ class Retention:
 
         await self._database.write(transaction)
 
+    async def _removed(self, sql: str, old: Sequence[tuple[object, ...]], rows: Sequence[tuple[int, ...]]) -> Removed:
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.executemany(sql, old)
 
-def _deleting(sql: str, before: int, step: int) -> Callable[[sqlite3.Connection], int]:
-    return lambda connection: connection.execute(sql, (before, step)).rowcount
+        if old:
+            await self._database.write(transaction)
+        return Removed(len(old), rows[-1][0] if rows else None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd import logs
@@ -9,8 +10,7 @@ from inboxd.clock import Clock
 from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox
-from inboxd.store.retention import Retention
+from inboxd.store.retention import Removed, Retention
 
 ROUND_S: Final = 5.0
 EXPIRE_EVERY_ROUNDS: Final = 12
@@ -23,6 +23,9 @@ TOO_FREE: Final = 0.10
 """Share of the file that may be free before it is shrunk…"""
 FREE_ENOUGH: Final = 0.05
 """…to this: some room is kept, since what comes next takes it."""
+
+
+_Remove = Callable[[int, int, int], Awaitable[Removed]]
 
 
 class Keep(NamedTuple):
@@ -46,7 +49,6 @@ class Housekeeping:
     def __init__(
         self,
         database: Database,
-        inbox: Inbox,
         backfills: Backfills,
         clock: Clock,
         keep: Keep,
@@ -54,12 +56,12 @@ class Housekeeping:
         busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
-        self._inbox = inbox
         self._backfills = backfills
         self._retention = Retention(database)
         self._clock = clock
         self.keep = keep
         self._busy = busy
+        self._looked_to: dict[str, int] = {}
         self._stopped = asyncio.Event()
         self._log = logs.get("housekeeping")
 
@@ -88,14 +90,14 @@ class Housekeeping:
     async def expire(self) -> dict[str, int]:
         """Remove what is older than it is kept; how many of what."""
         kept = self.keep
-        ends: dict[str, tuple[int, Callable[[int, int], Awaitable[int]]]] = {
-            "deliveries": (kept.deliveries, self._inbox.expire),
-            "failed_deliveries": (kept.failed, self._retention.failed_deliveries),
+        ends: dict[str, tuple[int, _Remove]] = {
+            "deliveries": (kept.deliveries, partial(self._retention.deliveries, "done")),
+            "failed_deliveries": (kept.failed, partial(self._retention.deliveries, "failed")),
             "events": (kept.events, self._retention.events),
             "messages": (kept.messages, self._messages),
-            "backfill_runs": (kept.runs, self._backfills.expire),
+            "backfill_runs": (kept.runs, self._runs),
         }
-        counts = {name: await self._expire(days, remove) for name, (days, remove) in ends.items() if days}
+        counts = {name: await self._expire(name, days, remove) for name, (days, remove) in ends.items() if days}
         removed = {name: count for name, count in counts.items() if count}
         if removed:
             self._log.info("expired", **removed)
@@ -112,17 +114,25 @@ class Housekeeping:
             room = await self._retention.room()
         self._log.info("database_shrunk", pages_before=began.pages, pages=room.pages)
 
-    async def _expire(self, days: int, remove: Callable[[int, int], Awaitable[int]]) -> int:
-        """Step by step, until a step finds nothing more."""
+    async def _expire(self, name: str, days: int, remove: _Remove) -> int:
+        """Step by step from the first row, until a step finds nothing old; then from where the last round ended.
+
+        That goes through all rows in time: some may stand behind newer ones, if the clock once ran ahead.
+        """
         removed, before = 0, self._clock.now_ms() - days * DAY_MS
-        while step := await remove(before, STEP):
-            removed += step
-            if not await self._may_go_on():
-                break
+        for after in (0, self._looked_to.get(name, 0)):
+            while (step := await remove(before, after, STEP)).rows:
+                removed += step.rows
+                if not await self._may_go_on():
+                    return removed
+            self._looked_to[name] = step.last_id or 0
         return removed
 
-    async def _messages(self, before: int, step: int) -> int:
-        return await self._retention.messages(before, step, self._clock.now_ms())
+    async def _messages(self, before: int, after: int, step: int) -> Removed:
+        return await self._retention.messages(before, after, step, self._clock.now_ms())
+
+    async def _runs(self, before: int, _after: int, step: int) -> Removed:
+        return Removed(await self._backfills.expire(before, step), None)
 
     async def _may_go_on(self) -> bool:
         """Rest, so that webhooks pass; whether to go on afterwards."""
