@@ -1,5 +1,6 @@
 """Backups: made beside a writer, checked, kept in number, and put back."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -36,12 +37,42 @@ async def test_only_the_latest_are_kept(database: Database, tmp_path: Path) -> N
     folder = tmp_path / "backups"
     (tmp_path / "backups").mkdir()
     (folder / "inboxd-notes.sqlite3").touch()
+    (folder / "inboxd-20269931T000000Z.sqlite3").touch()
     began = datetime(2026, 5, 1, tzinfo=UTC)
     for day in range(5):
         backup.make(database.path, folder, keep=3, now=began + timedelta(days=day))
     found = sorted(path.name for path in folder.iterdir())
-    assert found == [f"inboxd-2026050{day}T000000Z.sqlite3" for day in (3, 4, 5)] + ["inboxd-notes.sqlite3"]
+    assert found == [f"inboxd-2026050{day}T000000Z.sqlite3" for day in (3, 4, 5)] + [
+        "inboxd-20269931T000000Z.sqlite3",
+        "inboxd-notes.sqlite3",
+    ]
     assert backup.latest_at(folder) == int((began + timedelta(days=4)).timestamp() * 1000)
+
+
+async def test_what_is_restored_includes_the_journal_beside_it(tmp_path: Path) -> None:
+    path, aside = tmp_path / "inboxd.sqlite3", tmp_path / "aside"
+    async with Database(path) as database:
+        inbox = Inbox(database, Clock(), max_waiting=10)
+        await inbox.append(b"one")
+        for suffix in ("", "-wal"):  # as a daemon that was killed leaves them
+            shutil.copyfile(f"{path}{suffix}", f"{aside}{suffix}")
+        await inbox.append(b"two")
+    backup.restore(aside, path)
+    assert deliveries(path) == 1
+
+
+async def test_the_journal_of_an_old_database_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    async with Database(path) as database:
+        inbox = Inbox(database, Clock(), max_waiting=10)
+        await inbox.append(b"one")
+        backup.snapshot(path, tmp_path / "copy")
+        await inbox.append(b"two")
+        shutil.copyfile(f"{path}-wal", tmp_path / "journal")
+    path.unlink()
+    (tmp_path / "journal").rename(f"{path}-wal")
+    assert backup.restore(tmp_path / "copy", path) is None
+    assert deliveries(path) == 1
 
 
 async def test_restoring_puts_the_old_one_aside(tmp_path: Path) -> None:
@@ -55,6 +86,7 @@ async def test_restoring_puts_the_old_one_aside(tmp_path: Path) -> None:
             backup.restore(tmp_path / "copy", path)
     aside = backup.restore(tmp_path / "copy", path)
     assert aside is not None
+    assert not list(tmp_path.glob("*before-restore*-wal"))
     assert deliveries(aside) == 2
     async with Database(path) as database:
         assert [one.body for one in await Inbox(database, ManualClock(), max_waiting=1).pending(10)] == [b"one"]
@@ -64,6 +96,7 @@ async def test_a_restored_file_is_not_mixed_with_an_old_journal(tmp_path: Path) 
     path = tmp_path / "inboxd.sqlite3"
     async with Database(path):
         backup.snapshot(path, tmp_path / "copy")
+    path.write_bytes(b"damaged, so that its journal cannot be brought in" * 100)
     for suffix in ("-wal", "-shm"):
         (tmp_path / f"inboxd.sqlite3{suffix}").write_bytes(b"left by a crash")
     aside = backup.restore(tmp_path / "copy", path)

@@ -10,17 +10,18 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from inboxd.errors import StorageError, StorageUnavailableError
+from inboxd.errors import InboxdError, StorageError, StorageUnavailableError
 from inboxd.store import migrations
 from inboxd.store.lock import lock
 
 _NAME: Final = re.compile(r"inboxd-\d{8}T\d{6}Z\.sqlite3")
 _FORMAT: Final = "inboxd-%Y%m%dT%H%M%SZ.sqlite3"
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ROOM: Final = 1.1
 """How much more room is asked for than the copy will take."""
 
@@ -40,11 +41,7 @@ def snapshot(source: Path, target: Path) -> int:
     partial = target.with_name(target.name + ".partial")
     try:
         partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        uri = f"{source.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as original, closing(sqlite3.connect(partial)) as copy:
-            original.backup(copy, pages=-1)
-            copy.execute("PRAGMA journal_mode = DELETE")
+        _copy(source, partial, mode=0o600)
         check(partial)
         _make_durable(partial)
         partial.rename(target)
@@ -88,9 +85,7 @@ def make(source: Path, folder: Path, *, keep: int, now: datetime | None = None) 
 def latest_at(folder: Path) -> int | None:
     """When the latest backup in `folder` was made (ms), or None."""
     found = _all(folder)
-    if not found:
-        return None
-    return int(datetime.strptime(found[-1].name, _FORMAT).replace(tzinfo=UTC).timestamp() * 1000)
+    return int(_made_at(found[-1]).timestamp() * 1000) if found else None
 
 
 def restore(backup: Path, target: Path) -> Path | None:
@@ -105,15 +100,15 @@ def restore(backup: Path, target: Path) -> Path | None:
         _require_room(backup, target.parent)
         partial = target.with_name(target.name + ".restoring")
         try:
-            shutil.copyfile(backup, partial)
-            partial.chmod(0o640)
+            partial.unlink(missing_ok=True)
+            _copy(backup, partial, mode=0o640)
             _give_to_owner(partial)
             _make_durable(partial)
-            aside = _put_aside(target) if target.exists() else None
+            aside = _put_aside(target)
             partial.rename(target)
             _make_durable(target.parent)
-        except OSError as error:
-            raise BackupError(f"cannot put {backup} in the place of {target}: {error.strerror}") from error
+        except (sqlite3.Error, OSError) as error:
+            raise BackupError(f"cannot put {backup} in the place of {target}: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
     return aside
@@ -140,7 +135,15 @@ def before_migration(connection: sqlite3.Connection, path: Path) -> None:
 
 def _all(folder: Path) -> list[Path]:
     """Our backups in `folder`, the oldest first."""
-    return sorted(path for path in folder.glob("inboxd-*.sqlite3") if _NAME.fullmatch(path.name))
+    found = [path for path in folder.glob("inboxd-*.sqlite3") if _NAME.fullmatch(path.name)]
+    return sorted(path for path in found if _made_at(path) != _NEVER)
+
+
+def _made_at(path: Path) -> datetime:
+    try:
+        return datetime.strptime(path.name, _FORMAT).replace(tzinfo=UTC)
+    except ValueError:  # digits, but no moment
+        return _NEVER
 
 
 def _require_room(source: Path, folder: Path) -> None:
@@ -163,16 +166,39 @@ def _held(target: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _put_aside(target: Path) -> Path:
-    """Rename the old database with its journal, so that neither is mistaken for the new one's."""
+def _copy(source: Path, target: Path, *, mode: int) -> None:
+    """Copy a database with what its journal holds into one file without a journal."""
+    target.touch(mode=mode)
+    uri = f"{source.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as original, closing(sqlite3.connect(target)) as copy:
+        original.backup(copy, pages=-1)
+        copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _put_aside(target: Path) -> Path | None:
+    """Rename the old database, if there is one, with its journal: neither must be mistaken for the new one's."""
+    if target.exists():
+        _empty_journal(target)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = target.with_name(f"{target.name}.before-restore-{stamp}")
     for suffix in ("-wal", "-shm"):
         journal = target.with_name(target.name + suffix)
         if journal.exists():
             journal.rename(aside.with_name(aside.name + suffix))
+    if not target.exists():
+        return None
     target.rename(aside)
     return aside
+
+
+def _empty_journal(path: Path) -> None:
+    """Bring what the journal holds into the database, so that one file is all of it; not if either is damaged."""
+    try:
+        check(path)
+    except InboxdError:
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _give_to_owner(path: Path) -> None:

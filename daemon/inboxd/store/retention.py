@@ -32,8 +32,8 @@ class Room(NamedTuple):
 class Retention:
     """Ends of lives, by arrival.
 
-    Each step looks at the next `step` rows after the id `after` and removes those of before `before` (ms). Ids grow with
-    time, so that the old ones are the first, unless the clock was wrong once.
+    Each step looks at the next `step` rows after the id `after` and removes those of before `before` (ms). Ids grow
+    with time, so that the old ones are the first, unless the clock was wrong once.
     """
 
     def __init__(self, database: Database) -> None:
