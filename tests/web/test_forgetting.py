@@ -1,6 +1,8 @@
 """One person's data: handed to them, or erased everywhere."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from inboxd.simulator.payloads import Conversationalist
@@ -62,6 +64,7 @@ async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert (report["messages"], report["conversations"], report["profiles"], report["events"]) == (450, 1, 1, 1)
     assert (report["deliveries"], report["deliveriesWaiting"], report["avatars"]) == (1, 0, 1)
+    assert report["journalEmptied"] is True
 
     assert traces(folder, "zanzibar", "marmalade", ANA, name) == []
     (left,) = await client.conversations()
@@ -71,10 +74,46 @@ async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
     await client.get(f"/api/participants/{ACCOUNT}/{ANA}", status=404)
 
     again = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
-    assert sum(value for value in again.values() if isinstance(value, int)) == 0
+    assert sum(value for value in again.values() if type(value) is int) == 0
 
     await talk(client, ANA, "hola otra vez")  # whoever writes again is somebody new
     assert json.dumps(await client.conversations("?hasUnread=true")).count(ANA) > 0
+
+
+async def test_comments_and_unknown_events_of_a_person_are_theirs_too(client: Client) -> None:
+    commenter = "7000000000000077"
+    value = {
+        "from": {"id": commenter, "username": "cara"},
+        "comment_id": "18",
+        "text": SECRET_WORDS,
+        "media": {"id": "1"},
+    }
+    entry = {"id": ACCOUNT, "time": 1_790_000_000, "changes": [{"field": "comments", "value": value}]}
+    strange = {"sender": {"id": commenter}, "recipient": {"id": ACCOUNT}, "timestamp": T0, "brand_new": SECRET_WORDS}
+    other = {"id": ACCOUNT, "time": 1_790_000_000, "messaging": [strange]}
+    await client.post(json.dumps({"object": "instagram", "entry": [entry, other]}).encode())
+    await talk(client, BRUNO, "buenos dias")
+    person = await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export")
+    assert len(person["events"]) == 2
+    assert json.dumps(person["events"]).count(SECRET_WORDS) == 2
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{commenter}")
+    assert report["events"] == 2
+    assert traces(client.database.parent, commenter, SECRET_WORDS) == []
+    assert (await client.get("/api/events"))["events"]
+    await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export", status=404)
+
+
+async def test_a_journal_that_somebody_reads_is_reported(client: Client) -> None:
+    await talk(client, ANA, SECRET_WORDS)
+    with closing(sqlite3.connect(client.database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM messages").fetchall()
+        report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+        assert report["journalEmptied"] is False
+        assert traces(client.database.parent, SECRET_WORDS)
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert report["journalEmptied"] is True
+    assert traces(client.database.parent, SECRET_WORDS) == []
 
 
 async def test_the_account_itself_is_nobody_to_forget(client: Client) -> None:

@@ -70,7 +70,7 @@ async def forget(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         click.echo(msgspec.json.encode(erasure).decode())
     else:
         _tell(erasure)
-    return UNFINISHED if erasure.deliveries_waiting else EX_OK
+    return EX_OK if erasure.journal_emptied and not erasure.deliveries_waiting else UNFINISHED
 
 
 async def export(settings: Settings, secrets: Secrets, path: Path, key: ConversationKey) -> None:
@@ -104,12 +104,17 @@ def _address(key: ConversationKey) -> str:
 
 def _tell(erasure: Erasure) -> None:
     for name, count in msgspec.structs.asdict(erasure).items():
-        if isinstance(count, int) and name != "deliveries_waiting":
+        if isinstance(count, int) and name not in {"deliveries_waiting", "journal_emptied"}:
             click.echo(f"{count:>8} {name.replace('_', ' ')} erased")
     if erasure.deliveries_waiting:
         click.echo(
             f"{erasure.deliveries_waiting} deliveries that mention the person wait to be understood: "
             "let the daemon finish, and forget once more",
+            err=True,
+        )
+    if not erasure.journal_emptied:
+        click.echo(
+            "another program reads the database, so its journal keeps traces: forget once more when it has ended",
             err=True,
         )
     click.echo(erasure.note)

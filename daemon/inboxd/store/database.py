@@ -179,19 +179,27 @@ class Database:
 
         await self.write(touch)
 
-    async def checkpoint(self) -> None:
-        """Move what the journal holds into the file, and empty the journal, unless a reader needs it just now."""
+    async def checkpoint(self) -> bool:
+        """Move what the journal holds into the file and empty the journal; False while a reader needs it.
 
-        def empty(connection: sqlite3.Connection) -> None:
+        Raises StorageUnavailableError.
+        """
+
+        def empty(connection: sqlite3.Connection) -> bool:
             # Whoever replicates the file reads the journal all the time: webhooks must not wait for that.
             connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE_MS}")
             try:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            return not busy
 
-        if self._writer is not None:
-            await self._writer.run(empty)
+        if self._writer is None:
+            return False
+        try:
+            return await self._writer.run(empty)
+        except sqlite3.Error as error:
+            raise _refused(error) from error
 
     def _bring_forward(self, connection: sqlite3.Connection) -> None:
         backup.before_migration(connection, self.path)

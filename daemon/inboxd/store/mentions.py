@@ -1,13 +1,19 @@
-"""Raw deliveries that mention somebody: found by the id in their bytes, and erased."""
+"""Raw deliveries and kept events that mention somebody: found by the id in their bytes, and erased."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd.store.database import Database
 
 _LOOK: Final = "SELECT id, state = 'pending', mentions(body) FROM deliveries WHERE id > ? ORDER BY id LIMIT ?"
 _ERASE: Final = "DELETE FROM deliveries WHERE id = ?"
+_ERASE_EVENT: Final = "DELETE FROM events WHERE id = ?"
+_LOOK_AT_EVENTS: Final = """
+SELECT id, participant_id IS NULL AND mentions(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?
+"""
+_STEP: Final = 200
 
 
 class Mentions(NamedTuple):
@@ -34,14 +40,39 @@ async def find(database: Database, ids: Iterable[str], *, after: int, step: int)
     )
 
 
-async def erase(database: Database, deliveries: Iterable[int]) -> None:
+async def events(database: Database, ids: Iterable[str]) -> list[int]:
+    """Kept events that are filed under nobody and mention one of `ids`: comments, and what nobody could understand."""
+    names = [one.encode() for one in ids]
+    found: list[int] = []
+    after: int | None = 0
+
+    def look(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+        connection.create_function("mentions", 1, lambda payload: any(mentions(payload, name) for name in names))
+        return connection.execute(_LOOK_AT_EVENTS, (after, _STEP)).fetchall()
+
+    while after is not None:
+        rows = await database.reading(look)
+        found += [number for number, mentioned in rows if mentioned]
+        after = rows[-1][0] if rows else None
+    return found
+
+
+async def erase(database: Database, deliveries: Sequence[int]) -> None:
     """Erase deliveries. They may mention others too: what they said of them is understood and stays."""
-    listed = [(number,) for number in deliveries]
+    await _delete(database, _ERASE, deliveries)
 
-    def transaction(connection: sqlite3.Connection) -> None:
-        connection.executemany(_ERASE, listed)
 
-    await database.write(transaction)
+async def erase_events(database: Database, numbers: Sequence[int]) -> None:
+    """Erase kept events."""
+    await _delete(database, _ERASE_EVENT, numbers)
+
+
+async def _delete(database: Database, sql: str, numbers: Sequence[int]) -> None:
+    def transaction(connection: sqlite3.Connection, some: Sequence[int]) -> None:
+        connection.executemany(sql, [(number,) for number in some])
+
+    for at in range(0, len(numbers), _STEP):
+        await database.write(partial(transaction, some=numbers[at : at + _STEP]))
 
 
 def mentions(body: bytes, name: bytes) -> bool:

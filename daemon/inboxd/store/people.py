@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
+from inboxd.store import mentions
 from inboxd.store.database import Database
 
 _CONVERSATION: Final = "SELECT id FROM conversations WHERE account_id = ? AND participant_id = ?"
@@ -36,11 +37,13 @@ WHERE m.conversation_id IN (
     SELECT CAST(id AS TEXT) FROM conversations WHERE account_id = ? AND participant_id = ?
 ) ORDER BY m.sent_at, m.id LIMIT ? OFFSET ?
 """
-_EXPORTED_EVENTS: Final = """
+_EVENT: Final = """
 SELECT kind, strftime('%Y-%m-%dT%H:%M:%fZ', happened_at / 1000.0, 'unixepoch') AS happened_at,
        CAST(payload AS TEXT) AS payload
-FROM events WHERE account_id = ? AND participant_id = ? ORDER BY id
+FROM events
 """
+_EXPORTED_EVENTS: Final = f"{_EVENT} WHERE account_id = ? AND participant_id = ? ORDER BY id"
+_EXPORTED_EVENT: Final = f"{_EVENT} WHERE id = ?"
 _JSON_COLUMNS: Final = frozenset({"metadata", "attachments", "reactions", "previous_usernames", "payload"})
 
 Fields = dict[str, Any]
@@ -52,15 +55,6 @@ class People:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def known(self, key: ConversationKey) -> bool:
-        """Whether there is anything under this id."""
-        rows = await self._database.read(
-            "SELECT 1 FROM conversations WHERE account_id = ?1 AND participant_id = ?2 "
-            "UNION ALL SELECT 1 FROM participants WHERE account_id = ?1 AND participant_id = ?2 LIMIT 1",
-            key,
-        )
-        return bool(rows)
-
     async def part(self, name: str, key: ConversationKey) -> Fields | None:
         """The `conversation` or the `participant`, with the fields of the documented views."""
         return next(iter(await self._fields(_EXPORTED[name], key)), None)
@@ -70,8 +64,17 @@ class People:
         return await self._fields(_EXPORTED_MESSAGES, (*key, limit, offset))
 
     async def events(self, key: ConversationKey) -> list[Fields]:
-        """Events that are no messages."""
-        return await self._fields(_EXPORTED_EVENTS, key)
+        """Events that are no messages: the person's own, and those filed under nobody that mention them."""
+        found = await self._fields(_EXPORTED_EVENTS, key)
+        for number in await mentions.events(self._database, [key.participant_id]):
+            found += await self._fields(_EXPORTED_EVENT, (number,))
+        return found
+
+    async def erase_mentioning_events(self, key: ConversationKey) -> int:
+        """Erase kept events filed under nobody that mention the person; how many."""
+        numbers = await mentions.events(self._database, [key.participant_id])
+        await mentions.erase_events(self._database, numbers)
+        return len(numbers)
 
     async def erase_step(self, key: ConversationKey, step: int) -> dict[str, int]:
         """Erase up to `step` messages, or everything else when none is left; how many rows of what.

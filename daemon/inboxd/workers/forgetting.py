@@ -21,7 +21,7 @@ STEP: Final = 200
 STEP_REST_S: Final = 0.02
 ROUNDS: Final = 50
 ROUND_REST_S: Final = 0.2
-"""How long, and how often, deliveries that mention the person and wait to be understood are waited for."""
+"""How often and how long is waited: for deliveries that are not understood yet, for whoever reads the journal."""
 MERGE_PAGES: Final = 64
 BACKUPS: Final = "Backups that were made earlier still hold this person until they are replaced."
 
@@ -44,6 +44,8 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     avatars: int
     deliveries_waiting: int
     """Deliveries that mention the person and could not be understood yet: forget again when they are."""
+    journal_emptied: bool
+    """False: somebody else read the database all the while, and its journal keeps traces; forget again later."""
     note: str = BACKUPS
 
 
@@ -74,9 +76,11 @@ class Forgetter:
 
     async def export(self, key: ConversationKey) -> Person | None:
         """Everything about one person, or None when there is nothing."""
-        if not await self._people.known(key):
-            return None
         participant = await self._people.part("participant", key)
+        conversation = await self._people.part("conversation", key)
+        events = await self._people.events(key)
+        if participant is None and conversation is None and not events:
+            return None
         messages: list[dict[str, Any]] = []
         while page := await self._people.messages(key, limit=STEP, offset=len(messages)):
             messages += page
@@ -85,9 +89,9 @@ class Forgetter:
             participant_platform_id=key.participant_id,
             exported_at=iso_utc(self._clock.now_ms()),
             participant=participant,
-            conversation=await self._people.part("conversation", key),
+            conversation=conversation,
             messages=messages,
-            events=await self._people.events(key),
+            events=events,
             avatar_webp=self._picture(participant),
         )
 
@@ -111,10 +115,11 @@ class Forgetter:
             if not waiting:
                 break
         counts += await self._erase_rows(key)  # what was understood meanwhile
+        counts["events"] += await self._people.erase_mentioning_events(key)
         self._cache.discard(key)
         counts["avatars"] = await self._avatars.sweep()
         await self._rewrite_indexes()
-        await self._database.checkpoint()
+        emptied = await self._empty_journal(ROUNDS if patient else 1)
         self._log.info("participant_forgotten", account_id=key.account_id, rows=counts.total(), waiting=waiting)
         return Erasure(
             messages=counts["messages"],
@@ -125,7 +130,15 @@ class Forgetter:
             deliveries=counts["deliveries"],
             avatars=counts["avatars"],
             deliveries_waiting=waiting,
+            journal_emptied=emptied,
         )
+
+    async def _empty_journal(self, rounds: int) -> bool:
+        for _ in range(rounds):
+            if await self._database.checkpoint():
+                return True
+            await self._clock.sleep(ROUND_REST_S)
+        return False
 
     async def _erase_rows(self, key: ConversationKey) -> Counter[str]:
         counts: Counter[str] = Counter()
