@@ -93,6 +93,21 @@ def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: 
         load_settings(None, {variable: value})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[storage]\nkeep_messages_days = 999999999999",
+        "[backfill]\njitter_s = inf",
+        "[public]\nrequest_timeout_s = nan",
+        "a = " + "[" * 5000 + "]" * 5000,
+    ],
+)
+def test_numbers_and_depths_without_measure_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        load_settings(tmp_path / "config.toml", {})
+
+
 def test_where_the_configuration_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_config(None, {}) is None

@@ -17,8 +17,9 @@ from inboxd.errors import ConfigError
 from inboxd.secret import Secret
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Positive = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Positive = Annotated[int, Meta(ge=1, le=2**31)]
+Days = Annotated[int, Meta(ge=1, le=36_500)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Host = Annotated[str, Meta(min_length=1)]
 MetaId = Annotated[str, Meta(pattern="^[0-9]{1,32}$")]
 Network = Annotated[str, Meta(min_length=1)]
@@ -61,10 +62,10 @@ class Storage(_Section, frozen=True):
     """Where everything is kept, and for how long."""
 
     path: Annotated[str, Meta(min_length=1)] = "inboxd.sqlite3"
-    keep_deliveries_days: Positive = 14
-    keep_failed_days: Positive = 180
-    keep_events_days: Positive = 365
-    keep_messages_days: Annotated[int, Meta(ge=0)] = 0
+    keep_deliveries_days: Days = 14
+    keep_failed_days: Days = 180
+    keep_events_days: Days = 365
+    keep_messages_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     backup_path: Annotated[str, Meta(min_length=1)] = "backups"
     keep_backups: Positive = 7
 
@@ -108,17 +109,17 @@ class Backfill(_Section, frozen=True):
     """Fetching the profiles that conversations lack."""
 
     schedule: str = "0 3 * * *"
-    jitter_s: Annotated[float, Meta(ge=0)] = 1800.0
+    jitter_s: Annotated[float, Meta(ge=0, le=86_400)] = 1800.0
     batch_size: Annotated[int, Meta(ge=1, le=100)] = 10
     skip_accounts: tuple[MetaId, ...] = ()
-    keep_runs_days: Positive = 30
+    keep_runs_days: Days = 30
 
 
 class Budget(_Section, frozen=True):
     """How many Graph API calls an account may make."""
 
     calls_per_hour: Positive = 200
-    calls_per_second: Seconds = 1.0
+    calls_per_second: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
 
 class Logs(_Section, frozen=True):
@@ -278,6 +279,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(msg) from error
     except tomllib.TOMLDecodeError as error:
         msg = f"{path} is not valid TOML: {error}"
+        raise ConfigError(msg) from error
+    except RecursionError as error:
+        msg = f"{path} is nested too deeply"
         raise ConfigError(msg) from error
 
 

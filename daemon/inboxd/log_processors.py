@@ -18,7 +18,7 @@ _SECRET_WORDS: Final = ("secret", "token", "authorization", "password", "signatu
 _PERSONAL: Final = frozenset({"username", "name", "text"})
 _MAX_VALUE: Final = 2000
 _COUNTED: Final = frozenset({"warning", "error"})
-_VARYING: Final = frozenset({"bytes", "failures", "attempt", "attempts", "seconds", "retry_in_s"})
+_VARYING: Final = frozenset({"bytes", "failures", "attempt", "attempts", "seconds", "retry_in_s", "request_id"})
 """Fields in which the same warning may differ from one time to the next."""
 _ESCAPES: Final = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

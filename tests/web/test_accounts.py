@@ -224,7 +224,7 @@ async def test_who_removes_the_app_is_not_called_for_any_more(client: Client, gr
     await callback(client, "deauthorize", signed(ACCOUNT, "wrong"), status=401)
     await callback(client, "deauthorize", "nonsense", status=401)
     async with client.session.post(f"{client.public_url}/webhooks/instagram/deauthorize") as response:
-        assert response.status == 400
+        assert response.status == 415
 
 
 async def test_a_deletion_request_deletes_everything_of_the_account_and_tells_when(client: Client) -> None:

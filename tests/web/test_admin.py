@@ -5,13 +5,16 @@ import json
 
 import msgspec
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from inboxd.config import NamedToken, Secrets
 from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
+from inboxd.web.auth import AccessToken, Gate
+from inboxd.web.problems import ProblemError
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, ManualClock, eventually
 
 LIST = "/api/messaging/conversations"
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -47,6 +50,16 @@ class TestTokens:
         await client.get("/api/budget", status=429)
         await client.get("/api/budget", token=None, status=401)
         await client.get("/readyz", token=None)
+
+    async def test_now_and_then_a_wrong_token_shuts_nobody_out(self) -> None:
+        clock = ManualClock()
+        gate = Gate([AccessToken("admin", ("read",), Secret("right"))], (), clock, max_failures=3)
+        request = make_mocked_request("GET", "/")
+        for _ in range(10):
+            with pytest.raises(ProblemError, match="Send the admin token"):
+                gate.sign_in(request, "wrong")
+            assert gate.sign_in(request, "right")
+            await clock.sleep(40)
 
     async def test_tokens_in_the_address_open_nothing(self, client: Client) -> None:
         await client.get(f"/api/budget?access_token={ADMIN_TOKEN}&token={ADMIN_TOKEN}", token=None, status=401)

@@ -240,3 +240,30 @@ def test_the_chart_is_in_proportion() -> None:
 )
 def test_spans_are_told_in_words(seconds: float | None, text: str) -> None:
     assert span(seconds) == text
+
+
+async def test_addresses_that_are_none_and_json_that_is_too_deep_are_shown(browser: Browser, client: Client) -> None:
+    ana = Conversationalist(ACCOUNT, "7000000000000001", T0)
+    item = ana.sends("share")
+    item["message"]["attachments"][0]["payload"]["url"] = "http://[oops"
+    await client.deliver(item)
+    await client.post(b"[" * 20_000)
+    await client.settled()
+    await browser.sign_in()
+    (conversation,) = await client.conversations()
+    assert "without a link" in await browser.get(f"/inbox/{conversation['id']}")
+    (failed,) = (await client.get("/api/deliveries?state=failed"))["deliveries"]
+    assert "[[[[" in await browser.get(f"/deliveries/{failed['id']}")
+
+
+class TestAReader:
+    @pytest.fixture
+    def secrets(self, secrets: Secrets) -> Secrets:
+        named = (NamedToken("viewer", ("read",), Secret("viewers-token")),)
+        return msgspec.structs.replace(secrets, named_tokens=named)
+
+    async def test_can_sign_out(self, browser: Browser) -> None:
+        await browser.sign_in("viewers-token")
+        await browser.post("/sign-out", csrf=await browser.csrf())
+        await browser.get("/inbox")
+        assert browser.path == "/sign-in"

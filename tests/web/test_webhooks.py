@@ -196,3 +196,33 @@ async def test_secrets_stand_in_no_repr(secrets: Secrets, settings: Settings, tm
 
     assert APP_SECRET not in shown
     assert VERIFY_TOKEN not in shown
+
+
+async def test_a_body_that_never_comes_is_cut_behind_a_request_that_came(client: Client) -> None:
+    came = b"GET /webhooks/instagram HTTP/1.1\r\nHost: x\r\n\r\n"
+    never = b"POST /webhooks/instagram HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+
+    answer = await raw(client, came + never)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"HTTP/1.1 408 " in answer
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("multipart/form-data; boundary=x", b"no parts", 400),
+        ("text/plain", b"signed_request=x", 415),
+        ("application/x-www-form-urlencoded; charset=foo", b"signed_request=x", 400),
+        ("application/x-www-form-urlencoded", b"signed_request=%ff\xff", 400),
+        ("application/x-www-form-urlencoded", b"other=1", 400),
+    ],
+)
+@pytest.mark.parametrize("path", ["public/webhooks/instagram/data-deletion", "admin/sign-in"])
+async def test_what_is_no_form_is_an_error_of_the_sender(
+    client: Client, path: str, content_type: str, body: bytes, status: int
+) -> None:
+    listener, _, rest = path.partition("/")
+    url = f"{client.public_url if listener == 'public' else client.admin_url}/{rest}"
+    async with client.session.post(url, data=body, headers={"Content-Type": content_type}) as response:
+        assert response.status in {status, 401}, await response.text()

@@ -8,7 +8,7 @@ from aiohttp import web
 from inboxd.clock import Clock
 from inboxd.web.api.operations import OPERATIONS, Operation, add_operations
 from inboxd.web.auth import AccessToken, Gate
-from inboxd.web.connections import request_arrived
+from inboxd.web.connections import request_arrived, request_arriving
 from inboxd.web.dashboard.rendering import FILES, SIGN_IN, error_pages, set_up
 from inboxd.web.dashboard.sessions import Sessions
 from inboxd.web.problems import Handler, problem_middleware
@@ -46,8 +46,7 @@ def admin_application(
 
 @web.middleware
 async def _arrival_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if not request.body_exists:
-        request_arrived(request)
+    (request_arriving if request.body_exists else request_arrived)(request)
     try:
         return await handler(request)
     finally:

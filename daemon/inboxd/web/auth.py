@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from cachetools import TTLCache
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.secret import Secret
+from inboxd.web import forms
 from inboxd.web.problems import Handler, ProblemError
 
 FAILURE_WINDOW_S: Final = 60.0
@@ -26,7 +28,8 @@ COOKIE: Final = "inboxd_session"
 SESSION_S: Final = 12 * 3600
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "X-CSRF-Token"
-_FORM: Final = "application/x-www-form-urlencoded"
+SIGN_OUT: Final = "/sign-out"
+"""Changes nothing but the browser that asks."""
 
 
 class AccessToken(NamedTuple):
@@ -61,7 +64,7 @@ class Gate:
         self._open_paths = open_paths
         self._clock = clock
         self._max_failures = max_failures
-        self._failures: TTLCache[str, int] = TTLCache(_ADDRESSES, FAILURE_WINDOW_S, timer=clock.monotonic)
+        self._failures: TTLCache[str, Counter[str]] = TTLCache(_ADDRESSES, FAILURE_WINDOW_S, timer=clock.monotonic)
         self._log = logs.get("auth")
 
     @web.middleware
@@ -70,7 +73,7 @@ class Gate:
         if request.path in self._open_paths:
             return await handler(request)
         owner = await self._owner(request)
-        scope = "read" if request.method in _READING else "write"
+        scope = "read" if request.method in _READING or request.path == SIGN_OUT else "write"
         if scope not in owner.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -102,7 +105,8 @@ class Gate:
         """Whose token this is; compared in constant time."""
         self._require_tokens()
         address = request.remote or ""
-        if self._failures.get(address, 0) >= self._max_failures:
+        failures = self._failures.get(address, Counter())
+        if failures[address] >= self._max_failures:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "Too many requests with a wrong token came from this address; wait a minute.",
@@ -113,8 +117,9 @@ class Gate:
             if hmac.compare_digest(given, one.token.reveal().encode()):
                 found = one
         if found is None:
-            self._failures[address] = self._failures.get(address, 0) + 1
-            self._log.warning("authentication_failed", address=address, failures=self._failures[address])
+            failures[address] += 1  # in what is there, so that the window does not begin anew
+            self._failures.setdefault(address, failures)
+            self._log.warning("authentication_failed", address=address, failures=failures[address])
             raise _unauthorized()
         return found
 
@@ -148,8 +153,8 @@ def _seal(owner: AccessToken, purpose: str, body: bytes) -> bytes:
 async def _require_own_form(request: web.Request, session: Session) -> None:
     """What changes something must come from a page of ours: other sites cannot know the session's CSRF token."""
     shown = request.headers.get(CSRF_HEADER, "")
-    if not shown and request.content_type == _FORM:
-        shown = str((await request.post()).get(CSRF_FIELD, ""))
+    if not shown and request.content_type == forms.TYPE:
+        shown = (await forms.fields_of(request)).get(CSRF_FIELD, "")
     if not hmac.compare_digest(shown.encode(errors="replace"), session.csrf.encode()):
         raise ProblemError(
             HTTPStatus.FORBIDDEN, "The form is not from this dashboard, or too old: load the page again."

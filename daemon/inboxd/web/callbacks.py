@@ -12,7 +12,8 @@ from inboxd.clock import Clock, iso_utc
 from inboxd.meta.signed_request import SignedRequest, SignedRequestError, parse_signed_request
 from inboxd.secret import Secret
 from inboxd.store.deletions import Deletions
-from inboxd.web.connections import request_arrived
+from inboxd.web.connections import request_arrived, request_arriving
+from inboxd.web.forms import fields_of
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.web.webhooks import PATH
 
@@ -95,10 +96,11 @@ class Callbacks:
         return web.Response(status=found, text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
     async def _signed(self, request: web.Request) -> SignedRequest:
-        form = await request.post()
+        request_arriving(request)
+        form = await fields_of(request)
         request_arrived(request)
         text = form.get("signed_request")
-        if not isinstance(text, str):
+        if text is None:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "Expected the form field signed_request.")
         try:
             return parse_signed_request(text, [secret.reveal() for secret in self.app_secrets])

@@ -47,11 +47,15 @@ class Guard(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Note when a request begins to arrive."""
-        self.receiving = True
         self._fresh = False
+        self.expect()
+        self._inner.data_received(data)
+
+    def expect(self) -> None:
+        """Part of a request is here: the rest has a deadline from now on, unless it had one before."""
+        self.receiving = True
         if self.arriving_since is None:
             self.arriving_since = self._now()
-        self._inner.data_received(data)
 
     @property
     def awaited(self) -> bool:
@@ -96,13 +100,25 @@ class _TooMany(asyncio.Protocol):
         stream.close()
 
 
+def request_arriving(request: web.Request) -> None:
+    """The body of the request is not here yet: its connection has a deadline, also behind one that had arrived."""
+    guard = _guard_of(request)
+    if guard is not None:
+        guard.expect()
+
+
 def request_arrived(request: web.Request) -> None:
     """The request is here in full: its connection has no deadline until the next one begins."""
-    transport = request.transport
-    guard = transport.get_protocol() if transport is not None else None
-    if isinstance(guard, Guard):
+    guard = _guard_of(request)
+    if guard is not None:
         guard.arriving_since = None
         guard.receiving = False
+
+
+def _guard_of(request: web.Request) -> Guard | None:
+    transport = request.transport
+    guard = transport.get_protocol() if transport is not None else None
+    return guard if isinstance(guard, Guard) else None
 
 
 class GuardedSite(web.BaseSite):

@@ -17,7 +17,7 @@ from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
 from inboxd.metrics import Metrics
 from inboxd.secret import Secret
 from inboxd.store.inbox import Inbox
-from inboxd.web.connections import request_arrived
+from inboxd.web.connections import request_arrived, request_arriving
 from inboxd.web.problems import SAFE_HEADERS, problem, problem_middleware
 
 PATH: Final = "/webhooks/instagram"
@@ -57,6 +57,7 @@ class Webhooks:
 
     async def receive(self, request: web.Request) -> web.Response:
         """Verify, store durably, and only then acknowledge."""
+        request_arriving(request)
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:

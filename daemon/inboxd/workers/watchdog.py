@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inboxd.clock import Clock
-from inboxd.errors import StorageClosedError, StorageError
+from inboxd.errors import StorageBusyError, StorageClosedError, StorageError
 from inboxd.notify import Notifier
 from inboxd.store.database import Database
 
@@ -45,7 +45,7 @@ class Watchdog:
                 await self._database.write(lambda _connection: None)
         except StorageClosedError:
             raise
-        except TimeoutError:
+        except (TimeoutError, StorageBusyError):
             return False
         except StorageError:
             return True

@@ -10,6 +10,7 @@ from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunSta
 from inboxd.store.backfills import Backfills, RunActiveError
 from inboxd.web.api.operations import not_found
 from inboxd.web.dashboard.rendering import page, see_other
+from inboxd.web.forms import fields_of
 from inboxd.web.problems import ProblemError
 from inboxd.workers.accounts import Accounts
 from inboxd.workers.backfill import BackfillDesk
@@ -62,8 +63,8 @@ class BackfillPages:
 
     async def start(self, request: web.Request) -> web.Response:
         """Start a run."""
-        form = await request.post()
-        account_id, size = str(form.get("account", "")), str(form.get("batch_size", DEFAULT_BATCH))
+        form = await fields_of(request)
+        account_id, size = form.get("account", ""), form.get("batch_size", str(DEFAULT_BATCH))
         if not self._desk.serves(account_id):
             raise ProblemError(HTTPStatus.NOT_FOUND, "This account is not served.")
         if not (size.isascii() and size.isdigit() and len(size) < 4 and 1 <= int(size) <= MAX_BATCH):

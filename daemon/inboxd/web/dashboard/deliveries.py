@@ -69,5 +69,5 @@ def _readable(body: bytes) -> str:
     """The JSON with line breaks, or what is no JSON as it is."""
     try:
         return msgspec.json.format(body).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body.decode(errors="backslashreplace")

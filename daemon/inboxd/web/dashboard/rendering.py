@@ -135,7 +135,10 @@ def _kind(message_type: str) -> str:
 
 def _web_address(text: str | None) -> str | None:
     """The address when a browser may be sent there, else None: it comes from outside."""
-    return text if text is not None and urlsplit(text).scheme in {"http", "https"} else None
+    try:
+        return text if text is not None and urlsplit(text).scheme in {"http", "https"} else None
+    except ValueError:  # as with http://[
+        return None
 
 
 def _when(value: int | str | None) -> Any:  # noqa: ANN401 - Markup, which mypy sees as Any

@@ -5,11 +5,11 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.web.auth import COOKIE, SESSION_S, Gate
+from inboxd.web.auth import COOKIE, SESSION_S, SIGN_OUT, Gate
 from inboxd.web.dashboard.rendering import SIGN_IN, STATIC, file, page, see_other
+from inboxd.web.forms import fields_of
 from inboxd.web.problems import ProblemError
 
-SIGN_OUT: Final = "/sign-out"
 _MAX_TOKEN: Final = 4096
 
 
@@ -32,12 +32,12 @@ class Sessions:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Open a session for who shows a token."""
-        form = await request.post()
-        path = _own_path(str(form.get("next", "/")))
+        form = await fields_of(request)
+        path = _own_path(form.get("next", "/"))
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
             raise ProblemError(HTTPStatus.FORBIDDEN, "The form is from another site.")
         try:
-            cookie = self._gate.sign_in(request, str(form.get("token", "")).strip()[:_MAX_TOKEN])
+            cookie = self._gate.sign_in(request, form.get("token", "").strip()[:_MAX_TOKEN])
         except ProblemError as error:
             problem = "That is no token of this daemon." if error.status == HTTPStatus.UNAUTHORIZED else error.detail
             return page(request, "sign_in.html", {"next": path, "problem": problem}, status=error.status)

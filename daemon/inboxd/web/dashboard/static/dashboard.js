@@ -49,10 +49,18 @@
     const every = Number(document.body.dataset.every) * 1000;
     let timer = 0;
     const soon = () => { clearTimeout(timer); timer = setTimeout(refresh, QUIET_MS); };
+    // Browsers open six connections to a host: only a page that is looked at keeps one.
+    let source = null;
+    const listen = () => {
+      source?.close();
+      source = document.hidden ? null : new EventSource("/api/events/stream");
+      if (source) for (const kind of [...kinds, "gap", "overrun"]) source.addEventListener(kind, soon);
+    };
     if (kinds.length) {
-      const source = new EventSource("/api/events/stream");
-      for (const kind of [...kinds, "gap", "overrun"]) source.addEventListener(kind, soon);
-      addEventListener("pagehide", () => source.close());
+      listen();
+      document.addEventListener("visibilitychange", listen);
+      addEventListener("pagehide", () => source?.close());
+      addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
     }
     if (every) setInterval(refresh, every);
     if (kinds.length || every) document.addEventListener("visibilitychange", refresh);
