@@ -1,5 +1,6 @@
 """Metrics, dashboard and alerts belong together: names exist, and every alert leads to what is to be done."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from inboxd.metrics import Metrics
-from prometheus_client import generate_latest
+
+from tests.support import ADMIN_TOKEN, Client
 
 DOCS = Path(__file__).parent.parent / "docs"
 ALERTS = DOCS / "monitoring" / "alerts.yml"
@@ -50,7 +52,7 @@ def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
     text = ALERTS.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", (DOCS / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    wanted = re.findall(r"runbook: docs/operations\.md#(\S+)", text)
+    wanted = re.findall(r"runbook_url: file:///usr/share/doc/inboxd/operations\.md#(\S+)", text)
     assert len(wanted) == text.count("- alert:")
     assert set(wanted) - anchors == set()
 
@@ -66,10 +68,25 @@ def test_links_between_the_documents_lead_somewhere() -> None:
                 assert anchor in anchors, f"{path.name}: {target}#{anchor}"
 
 
+async def test_metrics_come_in_the_format_that_is_asked_for(client: Client) -> None:
+    openmetrics = "application/openmetrics-text"
+    for accept, told in (("*/*", "text/plain"), (f"{openmetrics};version=1.0.0", openmetrics)):
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Accept": accept}
+        async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
+            assert response.headers["Content-Type"].startswith(told)
+            text = await response.text()
+        assert 'inboxd_worker_restarts_total{worker="ingest"} 0.0' in text
+        assert ("# EOF" in text) == (told == openmetrics)
+
+
 @needs_promtool
-def test_promtool_finds_nothing_wrong() -> None:
-    rules = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)  # noqa: S607
-    assert rules.returncode == 0, rules.stderr
-    text = generate_latest(Metrics("1").registry)
-    metrics = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)  # noqa: S607
-    assert metrics.returncode == 0, metrics.stdout + metrics.stderr
+async def test_promtool_finds_nothing_wrong(client: Client) -> None:
+    await asyncio.to_thread(promtool, "rules", str(ALERTS), text=b"")
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
+        await asyncio.to_thread(promtool, "metrics", text=await response.read())
+
+
+def promtool(*what: str, text: bytes) -> None:
+    done = subprocess.run(["promtool", "check", *what], input=text, capture_output=True, check=False)  # noqa: S607
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -247,6 +247,7 @@ def _reloader(
             ("budget.calls_per_hour", "budget.calls_per_second"): lambda new: parts.accounts.limit(limits(new)),
             ("public.max_waiting",): take_at_most,
             LIFETIMES: keep_for,
+            ("storage.keep_backups",): lambda _new: None,  # the next backup reads it
         },
         on_secrets={
             ("app_secrets",): use_app_secrets,

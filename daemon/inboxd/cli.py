@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
@@ -305,11 +306,18 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_SOFTWARE)
     except OSError as error:
-        if error.filename is None:  # not a matter of some file, but an error of ours
-            raise
+        if error.filename is None:  # not a matter of some file
+            _fail()
         click.echo(f"inboxd: {error.filename}: {error.strerror}", err=True)
         sys.exit(EX_IOERR)
+    except Exception:  # noqa: BLE001 - an error of ours, with its traceback
+        _fail()
     sys.exit(EX_OK)
+
+
+def _fail() -> NoReturn:
+    traceback.print_exc()
+    sys.exit(EX_SOFTWARE)
 
 
 def _surroundings(config_path: Path | None) -> tuple[Settings, Secrets, Path]:

@@ -1,11 +1,7 @@
 """Prometheus instruments, in a registry of their own."""
 
-from typing import Final
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
-
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 
 
 class Metrics:
@@ -120,7 +116,7 @@ class Metrics:
         self.commit_transactions.observe(transactions)
         self.commit_seconds.observe(seconds)
 
-    def rendered(self) -> bytes:
-        """The metrics in the OpenMetrics text format."""
-        text: bytes = generate_latest(self.registry)  # type: ignore[no-untyped-call]
-        return text
+    def rendered(self, accept: str) -> tuple[bytes, str]:
+        """The metrics in the format that an Accept header asks for, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -7,7 +7,8 @@ import msgspec
 
 from inboxd.config import Secrets, Settings
 
-SECRETS: Final = "secrets"
+_NAMES: Final = {"named_tokens": "admin_tokens", "storage_keys": "storage_key", "account_tokens": "account_token_<id>"}
+"""What our names of secrets are to whoever gives them."""
 
 
 class Reloaded(NamedTuple):
@@ -56,7 +57,8 @@ class Reloader:
         self._secrets = msgspec.structs.replace(
             self._secrets, **{name: getattr(secrets, name) for name in secret & set(applied)}
         )
-        return Reloaded(applied, sorted((changed | secret) - set(applied)))
+        left = sorted((changed | secret) - set(applied))
+        return Reloaded([_NAMES.get(one, one) for one in applied], [_NAMES.get(one, one) for one in left])
 
 
 def _changed(before: Settings, after: Settings) -> Iterator[str]:

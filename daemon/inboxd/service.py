@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from inboxd.config import Secrets, Settings
 from inboxd.errors import EX_OK, EX_SOFTWARE, InboxdError
 from inboxd.log_processors import Repeats
 from inboxd.notify import Notifier
+
+_FROM_SYSTEMD: Final = ["secrets, if they were changed: systemd hands them over at a start only"]
 
 Load = Callable[[], tuple[Settings, Secrets]]
 """Reads the configuration. Raises ConfigError."""
@@ -77,5 +80,6 @@ class Service:
         except InboxdError as error:
             self._log.error("configuration_not_reloaded", error=str(error))
         else:
-            self._log.info("configuration_reloaded", applied=done.applied, needs_restart=done.needs_restart)
+            restart = done.needs_restart + (_FROM_SYSTEMD if "CREDENTIALS_DIRECTORY" in os.environ else [])
+            self._log.info("configuration_reloaded", applied=done.applied, needs_restart=restart)
         self._notifier.send(READY="1")

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +60,31 @@ def test_an_unhealthy_one(inboxd: Process, tmp_path: Path) -> None:
     assert found["permissions"][0]["remedy"] == f"chmod 600 {secret}"
     assert "inboxd restore" in found["database"][0]["remedy"]
     assert found["graph"][0]["health"] == found["public address"][0]["health"] == "wrong"
-    assert found["backups"][0]["health"] == found["daemon"][0]["health"] == "warning"
+    assert (found["backups"][0]["health"], found["daemon"][0]["health"]) == ("warning", "wrong")
     assert "INBOXD_APP_SECRETS" in found["secrets"][0]["remedy"]
     assert inboxd.database.read_bytes().startswith(b"no database")
     for one in (one for checks in found.values() for one in checks):
         assert one["health"] == "ok" or one["remedy"]
+
+
+def test_a_token_that_the_daemon_does_not_know(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_INSTAGRAM__GRAPH_URL"] = f"http://127.0.0.1:{free_port()}"
+    inboxd.start()
+    inboxd.environment["INBOXD_ADMIN_TOKEN"] = "another"
+    (daemon,) = diagnoses(inboxd, code=1)["daemon"]
+    assert daemon["detail"] == "it does not know this admin_token"
+    assert "INBOXD_ADMIN_TOKEN" in daemon["remedy"]
+
+
+def test_a_database_of_a_newer_inboxd_is_not_to_be_replaced(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_INSTAGRAM__GRAPH_URL"] = f"http://127.0.0.1:{free_port()}"
+    inboxd.start()
+    inboxd.signal(signal.SIGTERM)
+    inboxd.wait()
+    with closing(sqlite3.connect(inboxd.database)) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    (database,) = diagnoses(inboxd, code=1)["database"]
+    assert database["remedy"] == "Install the newer inboxd again."
 
 
 def test_secrets_beside_the_configuration_are_nobody_elses(inboxd: Process, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     assert gone.returncode == 0, gone.stderr
     assert "1 messages erased" in gone.stdout
     nobody = inboxd.run("export", *whom, ANA)
-    assert nobody.returncode != 0
+    assert nobody.returncode == 69
     assert "no participant" in nobody.stderr
 
     inboxd.signal(signal.SIGTERM)
@@ -84,7 +84,7 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     report = json.loads(inboxd.run("forget", *whom, BRUNO_ID, "--yes", "--json").stdout)
     assert (report["messages"], report["deliveries"]) == (1, 1)
     nobody = inboxd.run("export", *whom, BRUNO_ID)
-    assert nobody.returncode == 70
+    assert nobody.returncode == 69
     assert nobody.stderr == f"inboxd: nothing is kept of {BRUNO_ID} in account {ACCOUNT}\n"
     wrong = inboxd.run("export", "--account", "../x", "--participant", "1")
     assert wrong.returncode == 64

@@ -291,6 +291,17 @@ def test_requests_are_logged_without_what_was_asked(inboxd: Process) -> None:
     assert "confidential" not in inboxd.log.read_text()
 
 
+def test_the_line_of_a_request_names_the_delivery_that_it_brought(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_LOGS__ACCESS_SAMPLE"] = "1.0"
+    inboxd.start()
+    for number in range(3):
+        assert post(inboxd, b'{"object":"instagram","entry":[]}') == 200, number
+    inboxd.signal(signal.SIGTERM)
+    inboxd.wait()
+    lines = [line for line in inboxd.logged() if line["event"] == "request" and line["method"] == "POST"]
+    assert [line["delivery_id"] for line in lines] == [1, 2, 3]
+
+
 def test_of_a_sample_only_our_own_failures_are_certain(inboxd: Process) -> None:
     inboxd.environment["INBOXD_LOGS__ACCESS_SAMPLE"] = "1e-12"
     del inboxd.environment["INBOXD_ADMIN_TOKEN"]

@@ -22,11 +22,13 @@ def inbox(database: Database, clock: ManualClock) -> Inbox:
 
 
 async def test_everything_appended_is_there_once_and_in_order(inbox: Inbox) -> None:
-    await asyncio.gather(*(inbox.append(str(n).encode()) for n in range(100)))
+    ids = await asyncio.gather(*(inbox.append(str(n).encode()) for n in range(100)))
     for n in range(100, 110):
         await inbox.append(str(n).encode())
 
-    assert [int(delivery.body) for delivery in await inbox.pending(1000)] == list(range(110))
+    stored = await inbox.pending(1000)
+    assert [int(delivery.body) for delivery in stored] == list(range(110))
+    assert ids == [delivery.id for delivery in stored[:100]]
     assert inbox.waiting == 0
 
 
@@ -44,7 +46,7 @@ async def test_nothing_is_lost_between_commits(inbox: Inbox) -> None:
 async def test_beyond_the_limit_senders_are_turned_away(inbox: Inbox) -> None:
     results = await asyncio.gather(*(inbox.append(b"") for _ in range(150)), return_exceptions=True)
 
-    assert [type(result) for result in results] == [type(None)] * 100 + [StorageBusyError] * 50
+    assert [type(result) for result in results] == [int] * 100 + [StorageBusyError] * 50
     await inbox.append(b"again")
 
 

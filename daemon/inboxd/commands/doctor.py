@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import ssl
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inboxd.clock import Clock, iso_utc
-from inboxd.commands.remote import DaemonError, Remote
+from inboxd.commands.remote import DaemonError, RefusedTokenError, Remote
 from inboxd.config import (
     ENV_PREFIX,
     SECRET_NAMES,
@@ -34,8 +34,15 @@ from inboxd.config import (
     load_settings,
 )
 from inboxd.console import console
-from inboxd.domain.account import Account
-from inboxd.errors import EX_OK, ConfigError, DatabaseLockedError, InboxdError
+from inboxd.domain.account import Account, Flavour
+from inboxd.errors import (
+    EX_OK,
+    ConfigError,
+    DatabaseLockedError,
+    DatabaseTooNewError,
+    InboxdError,
+    NotOurDatabaseError,
+)
 from inboxd.store import accounts, backup
 from inboxd.store.database import open_for_reading
 from inboxd.store.lock import lock
@@ -104,9 +111,10 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield diagnosis
     for diagnosis in await asyncio.to_thread(_storage, database, settings.storage.backups(environment)):
         yield diagnosis
-    async for diagnosis in _graph(settings):
+    stored = await _stored_accounts(database)
+    async for diagnosis in _graph(settings, {account.flavour for account in stored}):
         yield diagnosis
-    async for diagnosis in _daemon(settings, secrets, database):
+    async for diagnosis in _daemon(settings, secrets, database, stored):
         yield diagnosis
     if settings.public.base_url:
         yield await _public(settings.public.base_url)
@@ -176,6 +184,10 @@ def _database(path: Path) -> Diagnosis:
         )
     try:
         version = backup.check(path)
+    except DatabaseTooNewError as error:
+        return Diagnosis("database", Health.WRONG, str(error), "Install the newer inboxd again.")
+    except NotOurDatabaseError as error:
+        return Diagnosis("database", Health.WRONG, str(error), "Correct storage.path, or move that file away.")
     except (InboxdError, OSError) as error:
         remedy = "Stop the daemon and put back the latest backup: inboxd restore <file>"
         return Diagnosis("database", Health.WRONG, str(error), remedy)
@@ -194,10 +206,10 @@ def _backups(folder: Path) -> Diagnosis:
     return Diagnosis("backups", Health.OK, f"the latest is of {iso_utc(made_at)}")
 
 
-async def _graph(settings: Settings) -> AsyncIterator[Diagnosis]:
+async def _graph(settings: Settings, flavours: Collection[str]) -> AsyncIterator[Diagnosis]:
     """DNS, TLS and an answer, of whatever kind, from each Graph API; and our clock against theirs."""
     urls = {settings.instagram.graph_url}
-    if any(account.flavour == "facebook" for account in settings.accounts):
+    if Flavour.FACEBOOK in {*flavours, *(account.flavour for account in settings.accounts)}:
         urls.add(settings.instagram.facebook_graph_url)
     for url in sorted(urls):
         try:
@@ -227,7 +239,9 @@ def _clock(theirs: datetime) -> Diagnosis:
     return Diagnosis("clock", Health.WRONG, f"{abs(skew_s)} s from Meta's", "timedatectl set-ntp true")
 
 
-async def _daemon(settings: Settings, secrets: Secrets, database: Path) -> AsyncIterator[Diagnosis]:
+async def _daemon(
+    settings: Settings, secrets: Secrets, database: Path, stored: Sequence[Account]
+) -> AsyncIterator[Diagnosis]:
     """The running daemon and its accounts; without one, what the file says of the accounts."""
     try:
         running = await asyncio.to_thread(_is_running, database)
@@ -235,19 +249,23 @@ async def _daemon(settings: Settings, secrets: Secrets, database: Path) -> Async
         yield Diagnosis("daemon", Health.WARNING, f"cannot see whether it runs: {error}", "Ask as root.")
         return
     if not running:
-        yield Diagnosis("daemon", Health.WARNING, "it does not run", "systemctl start inboxd")
-        for diagnosis in await _accounts_at_rest(database):
-            yield diagnosis
+        yield Diagnosis("daemon", Health.WRONG, "it does not run", "systemctl start inboxd, or inboxd run")
+        for account in stored:
+            yield _at_rest(account)
         return
     try:
         async with Remote(settings, secrets) as remote:
             listed = await remote.call("GET", "/api/accounts", AccountList)
             yield Diagnosis("daemon", Health.OK, "it runs and answers")
-            for account in listed.accounts:
-                checked = await remote.call("POST", f"/api/accounts/{account.id}/check", CheckedAccount)
+            for one in listed.accounts:
+                checked = await remote.call("POST", f"/api/accounts/{one.id}/check", CheckedAccount)
                 for diagnosis in _of_account(checked):
                     yield diagnosis
-    except (ConfigError, DaemonError) as error:
+    except ConfigError as error:
+        yield Diagnosis("daemon", Health.WRONG, str(error), how_to_give("admin_token"))
+    except RefusedTokenError:
+        yield Diagnosis("daemon", Health.WRONG, "it does not know this admin_token", how_to_give("admin_token"))
+    except DaemonError as error:
         yield Diagnosis("daemon", Health.WRONG, str(error), "journalctl -u inboxd -n 50")
 
 
@@ -269,13 +287,12 @@ def _of_account(checked: CheckedAccount) -> Iterator[Diagnosis]:
         yield Diagnosis(name, healths[finding.outcome], detail, finding.remedy)
 
 
-async def _accounts_at_rest(database: Path) -> list[Diagnosis]:
+async def _stored_accounts(database: Path) -> list[Account]:
     try:
         async with open_for_reading(database) as connection:
-            found = await accounts.stored(connection.read)
-    except InboxdError:
+            return [one.account for one in await accounts.stored(connection.read)]
+    except (InboxdError, OSError):
         return []  # said of the database already
-    return [_at_rest(one.account) for one in found]
 
 
 def _at_rest(account: Account) -> Diagnosis:

@@ -12,7 +12,7 @@ from inboxd.clock import Clock
 from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
 from inboxd.domain.conversation import ConversationKey
-from inboxd.errors import EX_OK, DatabaseLockedError, InboxdError
+from inboxd.errors import EX_OK, EX_UNAVAILABLE, DatabaseLockedError, InboxdError
 from inboxd.parts import AVATAR_FOLDER
 from inboxd.store import backup
 from inboxd.store.avatars import Avatars
@@ -26,6 +26,8 @@ UNFINISHED: Final = 1
 
 class NobodyError(InboxdError):
     """Nothing is kept of the person."""
+
+    exit_code = EX_UNAVAILABLE
 
 
 def key_of(account_id: str, participant_id: str) -> ConversationKey:

@@ -1,5 +1,6 @@
 """The admin API of the running daemon, as the commands use it."""
 
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -17,6 +18,10 @@ class DaemonError(InboxdError):
     """The running daemon does not answer, or says no."""
 
     exit_code = EX_UNAVAILABLE
+
+
+class RefusedTokenError(DaemonError):
+    """The running daemon does not know this admin token."""
 
 
 class _Problem(msgspec.Struct):
@@ -63,7 +68,8 @@ class Remote:
         try:
             if status >= 400:
                 problem = msgspec.json.decode(answer, type=_Problem)
-                raise DaemonError(problem.detail or problem.title)
+                refusal = RefusedTokenError if status == HTTPStatus.UNAUTHORIZED else DaemonError
+                raise refusal(problem.detail or problem.title)
             return msgspec.json.decode(answer or b"null", type=kind)
         except msgspec.DecodeError as error:
             msg = f"the daemon at {self._base} answers HTTP {status} in a way that this inboxd does not understand"

@@ -73,7 +73,7 @@ class _Waiting(NamedTuple):
 
     received_at: int
     body: bytes
-    durable: "asyncio.Future[None]"
+    durable: "asyncio.Future[int]"
 
 
 class PendingDelivery(NamedTuple):
@@ -115,8 +115,8 @@ class Inbox:
         self.arrived = asyncio.Event()
         """Set when there may be something to process; whoever processes clears it."""
 
-    async def append(self, body: bytes) -> None:
-        """Store `body`; returns once it is durable.
+    async def append(self, body: bytes) -> int:
+        """Store `body`; returns its id once it is durable.
 
         Everything that arrives while one commit runs goes into the next. Raises StorageBusyError beyond
         `max_waiting`, and StorageUnavailableError when the disk refuses.
@@ -124,7 +124,7 @@ class Inbox:
         if self.waiting >= self.max_waiting:
             msg = f"{self.max_waiting} deliveries are waiting for the disk"
             raise StorageBusyError(msg)
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         # First into the queue, then the look at the flag: the writer's thread does the two the other way round, so
         # that a delivery is either taken by the transaction that is queued or gets a new one.
         delivery = _Waiting(self._clock.now_ms(), body, durable)
@@ -140,7 +140,7 @@ class Inbox:
                 raise
         self.waiting += 1
         try:
-            await durable
+            return await durable
         finally:
             self.waiting -= 1
 
@@ -153,13 +153,15 @@ class Inbox:
         """Ask the writer for a transaction that stores whatever waits when its turn comes."""
         taken: list[_Waiting] = []
         began = False
+        last_id = 0
 
         def store(connection: sqlite3.Connection) -> None:
-            nonlocal began
+            nonlocal began, last_id
             began = True
             self._queued = False
             taken.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
             insert_many(connection, _APPEND, [(one.received_at, one.body) for one in taken])
+            ((last_id,),) = connection.execute("SELECT last_insert_rowid()").fetchall()
 
         def settle(commit: "asyncio.Future[None]") -> None:
             error = commit.exception()
@@ -169,11 +171,11 @@ class Inbox:
                 self._waiting.clear()
             self._pressure += (self.waiting - self._pressure) / 8
             self._committed_at = self._clock.monotonic()
-            for one in taken:
+            for number, one in enumerate(taken, start=last_id - len(taken) + 1):
                 if one.durable.done():  # the request was cancelled; its delivery is stored all the same
                     continue
                 if error is None:
-                    one.durable.set_result(None)
+                    one.durable.set_result(number)
                 else:
                     one.durable.set_exception(error)
             if error is None:

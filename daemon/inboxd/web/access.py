@@ -2,11 +2,15 @@
 
 import random
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from inboxd import logs
+
+DELIVERY: Final = web.RequestKey("delivery_id", int)
+"""The delivery that a request brought."""
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -22,6 +26,7 @@ class AccessLogger(AbstractAccessLogger):
         failed = response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         if not failed and random.random() >= self.sample:  # noqa: S311 - which requests are logged is no secret
             return
+        delivery = {"delivery_id": request[DELIVERY]} if DELIVERY in request else {}
         logs.get("access").info(
             "request",
             method=request.method,
@@ -30,6 +35,7 @@ class AccessLogger(AbstractAccessLogger):
             ms=round(time * 1000, 1),
             bytes=response.body_length,
             address=request.remote,
+            **delivery,
         )
 
 

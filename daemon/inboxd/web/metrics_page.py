@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from inboxd.clock import Clock
-from inboxd.metrics import CONTENT_TYPE, Metrics
+from inboxd.metrics import Metrics
 from inboxd.store import backup
 from inboxd.store.backfills import Backfills
 from inboxd.store.inbox import Inbox
@@ -40,10 +40,10 @@ class MetricsPage:
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-        return [Operation("GET", "/metrics", self.metrics, "system", {200: "application/openmetrics-text"})]
+        return [Operation("GET", "/metrics", self.metrics, "system", {200: "text/plain"})]
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        """The metrics in the OpenMetrics text format."""
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The metrics in Prometheus's text format, or in that of OpenMetrics where it is asked for."""
         count, age_s = await self._inbox.backlog()
         self._metrics.backlog.set(count)
         self._metrics.backlog_age.set(age_s)
@@ -52,7 +52,8 @@ class MetricsPage:
         self._observe_accounts(self._clock.now_ms())
         await self._observe_backfills()
         await asyncio.to_thread(self._observe_disk)
-        return web.Response(body=self._metrics.rendered(), headers={"Content-Type": CONTENT_TYPE})
+        text, content_type = self._metrics.rendered(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     def _observe_accounts(self, now: int) -> None:
         metrics = self._metrics

@@ -17,6 +17,7 @@ from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
 from inboxd.metrics import Metrics
 from inboxd.secret import Secret
 from inboxd.store.inbox import Inbox
+from inboxd.web.access import DELIVERY
 from inboxd.web.connections import request_arrived, request_arriving
 from inboxd.web.problems import SAFE_HEADERS, problem, problem_middleware
 
@@ -70,7 +71,7 @@ class Webhooks:
             self._log.warning("delivery_unsigned", verdict=verdict.name.lower(), bytes=len(body))
             return problem(HTTPStatus.UNAUTHORIZED, verdict.value)
         try:
-            await self._inbox.append(body)
+            request[DELIVERY] = await self._inbox.append(body)
         except StorageBusyError as error:
             self._metrics.deliveries.labels("busy").inc()
             return _try_again(str(error))

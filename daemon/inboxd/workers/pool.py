@@ -76,6 +76,7 @@ class WorkerPool:
 
     def start(self, worker: Worker) -> None:
         """Run `worker` until the pool ends."""
+        self._metrics.worker_restarts.labels(_kind(worker))  # from 0 on, so that the first crash is seen as a rise
         self._workers.append(worker)
         self._tasks[worker.name] = asyncio.create_task(self._supervise(worker), name=worker.name)
 
@@ -102,7 +103,7 @@ class WorkerPool:
                 if self._clock.monotonic() - started >= HEALTHY_AFTER_S:
                     crashes = 0
                 crashes += 1
-                self._metrics.worker_restarts.labels(worker.name.partition(":")[0]).inc()
+                self._metrics.worker_restarts.labels(_kind(worker)).inc()
                 self._log.exception("worker_crashed", worker=worker.name, crashes=crashes)
                 if crashes >= MAX_CRASHES:
                     self._log.critical("worker_gave_up", worker=worker.name)
@@ -112,3 +113,8 @@ class WorkerPool:
                 await self._clock.wait(self._stopping, _BACKOFF.delay_s(crashes, self._random))
             else:
                 return
+
+
+def _kind(worker: Worker) -> str:
+    """Its name without the account's."""
+    return worker.name.partition(":")[0]

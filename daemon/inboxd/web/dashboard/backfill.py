@@ -9,7 +9,7 @@ from inboxd.clock import Clock
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
 from inboxd.store.backfills import Backfills, RunActiveError
 from inboxd.web.api.operations import not_found
-from inboxd.web.dashboard.rendering import page, see_other
+from inboxd.web.dashboard.rendering import offset_of, page, see_other
 from inboxd.web.forms import fields_of
 from inboxd.web.problems import ProblemError
 from inboxd.workers.accounts import Accounts
@@ -43,15 +43,18 @@ class BackfillPages:
 
     async def all(self, request: web.Request) -> web.Response:
         """What runs, and what ran."""
-        runs, _ = await self._backfills.page(account_id=None, status=None, limit=LIMIT, offset=0)
+        offset = offset_of(request)
+        runs, total = await self._backfills.page(account_id=None, status=None, limit=LIMIT, offset=offset)
+        active = [await self._backfills.active(one) for one in sorted(self._accounts.served)]
         missing = {one: await self._backfills.missing(one, 0) for one in sorted(self._accounts.served)}
         accounts = [(self._accounts.served[one].account, count) for one, count in missing.items()]
         context = {
-            "active": [self._view(run) for run in runs if not run.status.finished],
+            "active": [self._view(run) for run in active if run is not None],
             "finished": [run for run in runs if run.status.finished],
             "accounts": accounts,
             "default_batch": DEFAULT_BATCH,
             "max_batch": MAX_BATCH,
+            "following": offset + LIMIT if offset + LIMIT < total else None,
         }
         return page(request, "backfill.html", context)
 
@@ -59,7 +62,7 @@ class BackfillPages:
         """One run, with the reasons of what went wrong."""
         run = await self._find(request)
         problems = await self._backfills.problems(run.id, limit=PROBLEMS, offset=0)
-        return page(request, "run.html", {**self._view(run), "problems": problems})
+        return page(request, "run.html", {**self._view(run), "problems": problems, "limit": PROBLEMS})
 
     async def start(self, request: web.Request) -> web.Response:
         """Start a run."""

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from inboxd.store.inbox import Inbox
 from inboxd.web.api.operations import not_found, path_id
-from inboxd.web.dashboard.rendering import page, see_other
+from inboxd.web.dashboard.rendering import offset_of, page, see_other
 
 LIMIT: Final = 50
 MAX_SHOWN: Final = 200_000
@@ -29,8 +29,7 @@ class DeliveryPages:
 
     async def all(self, request: web.Request) -> web.Response:
         """Failed deliveries, the latest first."""
-        text = request.query.get("offset", "0")
-        offset = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+        offset = offset_of(request)
         found, total = await self._inbox.page(state="failed", limit=LIMIT, offset=offset)
         waiting, oldest_s = await self._inbox.backlog()
         context = {

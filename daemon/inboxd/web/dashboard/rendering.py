@@ -76,6 +76,12 @@ def page(request: web.Request, template: str, context: Context, *, status: HTTPS
     return response
 
 
+def offset_of(request: web.Request) -> int:
+    """Where a list goes on; what is no such number is its beginning."""
+    text = request.query.get("offset", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+
+
 def see_other(path: str) -> web.Response:
     """Go on to another page (303, RFC 9110, 15.4.4)."""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": path})
