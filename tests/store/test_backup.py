@@ -52,11 +52,10 @@ async def test_only_the_latest_are_kept(database: Database, tmp_path: Path) -> N
 async def test_what_is_restored_includes_the_journal_beside_it(tmp_path: Path) -> None:
     path, aside = tmp_path / "inboxd.sqlite3", tmp_path / "aside"
     async with Database(path) as database:
-        inbox = Inbox(database, Clock(), max_waiting=10)
-        await inbox.append(b"one")
+        await Inbox(database, Clock(), max_waiting=10).append(b"one")
         for suffix in ("", "-wal"):  # as a daemon that was killed leaves them
             shutil.copyfile(f"{path}{suffix}", f"{aside}{suffix}")
-        await inbox.append(b"two")
+    path.unlink()
     backup.restore(aside, path)
     assert deliveries(path) == 1
 
@@ -71,6 +70,7 @@ async def test_the_journal_of_an_old_database_is_not_taken_for_the_new_ones(tmp_
         shutil.copyfile(f"{path}-wal", tmp_path / "journal")
     path.unlink()
     (tmp_path / "journal").rename(f"{path}-wal")
+
     assert backup.restore(tmp_path / "copy", path) is None
     assert deliveries(path) == 1
 

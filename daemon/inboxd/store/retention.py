@@ -8,11 +8,11 @@ from inboxd.store import conversations
 from inboxd.store.database import Database
 
 _DELIVERIES: Final = "SELECT id, received_at FROM deliveries WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
-_DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND state = ?"
+_DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND received_at < ? AND state = ?"
 _EVENTS: Final = "SELECT id, created_at FROM events WHERE id > ? ORDER BY id LIMIT ?"
-_DELETE_EVENT: Final = "DELETE FROM events WHERE id = ?"
+_DELETE_EVENT: Final = "DELETE FROM events WHERE id = ? AND created_at < ?"
 _MESSAGES: Final = "SELECT id, created_at, conversation_id FROM messages WHERE id > ? ORDER BY id LIMIT ?"
-_DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ?"
+_DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ? AND created_at < ?"
 
 
 class Removed(NamedTuple):
@@ -33,7 +33,8 @@ class Retention:
     """Ends of lives, by arrival.
 
     Each step looks at the next `step` rows after the id `after` and removes those of before `before` (ms). Ids grow
-    with time, so that the old ones are the first, unless the clock was wrong once.
+    with time, so that the old ones are the first, unless the clock was wrong once. An id may be given again between a
+    look and its removal, so the removal asks for the time once more.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,13 +43,13 @@ class Retention:
     async def deliveries(self, state: str, before: int, after: int, step: int) -> Removed:
         """Remove deliveries that have come to this state."""
         rows = await self._database.read(_DELIVERIES, (state, after, step))
-        old = [(row[0], state) for row in rows if row[1] < before]
+        old = [(row[0], before, state) for row in rows if row[1] < before]
         return await self._removed(_DELETE_DELIVERY, old, rows)
 
     async def events(self, before: int, after: int, step: int) -> Removed:
         """Remove kept events."""
         rows = await self._database.read(_EVENTS, (after, step))
-        return await self._removed(_DELETE_EVENT, [(row[0],) for row in rows if row[1] < before], rows)
+        return await self._removed(_DELETE_EVENT, [(row[0], before) for row in rows if row[1] < before], rows)
 
     async def messages(self, before: int, after: int, step: int, now: int) -> Removed:
         """Remove messages. Their conversations stay, with the time of their last message; unread counts follow."""
@@ -56,7 +57,7 @@ class Retention:
         old = [row for row in rows if row[1] < before]
 
         def transaction(connection: sqlite3.Connection) -> None:
-            connection.executemany(_DELETE_MESSAGE, [(row[0],) for row in old])
+            connection.executemany(_DELETE_MESSAGE, [(row[0], before) for row in old])
             conversations.derive(connection, {row[2] for row in old}, now)
 
         if old:
