@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 from inboxd.clock import Clock
 from inboxd.domain.account import Flavour
+from inboxd.meta import events
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.budget import Budget, Traffic
 from inboxd.meta.graph import GraphClient
@@ -180,6 +181,14 @@ async def meta(
     clock = clock or Clock()
     async with GraphClient(url, "v25.0", timeout_s=timeout_s, clock=clock) as client:
         yield Meta(client, database, clock, calls_per_hour=calls_per_hour, calls_per_second=calls_per_second)
+
+
+def decoded(body: bytes) -> list[events.Event]:
+    """The events of a delivery, as they are processed."""
+    try:
+        return list(events.decode(body))
+    except events.BrokenDeliveryError:
+        return events.decode_broken(body)
 
 
 class Client:

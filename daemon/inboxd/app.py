@@ -142,7 +142,8 @@ def _start_workers(parts: Parts, settings: Settings, notifier: Notifier | None, 
             random=random.random,
             on_due=parts.staff.wrote,
             feed=parts.feed,
-        )
+        ),
+        essential=True,
     )
     pool.start(parts.portraits)
     pool.start(parts.eraser)

@@ -67,6 +67,14 @@ class Metrics:
         self.worker_restarts = Counter(
             "inboxd_worker_restarts", "Crashes of background workers.", ["worker"], registry=self.registry
         )
+        self.workers_parked = Gauge(
+            "inboxd_workers_parked",
+            "Workers that crash again and again and are restarted seldom.",
+            registry=self.registry,
+        )
+        self.stalled = Gauge(
+            "inboxd_processing_stalled", "1 while deliveries wait and none is processed.", registry=self.registry
+        )
         self.commit_transactions = Histogram(
             "inboxd_commit_transactions",
             "Transactions that shared a commit.",

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inboxd.meta import events
-from inboxd.meta.events import UnreadableDeliveryError, decode, to_ms
+from inboxd.meta.events import UnreadableDeliveryError, to_ms
 from inboxd.simulator.payloads import Conversationalist, delivery
 
-from tests.support import ACCOUNT, ANA, T0
+from tests.support import ACCOUNT, ANA, T0, decoded
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"
 ROWS = {
@@ -36,6 +36,32 @@ ROWS = {
     "delete": ["delete"],
     "unsupported": ["unsupported"],
     "edit_with_quoted_number": ["edit"],
+    "edit_companion_without_text": ["edit_companion"],
+    "edit_companion_without_parties": ["edit_companion"],
+    "edit_companion_before_its_message": ["edit_companion", "message"],
+    "edit_companion_with_the_original_text": ["edit_companion"],
+    "edit_without_parties": ["edit"],
+    "edits_plural_in_changes": ["edit"],
+    "referrals_plural_in_changes": ["referral"],
+    "handovers_plural_in_changes": ["pass_thread_control"],
+    "seen_without_parties": ["seen"],
+    "message_ig_story": ["message"],
+    "message_fallback_with_title_and_url_beside_the_payload": ["message"],
+    "self_postback": ["postback"],
+    "policy_enforcement_with_underscore": ["policy_enforcement"],
+    "policy_enforcement_with_hyphen": ["policy_enforcement"],
+    "message_and_reaction_in_one_item": ["message", "reaction"],
+    "message_with_the_username_of_its_sender": ["message"],
+    "message_with_empty_mid": ["message", "message"],
+    "message_without_mid": ["message"],
+    "message_with_a_lone_surrogate": ["message", "message"],
+    "unknown_because_a_reaction_has_no_mid": ["unknown"],
+    "neighbours_of_an_item_with_nan": ["message", "unknown", "message"],
+    "neighbours_of_an_item_nested_a_thousand_levels": ["message", "unknown", "message"],
+    "neighbours_of_an_item_nested_a_hundred_levels": ["message", "unknown", "message"],
+    "neighbours_of_an_item_that_is_no_utf8": ["message", "unknown", "message"],
+    "neighbours_of_an_item_with_a_broken_escape": ["message", "unknown", "message"],
+    "neighbours_of_an_item_of_absurd_size": ["message", "unknown", "message"],
     "edit_with_number": ["edit"],
     "reaction_with_other_emoji": ["reaction"],
     "unreact": ["reaction"],
@@ -77,10 +103,10 @@ def test_every_payload_has_its_row() -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_payload(name: str) -> None:
-    decoded = decode((PAYLOADS / f"{name}.json").read_bytes())
+    found = decoded((PAYLOADS / f"{name}.json").read_bytes())
 
-    assert [event.kind for event in decoded] == ROWS[name]
-    for event in decoded:
+    assert [event.kind for event in found] == ROWS[name]
+    for event in found:
         if event.kind == "unknown":
             assert isinstance(event.body, events.Other)
             assert event.body.reason
@@ -88,14 +114,43 @@ def test_payload(name: str) -> None:
             assert event.timestamp is None or event.timestamp > 1_500_000_000_000
 
 
-def test_standby_is_marked() -> None:
-    decoded = decode((PAYLOADS / "entry_with_messaging_and_standby.json").read_bytes())
+BROKEN = [name for name in ROWS if name.startswith("neighbours_of_an_item")]
 
-    assert [event.standby for event in decoded] == [False, True]
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_one_bad_item_is_kept_as_it_came(name: str) -> None:
+    body = (PAYLOADS / f"{name}.json").read_bytes()
+    _, bad, _ = decoded(body)
+
+    assert bytes(bad.raw) == body.split(b"\n")[2].removesuffix(b",")
+    assert bad.entry_id == ACCOUNT
+
+
+@pytest.mark.parametrize("where", ["object", "entry", "id", "messaging"])
+@pytest.mark.parametrize("bad", [b"NaN", b"[" * 2000 + b"]" * 2000, b'"\\ud83d"', b"\xff"])
+def test_whatever_is_broken_around_the_items_ends_in_a_decision(where: str, bad: bytes) -> None:
+    parts = {"object": b'"instagram"', "id": b'"17841400000000001"', "messaging": b"[]"}
+    parts["entry"] = b'[{"id":%b,"messaging":%b}]' % (parts["id"], parts["messaging"])
+    parts[where] = bad
+    if where in {"id", "messaging"}:
+        parts["entry"] = b'[{"id":%b,"messaging":%b}]' % (parts["id"], parts["messaging"])
+
+    try:
+        kinds = {event.kind for event in decoded(b'{"object":%b,"entry":%b}' % (parts["object"], parts["entry"]))}
+    except UnreadableDeliveryError:
+        kinds = set()
+
+    assert kinds <= {"unknown"}
+
+
+def test_standby_is_marked() -> None:
+    found = decoded((PAYLOADS / "entry_with_messaging_and_standby.json").read_bytes())
+
+    assert [event.standby for event in found] == [False, True]
 
 
 def test_quoted_edit_numbers_count() -> None:
-    (event,) = decode((PAYLOADS / "edit_with_quoted_number.json").read_bytes())
+    (event,) = decoded((PAYLOADS / "edit_with_quoted_number.json").read_bytes())
 
     assert isinstance(event.body, events.MessageEdit)
     assert event.body.number == 1
@@ -104,9 +159,9 @@ def test_quoted_edit_numbers_count() -> None:
 def test_a_batch_of_a_thousand() -> None:
     who = Conversationalist(ACCOUNT, ANA, T0)
 
-    decoded = decode(json.dumps(delivery(ACCOUNT, T0, [who.says(str(n)) for n in range(1000)])).encode())
+    found = decoded(json.dumps(delivery(ACCOUNT, T0, [who.says(str(n)) for n in range(1000)])).encode())
 
-    assert [event.body.text for event in decoded if isinstance(event.body, events.Message)] == [
+    assert [event.body.text for event in found if isinstance(event.body, events.Message)] == [
         str(n) for n in range(1000)
     ]
 
@@ -116,7 +171,7 @@ def test_a_batch_of_a_thousand() -> None:
 )
 def test_what_is_no_payload_is_told_apart(body: bytes) -> None:
     with pytest.raises(UnreadableDeliveryError, match="not a webhook payload"):
-        decode(body)
+        decoded(body)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +234,6 @@ json_values = st.recursive(
 def test_no_json_makes_the_decoder_fail_otherwise(value: object) -> None:
     for wrapped in (value, {"object": "instagram", "entry": [value]}, delivery(ACCOUNT, T0, [value])):  # type: ignore[list-item]  # on purpose
         try:
-            decode(json.dumps(wrapped).encode())
+            decoded(json.dumps(wrapped).encode())
         except UnreadableDeliveryError:
             continue

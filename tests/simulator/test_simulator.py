@@ -4,7 +4,6 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from inboxd.meta.events import decode
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
 from inboxd.simulator.graph import CONTROL_PATH, Behaviour, GraphServer, Token
 from inboxd.simulator.limits import RateLimit
@@ -15,7 +14,7 @@ from inboxd.simulator.serving import serving
 from inboxd.simulator.traffic import story
 from PIL import Image
 
-from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN
+from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN, decoded
 
 
 def test_people_are_the_same_every_time_and_of_every_kind() -> None:
@@ -36,11 +35,11 @@ def test_pictures_are_pictures() -> None:
 
 
 def test_the_story_has_every_kind_of_event() -> None:
-    kinds = {event.kind for payload in story(ACCOUNT, T0) for event in decode(json.dumps(payload).encode())}
+    kinds = {event.kind for payload in story(ACCOUNT, T0) for event in decoded(json.dumps(payload).encode())}
 
     assert kinds >= {
         "message", "echo", "self_message", "delete", "unsupported", "edit", "reaction", "seen", "postback",
-        "referral", "optin", "pass_thread_control", "comment", "test",
+        "referral", "optin", "pass_thread_control", "comment", "test", "edit_companion",
     }  # fmt: skip
     assert "unknown" not in kinds
 

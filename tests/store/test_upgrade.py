@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.store import migrations
-from inboxd.store.conversations import ConversationFilter, Conversations
+from inboxd.store.conversations import ConversationFilter, Conversations, mid_key
 from inboxd.store.database import Database
 from inboxd.store.profiles import Profiles
 from inboxd.store.search import SearchIndex, phrase
@@ -58,3 +58,49 @@ async def test_everything_is_there_and_found_after_an_upgrade(tmp_path: Path) ->
         assert await database.read("SELECT participant_avatar, content FROM v1_conversations, v1_messages") == [
             (None, "buenos días")
         ]
+
+
+async def test_messages_that_a_textless_edit_blanked_have_their_text_again(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        for step in migrations.steps()[:9]:
+            connection.executescript(step.sql)
+        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 9")
+        connection.execute(
+            "INSERT INTO conversations (id, account_id, participant_id, created_at, updated_at) VALUES (1, ?, ?, 1, 1)",
+            (ACCOUNT, ANA),
+        )
+        rows = [
+            ("blanked", T0, "walrus", 0, T0 + 1, ""),
+            ("edited", T0, "penguin", 1, T0 + 1, "puffin"),
+            ("untouched", T0, "seal", None, None, None),
+            ("never arrived", None, None, 0, T0 + 1, ""),
+        ]
+        for number, (mid, sent_at, text, edit_number, edited_at, edited_text) in enumerate(rows, 1):
+            connection.execute(
+                "INSERT INTO messages (id, conversation_id, mid, mid_key, sender_id, direction, sent_at, timeline_at,"
+                " noticed_at, type, text, edit_number, edited_at, edited_text, created_at, updated_at)"
+                " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, 'text', ?, ?, ?, ?, 1, 1)",
+                (
+                    number, mid, mid_key(mid), ANA, None if sent_at is None else 0, sent_at, sent_at or T0 + 1, T0,
+                    text, edit_number, edited_at, edited_text,
+                ),
+            )  # fmt: skip
+        connection.execute("UPDATE search_progress SET indexed_to = 4")
+        connection.execute("INSERT INTO message_search (rowid, text) VALUES (2, 'puffin'), (3, 'seal')")
+        connection.commit()
+
+    async with Database(path) as database:
+        index = SearchIndex(database)
+        while await index.advance(100):
+            pass
+        shown = await database.read(
+            "SELECT platform_message_id, content, edited_at IS NULL FROM v1_messages ORDER BY id"
+        )
+        assert shown == [("blanked", "walrus", 1), ("edited", "puffin", 0), ("untouched", "seal", 1)]
+        assert await database.read("SELECT rowid, text FROM message_search ORDER BY 1") == [
+            (1, "walrus"), (2, "puffin"), (3, "seal"),
+        ]  # fmt: skip
+        for sql, expected in (("PRAGMA integrity_check", [("ok",)]), ("PRAGMA foreign_key_check", [])):
+            assert await database.read(sql) == expected

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from inboxd.domain.conversation import ConversationKey
 from inboxd.metrics import Metrics
-from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of
+from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of, without_parties
 from inboxd.simulator.traffic import story
 from inboxd.store import conversations
 from inboxd.store.connection import fetch
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.search import SearchIndex
+from inboxd.workers.batch_size import BatchSize
 from inboxd.workers.feed import Feed
 from inboxd.workers.ingest import Ingest
 
@@ -261,7 +263,7 @@ async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, mon
 
 
 async def test_a_refusing_disk_costs_no_attempt(rig: Rig, who: Conversationalist) -> None:
-    await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says("x" * 500_000)])).encode())
+    await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says("x" * 60_000)])).encode())
     ((pages,),) = await rig.rows("PRAGMA page_count")
 
     def limit(count: int) -> Any:
@@ -315,3 +317,179 @@ async def test_a_deleted_conversation_takes_its_messages_along(rig: Rig, who: Co
 
     await rig.database.write(delete)
     assert await rig.all("v1_messages") == []
+
+
+@pytest.mark.parametrize("text", [{}, {"text": None}, {"text": ""}, {"text": "hola"}])
+@pytest.mark.parametrize("shape", ["with parties", "without parties"])
+@pytest.mark.parametrize("order", ["before", "after", "together", "again"])
+async def test_a_companion_edit_changes_nothing(
+    rig: Rig, who: Conversationalist, text: Item, shape: str, order: str
+) -> None:
+    message = who.says("hola")
+    companion = who.companion(message)
+    companion["message_edit"] |= text
+    if shape == "without parties":
+        companion = without_parties(companion)
+    deliveries = {
+        "before": [[companion], [message]],
+        "after": [[message], [companion]],
+        "together": [[companion, message]],
+        "again": [[message], [companion], [companion, message]],
+    }
+
+    for items in deliveries[order]:
+        await rig.deliver(*items)
+
+    (row,) = await rig.all("v1_messages")
+    assert (row["content"], row["edited_at"]) == ("hola", None)
+    assert await rig.rows("SELECT * FROM events") == []
+    assert rig.metrics.registry.get_sample_value("inboxd_events_total", {"kind": "edit_companion"})
+
+
+async def test_a_companion_after_a_real_edit_leaves_the_edit(rig: Rig, who: Conversationalist) -> None:
+    message = who.says("hola")
+    textless = who.edits(message, "", number=2)
+
+    await rig.deliver(message, who.edits(message, "adiós"), who.companion(message), textless)
+
+    (row,) = await rig.all("v1_messages")
+    assert row["content"] == "adiós"
+    assert row["edited_at"] is not None
+
+
+async def test_a_companion_alone_makes_no_conversation(rig: Rig, who: Conversationalist) -> None:
+    await rig.deliver(who.companion(who.says("never delivered")))
+
+    assert await rig.all("v1_conversations") == []
+    assert await rig.rows("SELECT state FROM deliveries") == [("done",)]
+
+
+@pytest.mark.parametrize("order", ["early", "late"])
+async def test_what_comes_without_parties_finds_its_message(rig: Rig, who: Conversationalist, order: str) -> None:
+    question, regretted, answer = who.says("hola"), who.says("never mind"), who.answers("hello")
+    messages = [question, regretted, answer]
+    happened = [
+        without_parties(item)
+        for item in (
+            who.edits(question, "buenas"),
+            who.unsends(regretted),
+            who.sees(answer),
+            who.reacts(answer, "love"),
+        )
+    ]
+    for items in (happened, messages) if order == "early" else (messages, happened):
+        for item in items:
+            await rig.deliver(item)
+
+    rows = {row["platform_message_id"]: row for row in await rig.all("v1_messages")}
+    assert rows[mid_of(question)]["content"] == "buenas"
+    assert rows[mid_of(regretted)]["message_type"] == "deleted"
+    assert rows[mid_of(answer)]["is_read"] == 1
+    assert [one["by"] for one in json.loads(rows[mid_of(answer)]["reactions"])] == [ANA]
+    assert await rig.rows("SELECT count(*) FROM early_changes") == [(0,)]
+    assert await rig.rows("SELECT count(*) FROM events") == [(0,)]
+    assert len(await rig.all("v1_conversations")) == 1
+
+
+async def test_a_mid_of_another_account_is_another_message(rig: Rig, who: Conversationalist) -> None:
+    other = "17841400000000002"
+    message = who.says("hola")
+    await rig.deliver(message)
+
+    await rig.take(delivery(other, T0, [without_parties(who.edits(message, "not theirs"))]))
+
+    assert [row["content"] for row in await rig.all("v1_messages")] == ["hola"]
+    assert await rig.rows("SELECT account_id, mid FROM early_changes") == [(other, mid_of(message))]
+
+
+async def test_a_message_and_a_reaction_in_one_item_both_count(rig: Rig, who: Conversationalist) -> None:
+    answer = who.answers("hello")
+    both = {**who.says("gracias"), "reaction": who.reacts(answer)["reaction"]}
+
+    await rig.deliver(answer, both)
+
+    rows = {row["content"]: json.loads(row["reactions"]) for row in await rig.all("v1_messages")}
+    assert [one["reaction"] for one in rows["hello"]] == ["love"]
+    assert rows["gracias"] == []
+
+
+async def test_messages_without_a_mid_are_messages_of_their_own(rig: Rig, who: Conversationalist) -> None:
+    items = [who.says(text) for text in ("one", "two", "three")]
+    for item in items:
+        item["message"]["mid"] = ""
+    del items[2]["message"]["mid"]
+
+    await rig.deliver(*items)
+    await rig.deliver(*items)
+
+    assert sorted(row["content"] for row in await rig.all("v1_messages")) == ["one", "three", "two"]
+
+
+async def test_a_username_in_passing_is_a_first_name(rig: Rig, who: Conversationalist) -> None:
+    await rig.deliver(_named(who.says("hola"), "ana_x"))
+
+    (participant,) = await rig.all("v1_participants")
+    assert (participant["username"], participant["profile_state"]) == ("ana_x", "pending")
+    assert (await rig.conversation())["participant_username"] == "ana_x"
+    assert await rig.rows("SELECT next_attempt_at IS NOT NULL FROM participants") == [(1,)]
+
+    await rig.deliver(_named(who.says("again"), "somebody_else"))
+    assert [row["username"] for row in await rig.all("v1_participants")] == ["ana_x"]
+
+
+@pytest.mark.parametrize("username", ["", " ", "x" * 30_000, 7, None, ["ana"], "a\u0000b", {"id": "1"}])
+async def test_an_odd_username_is_no_name(rig: Rig, who: Conversationalist, username: Any) -> None:
+    await rig.deliver(_named(who.says("hola"), username))
+
+    assert [row["username"] for row in await rig.all("v1_participants")] == [None]
+    assert [row["content"] for row in await rig.all("v1_messages")] == ["hola"]
+
+
+async def test_the_username_of_an_echo_is_the_accounts_own(rig: Rig, who: Conversationalist) -> None:
+    await rig.deliver(_named(who.answers("hello"), "shop"))
+
+    assert [row["username"] for row in await rig.all("v1_participants")] == [None]
+
+
+@pytest.mark.parametrize("second", ["edit", "unsend", "edit and unsend"])
+async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Conversationalist, second: str) -> None:
+    message, other = who.says("walrus"), who.says("penguin")
+    index = SearchIndex(rig.database)
+    await rig.deliver(message, other)
+    while await index.advance(100):
+        pass
+
+    await rig.deliver(who.edits(message, "seal"))
+    if "edit" in second:
+        await rig.deliver(who.edits(message, "otter", number=2), who.edits(other, "puffin"))
+    if "unsend" in second:
+        await rig.deliver(who.unsends(message))
+
+    while await index.advance(100):
+        pass
+    assert await rig.rows("SELECT count(*) FROM deliveries WHERE state <> 'done'") == [(0,)]
+    found = {row[0] for row in await rig.rows("SELECT text FROM message_search")}
+    expected = {"edit": {"otter", "puffin"}, "unsend": {"penguin"}, "edit and unsend": {"puffin"}}
+    assert found == expected[second]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_the_last(
+    rig: Rig, who: Conversationalist, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.ingest, "_batch_size", BatchSize(1.0, smallest=size, largest=size))
+    items = [who.says(str(number)) for number in range(30)]
+
+    await rig.take(
+        delivery(ACCOUNT, T0, items[:13]),
+        delivery(ACCOUNT, T0, items[13:14]),
+        b"no JSON",
+        delivery(ACCOUNT, T0, items[14:]),
+    )
+
+    assert sorted(int(row["content"]) for row in await rig.all("v1_messages")) == list(range(30))
+    assert await rig.rows("SELECT state FROM deliveries ORDER BY id") == [("done",), ("done",), ("failed",), ("done",)]
+
+
+def _named(item: Item, username: Any) -> Item:
+    return {**item, "sender": {**item["sender"], "username": username}}

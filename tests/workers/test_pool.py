@@ -51,14 +51,36 @@ async def test_a_crashed_worker_is_restarted_and_counted() -> None:
     assert count == MAX_CRASHES - 1
 
 
-async def test_a_worker_that_crashes_too_often_is_given_up() -> None:
+async def test_an_essential_worker_that_crashes_too_often_is_given_up() -> None:
     gave_up = asyncio.Event()
     clock = Impatient()
     async with WorkerPool(clock, Metrics(), lambda: 0.0, on_give_up=gave_up.set) as pool:
-        pool.start(Crashing(99))
+        pool.start(Crashing(99), essential=True)
         await asyncio.wait_for(gave_up.wait(), 5)
     assert pool.gave_up
     assert clock.slept == sorted(clock.slept)
+
+
+async def test_a_worker_beside_the_road_is_parked_and_ends_nothing() -> None:
+    clock = Impatient()
+    async with WorkerPool(clock, Metrics(), lambda: 0.0, on_give_up=pytest.fail) as pool:
+        worker = Crashing(MAX_CRASHES + 3)
+        pool.start(worker)
+
+        async def calm() -> bool:
+            return worker.left < 0
+
+        await eventually(calm)
+        assert clock.slept == sorted(clock.slept)
+        assert max(clock.slept) >= 100
+        (parked,) = pool.parked
+        assert (parked.name, parked.crashes, parked.reason) == (
+            "crashing", MAX_CRASHES + 3, "RuntimeError: on purpose",
+        )  # fmt: skip
+        assert parked.since < clock.now_ms()
+
+        clock.now += int(module.HEALTHY_AFTER_S * 1000)
+        assert pool.parked == []
 
 
 async def test_a_worker_that_does_not_stop_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

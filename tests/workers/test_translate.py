@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Direction, Reacted, Sent
-from inboxd.meta.events import decode
 from inboxd.simulator.payloads import Conversationalist, Item, delivery
 from inboxd.workers.translate import Translated, sides, translate
 
-from tests.support import ACCOUNT, ANA, T0
+from tests.support import ACCOUNT, ANA, T0, decoded
 
 KEY = ConversationKey(ACCOUNT, ANA)
 PAGE = "100200300400500"
@@ -25,7 +24,7 @@ def who() -> Conversationalist:
 
 
 def meaning(item: Item, accounts: dict[str, str] = KNOWN, *, entry_id: str = ACCOUNT) -> Translated:
-    (event,) = decode(json.dumps(delivery(entry_id, T0, [item])).encode())
+    (event,) = decoded(json.dumps(delivery(entry_id, T0, [item])).encode())
     return translate(event, accounts, T0)
 
 
@@ -63,7 +62,7 @@ def test_reactions_and_seen_of_both_sides(who: Conversationalist, accounts: dict
 
 
 def test_an_echo_whose_recipient_is_the_account_went_out_all_the_same() -> None:
-    (event,) = decode((PAYLOADS / "echo_whose_recipient_is_the_account_and_entry_has_no_time.json").read_bytes())
+    (event,) = decoded((PAYLOADS / "echo_whose_recipient_is_the_account_and_entry_has_no_time.json").read_bytes())
 
     assert sides(event, KNOWN) == (KEY, Direction.OUTBOUND)
 
@@ -108,7 +107,7 @@ def test_copies_of_a_postback_without_mid_are_recognised(who: Conversationalist)
 
 def test_a_missing_time_is_the_time_of_arrival(who: Conversationalist) -> None:
     item = {key: value for key, value in who.says("hi").items() if key != "timestamp"}
-    (event,) = decode(json.dumps({"object": "instagram", "entry": [{"id": ACCOUNT, "messaging": [item]}]}).encode())
+    (event,) = decoded(json.dumps({"object": "instagram", "entry": [{"id": ACCOUNT, "messaging": [item]}]}).encode())
 
     change = translate(event, KNOWN, received_at=T0 + 7).change
 

@@ -103,6 +103,42 @@ class Seen(MessageChange, frozen=True, kw_only=True):
     by_account: bool
 
 
+class PartylessChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
+    """A change that came without sender and recipient: only its mid says which message it is about.
+
+    Who did it follows from the message, so it waits until the message itself is known. Subclasses say what it is.
+    """
+
+    account_id: str
+    mid: str
+    at: int
+
+
+class PartylessEdited(PartylessChange, frozen=True, kw_only=True, tag="edited"):
+    """Somebody changed the text: its sender, since nobody else can."""
+
+    text: str
+    number: int
+
+
+class PartylessDeleted(PartylessChange, frozen=True, kw_only=True, tag="deleted"):
+    """Somebody took the message back: its sender, since nobody else can."""
+
+
+class PartylessSeen(PartylessChange, frozen=True, kw_only=True, tag="seen"):
+    """The side that did not send the message has seen it."""
+
+
+class PartylessReacted(PartylessChange, frozen=True, kw_only=True, tag="reacted"):
+    """The participant reacted: Meta tells of nobody else's reactions ("Webhooks", `message_reactions`)."""
+
+    reaction: str | None
+    emoji: str | None
+
+
+AnyPartylessChange = PartylessEdited | PartylessDeleted | PartylessSeen | PartylessReacted
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one message. Until the message itself arrives, `direction` and `sent_at` are None."""
 
@@ -217,6 +253,23 @@ def fold(message: Message | None, change: MessageChange) -> Message:
             standby=change.standby,
         )
     return Message(mid=change.mid, noticed_at=change.at).apply(change)
+
+
+def placed(change: AnyPartylessChange, key: ConversationKey, message: Message) -> MessageChange | None:
+    """The change as one of `message`, in the conversation `key`; None while the message itself has not arrived."""
+    if message.direction is None or message.sender_id is None:
+        return None
+    mid, at, sender_id = change.mid, change.at, message.sender_id
+    match change:
+        case PartylessEdited():
+            return Edited(key=key, mid=mid, at=at, sender_id=sender_id, text=change.text, number=change.number)
+        case PartylessDeleted():
+            return Deleted(key=key, mid=mid, at=at, sender_id=sender_id)
+        case PartylessSeen():
+            return Seen(key=key, mid=mid, at=at, by_account=message.direction is Direction.INBOUND)
+        case PartylessReacted():
+            by = key.participant_id
+            return Reacted(key=key, mid=mid, at=at, by=by, reaction=change.reaction, emoji=change.emoji)
 
 
 def _earliest(known: int | None, new: int) -> int:

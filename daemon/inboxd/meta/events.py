@@ -2,7 +2,7 @@
 
 Meta's "Webhooks" and "Webhook examples" pages of the Instagram Platform, and of Instagram Messaging for what only
 the Messenger Platform documents. An item that fits no known shape becomes an event of kind `unknown` with the
-reason; one bad item never costs its neighbours.
+reason; one bad item never costs its neighbours, also when it makes the body as a whole undecodable.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from inboxd.errors import InboxdError
+from inboxd.meta import json_parts
 
 _Id = str | int  # a few samples print ids as numbers; everything here is text in the end
 
@@ -22,6 +23,13 @@ TEST_ENTRY: Final = "0"
 
 MAX_ID_LENGTH: Final = 1024
 """Real mids exceed 150 characters; what exceeds this is no id."""
+MAX_ITEM_BYTES: Final = 64 * 1024
+"""Larger items are kept as they came, but no message is made of them: a real one has a few KiB at most."""
+MAX_NESTING: Final = 64
+"""The same for items that are nested deeper: SQLite, JSON readers and browsers all have a limit somewhere."""
+MAX_BRACKETS: Final = 10_000
+MAX_NAME: Final = 255
+"""The longest username that is believed."""
 
 _SECONDS_BELOW: Final = 10**11
 _LATEST_MS: Final = 4_102_444_800_000  # the year 2100: later times are nonsense, and may not fit a column
@@ -30,11 +38,15 @@ _MESSAGING_FIELDS: Final = frozenset(
         "messages",
         "message_echoes",
         "message_edit",
+        "message_edits",  # the plural forms are the Messenger Platform's
         "message_reactions",
         "messaging_handover",
+        "messaging_handovers",
         "messaging_optins",
+        "messaging_policy_enforcement",
         "messaging_postbacks",
         "messaging_referral",
+        "messaging_referrals",
         "messaging_seen",
         "standby",
     }
@@ -47,13 +59,21 @@ _CHANGE_KINDS: Final = {
 }
 
 
+class BrokenDeliveryError(InboxdError):
+    """The body is signed but cannot be decoded as a whole. What can be saved of it is for `decode_broken`."""
+
+
 class UnreadableDeliveryError(InboxdError):
     """The body is signed but is not a webhook payload: not JSON, or not an object with entries."""
 
 
-class _Attachment(msgspec.Struct, frozen=True):
+class Attachment(msgspec.Struct, frozen=True):
+    """`messaging[].message.attachments[]`. `url` and `title` stand beside the payload in link previews."""
+
     type: str
     payload: dict[str, Any] | None = None
+    url: Any = None
+    title: Any = None
 
 
 class _QuickReply(msgspec.Struct, frozen=True):
@@ -63,9 +83,10 @@ class _QuickReply(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """`messaging[].message`: a message, an echo, a message to oneself, a delete or an unsupported one."""
 
-    mid: str
+    mid: str | None = None
+    """Missing or empty only in malformed items: they are messages all the same."""
     text: str | None = None
-    attachments: tuple[_Attachment, ...] | None = None
+    attachments: tuple[Attachment, ...] | None = None
     quick_reply: _QuickReply | None = None
     reply_to: dict[str, Any] | None = None
     referral: dict[str, Any] | None = None
@@ -92,14 +113,19 @@ class MessageEdit(msgspec.Struct, frozen=True):
 
     mid: str
     text: str | None = None
-    num_edit: int | str | None = None
+    num_edit: Any = None
+
+    @property
+    def is_companion(self) -> bool:
+        """Whether it is no edit: nearly every ordinary message is accompanied by one without text or with number 0."""
+        return not self.text or (self.num_edit is not None and self.number == 0)
 
     @property
     def number(self) -> int:
         """Which edit this is, from 1; 0 when Meta does not say."""
         try:
             return max(0, min(int(self.num_edit or 0), 2**31))
-        except ValueError:
+        except (TypeError, ValueError, OverflowError):
             return 0
 
 
@@ -148,21 +174,27 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The item's own JSON, as it came."""
     sender_id: str | None = None
     recipient_id: str | None = None
+    """Both ids are None where Meta leaves them out: the mid then finds the message."""
+    sender_username: str | None = None
     timestamp: int | None = None
     """Milliseconds since the epoch; from the item, else its entry; None when neither says."""
     standby: bool = False
+    is_self: bool = False
+    """The account did it to itself; postbacks say so on the item."""
 
 
 class _Party(msgspec.Struct, frozen=True):
     id: _Id
+    username: Any = None
 
 
 class _Item(msgspec.Struct, frozen=True):
-    """One element of `messaging[]` or `standby[]`: who, when, and exactly one of the others."""
+    """One element of `messaging[]` or `standby[]`: who, when, and one or more of the others."""
 
     sender: _Party | None = None
     recipient: _Party | None = None
-    timestamp: int | float | str | None = None
+    timestamp: Any = None
+    is_self: Any = None
     message: Message | None = None
     message_edit: MessageEdit | None = None
     reaction: Reaction | None = None
@@ -174,20 +206,23 @@ class _Item(msgspec.Struct, frozen=True):
     take_thread_control: Any = None
     request_thread_control: Any = None
     app_roles: Any = None
-    policy_enforcement: Any = msgspec.field(default=None, name="policy-enforcement")
+    policy_enforcement: Any = None
+    policy_enforcement_hyphen: Any = msgspec.field(default=None, name="policy-enforcement")  # Messenger's samples
     response_feedback: Any = None
 
 
-_KEPT: Final = (
-    "referral",
-    "optin",
-    "pass_thread_control",
-    "take_thread_control",
-    "request_thread_control",
-    "app_roles",
-    "policy_enforcement",
-    "response_feedback",
-)
+_KEPT: Final = {
+    "referral": "referral",
+    "optin": "optin",
+    "pass_thread_control": "pass_thread_control",
+    "take_thread_control": "take_thread_control",
+    "request_thread_control": "request_thread_control",
+    "app_roles": "app_roles",
+    "policy_enforcement": "policy_enforcement",
+    "policy_enforcement_hyphen": "policy_enforcement",
+    "response_feedback": "response_feedback",
+}
+"""The kinds of events that are kept as they came, by their member of an item."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -197,7 +232,7 @@ class _Change(msgspec.Struct, frozen=True):
 
 class _Entry(msgspec.Struct, frozen=True):
     id: _Id = ""
-    time: int | float | str | None = None
+    time: Any = None
     messaging: tuple[msgspec.Raw, ...] | None = None
     standby: tuple[msgspec.Raw, ...] | None = None
     changes: tuple[msgspec.Raw, ...] | None = None
@@ -218,20 +253,32 @@ _decode_item = msgspec.json.Decoder(_Item).decode
 _decode_change = msgspec.json.Decoder(_Change).decode
 
 
-def decode(body: bytes) -> list[Event]:
-    """The events of a delivery, in the order in which they stand.
+def decode(body: bytes) -> Iterator[Event]:
+    """The events of a delivery, in the order in which they stand, one at a time.
 
-    Raises UnreadableDeliveryError when the body as a whole is not a webhook payload.
+    Raises BrokenDeliveryError at the first one when the body cannot be decoded as a whole.
     """
     try:
         deliveries = _deliveries(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        try:
-            deliveries = _deliveries(_mended(body))
-        except (ValueError, RecursionError):
-            msg = f"not a webhook payload: {error}"
-            raise UnreadableDeliveryError(msg) from error
-    return [event for delivery in deliveries for entry in delivery.entry for event in _entry(delivery.object, entry)]
+        msg = f"not a webhook payload: {error}"
+        raise BrokenDeliveryError(msg) from error
+    for delivery in deliveries:
+        for entry in delivery.entry:
+            yield from _entry(delivery.object, entry)
+
+
+def decode_broken(body: bytes) -> list[Event]:
+    """The events of a delivery that `decode` refuses: what is broken in it becomes an unknown event.
+
+    It takes about 2 µs for each bracket, so a large body is not for the event loop. Raises UnreadableDeliveryError
+    when there is nothing in it that looks like a webhook payload.
+    """
+    found = json_parts.entries_of(body)
+    if found is None:
+        msg = "not a webhook payload: no JSON, or not an object with entries"
+        raise UnreadableDeliveryError(msg)
+    return [event for name, entry in found for event in _entry(name, msgspec.Raw(entry))]
 
 
 def _deliveries(body: bytes) -> tuple[_Delivery, ...]:
@@ -242,14 +289,19 @@ def _deliveries(body: bytes) -> tuple[_Delivery, ...]:
 def _mended(body: bytes) -> bytes:
     """The same JSON with half characters replaced: an emoji cut in two arrives as a lone surrogate escape.
 
-    Raises ValueError when it is no JSON.
+    Raises ValueError when it is no JSON, RecursionError when it is nested too deeply.
     """
-    return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+    return json.dumps(json.loads(body, parse_constant=_no_number), ensure_ascii=False).encode("utf-8", "replace")
 
 
-def to_ms(value: float | str | None) -> int | None:
+def _no_number(name: str) -> None:
+    msg = f"{name} is no JSON"
+    raise ValueError(msg)
+
+
+def to_ms(value: object) -> int | None:
     """A timestamp in milliseconds: Meta sends ms or s, as numbers or strings; None when it is no time at all."""
-    if value is None:
+    if not isinstance(value, int | float | str):
         return None
     try:
         number = int(value)
@@ -268,65 +320,147 @@ def _entry(object_name: str, raw: msgspec.Raw) -> Iterator[Event]:
     try:
         entry = _decode_entry(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        yield _unknown("", raw, f"entry: {error}")
-        return
+        pieces = _pieced_together(bytes(raw))
+        if pieces is None:
+            yield _unknown("", raw, f"entry: {error}")
+            return
+        entry = pieces
     entry_id, time = str(entry.id), to_ms(entry.time)
-    if object_name != "instagram":
-        yield _unknown(entry_id, raw, f"object {object_name!r} is not instagram", time)
-        return
+    if not _is_id(entry_id):
+        entry_id = ""
     found = False
-    for standby, items in ((False, entry.messaging), (True, entry.standby)):
-        for item in items or ():
+    if object_name == "instagram":
+        for event in _items(entry, entry_id, raw, time):
             found = True
-            yield _messaging(entry_id, item, time, standby=standby)
-    for change in entry.changes or ():
-        found = True
-        yield _change(entry_id, change, time)
-    if entry.field is not None:  # Instagram Login: the change stands in the entry itself
-        found = True
-        yield _changed(entry_id, entry.field, entry.value, raw, time)
-    if entry.changed_fields is not None:
-        found = True
-        yield _kept("changed_fields", entry_id, raw, time)
+            yield event
     if not found:
-        yield _unknown(entry_id, raw, "entry holds neither messaging, standby, changes nor field", time)
+        reason = "entry holds neither messaging, standby, changes nor field"
+        if object_name != "instagram":
+            reason = f"object {object_name[:40]!r} is not instagram"
+        yield _unknown(entry_id, raw, reason, time)
 
 
-def _messaging(entry_id: str, raw: msgspec.Raw, entry_time: int | None, *, standby: bool) -> Event:
-    try:
-        item = _decode_item(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _unknown(entry_id, raw, f"item: {error}", entry_time)
-    body = _body(item)
-    if body is None:
-        return _unknown(entry_id, raw, "item of no known kind", entry_time)
-    if item.sender is None or item.recipient is None:
-        return _unknown(entry_id, raw, "item without sender or recipient", entry_time)
-    sender_id, recipient_id = str(item.sender.id), str(item.recipient.id)
-    if not (_is_id(sender_id) and _is_id(recipient_id) and _is_id(getattr(body, "mid", None) or "-")):
-        return _unknown(entry_id, raw, "item with an id that is empty, too long or not printable", entry_time)
-    if (sender_id == TEST_SENDER and recipient_id == TEST_RECIPIENT) or entry_id == TEST_ENTRY:
-        return _kept("test", entry_id, raw, None)
-    return Event(
-        kind=_kind(body),
-        entry_id=entry_id,
-        body=body,
-        raw=raw,
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        timestamp=to_ms(item.timestamp) or entry_time,
-        standby=standby,
+def _items(entry: _Entry, entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[Event]:
+    for item in entry.messaging or ():
+        yield from _messaging(entry_id, item, time, standby=False)
+    for item in entry.standby or ():
+        yield from _messaging(entry_id, item, time, standby=True)
+    for change in entry.changes or ():
+        yield from _change(entry_id, change, time)
+    if entry.field is not None:  # Instagram Login: the change stands in the entry itself
+        yield from _changed(entry_id, entry.field, entry.value, raw, time)
+    if entry.changed_fields is not None:
+        yield _kept("changed_fields", entry_id, raw, time)
+
+
+def _pieced_together(raw: bytes) -> _Entry | None:
+    """An entry that cannot be decoded as a whole, with its items as they came; None when it is none."""
+    members = json_parts.members(raw)
+    if members is None:
+        return None
+    simple: dict[str, Any] = {}
+    for name in ("id", "time", "field"):
+        try:
+            simple[name] = msgspec.json.decode(members.get(name, b"null"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            simple[name] = None
+    items = {
+        name: tuple(map(msgspec.Raw, json_parts.elements(members[name]) or ()))
+        for name in ("messaging", "standby", "changes")
+        if name in members
+    }
+    return _Entry(
+        id=simple["id"] if isinstance(simple["id"], str | int) else "",
+        time=simple["time"],
+        field=simple["field"] if isinstance(simple["field"], str) else None,
+        value=msgspec.Raw(members.get("value", b"null")),
+        changed_fields=members.get("changed_fields"),
+        **items,
     )
 
 
-def _body(item: _Item) -> Body | None:
-    body = item.message or item.reaction or item.read or item.postback or item.message_edit
-    if body is not None:
-        return body
-    for kind in _KEPT:
-        if getattr(item, kind) is not None:
-            return Other(kind)
-    return None
+def _messaging(entry_id: str, raw: msgspec.Raw, entry_time: int | None, *, standby: bool) -> Iterator[Event]:
+    try:
+        item = _item(bytes(raw))
+    except (ValueError, RecursionError, msgspec.DecodeError) as error:
+        yield _unknown(entry_id, raw, f"item: {error}", entry_time)
+        return
+    bodies = _bodies(item)
+    sender_id = None if item.sender is None else str(item.sender.id)
+    recipient_id = None if item.recipient is None else str(item.recipient.id)
+    parties = sender_id is not None and recipient_id is not None
+    if (sender_id == TEST_SENDER and recipient_id == TEST_RECIPIENT) or entry_id == TEST_ENTRY:
+        yield _kept("test", entry_id, raw, None)
+        return
+    reason = "item of no known kind" if not bodies else None
+    if parties and not (_is_id(sender_id or "") and _is_id(recipient_id or "")):
+        reason = "item with an id that is empty, too long or not printable"
+    if reason is not None:
+        yield _unknown(entry_id, raw, reason, entry_time)
+        return
+    for body in bodies:
+        reason = _refused(body, entry_id, parties=parties)
+        if reason is not None:
+            yield _unknown(entry_id, raw, reason, entry_time)
+            continue
+        yield Event(
+            kind=_kind(body),
+            entry_id=entry_id,
+            body=body,
+            raw=raw,
+            sender_id=sender_id if parties else None,
+            recipient_id=recipient_id if parties else None,
+            sender_username=_username(item.sender),
+            timestamp=to_ms(item.timestamp) or entry_time,
+            standby=standby,
+            is_self=bool(item.is_self),
+        )
+
+
+def _item(raw: bytes) -> _Item:
+    """Raises ValueError or RecursionError when it is not an item, or one that nobody should have to show."""
+    if len(raw) > MAX_ITEM_BYTES:
+        msg = f"larger than {MAX_ITEM_BYTES} bytes"
+        raise ValueError(msg)
+    if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
+        json_parts.require_shallow(raw, levels=MAX_NESTING, brackets=MAX_BRACKETS)
+    try:
+        return _decode_item(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if b"\\u" not in raw:
+            raise
+        return _decode_item(_mended(raw))
+
+
+def _refused(body: Body, entry_id: str, *, parties: bool) -> str | None:
+    """Why nothing can be made of `body`, if that is so."""
+    if isinstance(body, Other):
+        return None
+    mid = body.mid
+    if mid and not _is_id(mid):
+        return "item with an id that is empty, too long or not printable"
+    is_change = isinstance(body, MessageEdit | Reaction | Read) or (isinstance(body, Message) and body.is_deleted)
+    if is_change and not mid:
+        return "item about a message without its mid"
+    if not parties and not is_change:
+        return "item without sender or recipient"
+    return "item with neither parties nor an account" if not parties and not entry_id else None
+
+
+def _username(sender: _Party | None) -> str | None:
+    name = None if sender is None else sender.username
+    if not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
+        return None
+    return name.strip()
+
+
+def _bodies(item: _Item) -> list[Body]:
+    """Everything that the item says: usually one thing, sometimes a message and a reaction together."""
+    found: list[Body] = [
+        body for body in (item.message, item.message_edit, item.reaction, item.read, item.postback) if body is not None
+    ]
+    kinds = dict.fromkeys(kind for member, kind in _KEPT.items() if getattr(item, member) is not None)
+    return found + [Other(kind) for kind in kinds]
 
 
 def _kind(body: Body) -> str:
@@ -334,7 +468,7 @@ def _kind(body: Body) -> str:
         case Message() | Other():
             return body.kind
         case MessageEdit():
-            return "edit"
+            return "edit_companion" if body.is_companion else "edit"
         case Reaction():
             return "reaction"
         case Read():
@@ -343,23 +477,25 @@ def _kind(body: Body) -> str:
             return "postback"
 
 
-def _change(entry_id: str, raw: msgspec.Raw, time: int | None) -> Event:
+def _change(entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[Event]:
     try:
         change = _decode_change(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _unknown(entry_id, raw, f"change: {error}", time)
-    return _changed(entry_id, change.field, change.value, raw, time)
+        yield _unknown(entry_id, raw, f"change: {error}", time)
+        return
+    yield from _changed(entry_id, change.field, change.value, raw, time)
 
 
-def _changed(entry_id: str, field: str, value: msgspec.Raw, raw: msgspec.Raw, time: int | None) -> Event:
-    if field in _MESSAGING_FIELDS:
-        return _messaging(entry_id, value, time, standby=field == "standby")
-    if entry_id == TEST_ENTRY:
-        return _kept("test", entry_id, raw, None)
+def _changed(entry_id: str, field: str, value: msgspec.Raw, raw: msgspec.Raw, time: int | None) -> Iterator[Event]:
     kind = _CHANGE_KINDS.get(field)
-    if kind is None:
-        return _unknown(entry_id, raw, f"field {field[:40]!r}", time)
-    return _kept(kind, entry_id, raw, time)
+    if field in _MESSAGING_FIELDS:
+        yield from _messaging(entry_id, value, time, standby=field == "standby")
+    elif entry_id == TEST_ENTRY:
+        yield _kept("test", entry_id, raw, None)
+    elif kind is None:
+        yield _unknown(entry_id, raw, f"field {field[:40]!r}", time)
+    else:
+        yield _kept(kind, entry_id, raw, time)
 
 
 def _kept(kind: str, entry_id: str, raw: msgspec.Raw, time: int | None) -> Event:

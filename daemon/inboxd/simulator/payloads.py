@@ -69,6 +69,10 @@ class Conversationalist:
         """The sender of `item` changes its text."""
         return self._as_sender_of(item, message_edit={"mid": mid_of(item), "text": text, "num_edit": number})
 
+    def companion(self, item: Item) -> Item:
+        """What accompanies nearly every message of a participant: a `message_edit` that is no edit."""
+        return self._as_sender_of(item, message_edit={"mid": mid_of(item), "num_edit": 0})
+
     def unsends(self, item: Item) -> Item:
         """The sender of `item` takes it back."""
         return self._as_sender_of(item, message={"mid": mid_of(item), "is_deleted": True})
@@ -113,6 +117,11 @@ class Conversationalist:
 
     def _mid(self) -> str:
         return f"aWdfZAG1faXRlbToxOklHTWVzc2FnZAUlE{self.account_id}{self.participant_id}x{next(self._numbers)}ZD"
+
+
+def without_parties(item: Item) -> Item:
+    """The same as Meta sometimes sends it: without sender and recipient."""
+    return {name: value for name, value in item.items() if name not in {"sender", "recipient"}}
 
 
 def mid_of(item: Item) -> str:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final
 
-from inboxd.simulator.payloads import Conversationalist, Item, comment, delivery, test_button
+from inboxd.simulator.payloads import Conversationalist, Item, comment, delivery, test_button, without_parties
 from inboxd.simulator.people import igsid, person
 
 PEOPLE: Final = 25
@@ -26,21 +26,40 @@ _ANSWERS: Final = (
 def story(account_id: str, started_at: int, *, people: int = PEOPLE, seed: int = 1) -> list[dict[str, Any]]:
     """Deliveries in which every one of `people` writes, and every kind of event occurs at least once."""
     rng = random.Random(seed)
-    talks = [_talk(Conversationalist(account_id, igsid(n), started_at + n * 700), n, rng) for n in range(people)]
+    talkers = [Conversationalist(account_id, igsid(n), started_at + n * 700) for n in range(people)]
     payloads: list[dict[str, Any]] = [test_button()]
-    running = [iter(talk) for talk in talks]
+    running = [_accompanied(who, _talk(who, n, rng), rng) for n, who in enumerate(talkers)]
     while running:
         batch: list[Item] = []
         for talk in rng.sample(running, min(len(running), rng.randint(1, 5))):
-            item = next(talk, None)
-            if item is None:
+            items = next(talk, None)
+            if items is None:
                 running.remove(talk)
             else:
-                batch.append(item)
+                batch += items
         if batch:
             payloads.append(delivery(account_id, batch[-1]["timestamp"], batch))
     payloads += _asides(account_id, started_at)
     return payloads
+
+
+def _accompanied(who: Conversationalist, talk: Iterator[Item], rng: random.Random) -> Iterator[list[Item]]:
+    """The talk as Instagram sends it: messages have a companion, before or after them, in the same delivery or another.
+
+    Some companions and some that were seen come without their parties.
+    """
+    for item in talk:
+        message = item.get("message", {})
+        if "read" in item and rng.random() < 0.4:
+            yield [without_parties(item)]
+        elif "mid" not in message or message.get("is_echo") or message.get("is_deleted"):
+            yield [item]
+        else:
+            companion = who.companion(item)
+            pair = [item, without_parties(companion) if rng.random() < 0.7 else companion]
+            if rng.random() < 0.2:
+                pair.reverse()
+            yield from [pair] if rng.random() < 0.5 else [[one] for one in pair]
 
 
 def _talk(who: Conversationalist, number: int, rng: random.Random) -> Iterator[Item]:

@@ -38,7 +38,7 @@ SELECT json_group_array(json_array(
     m.seen_by_account_at, m.seen_by_participant_at, m.reactions
 ))
 FROM json_each(?) AS k CROSS JOIN messages AS m
-WHERE m.conversation_id = k.value ->> 0 AND m.mid_key = k.value ->> 1 AND m.mid = k.value ->> 2
+WHERE m.mid_key = k.value ->> 1 AND m.conversation_id = k.value ->> 0 AND m.mid = k.value ->> 2
 """
 _SAVE: Final = """
 INSERT INTO messages (
@@ -178,10 +178,10 @@ class ConversationFilter(msgspec.Struct, frozen=True):
 def apply_changes(
     connection: sqlite3.Connection,
     keys: set[ConversationKey],
-    changes: Iterable[tuple[int, MessageChange]],
+    changes: Iterable[tuple[int | None, MessageChange]],
     now: int,
 ) -> list[ConversationKey]:
-    """Join `changes` (each with the delivery it came in) to the messages they are about.
+    """Join `changes` (each with the delivery it came in, if that is known) to the messages they are about.
 
     `keys` are all conversations in which something happened; they exist afterwards. Returns those that are new.
     A handful of statements however many changes there are. Conversations are created as needed; what is derived from
@@ -191,12 +191,12 @@ def apply_changes(
     if not keys:
         return []
     ids, new = _conversation_ids(connection, keys, now)
-    by_message: dict[tuple[ConversationKey, str], list[tuple[int, MessageChange]]] = {}
+    by_message: dict[tuple[ConversationKey, str], list[tuple[int | None, MessageChange]]] = {}
     for delivery_id, change in changes:
         by_message.setdefault((change.key, change.mid), []).append((delivery_id, change))
     if not by_message:
         return new
-    known = _load(connection, [(ids[key], mid_key(mid), mid) for key, mid in by_message])
+    known = load(connection, [(ids[key], mid_key(mid), mid) for key, mid in by_message])
     rows: list[Row] = []
     horizons: dict[int, tuple[int, int]] = {}
     touched: set[int] = set()
@@ -365,9 +365,10 @@ def mid_key(mid: str) -> int:
     return int.from_bytes(hashlib.blake2b(mid.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def _load(
+def load(
     connection: sqlite3.Connection, wanted: Sequence[tuple[int, int, str]]
 ) -> dict[tuple[int, str], tuple[int, Message]]:
+    """Messages with their row ids by conversation and mid, from (conversation, mid_key, mid)."""
     rows = fetch_packed(connection, _LOAD, (_json(wanted),))
     return {(row[0], row[2]): (row[1], _message(row[2:])) for row in rows}
 

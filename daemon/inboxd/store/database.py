@@ -64,6 +64,78 @@ class _Outcome(NamedTuple):
     error: Exception | None
 
 
+class _Reader:
+    """A read-only connection that is replaced after a failure.
+
+    A statement that failed half-way keeps its snapshot: everybody who reads on that connection afterwards would see the
+    past, and the journal could not be emptied.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: Connection | None = None
+        self._failed = False
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` on the connection's thread. Raises sqlite3.Error, and whatever `function` raises."""
+        if self._failed or self._connection is None:
+            await self.open()
+        connection = self._connection
+        if connection is None:
+            msg = "the database is closed"
+            raise StorageClosedError(msg)
+        try:
+            return await connection.run(lambda sqlite: self._noting_failure(function, sqlite))
+        finally:
+            if self._failed:  # unless this is cancelled first: then the next one replaces it
+                await self.close()
+
+    async def open(self) -> None:
+        """Open it anew. Raises sqlite3.Error."""
+        await self.close()
+        self._connection = await connect(self._path, READER_PRAGMAS, read_only=True)
+        self._failed = False
+
+    async def close(self) -> None:
+        """Close it, with every statement that is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def _noting_failure(self, function: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+        try:
+            return function(connection)
+        except BaseException:
+            self._failed = True
+            raise
+
+
+class _FileIdentity:
+    """Which files a database consists of, to notice when they are deleted or replaced while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = [str(path), f"{path}-wal"]
+        self._known = [_inode(one) for one in self._paths]
+
+    def require_same(self) -> None:
+        """Raise StorageUnavailableError when a path no longer leads to the file that is open."""
+        for path, known in zip(self._paths, self._known, strict=True):
+            if _inode(path) != known:
+                msg = (
+                    f"{path} was deleted or replaced while inboxd uses it: what is written now would be lost. "
+                    "Put the file back, or stop inboxd, restore a backup and start it again"
+                )
+                raise StorageUnavailableError(msg)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - before every answer to a webhook: it must cost nothing
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Database:
     """An inboxd database, open for this process alone. An async context manager.
 
@@ -75,7 +147,8 @@ class Database:
         self._on_commit = on_commit
         self._lock_fd: int | None = None
         self._writer: Connection | None = None
-        self._readers: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
+        self._files: _FileIdentity | None = None
+        self._readers: asyncio.LifoQueue[_Reader] = asyncio.LifoQueue()
         self._urgent: deque[_Job[Any]] = deque()
         self._patient: deque[_Job[Any]] = deque()
         self._wake = asyncio.Event()
@@ -94,7 +167,10 @@ class Database:
             self._writer = await connect(self.path, WRITER_PRAGMAS)
             await self._writer.run(self._bring_forward)
             for _ in range(READERS):
-                self._readers.put_nowait(await connect(self.path, READER_PRAGMAS, read_only=True))
+                reader = _Reader(self.path)
+                self._readers.put_nowait(reader)
+                await reader.open()
+            self._files = _FileIdentity(self.path)
         except sqlite3.Error as error:
             await self._release()
             raise migrations.opening_error(self.path, error) from error
@@ -162,13 +238,13 @@ class Database:
         if self._closing:
             msg = "the database is closed"
             raise StorageClosedError(msg)
-        connection = await self._readers.get()
+        reader = await self._readers.get()
         try:
-            return await connection.run(function)
+            return await reader.run(function)
         except sqlite3.Error as error:
             raise _refused(error) from error
         finally:
-            self._readers.put_nowait(connection)
+            self._readers.put_nowait(reader)
 
     async def probe(self) -> None:
         """Write something, to learn whether the disk takes writes again. Raises StorageUnavailableError."""
@@ -239,6 +315,8 @@ class Database:
             urgent_turn = not urgent_turn
             try:
                 outcomes = _run_all(connection, jobs)
+                if self._files is not None:
+                    self._files.require_same()
             except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
                 outcomes = [_Outcome(None, _refused(error))] * len(jobs)
             took = time.perf_counter() - began

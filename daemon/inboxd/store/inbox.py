@@ -5,6 +5,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,12 +17,22 @@ from inboxd.store.connection import fetch_packed, insert_many
 from inboxd.store.database import Database
 
 QUIET_S: Final = 0.02
+BATCH_BYTES: Final = 512 * 1024
+"""Bytes of bodies that are read at once: decoded they take many times as much. A larger one is read alone."""
 
 _APPEND: Final = "INSERT INTO deliveries (received_at, body) {rows}"
 _PENDING: Final = """
-SELECT json_group_array(json_array(id, received_at, attempts, hex(body))) FROM (
+SELECT json_group_array(json_array(id, length(body))) FROM (
+    SELECT id, body FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY id LIMIT ?2
+)
+"""
+# The bodies of a batch travel as one value, since each row would give up and take back the interpreter lock.
+_BODIES: Final = """
+SELECT json_group_array(json_array(id, received_at, attempts, length(body))),
+       CAST(group_concat(CAST(body AS TEXT), '') AS BLOB)
+FROM (
     SELECT id, received_at, attempts, body FROM deliveries
-    WHERE state = 'pending' AND next_attempt_at <= ? ORDER BY id LIMIT ?
+    WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' ORDER BY id
 )
 """
 _NEXT_ATTEMPT: Final = "SELECT min(next_attempt_at) FROM deliveries WHERE state = 'pending'"
@@ -190,11 +201,15 @@ class Inbox:
         for at, count in await self._database.read(_ARRIVALS, (_RECALLED, since)):
             self.arrivals.add(at, count)
 
-    async def pending(self, limit: int) -> list[PendingDelivery]:
-        """Deliveries that are due to be processed, in arrival order."""
-        due = (self._clock.now_ms(), limit)
-        rows = await self._database.reading(lambda connection: fetch_packed(connection, _PENDING, due))
-        return sorted(PendingDelivery(number, at, attempts, bytes.fromhex(body)) for number, at, attempts, body in rows)
+    async def pending(self, max_count: int, *, max_bytes: int = BATCH_BYTES) -> list[PendingDelivery]:
+        """Deliveries that are due to be processed, in arrival order: one, and as many more as both bounds allow."""
+        now = self._clock.now_ms()
+
+        def read(connection: sqlite3.Connection) -> list[PendingDelivery]:
+            ids = _fitting(sorted(fetch_packed(connection, _PENDING, (now, max_count))), max_bytes)
+            return _bodies(connection, ids) if ids else []
+
+        return await self._database.reading(read)
 
     async def next_attempt_at(self) -> int | None:
         """When the earliest waiting delivery is due (ms), or None when none waits."""
@@ -241,6 +256,24 @@ class Inbox:
         """How many deliveries wait to be processed, and the age of the oldest in seconds (0 when none waits)."""
         ((count, oldest),) = await self._database.read(_BACKLOG)
         return int(count), 0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000
+
+
+def _fitting(sizes: Sequence[Sequence[int]], max_bytes: int) -> list[int]:
+    """The ids of the first deliveries whose sizes fit into `max_bytes`, and of the first one in any case."""
+    totals = accumulate(size for _, size in sizes)
+    return [
+        number for (number, _), total in zip(sizes, totals, strict=True) if total <= max_bytes or number == sizes[0][0]
+    ]
+
+
+def _bodies(connection: sqlite3.Connection, ids: Sequence[int]) -> list[PendingDelivery]:
+    ((packed, joined),) = connection.execute(_BODIES, (msgspec.json.encode(ids).decode(),)).fetchall()
+    found: list[PendingDelivery] = []
+    start = 0
+    for number, received_at, attempts, size in msgspec.json.decode(packed):
+        found.append(PendingDelivery(number, received_at, attempts, joined[start : start + size]))
+        start += size
+    return found
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:

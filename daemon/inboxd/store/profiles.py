@@ -1,7 +1,7 @@
 """Participants and their profiles: what was fetched, and what is to be fetched when."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -22,6 +22,11 @@ ON CONFLICT DO NOTHING
 _NAME: Final = """
 UPDATE participants SET state = 'complete', username = ?1, profile_pic = ?2, fetched_at = 0, updated_at = ?3
 WHERE account_id = ?4 AND participant_id = ?5 AND fetched_at IS NULL
+"""
+_FIRST_NAMES: Final = """
+UPDATE participants AS p SET username = k.value ->> 2, updated_at = ?
+FROM json_each(?) AS k
+WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1 AND p.username IS NULL AND p.fetched_at IS NULL
 """
 _REFRESH: Final = """
 UPDATE participants SET attempts = 0, next_attempt_at = ?1
@@ -132,6 +137,13 @@ def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now:
         for key in sorted(keys)
     ]
     insert_many(connection, _ENSURE, rows)
+
+
+def name(connection: sqlite3.Connection, usernames: Mapping[ConversationKey, str], now: int) -> None:
+    """Show usernames that webhooks mentioned, where nothing else is known of the participant; the fetch stays due."""
+    if usernames:
+        told = msgspec.json.encode([(*key, username) for key, username in sorted(usernames.items())]).decode()
+        connection.execute(_FIRST_NAMES, (now, told))
 
 
 def register(

@@ -1,9 +1,10 @@
-"""Understand: from stored deliveries to conversations and messages, in arrival order, exactly once."""
+"""Process: from stored deliveries to conversations and messages, in arrival order, exactly once."""
 
 import asyncio
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -11,36 +12,37 @@ from typing import Final, NamedTuple
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.message import MessageChange
 from inboxd.domain.retry import DELIVERY_HANDLING, Remedy, decide
-from inboxd.errors import StorageError
+from inboxd.errors import StorageClosedError, StorageError
 from inboxd.meta import events
 from inboxd.meta.events import Event
 from inboxd.metrics import Metrics
-from inboxd.store import conversations, profiles
+from inboxd.store import conversations, early_changes, profiles
 from inboxd.store import events as kept_events
 from inboxd.store.database import Database
 from inboxd.store.events import KeptEvent
 from inboxd.store.inbox import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import FetchedProfile
+from inboxd.workers.batch_size import BatchSize
 from inboxd.workers.feed import Feed
-from inboxd.workers.translate import translate
+from inboxd.workers.translate import Translated, changes_of, translate
 
-BATCH: Final = 200
-"""Deliveries read at once; they become one transaction."""
-RUSH_BATCH: Final = 60
-"""The same during a rush: senders wait for this transaction."""
+BATCH: Final = 500
+"""Deliveries read at once, at most; their bytes are bounded too."""
+TRANSACTION_S: Final = 0.008
+"""How long a transaction may keep the writer: every webhook that arrives meanwhile waits for its end."""
+MIN_EVENTS: Final = 8
+MAX_EVENTS: Final = 500
+"""Events of one transaction, whatever their cost was of late."""
 LINGER_S: Final = 0.02
 """Pause before the next batch, so that a few deliveries make one transaction. A full batch is followed at once."""
 RUSH: Final = 32.0
 """Senders that wait for the disk on average when it is a rush: receiving then comes first…"""
 RUSH_REST_S: Final = 0.5
-"""…but understanding goes on at least this often…"""
+"""…but processing goes on at least this often…"""
 MAX_LAG_MS: Final = 3000
-"""…and when it is this far behind, it goes at full speed until it has caught up, whoever waits…"""
-LATE_BATCH: Final = 500
-"""…in large transactions, which cost the least for each delivery."""
+"""…and when it is this far behind, it goes at full speed until it has caught up, whoever waits."""
 SLICE_S: Final = 0.003
 """How long decoding holds the event loop before it lets requests in."""
 STORAGE_REST_S: Final = 1.0
@@ -52,23 +54,32 @@ _MAX_ERROR: Final = 1000
 class _Meaning(NamedTuple):
     """What one event of a delivery means, ready to be stored."""
 
-    delivery_id: int
+    handled: "_Handled"
+    number: int
+    """Which event of the delivery it is, from 0."""
     kind: str
-    key: ConversationKey | None
-    change: MessageChange | None
+    translated: Translated
     kept: KeptEvent | None
-    participant_wrote: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Handled:
-    """A delivery that was decoded: what it means, and what was wrong with it."""
+    """A delivery that is being processed, and what was wrong with it."""
 
     delivery: PendingDelivery
-    meanings: list[_Meaning] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     problem: str | None = None
     hopeless: bool = False
     """Trying again cannot help: the body is no webhook payload."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Events of consecutive deliveries that are stored in one transaction."""
+
+    meanings: list[_Meaning] = field(default_factory=list)
+    finished: list[_Handled] = field(default_factory=list)
+    """Deliveries whose last event is among them."""
 
 
 class Ingest:
@@ -102,6 +113,7 @@ class Ingest:
         self._unknown_seen: set[str] = set()
         self._late = False
         self._stopping = False
+        self._batch_size = BatchSize(TRANSACTION_S, smallest=MIN_EVENTS, largest=MAX_EVENTS)
 
     async def run(self) -> None:
         """Process deliveries as they arrive, until `stop`."""
@@ -112,6 +124,8 @@ class Ingest:
                     await self._let_receivers_go_first()
                 else:
                     await self._clock.wait(self._inbox.arrived, await self._idle_s())
+            except StorageClosedError:
+                raise
             except StorageError as error:
                 self._log.warning("ingest_waits_for_storage", error=str(error))
                 await self._clock.sleep(STORAGE_REST_S)
@@ -122,45 +136,77 @@ class Ingest:
         self._inbox.arrived.set()
 
     async def process(self) -> int:
-        """Process one batch of what is due; returns how many deliveries were looked at.
+        """Process some of what is due; returns how many deliveries were looked at.
 
         Raises StorageError when the disk refuses; nothing is counted as an attempt then.
         """
-        limit = self._batch()
-        pending = await self._inbox.pending(limit)
-        if len(pending) < limit:
-            self._late = False
-        elif self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS:
-            self._late = True
+        pending = await self._inbox.pending(BATCH)
         if not pending:
+            self._late = False
             return 0
-        batch = await self._decode(pending)
-        try:
-            meanings = [meaning for handled in batch for meaning in handled.meanings]
-            await self._store(meanings, done=[handled.delivery.id for handled in batch if handled.problem is None])
-        except StorageError:
-            raise
-        except Exception:  # noqa: BLE001 - one of them cannot be stored: find out which
-            for handled in batch:
-                with _lines_of(handled.delivery):
-                    await self._store_alone(handled)
-        for handled in (one for one in batch if one.problem is not None):
-            with _lines_of(handled.delivery):
-                await self._postpone(handled)
-        if logs.debugging():
-            self._tell_understood(batch)
-        if len(pending) < RUSH_BATCH:
+        self._late = self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS
+        batch = _Batch()
+        for delivery in pending:
+            if self._stopping:
+                break
+            batch = await self._handle(_Handled(delivery), batch)
+        await self._finish(batch)
+        if len(pending) < RUSH:
             await self._clock.sleep(LINGER_S)
         return len(pending)
 
-    def _tell_understood(self, batch: Sequence[_Handled]) -> None:
-        for handled in batch:
-            if handled.problem is None:
-                kinds = [meaning.kind for meaning in handled.meanings]
-                self._log.debug("delivery_understood", delivery_id=handled.delivery.id, kinds=kinds)
+    async def _handle(self, handled: _Handled, batch: _Batch) -> _Batch:
+        """Decode one delivery into `batch`; what fills up is stored, and the rest is returned."""
+        number = 0
+        try:
+            async for event in self._events(handled.delivery.body):
+                try:
+                    meaning = self._meaning(number, event, handled)
+                except Exception as error:  # noqa: BLE001 - a poison event must not take its neighbours with it
+                    handled.problem = _problem(number, error)
+                else:
+                    batch.meanings.append(meaning)
+                number += 1
+                if len(batch.meanings) >= self._batch_size.events:
+                    await self._finish(batch)
+                    await self._let_receivers_go_first()
+                    batch = _Batch()
+        except events.UnreadableDeliveryError as error:
+            handled.problem, handled.hopeless = str(error), True
+        batch.finished.append(handled)
+        return batch
+
+    async def _events(self, body: bytes) -> AsyncIterator[Event]:
+        """The events of a body, letting requests in between. Raises UnreadableDeliveryError."""
+        began = self._clock.monotonic()
+        try:
+            for event in events.decode(body):
+                yield event
+                if self._clock.monotonic() - began > SLICE_S:
+                    await asyncio.sleep(0)
+                    began = self._clock.monotonic()
+        except events.BrokenDeliveryError:
+            for event in await asyncio.to_thread(events.decode_broken, body):
+                yield event
+
+    async def _finish(self, batch: _Batch) -> None:
+        """Store a batch, and say what became of the deliveries that end with it."""
+        done = [handled for handled in batch.finished if handled.problem is None]
+        try:
+            await self._store(batch.meanings, done=done)
+        except StorageError:
+            raise
+        except Exception:  # noqa: BLE001 - one of them cannot be stored: find out which
+            await self._store_alone(batch)
+        for handled in batch.finished:
+            if handled.problem is not None:
+                with _lines_of(handled.delivery):
+                    await self._postpone(handled)
+            elif logs.debugging():
+                self._log.debug("delivery_understood", delivery_id=handled.delivery.id, kinds=handled.kinds)
 
     async def _let_receivers_go_first(self) -> None:
-        """Understanding uses what receiving leaves: Meta waits for its answer, nobody waits for ours."""
+        """Processing uses what receiving leaves: Meta waits for its answer, nobody waits for ours."""
         rested = 0.0
         while not self._late and rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
             await self._clock.sleep(0.01)
@@ -172,87 +218,67 @@ class Ingest:
             return None
         return max(0.0, (next_at - self._clock.now_ms()) / 1000)
 
-    def _batch(self) -> int:
-        if self._late:
-            return LATE_BATCH
-        return RUSH_BATCH if self._inbox.pressure > RUSH else BATCH
-
-    async def _decode(self, pending: Sequence[PendingDelivery]) -> list[_Handled]:
-        batch: list[_Handled] = []
-        began = self._clock.monotonic()
-        for delivery in pending:
-            batch.append(self._handle(delivery))
-            if self._clock.monotonic() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = self._clock.monotonic()
-        return batch
-
-    def _handle(self, delivery: PendingDelivery) -> _Handled:
-        handled = _Handled(delivery)
-        try:
-            decoded = events.decode(delivery.body)
-        except events.UnreadableDeliveryError as error:
-            handled.problem, handled.hopeless = str(error), True
-            return handled
-        for index, event in enumerate(decoded):
-            try:
-                handled.meanings.append(self._meaning(event, delivery))
-            except Exception as error:  # noqa: BLE001 - a poison event must not take its neighbours with it
-                handled.problem = _problem(index, error)
-        return handled
-
-    def _meaning(self, event: Event, delivery: PendingDelivery) -> _Meaning:
-        meant = translate(event, self._accounts, delivery.received_at)
-        kept = _kept(event, meant.key, delivery) if meant.kept else None
+    def _meaning(self, number: int, event: Event, handled: _Handled) -> _Meaning:
+        delivery = handled.delivery
+        translated = translate(event, self._accounts, delivery.received_at)
+        kept = _kept(event, translated.key, delivery) if translated.kept else None
         if event.kind == "unknown":
             self._note_unknown(event, delivery)
-        return _Meaning(delivery.id, event.kind, meant.key, meant.change, kept, meant.participant_wrote)
+        if logs.debugging():
+            handled.kinds.append(event.kind)
+        return _Meaning(handled, number, event.kind, translated, kept)
 
-    async def _store(self, meanings: Sequence[_Meaning], *, done: Sequence[int]) -> None:
+    async def _store(self, meanings: Sequence[_Meaning], *, done: Sequence[_Handled]) -> None:
         """Store everything that `meanings` say and that these deliveries are done, in one transaction."""
-        keys = {meaning.key for meaning in meanings if meaning.key is not None}
-        writers = {meaning.key for meaning in meanings if meaning.key is not None and meaning.participant_wrote}
+        keys = {one.translated.key for one in meanings if one.translated.key is not None}
+        writers = {one.translated.key for one in meanings if one.translated.key and one.translated.participant_wrote}
         uncached = [key for key in writers if self._cache.get(key) is None]
-        changes = [(meaning.delivery_id, meaning.change) for meaning in meanings if meaning.change is not None]
-        kept = [meaning.kept for meaning in meanings if meaning.kept is not None]
+        happened = changes_of((one.handled.delivery.id, one.translated) for one in meanings)
+        kept = [one.kept for one in meanings if one.kept is not None]
+        done_ids = [handled.delivery.id for handled in done]
         now = self._clock.now_ms()
 
-        def transaction(connection: sqlite3.Connection) -> dict[ConversationKey, FetchedProfile]:
-            new = conversations.apply_changes(connection, keys, changes, now)
+        def transaction(connection: sqlite3.Connection) -> tuple[dict[ConversationKey, FetchedProfile], float]:
+            began = time.perf_counter()
+            new = conversations.apply_changes(connection, keys, happened.changes, now)
             profiles.ensure(connection, new, now)
+            profiles.name(connection, happened.usernames, now)
+            early_changes.settle(connection, happened.partyless, happened.arrived, now)
             kept_events.keep(connection, kept, now)
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
-            if done:
-                mark_done(connection, done, now)
-            return fresh
+            if done_ids:
+                mark_done(connection, done_ids, now)
+            return fresh, time.perf_counter() - began
 
-        for key, fetched in (await self._database.write(transaction)).items():
+        fresh, took_s = await self._database.write(transaction)
+        self._batch_size.took(len(meanings), took_s)
+        for key, fetched in fresh.items():
             self._cache.put(key, fetched)
         self._on_due(writers)
-        for meaning in meanings if self._feed.wanted else ():
-            if meaning.participant_wrote and meaning.key is not None and meaning.change is not None:
-                account_id, participant_id = meaning.key
-                told = {
-                    "accountId": account_id,
-                    "participantId": participant_id,
-                    "platformMessageId": meaning.change.mid,
-                }
-                self._feed.publish("message.received", dict(told))
+        self._tell(meanings)
         self._metrics.settled.labels("done").inc(len(done))
-        for kind, count in Counter(meaning.kind for meaning in meanings).items():
+        for kind, count in Counter(one.kind for one in meanings).items():
             self._metrics.events.labels(kind).inc(count)
 
-    async def _store_alone(self, handled: _Handled) -> None:
-        """Store one delivery event by event, so that a poison event stands alone."""
-        for index, meaning in enumerate(handled.meanings):
+    def _tell(self, meanings: Sequence[_Meaning]) -> None:
+        if not self._feed.wanted:
+            return
+        for one in meanings:
+            key, change = one.translated.key, one.translated.change
+            if one.translated.participant_wrote and key is not None and change is not None:
+                told = {"accountId": key.account_id, "participantId": key.participant_id}
+                self._feed.publish("message.received", {**told, "platformMessageId": change.mid})
+
+    async def _store_alone(self, batch: _Batch) -> None:
+        """Store a batch event by event, so that a poison event stands alone."""
+        for one in batch.meanings:
             try:
-                await self._store([meaning], done=[])
+                await self._store([one], done=[])
             except StorageError:
                 raise
             except Exception as error:  # noqa: BLE001 - kept beside the delivery, for whoever looks at it
-                handled.problem = _problem(index, error)
-        if handled.problem is None:
-            await self._store([], done=[handled.delivery.id])
+                one.handled.problem = _problem(one.number, error)
+        await self._store([], done=[handled for handled in batch.finished if handled.problem is None])
 
     async def _postpone(self, handled: _Handled) -> None:
         """Try the delivery again later, or set it aside when its attempts are used up."""
@@ -291,8 +317,8 @@ def _lines_of(delivery: PendingDelivery) -> AbstractContextManager[None]:
     return logs.about(delivery_id=delivery.id)
 
 
-def _problem(index: int, error: Exception) -> str:
-    return f"event {index}: {type(error).__name__}: {error}"
+def _problem(number: int, error: Exception) -> str:
+    return f"event {number}: {type(error).__name__}: {error}"
 
 
 def _kept(event: Event, key: ConversationKey | None, delivery: PendingDelivery) -> KeptEvent:

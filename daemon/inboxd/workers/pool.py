@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from inboxd import logs
 from inboxd.clock import Clock
@@ -11,12 +11,15 @@ from inboxd.domain.retry import Backoff
 from inboxd.metrics import Metrics
 
 MAX_CRASHES: Final = 5
-"""Crashes in a row after which the pool gives up and the process ends, for systemd to start afresh."""
+"""Crashes in a row after which a worker counts as parked. An essential one ends the process, for systemd to start
+afresh."""
 HEALTHY_AFTER_S: Final = 60.0
 """A worker that ran this long since its last crash starts counting anew."""
 GRACE_S: Final = 1.0
 """How long workers get to finish what they hold; then they are cancelled. Everything they do can be done again."""
 _BACKOFF: Final = Backoff(base_s=0.5, cap_s=30)
+_PARKED_BACKOFF: Final = Backoff(base_s=30, cap_s=600)
+_MAX_REASON: Final = 300
 
 
 class Worker(Protocol):
@@ -33,10 +36,21 @@ class Worker(Protocol):
         """Ask `run` to end."""
 
 
+class ParkedWorker(NamedTuple):
+    """A worker that crashes again and again. It is started again after ever longer rests."""
+
+    name: str
+    since: int
+    """When it was parked (ms)."""
+    crashes: int
+    reason: str
+
+
 class WorkerPool:
     """Runs workers, restarts those that crash, and ends them all. An async context manager.
 
-    `on_give_up` is called when a worker crashed MAX_CRASHES times in a row.
+    A worker that crashed MAX_CRASHES times in a row is parked: it is started again after ever longer rests, and whoever
+    looks is told. Only for an essential one, without which nothing can be done, `on_give_up` is called instead.
     """
 
     def __init__(
@@ -51,7 +65,9 @@ class WorkerPool:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._on_give_up = on_give_up
         self.gave_up = False
-        """Whether a worker crashed too often: the process should exit non-zero."""
+        """Whether an essential worker crashed too often: the process should exit non-zero."""
+        self._parked: dict[str, ParkedWorker] = {}
+        self._running_since: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,11 +90,11 @@ class WorkerPool:
         """Names of the workers that run."""
         return [name for name, task in self._tasks.items() if not task.done()]
 
-    def start(self, worker: Worker) -> None:
+    def start(self, worker: Worker, *, essential: bool = False) -> None:
         """Run `worker` until the pool ends."""
         self._metrics.worker_restarts.labels(_kind(worker))  # from 0 on, so that the first crash is seen as a rise
         self._workers.append(worker)
-        self._tasks[worker.name] = asyncio.create_task(self._supervise(worker), name=worker.name)
+        self._tasks[worker.name] = asyncio.create_task(self._supervise(worker, essential=essential), name=worker.name)
 
     async def end(self, name: str) -> None:
         """End one worker, as the pool's end would: it gets GRACE_S to finish what it holds."""
@@ -86,6 +102,7 @@ class WorkerPool:
         if worker is None:
             return
         self._workers.remove(worker)
+        self._parked.pop(name, None)
         worker.stop()
         task = self._tasks.pop(name)
         _, late = await asyncio.wait([task], timeout=GRACE_S)
@@ -93,26 +110,50 @@ class WorkerPool:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _supervise(self, worker: Worker) -> None:
+    async def _supervise(self, worker: Worker, *, essential: bool) -> None:
         crashes = 0
         while not self._stopping.is_set() and worker in self._workers:
-            started = self._clock.monotonic()
+            started = self._running_since[worker.name] = self._clock.monotonic()
             try:
                 await worker.run()
-            except Exception:  # noqa: BLE001 - logged, counted, restarted
+            except Exception as error:  # noqa: BLE001 - logged, counted, restarted
+                self._running_since.pop(worker.name, None)
                 if self._clock.monotonic() - started >= HEALTHY_AFTER_S:
                     crashes = 0
                 crashes += 1
                 self._metrics.worker_restarts.labels(_kind(worker)).inc()
                 self._log.exception("worker_crashed", worker=worker.name, crashes=crashes)
-                if crashes >= MAX_CRASHES:
+                if crashes >= MAX_CRASHES and essential:
                     self._log.critical("worker_gave_up", worker=worker.name)
                     self.gave_up = True
                     self._on_give_up()
                     return
-                await self._clock.wait(self._stopping, _BACKOFF.delay_s(crashes, self._random))
+                await self._clock.wait(self._stopping, self._rest_s(worker, crashes, error))
             else:
                 return
+
+    @property
+    def parked(self) -> list[ParkedWorker]:
+        """Workers that crash again and again, except those that by now run as long as a healthy one."""
+        now = self._clock.monotonic()
+        return [
+            one
+            for name, one in self._parked.items()
+            if name not in self._running_since or now - self._running_since[name] < HEALTHY_AFTER_S
+        ]
+
+    def _rest_s(self, worker: Worker, crashes: int, error: Exception) -> float:
+        """Seconds until a worker that crashed is started again; it may be parked by that."""
+        if crashes < MAX_CRASHES:
+            self._parked.pop(worker.name, None)
+            return _BACKOFF.delay_s(crashes, self._random)
+        rest_s = _PARKED_BACKOFF.delay_s(crashes - MAX_CRASHES + 1, self._random)
+        before = self._parked.get(worker.name)
+        since = self._clock.now_ms() if before is None else before.since
+        reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
+        self._parked[worker.name] = ParkedWorker(worker.name, since, crashes, reason)
+        self._log.error("worker_parked", worker=worker.name, crashes=crashes, error=reason, retry_in_s=round(rest_s))
+        return rest_s
 
 
 def _kind(worker: Worker) -> str:

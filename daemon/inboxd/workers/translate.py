@@ -1,19 +1,25 @@
 """From Meta's events to what they mean for us: whose conversation, which way, which change."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import (
+    AnyPartylessChange,
     Attachment,
     Content,
     Deleted,
     Direction,
     Edited,
     MessageChange,
+    PartylessDeleted,
+    PartylessEdited,
+    PartylessReacted,
+    PartylessSeen,
     Reacted,
     Seen,
     Sent,
@@ -23,15 +29,49 @@ from inboxd.meta.events import Event
 
 
 class Translated(NamedTuple):
-    """What an event means. At most one of `change` and `kept` is there; both are None for what says nothing new."""
+    """What an event means. At most one of `change`, `partyless` and `kept` is there; none for what says nothing new."""
 
-    key: ConversationKey | None
+    key: ConversationKey | None = None
     """The conversation it belongs to, if any."""
-    change: MessageChange | None
-    kept: bool
+    change: MessageChange | None = None
+    partyless: AnyPartylessChange | None = None
+    kept: bool = False
     """Whether the event itself is to be kept."""
-    participant_wrote: bool
+    participant_wrote: bool = False
     """Whether the participant wrote or tapped something: what opens their profile to us (User Profile API)."""
+    participant_username: str | None = None
+    """What Meta called the participant in passing."""
+
+
+_NOTHING: Final = Translated()
+
+
+@dataclass(slots=True)
+class Happened:
+    """What a batch of events means for the store."""
+
+    changes: list[tuple[int, MessageChange]] = field(default_factory=list)
+    """Each with the delivery that it came in."""
+    partyless: list[AnyPartylessChange] = field(default_factory=list)
+    arrived: set[str] = field(default_factory=set)
+    """The mids of messages that came themselves."""
+    usernames: dict[ConversationKey, str] = field(default_factory=dict)
+    """What Meta called participants in passing."""
+
+
+def changes_of(translated: Iterable[tuple[int, Translated]]) -> Happened:
+    """Sort what events mean, each with its delivery, by what is to be done about it."""
+    happened = Happened()
+    for delivery_id, one in translated:
+        if one.change is not None:
+            happened.changes.append((delivery_id, one.change))
+            if isinstance(one.change, Sent):
+                happened.arrived.add(one.change.mid)
+        if one.partyless is not None:
+            happened.partyless.append(one.partyless)
+        if one.key is not None and one.participant_username is not None:
+            happened.usernames[one.key] = one.participant_username
+    return happened
 
 
 def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Translated:
@@ -40,16 +80,21 @@ def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Tr
     `received_at` (ms) stands in for a missing time.
     """
     body = event.body
+    if isinstance(body, events.MessageEdit) and body.is_companion:
+        return _NOTHING
     if event.sender_id is None or event.recipient_id is None:
-        return Translated(None, None, kept=True, participant_wrote=False)
+        if isinstance(body, events.Other):
+            return Translated(kept=True)
+        return Translated(partyless=_partyless(event, accounts, received_at))
     key, direction = sides(event, accounts)
     if isinstance(body, events.Other):
-        return Translated(key, None, kept=True, participant_wrote=False)
+        return Translated(key, kept=True)
     at = event.timestamp if event.timestamp is not None else received_at
     sender = key.account_id if direction is Direction.OUTBOUND else key.participant_id
     change = _change(event, key, at, direction, sender)
     wrote = direction is Direction.INBOUND and isinstance(change, Sent) and key.account_id != key.participant_id
-    return Translated(key, change, kept=False, participant_wrote=wrote)
+    name = event.sender_username if accounts.get(event.sender_id, event.sender_id) == key.participant_id else None
+    return Translated(key, change, participant_wrote=wrote, participant_username=name)
 
 
 def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
@@ -62,7 +107,7 @@ def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, D
     sender, recipient = (accounts.get(who, who) for who in (event.sender_id or "", event.recipient_id or ""))
     body = event.body
     is_message = isinstance(body, events.Message)
-    is_echo = isinstance(body, events.Message) and bool(body.is_echo or body.is_self)
+    is_echo = event.is_self or (isinstance(body, events.Message) and bool(body.is_echo or body.is_self))
     sender_known, recipient_known = sender in accounts, recipient in accounts
     if sender_known != recipient_known:
         account_sent = sender_known
@@ -78,49 +123,63 @@ def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, D
 
 def _change(event: Event, key: ConversationKey, at: int, direction: Direction, sender: str) -> MessageChange:
     match event.body:
-        case events.Message(is_deleted=True) as body:
-            return Deleted(key=key, mid=body.mid, at=at, sender_id=sender)
+        case events.Message(is_deleted=True, mid=str(mid)):
+            return Deleted(key=key, mid=mid, at=at, sender_id=sender)
         case events.Message() as body:
-            return Sent(
-                key=key,
-                mid=body.mid,
-                at=at,
-                sender_id=sender,
-                direction=direction,
-                content=_content(body),
-                standby=event.standby,
-            )
+            mid = body.mid or _made_up_mid("message", key, at, bytes(event.raw))
+            content = _content(body)
+        case events.Postback() as body:
+            told = (body.title, body.payload, body.referral)
+            mid = body.mid or _made_up_mid("postback", key, at, *told)
+            content = Content(type="postback", text=body.title, details=_details(body, is_self=event.is_self))
         case events.MessageEdit() as body:
-            return Edited(key=key, mid=body.mid, at=at, sender_id=sender, text=body.text or "", number=body.number)
+            text = body.text or ""
+            return Edited(key=key, mid=body.mid, at=at, sender_id=sender, text=text, number=body.number)
         case events.Reaction() as body:
-            taken_back = body.action == "unreact"
-            return Reacted(
-                key=key,
-                mid=body.mid,
-                at=at,
-                by=sender,
-                reaction=None if taken_back else body.reaction or "other",
-                emoji=None if taken_back else body.emoji,
-            )
+            reaction, emoji = _reaction(body)
+            return Reacted(key=key, mid=body.mid, at=at, by=sender, reaction=reaction, emoji=emoji)
         case events.Read() as body:
             return Seen(key=key, mid=body.mid, at=at, by_account=direction is Direction.OUTBOUND)
-        case events.Postback() as body:
-            return Sent(
-                key=key,
-                mid=body.mid or _postback_mid(key, at, body),
-                at=at,
-                sender_id=sender,
-                direction=direction,
-                content=Content(type="postback", text=body.title, details=_details(body)),
-                standby=event.standby,
-            )
         case _:  # pragma: no cover - every other body is kept as an event
             msg = f"no change for an event of kind {event.kind}"
             raise AssertionError(msg)
+    return Sent(
+        key=key,
+        mid=mid,
+        at=at,
+        sender_id=sender,
+        direction=direction,
+        content=content,
+        standby=event.standby,
+    )
+
+
+def _partyless(event: Event, accounts: Mapping[str, str], received_at: int) -> AnyPartylessChange:
+    account_id = accounts.get(event.entry_id, event.entry_id)
+    at = event.timestamp if event.timestamp is not None else received_at
+    match event.body:
+        case events.MessageEdit() as body:
+            number = body.number
+            return PartylessEdited(account_id=account_id, mid=body.mid, at=at, text=body.text or "", number=number)
+        case events.Reaction() as body:
+            reaction, emoji = _reaction(body)
+            return PartylessReacted(account_id=account_id, mid=body.mid, at=at, reaction=reaction, emoji=emoji)
+        case events.Read() as body:
+            return PartylessSeen(account_id=account_id, mid=body.mid, at=at)
+        case events.Message(is_deleted=True, mid=str(mid)):
+            return PartylessDeleted(account_id=account_id, mid=mid, at=at)
+        case _:  # pragma: no cover - the decoder lets no other body through without its parties
+            msg = f"an event of kind {event.kind} without parties"
+            raise AssertionError(msg)
+
+
+def _reaction(body: events.Reaction) -> tuple[str | None, str | None]:
+    """Name and emoji; both None when it was taken back."""
+    return (None, None) if body.action == "unreact" else (body.reaction or "other", body.emoji)
 
 
 def _content(body: events.Message) -> Content:
-    attachments = tuple(_attachment(item.type, item.payload) for item in body.attachments or ())
+    attachments = tuple(map(_attachment, body.attachments or ()))
     if body.is_unsupported:
         kind = "unsupported"
     elif attachments:
@@ -130,22 +189,27 @@ def _content(body: events.Message) -> Content:
     return Content(type=kind, text=body.text, attachments=attachments, details=_details(body))
 
 
-def _attachment(kind: str, payload: dict[str, object] | None) -> Attachment:
-    if not payload:
-        return Attachment(type=kind)
-    url, title = payload.get("url"), payload.get("title")
+def _attachment(item: events.Attachment) -> Attachment:
+    """`ig_story` names its url otherwise; link previews have url and title beside the payload."""
+    payload = item.payload or {}
+    urls = (payload.get("url"), payload.get("story_media_url"), item.url)
+    titles = (payload.get("title"), item.title)
     return Attachment(
-        type=kind,
-        url=url if isinstance(url, str) else None,
-        title=title if isinstance(title, str) else None,
-        payload=payload,
+        type=item.type,
+        url=next((url for url in urls if isinstance(url, str)), None),
+        title=next((title for title in titles if isinstance(title, str)), None),
+        payload=item.payload or None,
     )
 
 
-def _details(body: events.Message | events.Postback) -> dict[str, object] | None:
+def _details(body: events.Message | events.Postback, *, is_self: bool = False) -> dict[str, object] | None:
     """What is neither text nor attachment, by Meta's own names."""
     if isinstance(body, events.Postback):
-        found: dict[str, object | None] = {"payload": body.payload, "referral": body.referral}
+        found: dict[str, object | None] = {
+            "payload": body.payload,
+            "referral": body.referral,
+            "is_self": is_self or None,
+        }
     else:
         found = {
             "reply_to": body.reply_to,
@@ -157,7 +221,7 @@ def _details(body: events.Message | events.Postback) -> dict[str, object] | None
     return {name: value for name, value in found.items() if value is not None} or None
 
 
-def _postback_mid(key: ConversationKey, at: int, body: events.Postback) -> str:
-    """A name for a postback without one: the same for every copy, so that copies are recognised."""
-    told = msgspec.json.encode((key, at, body.title, body.payload, body.referral), order="deterministic")
-    return "postback:" + hashlib.blake2b(told, digest_size=16).hexdigest()
+def _made_up_mid(kind: str, key: ConversationKey, at: int, *told: object) -> str:
+    """A name for what came without a mid: the same for every copy, so that copies are recognised."""
+    text = msgspec.json.encode((key, at, *told), order="deterministic")
+    return f"{kind}:" + hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,0 +1,64 @@
+"""Changes of messages that have not arrived yet, where the change itself does not say whose conversation it is about.
+
+Meta sends some reads and edits without sender and recipient. Each is stored here first and joined to its message as
+soon as both are there, in whichever order they came.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
+from inboxd.store import conversations
+from inboxd.store.connection import fetch_packed, insert_many
+
+_ADD: Final = """
+INSERT INTO early_changes (account_id, mid_key, mid, change, created_at) {rows} ON CONFLICT DO NOTHING
+"""
+_ANY: Final = "SELECT EXISTS (SELECT 1 FROM early_changes)"
+_MATCHES: Final = """
+SELECT json_group_array(json_array(e.account_id, e.mid_key, e.mid, e.change, c.participant_id, c.id))
+FROM json_each(?) AS k
+CROSS JOIN early_changes AS e ON e.mid_key = k.value
+CROSS JOIN messages AS m ON m.mid_key = e.mid_key AND m.mid = e.mid AND m.direction IS NOT NULL
+CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = e.account_id
+"""
+_REMOVE: Final = "DELETE FROM early_changes WHERE mid_key = ? AND account_id = ? AND change = ?"
+_FORGET: Final = "DELETE FROM early_changes WHERE created_at < ?"
+_decode: Final = msgspec.json.Decoder(AnyPartylessChange).decode
+
+
+def settle(
+    connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int
+) -> None:
+    """Store `new` changes, and join those to their messages whose message is there: known before, or just `arrived`."""
+    if new:
+        rows = [(one.account_id, conversations.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
+        insert_many(connection, _ADD, rows)
+    elif not arrived or not connection.execute(_ANY).fetchall()[0][0]:
+        return
+    keys = {conversations.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
+    matches = fetch_packed(connection, _MATCHES, (msgspec.json.encode(sorted(keys)).decode(),))
+    if not matches:
+        return
+    messages = conversations.load(connection, [(row[5], row[1], row[2]) for row in matches])
+    changes: list[MessageChange] = []
+    for account_id, _, mid, text, participant_id, conversation_id in matches:
+        _, message = messages[conversation_id, mid]
+        change = placed(_decode(text), ConversationKey(account_id, participant_id), message)
+        if change is not None:
+            changes.append(change)
+    conversations.apply_changes(connection, {change.key for change in changes}, [(None, one) for one in changes], now)
+    connection.executemany(_REMOVE, {(row[1], row[0], row[3]) for row in matches})
+
+
+def forget(connection: sqlite3.Connection, before: int) -> int:
+    """Remove changes whose message has not arrived since `before` (ms); returns how many."""
+    return connection.execute(_FORGET, (before,)).rowcount
+
+
+def _encoded(change: AnyPartylessChange) -> str:
+    return msgspec.json.encode(change).decode()
