@@ -51,6 +51,7 @@ from inboxd.workers.checkup import Checkup
 from inboxd.workers.forgetting import Forgetter
 from inboxd.workers.ingest import Ingest
 from inboxd.workers.pool import WorkerPool
+from inboxd.workers.processing_monitor import ProcessingMonitor
 from inboxd.workers.pulse import Pulse
 from inboxd.workers.schedule import BackfillSchedule
 from inboxd.workers.search import SearchIndexer
@@ -109,9 +110,10 @@ async def running(
         parts = await stack.enter_async_context(
             assembled(settings, secrets, database_path, clock or Clock(), on_give_up=on_give_up)
         )
-        _start_workers(parts, settings, notifier, on_beat)
+        monitor = ProcessingMonitor(parts.database, parts.clock, parts.metrics)
+        _start_workers(parts, settings, monitor, notifier, on_beat)
         tokens = access_tokens(secrets)
-        admin = _admin(parts, settings, tokens)
+        admin = _admin(parts, settings, tokens, monitor)
         webhooks = Webhooks(parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, parts.metrics)
         callbacks = _callbacks(parts, settings, secrets)
         public = webhooks.application(max_body_bytes=settings.public.max_body_bytes)
@@ -129,7 +131,13 @@ async def running(
         yield Daemon(public_url, admin_url, parts.pool, reloader)
 
 
-def _start_workers(parts: Parts, settings: Settings, notifier: Notifier | None, on_beat: Callable[[], None]) -> None:
+def _start_workers(
+    parts: Parts,
+    settings: Settings,
+    monitor: ProcessingMonitor,
+    notifier: Notifier | None,
+    on_beat: Callable[[], None],
+) -> None:
     pool, clock = parts.pool, parts.clock
     pool.start(
         Ingest(
@@ -145,6 +153,7 @@ def _start_workers(parts: Parts, settings: Settings, notifier: Notifier | None, 
         ),
         essential=True,
     )
+    pool.start(monitor)
     pool.start(parts.portraits)
     pool.start(parts.eraser)
     pool.start(parts.housekeeping)
@@ -153,10 +162,13 @@ def _start_workers(parts: Parts, settings: Settings, notifier: Notifier | None, 
     if settings.backfill.schedule:
         pool.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:
-        pool.start(Watchdog(notifier, parts.database, clock, partial(_condition, parts.accounts, parts.database)))
+        describe = partial(_condition, parts.accounts, parts.database)
+        pool.start(Watchdog(notifier, parts.database, clock, describe, stalled=lambda: monitor.stall is not None))
 
 
-def _admin(parts: Parts, settings: Settings, tokens: Sequence[AccessToken]) -> web.Application:
+def _admin(
+    parts: Parts, settings: Settings, tokens: Sequence[AccessToken], monitor: ProcessingMonitor
+) -> web.Application:
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, pool = parts.database, parts.clock, parts.accounts, parts.pool
     forgetter = Forgetter(database, parts.avatars, parts.cache, clock)
@@ -171,7 +183,7 @@ def _admin(parts: Parts, settings: Settings, tokens: Sequence[AccessToken]) -> w
     )
     streams = Streams(parts.feed)
     apis: list[Api] = [
-        Health(database, lambda: pool.gave_up),
+        Health(database, pool, monitor),
         ConversationsApi(database, accounts.aliases, clock),
         ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter),
         AccountsApi(accounts, Checkup(accounts, clock), database.read),

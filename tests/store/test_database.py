@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +186,85 @@ async def test_insert_many_inserts_every_row(database: Database, count: int) -> 
     )
 
     assert await stored(database) == list(range(count))
+
+
+async def test_a_reader_whose_query_failed_does_not_keep_the_past(database: Database) -> None:
+    await database.write(put(1))
+    for _ in range(2 * module.READERS):
+        with pytest.raises(sqlite3.OperationalError):
+            await database.read("SELECT received_at, CAST(x'ff' AS TEXT) FROM deliveries")
+
+    await database.write(put(2))
+
+    for _ in range(2 * module.READERS):
+        assert await stored(database) == [1, 2]
+    assert await database.checkpoint(), "a reader holds the journal"
+
+
+async def test_a_reader_that_failed_half_way_does_not_keep_the_past(database: Database) -> None:
+    await database.write(put(1))
+    await database.write(put(2))
+
+    def half_way(connection: sqlite3.Connection) -> None:
+        cursor = connection.execute("SELECT received_at FROM deliveries")
+        cursor.fetchone()
+        held.append(cursor)
+        msg = "gave up in between"
+        raise ValueError(msg)
+
+    held: list[sqlite3.Cursor] = []
+    for _ in range(module.READERS):
+        with pytest.raises(ValueError, match="in between"):
+            await database.reading(half_way)
+
+    await database.write(put(3))
+    for _ in range(2 * module.READERS):
+        assert await stored(database) == [1, 2, 3]
+
+
+async def test_a_reader_whose_caller_left_is_replaced_too(database: Database) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    held: list[sqlite3.Cursor] = []
+
+    def fail_later(connection: sqlite3.Connection) -> None:
+        cursor = connection.execute("SELECT 1 FROM sqlite_schema")
+        cursor.fetchone()
+        held.append(cursor)
+        began.set()
+        go_on.wait(5)
+        msg = "nobody hears this"
+        raise ValueError(msg)
+
+    for _ in range(module.READERS):
+        began.clear()
+        go_on.clear()
+        reading = asyncio.ensure_future(database.reading(fail_later))
+        await asyncio.to_thread(began.wait, 5)
+        reading.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    await database.write(put(1))
+    for _ in range(2 * module.READERS):
+        assert await stored(database) == [1]
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_a_file_that_is_not_the_one_that_is_open_takes_nothing(tmp_path: Path, suffix: str, how: str) -> None:
+    async with Database(tmp_path / "d") as database:
+        await database.write(put(1))
+        path = tmp_path / f"d{suffix}"
+        aside = path.rename(tmp_path / "aside")
+        if how == "replaced":
+            path.write_bytes(aside.read_bytes())
+
+        with pytest.raises(StorageUnavailableError, match="deleted or replaced"):
+            await database.write(put(2))
+        assert str(path) in str(database.refusal)
+
+        aside.replace(path)
+        await database.write(put(3))
+        assert database.refusal is None
+        assert [number for number in await stored(database) if number != 2] == [1, 3]

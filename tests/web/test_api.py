@@ -192,7 +192,7 @@ async def test_the_token_is_not_taken_from_the_query(client: Client) -> None:
 
 async def test_health_needs_no_token(client: Client) -> None:
     assert await client.get("/healthz", token=None) == {"alive": True}
-    assert await client.get("/readyz", token=None) == {"ready": True, "problems": []}
+    assert await client.get("/readyz", token=None) == {"ready": True, "problems": [], "degraded": []}
 
 
 async def test_metrics_are_told(client: Client, ana: Conversationalist) -> None:

@@ -36,6 +36,9 @@ FROM (
 )
 """
 _NEXT_ATTEMPT: Final = "SELECT min(next_attempt_at) FROM deliveries WHERE state = 'pending'"
+_OLDEST_DUE: Final = """
+SELECT id FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ? ORDER BY id LIMIT 1
+"""
 _DONE: Final = """
 UPDATE deliveries SET state = 'done', settled_at = ?, error = NULL
 WHERE id IN (SELECT value FROM json_each(?))
@@ -274,6 +277,12 @@ def _bodies(connection: sqlite3.Connection, ids: Sequence[int]) -> list[PendingD
         found.append(PendingDelivery(number, received_at, attempts, joined[start : start + size]))
         start += size
     return found
+
+
+def oldest_due(connection: sqlite3.Connection, now: int) -> int | None:
+    """The id of the oldest delivery that is due to be processed at `now` (ms), or None."""
+    rows = connection.execute(_OLDEST_DUE, (now,)).fetchall()
+    return int(rows[0][0]) if rows else None
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:

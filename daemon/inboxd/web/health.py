@@ -1,14 +1,17 @@
 """Health: is the process alive, and can it do its job?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
 
+from inboxd.clock import iso_utc
 from inboxd.store.database import Database
 from inboxd.web.api.operations import Operation, answer
 from inboxd.web.problems import SAFE_HEADERS
+from inboxd.workers.pool import WorkerPool
+from inboxd.workers.processing_monitor import ProcessingMonitor
 
 
 class Liveness(msgspec.Struct, frozen=True, rename="camel"):
@@ -18,18 +21,21 @@ class Liveness(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Readiness(msgspec.Struct, frozen=True, rename="camel"):
-    """Whether webhooks can be taken, and if not, why."""
+    """Whether webhooks can be taken and are processed, and if not, why."""
 
     ready: bool
     problems: list[str]
+    degraded: list[str]
+    """What does not work, while webhooks are taken and processed all the same."""
 
 
 class Health:
     """`/healthz` and `/readyz`; neither needs a token, neither says more than a monitor must know."""
 
-    def __init__(self, database: Database, workers_gave_up: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, pool: WorkerPool, monitor: ProcessingMonitor) -> None:
         self._database = database
-        self._workers_gave_up = workers_gave_up
+        self._pool = pool
+        self._monitor = monitor
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -43,12 +49,16 @@ class Health:
         return answer(Liveness(alive=True))
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """200 while webhooks can be stored; 503 with the reasons while they cannot."""
+        """200 while webhooks can be stored and are processed; 503 with the reasons while they are not."""
         problems = []
         if self._database.refusal is not None:
             problems.append(self._database.refusal)
-        if self._workers_gave_up():
+        if self._pool.gave_up:
             problems.append("a background worker crashed too often")
+        stall = self._monitor.stall
+        if stall is not None:
+            problems.append(f"deliveries wait and none is processed since {iso_utc(stall.since)}")
+        degraded = [f"the worker {one.name} crashes again and again: {one.reason}" for one in self._pool.parked]
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-        body = msgspec.json.encode(Readiness(ready=not problems, problems=problems))
+        body = msgspec.json.encode(Readiness(ready=not problems, problems=problems, degraded=degraded))
         return web.Response(status=status, body=body, content_type="application/json", headers=SAFE_HEADERS)

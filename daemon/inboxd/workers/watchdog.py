@@ -1,4 +1,4 @@
-"""Signs of life for systemd: only while the event loop turns and the writer writes."""
+"""Signs of life for systemd: only while the event loop turns, the writer writes and work is being done."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,15 +15,27 @@ PATIENCE_S: Final = 5.0
 
 
 class Watchdog:
-    """Tells the service manager how we are, and that we are. `describe` is one line for `systemctl status`."""
+    """Tells the service manager how we are, and that we are. `describe` is one line for `systemctl status`.
+
+    While `stalled` says that work arrives and is not done, there is no sign of life: a fresh start is the remedy.
+    """
 
     name = "watchdog"
 
-    def __init__(self, notifier: Notifier, database: Database, clock: Clock, describe: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        notifier: Notifier,
+        database: Database,
+        clock: Clock,
+        describe: Callable[[], str],
+        *,
+        stalled: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._notifier = notifier
         self._database = database
         self._clock = clock
         self._describe = describe
+        self._stalled = stalled
         self._round_s = ROUND_S if notifier.watchdog_s is None else min(ROUND_S, notifier.watchdog_s / 3)
         self._stopped = asyncio.Event()
 
@@ -34,7 +46,7 @@ class Watchdog:
     async def run(self) -> None:
         """A sign of life every few seconds, until `stop`."""
         while not self._stopped.is_set():
-            if await self._writer_lives():
+            if await self._writer_lives() and not self._stalled():
                 self._notifier.send(WATCHDOG="1", STATUS=self._describe())
             await self._clock.wait(self._stopped, self._round_s)
 

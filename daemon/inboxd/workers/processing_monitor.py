@@ -1,0 +1,82 @@
+"""Whether deliveries that wait are being processed: work that arrives and is not done is the worst kind of failure."""
+
+import asyncio
+import sqlite3
+from typing import Final, NamedTuple
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.metrics import Metrics
+from inboxd.store.database import Database
+from inboxd.store.inbox import oldest_due
+
+ROUND_S: Final = 10.0
+STALLED_AFTER_S: Final = 60.0
+"""The largest delivery takes seconds. When the same one is the oldest for this long, nothing is processed."""
+
+
+class Stall(NamedTuple):
+    """Nothing is being processed."""
+
+    delivery_id: int
+    """The oldest delivery that waits."""
+    since: int
+    """Since when it has been the oldest (ms)."""
+
+
+class ProcessingMonitor:
+    """Looks every ROUND_S whether the oldest delivery that is due is still the same one.
+
+    It looks through the writer's connection: a reader that is stuck in the past would see no work at all.
+    """
+
+    name = "processing-monitor"
+
+    def __init__(self, database: Database, clock: Clock, metrics: Metrics) -> None:
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._oldest: int | None = None
+        self._oldest_since = (0.0, 0)
+        self.stall: Stall | None = None
+        """What is wrong, while something is."""
+        self._stopped = asyncio.Event()
+        self._log = logs.get("processing")
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """One look every ROUND_S, until `stop`."""
+        while not self._stopped.is_set():
+            await self.look()
+            await self._clock.wait(self._stopped, ROUND_S)
+
+    async def look(self) -> None:
+        """Compare the oldest delivery that is due with the one of the last look."""
+        now = self._clock.now_ms()
+
+        def oldest(connection: sqlite3.Connection) -> int | None:
+            return oldest_due(connection, now)
+
+        try:
+            found = await self._database.write(oldest)
+        except StorageClosedError:
+            raise
+        except StorageError:
+            found = None  # the disk refuses: that is said elsewhere, and is no stall
+        if found is None or found != self._oldest:
+            self._oldest, self._oldest_since = found, (self._clock.monotonic(), now)
+        began, since = self._oldest_since
+        stalled = found is not None and self._clock.monotonic() - began >= STALLED_AFTER_S
+        self._tell(Stall(found, since) if stalled and found is not None else None)
+
+    def _tell(self, stall: Stall | None) -> None:
+        before, self.stall = self.stall, stall
+        self._metrics.stalled.set(stall is not None)
+        if stall is not None and before is None:
+            self._log.error("processing_stalled", delivery_id=stall.delivery_id, seconds=round(STALLED_AFTER_S))
+        if stall is None and before is not None:
+            self._log.info("processing_resumed", delivery_id=before.delivery_id)

@@ -1,0 +1,104 @@
+"""Whether webhooks can be taken, as a monitor and Meta see it, when the ground moves under the daemon."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from inboxd import app
+from inboxd.config import Secrets, Settings
+from inboxd.domain.retry import Backoff
+from inboxd.simulator.payloads import Conversationalist, delivery
+from inboxd.workers import pool, processing_monitor
+from inboxd.workers.ingest import Ingest
+from inboxd.workers.search import SearchIndexer
+
+from tests.support import ACCOUNT, ANA, T0, Client, eventually
+
+
+@pytest.fixture
+def body() -> bytes:
+    return json.dumps(delivery(ACCOUNT, T0, [Conversationalist(ACCOUNT, ANA, T0).says("hi")])).encode()
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_a_file_that_is_gone_acknowledges_nothing(client: Client, body: bytes, how: str) -> None:
+    aside = client.database.with_name("aside")
+    client.database.rename(aside)
+    if how == "replaced":
+        shutil.copy(aside, client.database)
+
+    for _ in range(8):
+        status, answer, _ = await client.post(body)
+        assert (status, b"could not be stored" in answer) == (503, True)
+    readiness = await client.get("/readyz", token=None, status=503)
+    assert str(client.database) in readiness["problems"][0]
+
+    aside.replace(client.database)
+    status, answer, _ = await client.post(body)
+    assert status == 200, answer
+    assert (await client.get("/readyz", token=None))["ready"]
+
+
+@pytest.fixture
+async def hung(
+    settings: Settings, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Client]:
+    """A daemon that stores and acknowledges, and whose processing hangs."""
+
+    async def hang(_self: Ingest) -> int:
+        await asyncio.sleep(60)
+        return 0
+
+    monkeypatch.setattr(Ingest, "process", hang)
+    monkeypatch.setattr(processing_monitor, "ROUND_S", 0.02)
+    monkeypatch.setattr(processing_monitor, "STALLED_AFTER_S", 0.1)
+    path = tmp_path / "inboxd.sqlite3"
+    async with (
+        app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, daemon.public_url, daemon.admin_url, path)
+
+
+async def test_work_that_is_not_done_is_not_ready(hung: Client, body: bytes) -> None:
+    assert (await hung.get("/readyz", token=None))["ready"]
+    status, _, _ = await hung.post(body)
+    assert status == 200
+
+    async def said() -> bool:
+        async with hung.session.get(hung.admin_url + "/readyz") as response:
+            problems: list[str] = (await response.json())["problems"]
+            return response.status == 503 and any("none is processed since 20" in one for one in problems)
+
+    await eventually(said)
+
+
+async def test_intake_goes_on_while_a_worker_cannot_run(
+    settings: Settings, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    async def crash(_self: SearchIndexer) -> None:
+        msg = "an odd value"
+        raise ValueError(msg)
+
+    monkeypatch.setattr(SearchIndexer, "run", crash)
+    monkeypatch.setattr(pool, "_BACKOFF", Backoff(base_s=0.001))
+    path = tmp_path / "inboxd.sqlite3"
+    async with (
+        app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Client(session, daemon.public_url, daemon.admin_url, path)
+
+        async def parked() -> bool:
+            degraded = (await client.get("/readyz", token=None))["degraded"]
+            return degraded == ["the worker search crashes again and again: ValueError: an odd value"]
+
+        await eventually(parked, within_s=30)
+        status, _, _ = await client.post(body)
+        assert status == 200
+        await client.settled()
+        assert len(await client.conversations()) == 1
