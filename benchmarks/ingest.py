@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -169,6 +169,37 @@ def acknowledgements(peer: Server, ours: Server, counter: Counter, *, rounds: in
     return rates
 
 
+def without_rest(database: Path, *, seconds: int, sizes: Sequence[int]) -> None:
+    """Every connection sends as soon as it is answered, from 100,000 people, into files that hold so many messages."""
+    counter = Counter()
+    print(
+        "\n| messages before | acknowledged/s | processed/s | p50 / p99 ms | bare p50 / p99 ms | ratio | resident MB |"
+    )
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    done = 'inboxd_deliveries_settled_total{result="done"}'
+    crowd = {"connections": 64, "people": 100_000}
+    with bare() as peer, daemon(database) as ours:
+        for size in sizes:
+            missing = max(0, size - counter.next) // 100
+            if missing:
+                load(ours, counter.take(missing * 100), requests=missing, batch=100, **(crowd | {"connections": 4}))
+                ours.drained()
+            theirs = load(peer, 0, requests=40_000, **crowd)
+            limit = 14_000 * seconds
+            before, first = ours.metric(done), counter.take(limit)
+            mine = load(ours, first, requests=limit, seconds=seconds, **crowd)
+            processed = ours.metric(done) - before
+            if mine["failures"] or mine["ran_out"]:
+                raise SystemExit(f"{mine['failures']} were not acknowledged, or the generator ran out of requests")
+            print(
+                f"| {size:,} | {mine['rate']:,.0f} | {processed / seconds:,.0f} | {mine['p50_ms']:.1f} / "
+                f"**{mine['p99_ms']:.1f}** | {theirs['p50_ms']:.2f} / {theirs['p99_ms']:.2f} "
+                f"| {mine['rate'] / theirs['rate']:.2f} | {ours.rss_mb:.0f} |",
+                flush=True,
+            )
+            ours.drained()
+
+
 def sustained(ours: Server, counter: Counter, *, rate: float, seconds: int) -> None:
     """Offer `rate` webhooks a second and watch the queue."""
     requests = int(rate * seconds)
@@ -228,11 +259,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=40_000)
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--only", choices=("acks", "sustained", "million"))
+    parser.add_argument("--only", choices=("acks", "sustained", "million", "rest"))
+    parser.add_argument("--sizes", type=int, nargs="+", default=[0, 2_400_000])
+    parser.add_argument("--rest-seconds", type=int, default=40)
     options = parser.parse_args()
     counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        if options.only != "million":
+        if options.only in (None, "rest"):
+            without_rest(Path(folder, "crowd.sqlite3"), seconds=options.rest_seconds, sizes=options.sizes)
+        if options.only not in ("million", "rest"):
             with bare() as peer, daemon(Path(folder, "inboxd.sqlite3")) as ours:
                 rates = {64: 20_000.0}
                 if options.only != "sustained":

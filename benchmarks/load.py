@@ -5,6 +5,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 import random
 import time
 from typing import Final, cast
@@ -44,9 +45,10 @@ def request(items: list[dict[str, object]], secret: str, port: int) -> bytes:
 class Run:
     """Requests to send, and what came of them."""
 
-    def __init__(self, requests: list[bytes], rate: float | None) -> None:
+    def __init__(self, requests: list[bytes], rate: float | None, seconds: float) -> None:
         self.requests = requests
         self.rate = rate
+        self.seconds = seconds
         self.next = 0
         self.latencies: list[float] = []
         self.failures = 0
@@ -72,7 +74,7 @@ class Client(asyncio.Protocol):
     def go(self) -> None:
         """Send the next request; with a rate, at its own time, so that waiting counts as latency."""
         run = self.run
-        if run.next >= len(run.requests):
+        if run.next >= len(run.requests) or time.perf_counter() - run.began > run.seconds:
             self.transport.close()
             return
         number = run.next
@@ -116,7 +118,7 @@ async def play(arguments: argparse.Namespace) -> dict[str, float]:
         for _ in range(arguments.requests)
     ]
     loop = asyncio.get_running_loop()
-    run = Run(requests, arguments.rate)
+    run = Run(requests, arguments.rate, arguments.seconds)
     await asyncio.gather(
         *(loop.create_connection(lambda: Client(run), "127.0.0.1", port) for _ in range(arguments.connections))
     )
@@ -128,6 +130,7 @@ async def play(arguments: argparse.Namespace) -> dict[str, float]:
         "p50_ms": ordered[len(ordered) // 2] * 1000,
         "p99_ms": ordered[int(len(ordered) * 0.99)] * 1000,
         "failures": run.failures,
+        "ran_out": float(run.next >= len(run.requests)),
     }
 
 
@@ -140,6 +143,7 @@ if __name__ == "__main__":
     parser.add_argument("--people", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--seconds", type=float, default=math.inf)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--secret", default="benchmark")
     print(json.dumps(uvloop.run(play(parser.parse_args()))))

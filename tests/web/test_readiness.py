@@ -94,7 +94,7 @@ async def test_intake_goes_on_while_a_worker_cannot_run(
         client = Client(session, daemon.public_url, daemon.admin_url, path)
 
         async def parked() -> bool:
-            degraded = (await client.get("/readyz", token=None))["degraded"]
+            degraded: list[str] = (await client.get("/readyz", token=None))["degraded"]
             return degraded == ["the worker search crashes again and again: ValueError: an odd value"]
 
         await eventually(parked, within_s=30)

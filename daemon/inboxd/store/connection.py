@@ -30,6 +30,7 @@ WRITER_PRAGMAS: Final = (
     "cache_size = -12288",  # KiB
     f"journal_size_limit = {WAL_LIMIT_BYTES}",
 )
+CHECKPOINTER_PRAGMAS: Final = ("synchronous = FULL", f"busy_timeout = {BUSY_TIMEOUT_MS}", "cache_size = -256")
 READER_PRAGMAS: Final = ("query_only = ON", f"busy_timeout = {BUSY_TIMEOUT_MS}", "cache_size = -2048")
 _STATEMENTS: Final = 256
 _MAX_ROWS: Final = 256

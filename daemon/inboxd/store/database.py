@@ -18,8 +18,11 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
 from inboxd.store import backup, migrations
+from inboxd.store.checkpointer import Checkpointer
 from inboxd.store.connection import BUSY_TIMEOUT_MS, READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
+from inboxd.store.file_identity import FileIdentity
 from inboxd.store.lock import lock
+from inboxd.store.reader import Reader
 
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]
@@ -64,78 +67,6 @@ class _Outcome(NamedTuple):
     error: Exception | None
 
 
-class _Reader:
-    """A read-only connection that is replaced after a failure.
-
-    A statement that failed half-way keeps its snapshot: everybody who reads on that connection afterwards would see the
-    past, and the journal could not be emptied.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection: Connection | None = None
-        self._failed = False
-
-    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function` on the connection's thread. Raises sqlite3.Error, and whatever `function` raises."""
-        if self._failed or self._connection is None:
-            await self.open()
-        connection = self._connection
-        if connection is None:
-            msg = "the database is closed"
-            raise StorageClosedError(msg)
-        try:
-            return await connection.run(lambda sqlite: self._noting_failure(function, sqlite))
-        finally:
-            if self._failed:  # unless this is cancelled first: then the next one replaces it
-                await self.close()
-
-    async def open(self) -> None:
-        """Open it anew. Raises sqlite3.Error."""
-        await self.close()
-        self._connection = await connect(self._path, READER_PRAGMAS, read_only=True)
-        self._failed = False
-
-    async def close(self) -> None:
-        """Close it, with every statement that is open."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-
-    def _noting_failure(self, function: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
-        try:
-            return function(connection)
-        except BaseException:
-            self._failed = True
-            raise
-
-
-class _FileIdentity:
-    """Which files a database consists of, to notice when they are deleted or replaced while it is open."""
-
-    def __init__(self, path: Path) -> None:
-        self._paths = [str(path), f"{path}-wal"]
-        self._known = [_inode(one) for one in self._paths]
-
-    def require_same(self) -> None:
-        """Raise StorageUnavailableError when a path no longer leads to the file that is open."""
-        for path, known in zip(self._paths, self._known, strict=True):
-            if _inode(path) != known:
-                msg = (
-                    f"{path} was deleted or replaced while inboxd uses it: what is written now would be lost. "
-                    "Put the file back, or stop inboxd, restore a backup and start it again"
-                )
-                raise StorageUnavailableError(msg)
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - before every answer to a webhook: it must cost nothing
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 class Database:
     """An inboxd database, open for this process alone. An async context manager.
 
@@ -147,10 +78,13 @@ class Database:
         self._on_commit = on_commit
         self._lock_fd: int | None = None
         self._writer: Connection | None = None
-        self._files: _FileIdentity | None = None
-        self._readers: asyncio.LifoQueue[_Reader] = asyncio.LifoQueue()
+        self._files: FileIdentity | None = None
+        self._checkpointer = Checkpointer(path, self._on_writer)
+        self._readers: asyncio.LifoQueue[Reader] = asyncio.LifoQueue()
         self._urgent: deque[_Job[Any]] = deque()
         self._patient: deque[_Job[Any]] = deque()
+        self._between: deque[_Job[Any]] = deque()
+        """What cannot be part of a transaction."""
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -167,10 +101,11 @@ class Database:
             self._writer = await connect(self.path, WRITER_PRAGMAS)
             await self._writer.run(self._bring_forward)
             for _ in range(READERS):
-                reader = _Reader(self.path)
+                reader = Reader(self.path)
                 self._readers.put_nowait(reader)
                 await reader.open()
-            self._files = _FileIdentity(self.path)
+            self._files = FileIdentity(self.path)
+            await self._checkpointer.open()
         except sqlite3.Error as error:
             await self._release()
             raise migrations.opening_error(self.path, error) from error
@@ -270,12 +205,18 @@ class Database:
                 connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
             return not busy
 
-        if self._writer is None:
-            return False
-        try:
-            return await self._writer.run(empty)
-        except sqlite3.Error as error:
-            raise _refused(error) from error
+        async with self._checkpointer.lock:
+            return await self._on_writer(empty)
+
+    async def _on_writer(self, function: Transaction[T]) -> T:
+        """Run `function` on the writer's connection between two transactions. Raises as `read` does."""
+        if self._closing:
+            msg = "the database is closed"
+            raise StorageClosedError(msg)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._between.append(_Job(function, future))
+        self._wake.set()
+        return await future
 
     def _bring_forward(self, connection: sqlite3.Connection) -> None:
         backup.before_migration(connection, self.path)
@@ -285,7 +226,7 @@ class Database:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
-            if self._urgent or self._patient:
+            if self._urgent or self._patient or self._between:
                 await connection.run(lambda sqlite: self._drain(sqlite, loop))
             elif self._closing:
                 return
@@ -299,7 +240,7 @@ class Database:
             return
         self._closing = True
         self.refusal = f"the writer crashed: {type(error).__name__}: {error}"
-        for job in [*_taken(self._urgent), *_taken(self._patient)]:
+        for job in [*_taken(self._urgent), *_taken(self._patient), *_taken(self._between)]:
             if not job.future.done():
                 job.future.set_exception(StorageClosedError(self.refusal))
 
@@ -309,33 +250,38 @@ class Database:
         The queues are shared with the event loop: it appends, this takes, and both are atomic on a deque.
         """
         urgent_turn = True
-        while self._urgent or self._patient:
-            began = time.perf_counter()
+        while self._urgent or self._patient or self._between:
+            for job in _taken(self._between):
+                loop.call_soon_threadsafe(_tell, job, _alone(connection, job))
             jobs = _taken(self._urgent if self._urgent and (urgent_turn or not self._patient) else self._patient)
             urgent_turn = not urgent_turn
-            try:
-                outcomes = _run_all(connection, jobs)
-                if self._files is not None:
-                    self._files.require_same()
-            except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-                outcomes = [_Outcome(None, _refused(error))] * len(jobs)
-            took = time.perf_counter() - began
-            loop.call_soon_threadsafe(self._settle, jobs, outcomes, took)
+            if jobs:
+                began = time.perf_counter()
+                outcomes = self._commit(connection, jobs)
+                took = time.perf_counter() - began
+                loop.call_soon_threadsafe(self._settle, jobs, outcomes, took, connection.total_changes)
 
-    def _settle(self, jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome], took: float) -> None:
+    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
+        """Run `jobs` in one transaction. Nothing has succeeded unless it is in the file that the path leads to."""
+        try:
+            outcomes = _run_all(connection, jobs)
+            if self._files is not None:
+                self._files.require_same()
+        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
+            return [_Outcome(None, _refused(error))] * len(jobs)
+        return outcomes
+
+    def _settle(self, jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome], took: float, changes: int) -> None:
         """Tell the callers what became of their jobs. Runs on the event loop."""
+        self._checkpointer.note(changes)
         self.refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
         for job, outcome in zip(jobs, outcomes, strict=True):
-            if job.future.done():  # nobody waits any more
-                continue
-            if outcome.error is None:
-                job.future.set_result(outcome.value)
-            else:
-                job.future.set_exception(outcome.error)
+            _tell(job, outcome)
         if self._on_commit is not None:
             self._on_commit(len(jobs), took)
 
     async def _release(self) -> None:
+        await self._checkpointer.close()
         while not self._readers.empty():
             await self._readers.get_nowait().close()
         if self._writer is not None:
@@ -369,6 +315,23 @@ async def open_for_reading(path: Path) -> AsyncIterator[Connection]:
 def _taken(queue: "deque[_Job[Any]]") -> list[_Job[Any]]:
     """Everything that waits now; what is appended meanwhile may or may not be among it, and is never lost."""
     return [queue.popleft() for _ in range(len(queue))]
+
+
+def _tell(job: _Job[Any], outcome: _Outcome) -> None:
+    if job.future.done():  # nobody waits any more
+        return
+    if outcome.error is None:
+        job.future.set_result(outcome.value)
+    else:
+        job.future.set_exception(outcome.error)
+
+
+def _alone(connection: sqlite3.Connection, job: _Job[Any]) -> _Outcome:
+    """Run a job outside of any transaction."""
+    try:
+        return _Outcome(job.transaction(connection), None)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its caller must hear of it
+        return _Outcome(None, _refused(error))
 
 
 def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:

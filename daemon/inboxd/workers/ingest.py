@@ -113,6 +113,7 @@ class Ingest:
         self._unknown_seen: set[str] = set()
         self._late = False
         self._stopping = False
+        self._storing: asyncio.Task[None] | None = None
         self._batch_size = BatchSize(TRANSACTION_S, smallest=MIN_EVENTS, largest=MAX_EVENTS)
 
     async def run(self) -> None:
@@ -144,12 +145,18 @@ class Ingest:
         if not pending:
             self._late = False
             return 0
-        self._late = self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS
+        if self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS:
+            self._late = True
+        elif len(pending) < RUSH:
+            self._late = False
         batch = _Batch()
-        for delivery in pending:
-            if self._stopping:
-                break
-            batch = await self._handle(_Handled(delivery), batch)
+        try:
+            for delivery in pending:
+                if self._stopping:
+                    break
+                batch = await self._handle(_Handled(delivery), batch)
+        finally:
+            await self._stored()
         await self._finish(batch)
         if len(pending) < RUSH:
             await self._clock.sleep(LINGER_S)
@@ -168,8 +175,9 @@ class Ingest:
                     batch.meanings.append(meaning)
                 number += 1
                 if len(batch.meanings) >= self._batch_size.events:
-                    await self._finish(batch)
+                    await self._stored()
                     await self._let_receivers_go_first()
+                    self._storing = asyncio.create_task(self._finish(batch), name="ingest:store")
                     batch = _Batch()
         except events.UnreadableDeliveryError as error:
             handled.problem, handled.hopeless = str(error), True
@@ -188,6 +196,12 @@ class Ingest:
         except events.BrokenDeliveryError:
             for event in await asyncio.to_thread(events.decode_broken, body):
                 yield event
+
+    async def _stored(self) -> None:
+        """Wait until the batch that is being stored, while the next one is decoded, is durable. Raises as it does."""
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            await storing
 
     async def _finish(self, batch: _Batch) -> None:
         """Store a batch, and say what became of the deliveries that end with it."""

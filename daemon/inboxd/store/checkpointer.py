@@ -1,0 +1,84 @@
+"""Moving what the journal holds into the database file, beside the writer instead of on its time.
+
+SQLite's own automatic checkpoint runs inside a commit: everybody behind that commit waits until thousands of pages are
+written and synced. Here another connection does that work while the writer goes on. Only the last few pages, written
+meanwhile, are the writer's, so that the journal begins anew ("Write-Ahead Logging", "Checkpointing").
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from inboxd import logs
+from inboxd.errors import StorageError
+from inboxd.store.connection import CHECKPOINTER_PRAGMAS, Connection, connect
+
+CHANGES: Final = 8_000
+"""Rows that are changed between two checkpoints: some 10,000 pages of the journal. Rows of many pages are left to
+SQLite's own checkpoint."""
+FEW_FRAMES: Final = 400
+"""So many pages may be left to the writer: a few ms."""
+PASSES: Final = 4
+
+Passive = Callable[[sqlite3.Connection], int]
+
+
+def passive(connection: sqlite3.Connection) -> int:
+    """Checkpoint as far as nobody is in the way; the number of pages that are left. Raises sqlite3.Error."""
+    ((_, pages, moved),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return int(pages - moved)
+
+
+class Checkpointer:
+    """Checkpoints after CHANGES rows. `on_writer` runs `passive` on the writer's connection, between two commits."""
+
+    def __init__(self, path: Path, on_writer: Callable[[Passive], Awaitable[int]]) -> None:
+        self._path = path
+        self._on_writer = on_writer
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changes = self._due = 0
+        self._wake = asyncio.Event()
+        self.lock = asyncio.Lock()
+        """Held during a checkpoint: two at a time would be in each other's way."""
+        self._log = logs.get("checkpointer")
+
+    async def open(self) -> None:
+        """Begin. Raises sqlite3.Error."""
+        self._connection = await connect(self._path, CHECKPOINTER_PRAGMAS)
+        self._task = asyncio.create_task(self._loop(self._connection), name="database-checkpointer")
+
+    async def close(self) -> None:
+        """End, after the checkpoint in hand."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    def note(self, changes: int) -> None:
+        """The writer has changed so many rows since it was opened."""
+        self._changes = changes
+        if changes >= self._due:
+            self._wake.set()
+
+    async def _loop(self, connection: Connection) -> None:
+        while True:
+            self._wake.clear()
+            self._due = self._changes + CHANGES
+            await self._wake.wait()
+            try:
+                async with self.lock:
+                    await self._checkpoint(connection)
+            except (sqlite3.Error, StorageError) as error:  # SQLite's own checkpoint will have to do
+                self._log.warning("checkpoint_failed", error=str(error))
+
+    async def _checkpoint(self, connection: Connection) -> None:
+        for _ in range(PASSES):
+            if await connection.run(passive) <= FEW_FRAMES:
+                await self._on_writer(passive)
+                return

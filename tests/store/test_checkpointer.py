@@ -1,0 +1,67 @@
+"""The journal is emptied beside the writer: it stays small, and nobody waits for more than a few pages of it."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from inboxd.store import checkpointer as module
+from inboxd.store.database import Database
+
+
+def rows(count: int, size: int = 1000) -> Callable[[sqlite3.Connection], None]:
+    def insert(connection: sqlite3.Connection) -> None:
+        connection.executemany(
+            "INSERT INTO deliveries (received_at, body) VALUES (1, randomblob(?))", [(size,)] * count
+        )
+
+    return insert
+
+
+async def test_the_journal_begins_anew_while_writing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHANGES", 500)
+    path = tmp_path / "d"
+    journal = tmp_path / "d-wal"
+    async with Database(path) as database:
+        for _ in range(100):
+            await database.write(rows(200))
+            await asyncio.sleep(0)
+        written = 100 * 200 * 1000
+
+        assert path.stat().st_size > written * 0.6, "most of it is in the file already"
+        assert journal.stat().st_size < written * 0.5, "the journal was written over from its beginning"
+        assert (await database.read("SELECT count(*) FROM deliveries"))[0][0] == 20_000
+        assert await database.read("PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_what_runs_between_commits_is_not_starved_by_them(database: Database) -> None:
+    stop = asyncio.Event()
+
+    async def write_without_rest() -> None:
+        while not stop.is_set():
+            await database.write(rows(1))
+
+    writers = [asyncio.create_task(write_without_rest()) for _ in range(8)]
+    assert await asyncio.wait_for(database.checkpoint(), 10)
+    stop.set()
+    await asyncio.gather(*writers)
+
+
+async def test_a_checkpoint_that_fails_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_connection: sqlite3.Connection) -> int:
+        msg = "disk I/O error"
+        raise sqlite3.OperationalError(msg)
+
+    monkeypatch.setattr(module, "CHANGES", 1)
+    monkeypatch.setattr(module, "passive", fail)
+    async with Database(tmp_path / "d") as database:
+        for _ in range(5):
+            await database.write(rows(10))
+            await asyncio.sleep(0.01)
+
+        assert (await database.read("SELECT count(*) FROM deliveries"))[0][0] == 50
+        assert database.refusal is None
+    assert "checkpoint_failed" in capsys.readouterr().out
