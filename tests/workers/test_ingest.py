@@ -477,7 +477,7 @@ async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Convers
 async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_the_last(
     rig: Rig, who: Conversationalist, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.ingest, "_batch_size", BatchSize(1.0, smallest=size, largest=size))
+    monkeypatch.setattr(rig.ingest, "_batch_size", BatchSize(smallest=size, largest=size))
     items = [who.says(str(number)) for number in range(30)]
 
     await rig.take(

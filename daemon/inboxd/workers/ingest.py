@@ -30,9 +30,11 @@ from inboxd.workers.translate import Translated, changes_of, translate
 
 BATCH: Final = 500
 """Deliveries read at once, at most; their bytes are bounded too."""
-TRANSACTION_S: Final = 0.008
-"""How long a transaction may keep the writer: every webhook that arrives meanwhile waits for its end."""
-MIN_EVENTS: Final = 8
+TRANSACTION_S: Final = 0.0003
+"""How long a transaction may keep the writer while one sender waits for the disk on average…"""
+LONGEST_S: Final = 0.008
+"""…and at most. Every webhook that arrives meanwhile waits for its end; the more wait anyway, the less that adds."""
+MIN_EVENTS: Final = 4
 MAX_EVENTS: Final = 500
 """Events of one transaction, whatever their cost was of late."""
 LINGER_S: Final = 0.02
@@ -43,7 +45,7 @@ RUSH_REST_S: Final = 0.5
 """…but processing goes on at least this often…"""
 MAX_LAG_MS: Final = 3000
 """…and when it is this far behind, it goes at full speed until it has caught up, whoever waits."""
-SLICE_S: Final = 0.003
+SLICE_S: Final = 0.001
 """How long decoding holds the event loop before it lets requests in."""
 STORAGE_REST_S: Final = 1.0
 """Pause before trying again when the disk refuses."""
@@ -114,7 +116,7 @@ class Ingest:
         self._late = False
         self._stopping = False
         self._storing: asyncio.Task[None] | None = None
-        self._batch_size = BatchSize(TRANSACTION_S, smallest=MIN_EVENTS, largest=MAX_EVENTS)
+        self._batch_size = BatchSize(smallest=MIN_EVENTS, largest=MAX_EVENTS)
 
     async def run(self) -> None:
         """Process deliveries as they arrive, until `stop`."""
@@ -174,7 +176,7 @@ class Ingest:
                 else:
                     batch.meanings.append(meaning)
                 number += 1
-                if len(batch.meanings) >= self._batch_size.events:
+                if len(batch.meanings) >= self._batch_size.fitting(self._transaction_s()):
                     await self._stored()
                     await self._let_receivers_go_first()
                     self._storing = asyncio.create_task(self._finish(batch), name="ingest:store")
@@ -225,6 +227,9 @@ class Ingest:
         while not self._late and rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
             await self._clock.sleep(0.01)
             rested += 0.01
+
+    def _transaction_s(self) -> float:
+        return LONGEST_S if self._late else min(TRANSACTION_S * max(1.0, self._inbox.pressure), LONGEST_S)
 
     async def _idle_s(self) -> float | None:
         next_at = await self._inbox.next_attempt_at()
