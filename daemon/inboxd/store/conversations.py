@@ -91,10 +91,15 @@ LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id 
 _BY_CONVERSATION_IDS: Final = f"{_COLUMNS} WHERE c.id IN (SELECT value FROM json_each(?))"  # noqa: S608 - built from constants
 _IDS_OF_PAGE: Final = "SELECT c.id FROM conversations AS c"
 _ORDER: Final = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT ? OFFSET ?"
-_MESSAGE_COLUMNS: Final = """
+MAX_TEXT: Final = 20_000
+"""Characters of a text that readers are shown; Instagram's own limit is 1000 bytes."""
+MAX_JSON: Final = 65_536
+"""Bytes of attachments or of details that readers are shown; larger ones are left out."""
+_MESSAGE_COLUMNS: Final = f"""
 SELECT m.id, m.created_at, m.updated_at, m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at,
-       m.type, m.text, m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
-       m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+       m.type, substr(m.text, 1, {MAX_TEXT}), CASE WHEN length(m.attachments) <= {MAX_JSON} THEN m.attachments END,
+       CASE WHEN length(m.details) <= {MAX_JSON} THEN m.details END, m.standby, m.edit_number, m.edited_at,
+       substr(m.edited_text, 1, {MAX_TEXT}), m.deleted_at, m.seen_by_account_at, m.seen_by_participant_at, m.reactions
 """
 _LATEST: Final = f"""
 {_MESSAGE_COLUMNS}

@@ -17,9 +17,14 @@ ON CONFLICT (fingerprint) DO NOTHING
 
 
 _KINDS: Final = "SELECT kind, count(*) FROM events GROUP BY kind"
-_PAGE: Final = """
-SELECT id, kind, account_id, participant_id, happened_at, reason, payload, delivery_id, created_at FROM events
-"""
+MAX_PAYLOAD: Final = 16_384
+"""Bytes of a payload that a page has; a larger one is fetched alone."""
+_PAGE: Final = f"""
+SELECT id, kind, substr(account_id, 1, 200), participant_id, happened_at, substr(reason, 1, 1000),
+       CASE WHEN length(payload) <= {MAX_PAYLOAD} THEN payload END, length(payload), delivery_id, created_at
+FROM events
+"""  # noqa: S608 - built from constants
+_PAYLOAD: Final = "SELECT payload FROM events WHERE id = ?"
 
 
 class KeptEvent(NamedTuple):
@@ -48,7 +53,7 @@ def keep(connection: sqlite3.Connection, events: Sequence[KeptEvent], now: int) 
 
 
 class StoredEvent(NamedTuple):
-    """A kept event. Times in ms."""
+    """A kept event, as a page has it: what is long is cut, or left to be fetched alone. Times in ms."""
 
     id: int
     kind: str
@@ -56,7 +61,9 @@ class StoredEvent(NamedTuple):
     participant_id: str | None
     happened_at: int | None
     reason: str | None
-    payload: bytes
+    payload: bytes | None
+    """None when it is larger than MAX_PAYLOAD."""
+    size: int
     delivery_id: int | None
     created_at: int
 
@@ -66,6 +73,12 @@ async def page(read: Read, *, kind: str | None, before_id: int | None, limit: in
     where = "kind = ? AND id < ?" if kind is not None else "id < ?"
     parameters = [before_id or 2**62, limit] if kind is None else [kind, before_id or 2**62, limit]
     return [StoredEvent(*row) for row in await read(f"{_PAGE} WHERE {where} ORDER BY id DESC LIMIT ?", parameters)]
+
+
+async def payload(read: Read, event_id: int) -> bytes | None:
+    """The payload of one kept event, as it came; None when there is no such event."""
+    rows = await read(_PAYLOAD, (event_id,))
+    return bytes(rows[0][0]) if rows else None
 
 
 async def kinds(read: Read) -> dict[str, int]:

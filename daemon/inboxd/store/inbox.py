@@ -13,7 +13,7 @@ import msgspec
 from inboxd.clock import Clock
 from inboxd.errors import StorageBusyError, StorageError
 from inboxd.store.arrivals import MINUTE_MS, MINUTES, Arrivals
-from inboxd.store.connection import fetch_packed, insert_many
+from inboxd.store.connection import Row, fetch_packed, insert_many
 from inboxd.store.database import Database
 
 QUIET_S: Final = 0.02
@@ -68,6 +68,10 @@ ORDER BY id DESC LIMIT ? OFFSET ?
 _ONE: Final = """
 SELECT id, received_at, state, attempts, next_attempt_at, settled_at, error, length(body), body FROM deliveries
 WHERE id = ?
+"""
+_BEGINNING: Final = """
+SELECT id, received_at, state, attempts, next_attempt_at, settled_at, error, length(body), substr(body, 1, ?2)
+FROM deliveries WHERE id = ?1
 """
 _COUNT: Final = "SELECT count(*) FROM deliveries WHERE state = ?"
 _COUNT_ALL: Final = "SELECT count(*) FROM deliveries"
@@ -249,11 +253,11 @@ class Inbox:
 
     async def get(self, delivery_id: int) -> tuple[DeliverySummary, bytes] | None:
         """One delivery with its raw body."""
-        rows = await self._database.read(_ONE, (delivery_id,))
-        if not rows:
-            return None
-        *summary, body = rows[0]
-        return DeliverySummary(*summary), bytes(body)
+        return _with_body(await self._database.read(_ONE, (delivery_id,)))
+
+    async def look(self, delivery_id: int, size: int = 0) -> tuple[DeliverySummary, bytes] | None:
+        """One delivery with the first `size` bytes of its raw body."""
+        return _with_body(await self._database.read(_BEGINNING, (delivery_id, size)))
 
     async def backlog(self) -> tuple[int, float]:
         """How many deliveries wait to be processed, and the age of the oldest in seconds (0 when none waits)."""
@@ -283,6 +287,13 @@ def oldest_due(connection: sqlite3.Connection, now: int) -> int | None:
     """The id of the oldest delivery that is due to be processed at `now` (ms), or None."""
     rows = connection.execute(_OLDEST_DUE, (now,)).fetchall()
     return int(rows[0][0]) if rows else None
+
+
+def _with_body(rows: Sequence[Row]) -> tuple[DeliverySummary, bytes] | None:
+    if not rows:
+        return None
+    *summary, body = rows[0]
+    return DeliverySummary(*summary), bytes(body)
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:

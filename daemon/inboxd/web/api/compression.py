@@ -1,5 +1,6 @@
 """Compressing answers, where that is asked for: zstd (RFC 8878) or gzip."""
 
+import asyncio
 import sys
 from typing import Final
 
@@ -12,15 +13,18 @@ else:
 
 COMPRESS_FROM: Final = 1024
 """Smaller answers are not worth it."""
+IN_THREAD_FROM: Final = 65_536
+"""Larger ones are compressed beside the event loop."""
 
 
-def compressed(request: web.Request, response: web.Response) -> web.Response:
+async def compressed(request: web.Request, response: web.Response) -> web.Response:
     """The response, compressed in a way that the client accepts (RFC 9110, 12.5.3)."""
     if not isinstance(response.body, bytes) or len(response.body) < COMPRESS_FROM:
         return response
     response.headers["Vary"] = "Accept-Encoding"
     if _accepts(request, "zstd"):
-        response.body = zstd.compress(response.body)
+        large = len(response.body) >= IN_THREAD_FROM
+        response.body = await asyncio.to_thread(zstd.compress, response.body) if large else zstd.compress(response.body)
         response.headers["Content-Encoding"] = "zstd"
     elif _accepts(request, "gzip"):
         response.enable_compression(web.ContentCoding.gzip)

@@ -1,11 +1,11 @@
 """`/api/deliveries` and `/api/events`: what Meta sent, as it came, and what became of it."""
 
+import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Final
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta
 
@@ -36,6 +36,7 @@ from inboxd.web.api.resources.deliveries import (
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 
 PATH: Final = "/api/deliveries"
+EVENTS: Final = "/api/events"
 
 
 class DeliveryState(StrEnum):
@@ -77,7 +78,8 @@ class DeliveriesApi:
             Operation("GET", one + "/raw", self.raw, tag, {200: "application/octet-stream"}),
             Operation("POST", one + "/retry", self.retry, tag, {202: None}, problems=(409,)),
             Operation("POST", "/api/workers/retry-failed-deliveries", self.retry_all, tag, {202: RetriedDeliveries}),
-            Operation("GET", "/api/events", self.events, "events", {200: EventList}, query=EventQuery),
+            Operation("GET", EVENTS, self.events, "events", {200: EventList}, query=EventQuery),
+            Operation("GET", EVENTS + "/{id}/payload", self.payload, "events", {200: "application/octet-stream"}),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
@@ -91,7 +93,7 @@ class DeliveriesApi:
 
     async def one(self, request: web.Request) -> web.Response:
         """One delivery, without its body."""
-        found = await self._inbox.get(path_id(request, "delivery"))
+        found = await self._inbox.look(path_id(request, "delivery"))
         if found is None:
             raise not_found("delivery")
         return answer(DeliveryResource.of(found[0]))
@@ -101,13 +103,13 @@ class DeliveriesApi:
         found = await self._inbox.get(path_id(request, "delivery"))
         if found is None:
             raise not_found("delivery")
-        return web.Response(body=found[1], content_type="application/octet-stream", headers=SAFE_HEADERS)
+        return _download(found[1], f"delivery-{found[0].id}")
 
     async def retry(self, request: web.Request) -> web.Response:
         """Put a failed delivery back in the queue."""
         delivery_id = path_id(request, "delivery")
         if not await self._inbox.retry(delivery_id):
-            if await self._inbox.get(delivery_id) is None:
+            if await self._inbox.look(delivery_id) is None:
                 raise not_found("delivery")
             raise ProblemError(HTTPStatus.CONFLICT, "Only a failed delivery can be retried.")
         return web.Response(status=HTTPStatus.ACCEPTED, headers=SAFE_HEADERS)
@@ -117,17 +119,31 @@ class DeliveriesApi:
         return answer(RetriedDeliveries(retried=await self._inbox.retry_all()), status=HTTPStatus.ACCEPTED)
 
     async def events(self, request: web.Request) -> web.Response:
-        """Events that are no message and change none, the latest first: comments, mentions, handover, unknown kinds."""
+        """Events that are no message and change none, the latest first: comments, mentions, handover, unknown kinds.
+
+        A payload that is larger than 16 KiB is left out here.
+        """
         asked = query(request, EventQuery)
         before = cursors.place(asked.cursor)
         found = await events.page(
             self._read, kind=asked.kind, before_id=None if before is None else before.id, limit=asked.limit
         )
         following = cursors.of(Place(None, found[-1].id)) if len(found) == asked.limit else None
+        resources = await asyncio.to_thread(lambda: [EventResource.of(event) for event in found])
         listed = EventList(
-            events=[EventResource.of(event, msgspec.Raw(event.payload)) for event in found],
-            kinds=await events.kinds(self._read),
-            limit=asked.limit,
-            next_cursor=following,
+            events=resources, kinds=await events.kinds(self._read), limit=asked.limit, next_cursor=following
         )
         return answer(listed)
+
+    async def payload(self, request: web.Request) -> web.Response:
+        """The payload of a kept event as Meta sent it, byte for byte."""
+        event_id = path_id(request, "event")
+        found = await events.payload(self._read, event_id)
+        if found is None:
+            raise not_found("event")
+        return _download(found, f"event-{event_id}")
+
+
+def _download(body: bytes, name: str) -> web.Response:
+    headers = {**SAFE_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    return web.Response(body=body, content_type="application/octet-stream", headers=headers)

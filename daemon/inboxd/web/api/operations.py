@@ -147,7 +147,7 @@ def _checked(operation: Operation) -> Handler:
         if isinstance(response, web.Response) and isinstance(response.body, bytes):
             if operation.single and response.status == HTTPStatus.OK:
                 response = _conditional(request, response)
-            return compressed(request, response)
+            return await compressed(request, response)
         return response
 
     handler.__doc__ = operation.handler.__doc__

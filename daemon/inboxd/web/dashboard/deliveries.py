@@ -1,17 +1,20 @@
 """Deliveries that could not be understood: look at them, try again."""
 
+import asyncio
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
+from inboxd.domain.payload import readable
 from inboxd.store.inbox import Inbox
 from inboxd.web.api.operations import not_found, path_id
 from inboxd.web.dashboard.rendering import offset_of, page, see_other
 
 LIMIT: Final = 50
+MAX_READ: Final = 65_536
+"""Bytes of a body that are looked at…"""
 MAX_SHOWN: Final = 200_000
-"""Characters of a body that are shown; the API has all of it."""
+"""…and characters that are shown of them; the API has all of it."""
 
 
 class DeliveryPages:
@@ -43,18 +46,18 @@ class DeliveryPages:
 
     async def one(self, request: web.Request) -> web.Response:
         """A delivery as it came."""
-        found = await self._inbox.get(path_id(request, "delivery"))
+        found = await self._inbox.look(path_id(request, "delivery"), MAX_READ)
         if found is None:
             raise not_found("delivery")
-        delivery, body = found
-        text = _readable(body)
-        context = {"delivery": delivery, "body": text[:MAX_SHOWN], "is_cut": len(text) > MAX_SHOWN}
+        delivery, beginning = found
+        text = await asyncio.to_thread(readable, beginning, limit=MAX_SHOWN)
+        context = {"delivery": delivery, "body": text, "is_cut": delivery.size > MAX_READ or len(text) == MAX_SHOWN}
         return page(request, "delivery.html", context)
 
     async def retry(self, request: web.Request) -> web.Response:
         """Put it back in the queue."""
         delivery_id = path_id(request, "delivery")
-        if not await self._inbox.retry(delivery_id) and await self._inbox.get(delivery_id) is None:
+        if not await self._inbox.retry(delivery_id) and await self._inbox.look(delivery_id) is None:
             raise not_found("delivery")
         return see_other(f"/deliveries/{delivery_id}")
 
@@ -62,11 +65,3 @@ class DeliveryPages:
         """Put all of them back in the queue."""
         await self._inbox.retry_all()
         return see_other("/deliveries")
-
-
-def _readable(body: bytes) -> str:
-    """The JSON with line breaks, or what is no JSON as it is."""
-    try:
-        return msgspec.json.format(body).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body.decode(errors="backslashreplace")

@@ -1,7 +1,7 @@
 """Conversations and messages, as the API says them."""
 
 from collections.abc import Collection
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 from msgspec import Meta
@@ -9,6 +9,7 @@ from msgspec import Meta
 from inboxd.clock import iso_utc
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Direction, Message
+from inboxd.domain.payload import PayloadForm, is_shallow, shown
 from inboxd.store.conversations import StoredMessage
 from inboxd.web.api.resources.base import MetaId, Resource, avatar_path, iso
 from inboxd.workers.registry import KnownConversation
@@ -105,9 +106,15 @@ class MessageResource(Resource, frozen=True):
         inbound = _is_inbound(message, conversation)
         at = message.timeline_at or message.noticed_at
         attachments = [
-            AttachmentResource(type=item.type, url=item.url, title=item.title, payload=item.payload)
+            AttachmentResource(
+                type=item.type,
+                url=item.url,
+                title=item.title,
+                payload=item.payload if is_shallow(item.payload) else None,
+            )
             for item in (message.content.attachments if message.content else ())
         ]
+        details = (message.content.details if message.content else None) or {}
         media = next((item for item in attachments if item.url), None)
         return cls(
             id=str(stored.id),
@@ -129,7 +136,7 @@ class MessageResource(Resource, frozen=True):
             sent_at=iso_utc(at),
             edited_at=iso(message.edit.at if message.edit else None),
             deleted_at=iso(message.deleted_at),
-            metadata=(message.content.details if message.content else None) or {},
+            metadata={name: value for name, value in details.items() if is_shallow(value)},
             created_at=iso_utc(stored.created_at),
             updated_at=iso_utc(stored.updated_at),
         )
@@ -170,7 +177,10 @@ class MessageSearch(Resource, frozen=True):
     next_cursor: str | None
 
 
-Metadata = Annotated[dict[str, Any], Meta(max_length=100)]
+MAX_METADATA: Final = 65_536
+Metadata = Annotated[
+    dict[str, Any], Meta(max_length=100, description="At most 64 KiB of JSON, and not nested deeper than 50.")
+]
 
 
 class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
@@ -184,6 +194,9 @@ class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
     unread_count: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     status: ConversationStatus = ConversationStatus.OPEN
     metadata: Metadata = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_metadata(self.metadata)
 
     def known(self) -> KnownConversation:
         """What it says, in our words."""
@@ -223,6 +236,24 @@ class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
 
     status: ConversationStatus | None = None
     metadata: Metadata | None = None
+
+    def __post_init__(self) -> None:
+        if self.metadata is not None:
+            _check_metadata(self.metadata)
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    """Raises ValueError, which msgspec makes a ValidationError: what is stored here is shown in every list."""
+    try:
+        encoded = msgspec.json.encode(metadata)
+    except RecursionError:
+        encoded = b""
+    if shown(encoded).form is not PayloadForm.JSON:
+        msg = "'metadata' is nested too deeply"
+        raise ValueError(msg)
+    if len(encoded) > MAX_METADATA:
+        msg = f"'metadata' is larger than {MAX_METADATA} bytes of JSON"
+        raise ValueError(msg)
 
 
 def _is_inbound(message: Message, conversation: Conversation) -> bool:

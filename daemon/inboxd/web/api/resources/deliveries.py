@@ -5,6 +5,7 @@ from typing import Any, Self
 import msgspec
 
 from inboxd.clock import iso_utc
+from inboxd.domain.payload import OMITTED, PayloadForm, shown
 from inboxd.store.events import StoredEvent
 from inboxd.store.inbox import DeliverySummary
 from inboxd.web.api.resources.base import Resource, iso
@@ -51,7 +52,11 @@ class RetriedDeliveries(Resource, frozen=True):
 
 
 class EventResource(Resource, frozen=True):
-    """An event that is no message and changes none, as it came."""
+    """An event that is no message and changes none.
+
+    `payload` is as it came (`payloadForm` is `json`), with U+FFFD and null for what JSON cannot say (`mended`), or a
+    string when it is no JSON (`text`); it is null when it is larger than 16 KiB (`omitted`).
+    """
 
     id: str
     kind: str
@@ -62,10 +67,13 @@ class EventResource(Resource, frozen=True):
     delivery_id: str | None
     created_at: str
     payload: Any
+    payload_form: PayloadForm
+    size_bytes: int
 
     @classmethod
-    def of(cls, event: StoredEvent, payload: msgspec.Raw) -> Self:
+    def of(cls, event: StoredEvent) -> Self:
         """The resource of a kept event."""
+        payload = OMITTED if event.payload is None else shown(event.payload)
         return cls(
             id=str(event.id),
             kind=event.kind,
@@ -75,7 +83,9 @@ class EventResource(Resource, frozen=True):
             reason=event.reason,
             delivery_id=None if event.delivery_id is None else str(event.delivery_id),
             created_at=iso_utc(event.created_at),
-            payload=payload,
+            payload=msgspec.Raw(payload.json),
+            payload_form=payload.form,
+            size_bytes=event.size,
         )
 
 
