@@ -19,6 +19,7 @@ from inboxd.meta.signature import SignatureVerifier
 from inboxd.metrics import Metrics
 from inboxd.notify import Notifier
 from inboxd.parts import Parts, assembled, configured_accounts, lifetimes, limits
+from inboxd.plural import counted
 from inboxd.reload import Reloader
 from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
@@ -291,7 +292,7 @@ def _condition(accounts: Accounts, database: Database) -> str:
     idle = sum(not one.account.callable for one in served)
     paused = sum(one.graph.budget.report().paused_until is not None for one in served)
     needs = f", {idle} without calls" if idle else ""
-    return f"{receiving}; {len(served)} accounts{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
+    return f"{receiving}; {counted(len(served), 'account')}{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
 
 
 def _schedule(

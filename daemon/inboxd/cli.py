@@ -2,17 +2,28 @@
 
 import asyncio
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
 
 import click
 
 from inboxd import __version__
-from inboxd.config import Secrets, Settings, find_config, how_to_give, load_secrets, load_settings, require_secrets
-from inboxd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, InboxdError
+from inboxd.config import (
+    Secrets,
+    Settings,
+    concerns,
+    find_config,
+    how_to_give,
+    load_secrets,
+    load_settings,
+    require_secrets,
+)
+from inboxd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, InboxdError
 from inboxd.secret import Secret
 from inboxd.terminal import printable
 
@@ -54,9 +65,11 @@ def run(config_path: Path | None) -> None:
 
 @cli.command("check-config")
 @config_option
-@click.option("--strict", is_flag=True, help="Missing secrets are an error too.")
+@click.option("--strict", is_flag=True, help="Missing secrets, and what is hardly meant, are errors too.")
 def check_config(config_path: Path | None, *, strict: bool) -> None:
     """Check the configuration without starting anything.
+
+    What is allowed and hardly meant is said: two listeners on one port, an admin listener that others can reach.
 
     Secrets may be given to the daemon in ways that this shell does not see, such as systemd credentials; missing ones
     are therefore only listed, unless --strict is given.
@@ -64,9 +77,14 @@ def check_config(config_path: Path | None, *, strict: bool) -> None:
     path = find_config(config_path, os.environ)
     settings = load_settings(path, os.environ)
     secrets = load_secrets(os.environ)
+    doubtful = [f"{concern.text}. {concern.remedy}" for concern in concerns(settings)]
     if strict:
         require_secrets(secrets)
+        if doubtful:
+            raise ConfigError("\n".join(doubtful))
     click.echo(f"{path or 'built-in defaults'}: the configuration is valid")
+    for line in doubtful:
+        click.echo(line, err=True)
     for name in secrets.missing():
         click.echo(f"not seen here, but needed by 'inboxd run': {how_to_give(name)}", err=True)
     for account in settings.accounts:
@@ -118,19 +136,26 @@ def account_list(config_path: Path | None, *, as_json: bool) -> None:
 @click.option("--name", default="", help="What you call it.")
 @click.option(
     "--token-file",
-    type=click.File("r"),
+    type=click.Path(allow_dash=True),
     help="Where the access token stands; - is standard input. Without it, you are asked.",
 )
-def account_add(config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: TextIO | None) -> None:
+def account_add(config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: str | None) -> None:
     """Serve the account that an access token belongs to; a served one gets a new token. Exits 1 if anything is missing.
 
     Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
     """
     from inboxd.commands.account import add  # noqa: PLC0415 - see run
 
-    text = token_file.read() if token_file is not None else click.prompt("Access token", hide_input=True)
+    if token_file is None:
+        text = click.prompt("Access token", hide_input=True)
+    else:
+        with _opened(token_file) as file:
+            text = file.read()
     if not text.strip():
         msg = "the access token is blank"
+        raise click.UsageError(msg)
+    if not text.strip().isascii() or not text.strip().isprintable():
+        msg = "this is no access token: it must be one line of ASCII"
         raise click.UsageError(msg)
     sys.exit(_run(add(*_surroundings(config_path), Secret(text.strip()), flavour=flavour, name=name, as_json=as_json)))
 
@@ -176,17 +201,19 @@ def backfill(
 
 @cli.command("import-conversations")
 @config_option
-@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
-def import_conversations(config_path: Path | None, file: TextIO) -> None:
+@click.argument("file", type=click.Path(allow_dash=True))
+def import_conversations(config_path: Path | None, file: str) -> None:
     """Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.
 
-    Fields are those of the API: clientAccountId, participantPlatformId, and optionally platformConversationId,
-    participantUsername, participantProfilePic, unreadCount, status and metadata. Bad rows are reported by their number
-    and left out; exits 1 then.
+    Fields are those of the API, in camelCase or snake_case: clientAccountId, participantPlatformId, and optionally
+    platformConversationId (another system's is kept in the metadata), participantUsername, participantProfilePic,
+    unreadCount, status and metadata. Other columns are named and left out. Bad rows are reported by their number and
+    left out; exits 1 then.
     """
     from inboxd.commands import importing  # noqa: PLC0415 - see run
 
-    sys.exit(_run(importing.import_conversations(*_surroundings(config_path), file)))
+    with _opened(file) as rows:
+        sys.exit(_run(importing.import_conversations(*_surroundings(config_path), rows)))
 
 
 @cli.command()
@@ -220,7 +247,7 @@ def backup(config_path: Path | None, file: Path | None) -> None:
 
 @cli.command()
 @config_option
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def restore(config_path: Path | None, file: Path) -> None:
     """Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside."""
     from inboxd.commands import keeping  # noqa: PLC0415 - see run
@@ -243,9 +270,9 @@ def forget(config_path: Path | None, *, as_json: bool, account_id: str, particip
     """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
     from inboxd.commands import keeping  # noqa: PLC0415 - see run
 
+    whom = keeping.person_of(account_id, participant_id)
     if not yes:
         click.confirm(f"Erase everything about {participant_id} of account {account_id}?", abort=True, err=True)
-    whom = keeping.key_of(account_id, participant_id)
     sys.exit(_run(keeping.forget(*_surroundings(config_path), whom, as_json=as_json)))
 
 
@@ -302,6 +329,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except _EndedBySignal as ended:
+        sys.exit(128 + ended.number)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_SOFTWARE)
@@ -337,6 +366,16 @@ def _storage(config_path: Path | None) -> tuple[Settings, Path]:
     return settings, settings.storage.resolved(os.environ)
 
 
+@contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
+    """The text file at `path`, or standard input for `-`. Bytes that are no UTF-8 become surrogates. Raises OSError."""
+    if path == "-":
+        yield sys.stdin
+        return
+    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        yield file
+
+
 def _settings(config_path: Path | None) -> Settings:
     return load_settings(find_config(config_path, os.environ), os.environ)
 
@@ -345,13 +384,41 @@ def _run(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it r
     import uvloop  # noqa: PLC0415 - see run
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+        return runner.run(_until_told_to_end(main))
+
+
+class _EndedBySignal(Exception):  # noqa: N818 - no error
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+async def _until_told_to_end(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it returns
+    """What `main` returns. SIGTERM and SIGHUP cancel it, so that it cleans up; then _EndedBySignal is raised."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    ended: list[int] = []
+
+    def end(number: int) -> None:
+        ended.append(number)
+        if task is not None:
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup(1)
+            loop.add_signal_handler(number, end, number)
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        raise _EndedBySignal(ended[0]) from None
 
 
 async def _conversations(settings: Settings, condition: Any, *, limit: int, offset: int, as_json: bool) -> None:  # noqa: ANN401 - ConversationFilter, imported late
     import msgspec  # noqa: PLC0415 - see run
 
     from inboxd.console import console, conversation_table  # noqa: PLC0415 - see run
+    from inboxd.store.accounts import stored  # noqa: PLC0415 - see run
     from inboxd.store.conversations import Conversations  # noqa: PLC0415 - see run
     from inboxd.store.database import open_for_reading  # noqa: PLC0415 - see run
     from inboxd.web.api.resources.conversations import ConversationList, ConversationResource  # noqa: PLC0415 - see run
@@ -363,7 +430,10 @@ async def _conversations(settings: Settings, condition: Any, *, limit: int, offs
             latest = await store.latest([conversation.id for conversation in found])
             console().print(conversation_table(found, latest, total=total))
             return
-    accounts = {account.id for account in settings.accounts}
+        accounts = {account.id for account in settings.accounts}
+        for one in await stored(connection.read):
+            if one.account.id in accounts or not one.account.configured:  # else it was taken out of the configuration
+                accounts.update(one.account.aliases)
     resources = [ConversationResource.of(conversation, accounts) for conversation in found]
     page = ConversationList(conversations=resources, total=total, limit=limit, offset=offset, next_cursor=None)
     click.echo(msgspec.json.encode(page).decode())

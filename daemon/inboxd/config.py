@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from cronsim import CronSim, CronSimError
@@ -21,17 +21,20 @@ Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Days = Annotated[int, Meta(ge=1, le=36_500)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Host = Annotated[str, Meta(min_length=1)]
-MetaId = Annotated[str, Meta(pattern="^[0-9]{1,32}$")]
+MetaId = Annotated[str, Meta(pattern=r"^[0-9]{1,32}\Z")]
 Network = Annotated[str, Meta(min_length=1)]
 """An IP network such as 10.0.0.0/8."""
-Url = Annotated[str, Meta(pattern="^https?://[^/?#@]+$")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+\Z")]
 
 ENV_PREFIX: Final = "INBOXD_"
 DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
 SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "admin_tokens", "storage_key")
 _TOKEN_PREFIX: Final = "account_token_"  # noqa: S105 - a name, not a token
+_ANY_HOST: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _SECRET_WORDS: Final = ("secret", "token", "password")
 _NOT_SETTINGS: Final = ("CONFIG",)
+_SIMULATORS: Final = "SIMULATOR_"
+"""What the simulator is given by variables, which a daemon in the same shell sees too."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,7 +50,7 @@ class Public(_Section, frozen=True):
     max_waiting: Positive = 1000
     max_connections: Positive = 512
     request_timeout_s: Seconds = 10.0
-    base_url: Annotated[str, Meta(pattern="^(https?://[^/?#@]+)?$")] = ""
+    base_url: Annotated[str, Meta(pattern=r"^(https?://[^/?#@\s]+)?\Z")] = ""
 
 
 class Admin(_Section, frozen=True):
@@ -83,8 +86,8 @@ class Instagram(_Section, frozen=True):
 
     graph_url: Url = "https://graph.instagram.com"
     facebook_graph_url: Url = "https://graph.facebook.com"
-    app_id: Annotated[str, Meta(pattern="^[0-9]{0,32}$")] = ""
-    graph_version: Annotated[str, Meta(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$")] = "v25.0"
+    app_id: Annotated[str, Meta(pattern=r"^[0-9]{0,32}\Z")] = ""
+    graph_version: Annotated[str, Meta(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}\Z")] = "v25.0"
     timeout_s: Seconds = 10.0
 
 
@@ -137,7 +140,7 @@ class Account(_Section, frozen=True):
     id: MetaId
     name: str = ""
     flavour: Literal["instagram", "facebook"] = "instagram"
-    page_id: Annotated[str, Meta(pattern="^[0-9]{0,32}$")] = ""
+    page_id: Annotated[str, Meta(pattern=r"^[0-9]{0,32}\Z")] = ""
 
 
 class Settings(_Section, frozen=True):
@@ -181,6 +184,44 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
         if self.verify_token is None:
             names.append("verify_token")
         return names
+
+
+class Concern(NamedTuple):
+    """Something about the settings that is allowed and hardly meant."""
+
+    text: str
+    remedy: str
+
+
+def concerns(settings: Settings) -> list[Concern]:
+    """What somebody should look at before a daemon runs with these settings."""
+    found = []
+    public, admin = settings.public, settings.admin
+    if public.port == admin.port != 0 and _overlap(public.host, admin.host):
+        text = f"admin.port and public.port are both {admin.port}, and the hosts are the same: only one can listen"
+        found.append(Concern(text, "Give each listener a port of its own."))
+    if _is_exposed(admin.host):
+        text = f"admin.host is {admin.host}: the API, the dashboard and the metrics may be reached from other machines"
+        remedy = "Let it be 127.0.0.1 or a private address, and come through SSH, a VPN or a proxy with TLS."
+        found.append(Concern(text, remedy))
+    return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two listeners on these hosts and one port are in each other's way."""
+    names = {"127.0.0.1" if host.lower() == "localhost" else host for host in (one, other)}
+    return len(names) == 1 or bool(names & _ANY_HOST)
+
+
+def _is_exposed(host: str) -> bool:
+    """Whether others than this machine and its private networks may reach what listens there; a name may mean any."""
+    if host.lower() == "localhost":
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return address.is_unspecified or address.is_global
 
 
 def find_config(given: Path | None, environment: Mapping[str, str]) -> Path | None:
@@ -369,7 +410,7 @@ def _list_from(variable: str, value: str) -> object:
 
 
 def _is_no_setting(name: str) -> bool:
-    if name in _NOT_SETTINGS:
+    if name in _NOT_SETTINGS or name.startswith(_SIMULATORS):
         return True
     lowered = name.removesuffix("_FILE").lower()
     return lowered in SECRET_NAMES or lowered.startswith(_TOKEN_PREFIX)

@@ -10,6 +10,7 @@ from rich.text import Text
 from inboxd.clock import iso_utc
 from inboxd.domain.account import AccountState
 from inboxd.domain.conversation import Conversation
+from inboxd.plural import counted
 from inboxd.store.conversations import StoredMessage
 from inboxd.terminal import printable
 from inboxd.web.api.resources.accounts import AccountResource, CheckedAccount
@@ -21,7 +22,7 @@ _PIPE_WIDTH: Final = 120
 
 def conversation_table(found: Sequence[Conversation], latest: Mapping[int, StoredMessage], *, total: int) -> Table:
     """Who, last message, unread."""
-    table = Table(title=f"{total} conversations", title_justify="left", expand=False)
+    table = Table(title=counted(total, "conversation"), title_justify="left", expand=False)
     table.add_column("Who", no_wrap=True, max_width=20)
     table.add_column("Username", no_wrap=True, max_width=24)
     table.add_column("Picture", justify="center", no_wrap=True)
@@ -44,7 +45,7 @@ def conversation_table(found: Sequence[Conversation], latest: Mapping[int, Store
 
 def account_table(accounts: Sequence[AccountResource]) -> Table:
     """Who is served, and how they stand."""
-    table = Table(title=f"{len(accounts)} accounts", title_justify="left", expand=False)
+    table = Table(title=counted(len(accounts), "account"), title_justify="left", expand=False)
     for heading in ("Account", "Username", "Product", "State", "Token until (UTC)", "Subscribed"):
         table.add_column(heading)
     for one in accounts:

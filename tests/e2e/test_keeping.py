@@ -73,7 +73,7 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     assert unsure.returncode == 130  # nobody said yes
     gone = inboxd.run("forget", *whom, ANA, "--yes")
     assert gone.returncode == 0, gone.stderr
-    assert "1 messages erased" in gone.stdout
+    assert "1 message erased" in gone.stdout
     nobody = inboxd.run("export", *whom, ANA)
     assert nobody.returncode == 69
     assert "no participant" in nobody.stderr

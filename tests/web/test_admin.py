@@ -177,8 +177,41 @@ async def test_registering_twice_is_a_conflict(client: Client) -> None:
     assert created["metadata"]["crm"] == 1
     assert (created["participantUsername"], created["unreadCount"], created["status"]) == ("ana_x", 2, "closed")
     await client.send("POST", LIST, body, status=409)
-    await client.send("POST", LIST, {**body, "platformConversationId": "1_2"}, status=409)
+    await client.send("POST", LIST, {**body, "platformConversationId": "1_2"}, status=422)
     await client.send("POST", LIST, {**body, "participantUsername": " "}, status=422)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"participantPlatformId": "7\n"},
+        {"clientAccountId": "7\n"},
+        {"participantUsername": "ana\n"},
+        {"platformConversationId": "1_2"},
+        {"platformConversationId": "x" * 2000},
+        {"unreadCount": -1},
+    ],
+)
+async def test_what_no_conversation_can_be_is_unprocessable(client: Client, wrong: dict[str, object]) -> None:
+    body = {"clientAccountId": ACCOUNT, "participantPlatformId": ANA}
+    await client.send("POST", LIST, body | wrong, status=422)
+    assert await client.conversations() == []
+
+
+async def test_a_cursor_ends_where_it_ends(client: Client) -> None:
+    await client.get(f"{LIST}?cursor=1.1%0A", status=400)
+    await client.get(f"{LIST}?cursor=1.1")
+
+
+async def test_an_import_takes_either_case_and_names_what_it_left_out(client: Client) -> None:
+    rows = [
+        {"client_account_id": ACCOUNT, "participantPlatformId": igsid(0), "colour": 1, "platformConversationId": "x"},
+        {"client_account_id": ACCOUNT, "participantPlatformId": igsid(1), "colour": 2},
+    ]
+    report = await client.send("POST", "/api/messaging/imports", {"conversations": rows})
+    assert report == {"imported": 2, "errors": [], "ignored": ["colour"]}
+    kept = {one["metadata"].get("importedConversationId") for one in await client.conversations()}
+    assert kept == {"x", None}
 
 
 async def test_one_resource_is_fetched_conditionally_and_large_answers_are_compressed(client: Client) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -150,7 +151,9 @@ class _RemoteDesk:
         return await self._remote.call("POST", "/api/accounts", CheckedAccount, wanted)
 
     async def check(self, account_id: str) -> CheckedAccount:
-        return await self._remote.call("POST", f"/api/accounts/{account_id}/check", CheckedAccount)
+        path = f"/api/accounts/{quote(account_id, safe='')}/check"
+        return await self._remote.call("POST", path, CheckedAccount, absent=NoSuchAccountError)
 
     async def remove(self, account_id: str) -> None:
-        await self._remote.call("DELETE", f"/api/accounts/{account_id}", type(None))
+        path = f"/api/accounts/{quote(account_id, safe='')}"
+        await self._remote.call("DELETE", path, type(None), absent=NoSuchAccountError)

@@ -172,7 +172,7 @@ class _RemoteRuns:
 
     async def start(self, wish: Wish) -> BackfillSummary:
         wanted = NewBackfill(account_id=wish.account_id, batch_size=wish.batch_size, dry_run=wish.dry_run)
-        return await self._remote.call("POST", PATH, BackfillSummary, wanted)
+        return await self._remote.call("POST", PATH, BackfillSummary, wanted, absent=NotServedError)
 
     async def look(self, run_id: str) -> BackfillSummary:
         return await self._remote.call("GET", f"{PATH}/{run_id}", BackfillSummary)

@@ -28,6 +28,7 @@ from inboxd.config import (
     SECRET_NAMES,
     Secrets,
     Settings,
+    concerns,
     find_config,
     how_to_give,
     load_secrets,
@@ -99,6 +100,8 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield Diagnosis("configuration", Health.WRONG, str(error), "Mend it; nothing else can be looked at before.")
         return
     yield Diagnosis("configuration", Health.OK, str(path or "built-in defaults"))
+    for concern in concerns(settings):
+        yield Diagnosis("configuration", Health.WARNING, concern.text, concern.remedy)
     database = settings.storage.resolved(environment)
     try:
         secrets = load_secrets(environment)

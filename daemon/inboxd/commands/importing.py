@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, NoReturn, Protocol, TextIO
 
 import click
 import msgspec
@@ -14,20 +14,38 @@ import msgspec
 from inboxd.clock import Clock
 from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
-from inboxd.errors import EX_OK, DatabaseLockedError
+from inboxd.errors import EX_DATAERR, EX_OK, DatabaseLockedError, InboxdError
+from inboxd.plural import counted
 from inboxd.store.database import Database
 from inboxd.terminal import printable
-from inboxd.web.api.resources.conversations import ImportReport, NewConversation, NewImport
+from inboxd.web.api.resources.conversations import (
+    IMPORT_REQUIRED,
+    ImportReport,
+    NewConversation,
+    NewImport,
+    import_fields,
+)
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
 IMPORTS: Final = "/api/messaging/imports"
 CHUNK: Final = 200
-"""Rows that go to the daemon at once."""
+"""Rows that go to the daemon at once…"""
+CHUNK_BYTES: Final = 500_000
+"""…unless they are larger together: the admin listener takes bodies of 1 MiB."""
 WITH_ERRORS: Final = 1
 """The exit code when rows were left out."""
-
+_IDS: Final = ("clientAccountId", "participantPlatformId", "platformConversationId")
+_MAX_COUNT_DIGITS: Final = 9
+_MAX_UNKNOWN: Final = 100
+"""Unknown columns that are named."""
 
 NumberedRow = tuple[int, dict[str, Any]]
+
+
+class ImportFileError(InboxdError):
+    """The file is not what can be imported."""
+
+    exit_code = EX_DATAERR
 
 
 class Registry(Protocol):
@@ -38,10 +56,13 @@ class Registry(Protocol):
 
 
 async def import_conversations(settings: Settings, secrets: Secrets, path: Path, file: TextIO) -> int:
-    """Import every row that can be, and report each that cannot by its number; the exit code."""
+    """Import every row that can be, and report each that cannot by its number; the exit code.
+
+    Raises ImportFileError when the file as a whole is none.
+    """
     good = bad = 0
+    rows = _rows(file, _Unknown())
     async with _registry(settings, secrets, path) as registry:
-        rows = _rows(file)
         while chunk := list(itertools.islice(rows, CHUNK)):
             wrong = [(number, row) for number, row in chunk if isinstance(row, str)]
             sound = [(number, row) for number, row in chunk if not isinstance(row, str)]
@@ -50,7 +71,7 @@ async def import_conversations(settings: Settings, secrets: Secrets, path: Path,
                 click.echo(f"row {number}: {printable(error)}", err=True)
             bad += len(problems)
             good += len(chunk) - len(problems)
-    click.echo(f"{good} conversations imported, {bad} rows left out")
+    click.echo(f"{counted(good, 'conversation')} imported, {counted(bad, 'row')} left out")
     return WITH_ERRORS if bad else EX_OK
 
 
@@ -65,37 +86,106 @@ async def _registry(settings: Settings, secrets: Secrets, path: Path) -> AsyncIt
         yield _LocalRegistry(database)
 
 
-def _rows(file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
+class _Unknown:
+    """Names of columns that nobody knows: each is said once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._said and len(self._said) < _MAX_UNKNOWN:
+                self._said.add(name)
+                click.echo(f"'{printable(name[:100])}' is not known and left out, in every row", err=True)
+
+
+def _rows(file: TextIO, unknown: _Unknown) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows with their number in the file (from 1); of what cannot be a row, what is wrong with it."""
     first = file.readline()
+    if not first.strip():
+        msg = "there is nothing to import: the first line must be a heading (CSV) or a row (JSON Lines)"
+        raise ImportFileError(msg)
     if first.lstrip().startswith("{"):
         for number, line in enumerate(itertools.chain([first], file), start=1):
             if line.strip():
-                yield number, _json_row(line)
+                yield number, _json_row(line, unknown)
         return
-    reader = csv.DictReader(itertools.chain([first], file))
-    for row in reader:
-        yield reader.line_num, _csv_row(row)
+    reader = csv.reader(itertools.chain([first], file), strict=True)
+    heading = _heading(next(reader, []), unknown)
+    while (row := _next(reader)) is not None:
+        if row != []:
+            yield reader.line_num, row if isinstance(row, str) else _csv_row(heading, row)
 
 
-def _json_row(line: str) -> dict[str, Any] | str:
+def _next(reader: Any) -> list[str] | str | None:  # noqa: ANN401 - csv's reader has no public name
+    """The next row, what is wrong with it, or None at the end."""
     try:
-        row = json.loads(line)
-    except ValueError:
-        return "not JSON"
-    return row if isinstance(row, dict) else "not a JSON object"
+        return next(reader, None)
+    except csv.Error as error:
+        return f"not CSV: {error}"
 
 
-def _csv_row(texts: dict[str | Any, Any]) -> dict[str, Any] | str:
-    row: dict[str, Any] = {name: text for name, text in texts.items() if name is not None and text not in {None, ""}}
+def _heading(names: Sequence[str], unknown: _Unknown) -> list[str | None]:
+    """For each column the field that it is, or None. Raises ImportFileError."""
+    stripped = [name.strip() for name in names]
+    fields, left_out = import_fields(dict.fromkeys(stripped))
+    missing = [name for name in IMPORT_REQUIRED if name not in fields]
+    if missing:
+        told = " and ".join(missing)
+        msg = f"the heading has no column {told} (in camelCase or snake_case); without it nothing can be imported"
+        raise ImportFileError(msg)
+    unknown.say(left_out)
+    return [next(iter(import_fields({name: None})[0]), None) for name in stripped]
+
+
+def _json_row(line: str, unknown: _Unknown) -> dict[str, Any] | str:
+    try:
+        row = _json(line)
+    except (ValueError, RecursionError):
+        return "not JSON, or nested too deeply"
+    if not isinstance(row, dict):
+        return "not a JSON object"
+    fields, left_out = import_fields(row)
+    unknown.say(left_out)
+    return _texts(fields)
+
+
+def _csv_row(heading: Sequence[str | None], texts: Sequence[str]) -> dict[str, Any] | str:
+    if len(texts) > len(heading):
+        return f"it has {len(texts)} columns, and the heading {len(heading)}"
+    row: dict[str, Any] = {
+        name: text for name, text in zip(heading, texts, strict=False) if name is not None and text != ""
+    }
     try:
         if "metadata" in row:
-            row["metadata"] = json.loads(row["metadata"])
-    except ValueError:
-        return "'metadata' is not JSON"
-    if row.get("unreadCount", "").isdecimal():
-        row["unreadCount"] = int(row["unreadCount"])
+            row["metadata"] = _json(row["metadata"])
+    except (ValueError, RecursionError):
+        return "'metadata' is not JSON, or nested too deeply"
+    count = row.get("unreadCount", "")
+    if count.isdecimal() and len(count) <= _MAX_COUNT_DIGITS:
+        row["unreadCount"] = int(count)
+    return _texts(row)
+
+
+def _texts(row: dict[str, Any]) -> dict[str, Any] | str:
+    """The row with ids as text, as a JSON file may have them as numbers; or what is wrong with it."""
+    for name in _IDS:
+        if isinstance(row.get(name), int) and not isinstance(row[name], bool):
+            row[name] = str(row[name])
+    try:
+        msgspec.json.encode(row)
+    except (UnicodeEncodeError, RecursionError):
+        return "not UTF-8 text, or nested too deeply"
     return row
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
 
 
 class _LocalRegistry:
@@ -107,7 +197,7 @@ class _LocalRegistry:
         problems = []
         for number, row in rows:
             try:
-                known = msgspec.convert(row, NewConversation).known()
+                known = msgspec.convert(row, NewConversation).known().of_another_system()
                 await register(self._database, known, self._clock.now_ms())
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append((number, str(error)))
@@ -119,6 +209,22 @@ class _RemoteRegistry:
         self._remote = remote
 
     async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+        problems: list[tuple[int, str]] = []
+        chunk: list[NumberedRow] = []
+        size = 0
+        for number, row in rows:
+            needed = len(msgspec.json.encode(row))
+            if needed > CHUNK_BYTES:
+                problems.append((number, f"larger than {CHUNK_BYTES} bytes"))
+                continue
+            if chunk and size + needed > CHUNK_BYTES:
+                problems += await self._send(chunk)
+                chunk, size = [], 0
+            chunk.append((number, row))
+            size += needed
+        return problems + (await self._send(chunk) if chunk else [])
+
+    async def _send(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
         wanted = NewImport(conversations=[row for _, row in rows])
         report = await self._remote.call("POST", IMPORTS, ImportReport, wanted)
         return [(rows[problem.row - 1][0], problem.error) for problem in report.errors]

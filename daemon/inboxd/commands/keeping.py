@@ -38,6 +38,14 @@ def key_of(account_id: str, participant_id: str) -> ConversationKey:
     return ConversationKey(account_id, participant_id)
 
 
+def person_of(account_id: str, participant_id: str) -> ConversationKey:
+    """Who is to be forgotten. Raises UsageError: the account itself is no person."""
+    if account_id == participant_id:
+        msg = f"{participant_id} is the account itself, and no participant; delete its conversation instead"
+        raise click.UsageError(msg)
+    return key_of(account_id, participant_id)
+
+
 def make_backup(database: Path, file: Path | None, *, folder: Path, keep: int) -> None:
     """Back up to `file`, or to a new file in `folder`, of which the latest `keep` stay. Raises InboxdError."""
     if file is None:
@@ -107,10 +115,12 @@ def _address(key: ConversationKey) -> str:
 def _tell(erasure: Erasure) -> None:
     for name, count in msgspec.structs.asdict(erasure).items():
         if isinstance(count, int) and name not in {"deliveries_waiting", "journal_emptied"}:
-            click.echo(f"{count:>8} {name.replace('_', ' ')} erased")
+            things = name.replace("_", " ")
+            thing = "delivery" if things == "deliveries" else things.removesuffix("s")
+            click.echo(f"{count:>8} {thing if count == 1 else things} erased")
     if erasure.deliveries_waiting:
         click.echo(
-            f"{erasure.deliveries_waiting} deliveries that mention the person wait to be understood: "
+            f"deliveries that mention the person and wait to be understood: {erasure.deliveries_waiting}; "
             "let the daemon finish, and forget once more",
             err=True,
         )

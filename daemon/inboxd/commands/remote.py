@@ -53,8 +53,10 @@ class Remote:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, method: str, path: str, kind: type[T], body: object = None) -> T:
-        """One request; the answer as a `kind`. Raises DaemonError."""
+    async def call(
+        self, method: str, path: str, kind: type[T], body: object = None, *, absent: type[InboxdError] | None = None
+    ) -> T:
+        """One request; the answer as a `kind`. Raises DaemonError, or `absent` when there is no such thing."""
         if self._session is None:
             msg = "Remote is used outside its context"
             raise RuntimeError(msg)
@@ -68,9 +70,14 @@ class Remote:
         try:
             if status >= 400:
                 problem = msgspec.json.decode(answer, type=_Problem)
-                refusal = RefusedTokenError if status == HTTPStatus.UNAUTHORIZED else DaemonError
-                raise refusal(problem.detail or problem.title)
+                raise _refusal(status, absent)(problem.detail or problem.title)
             return msgspec.json.decode(answer or b"null", type=kind)
         except msgspec.DecodeError as error:
             msg = f"the daemon at {self._base} answers HTTP {status} in a way that this inboxd does not understand"
             raise DaemonError(msg) from error
+
+
+def _refusal(status: int, absent: type[InboxdError] | None) -> type[InboxdError]:
+    if status == HTTPStatus.NOT_FOUND and absent is not None:
+        return absent
+    return RefusedTokenError if status == HTTPStatus.UNAUTHORIZED else DaemonError

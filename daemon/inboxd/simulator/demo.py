@@ -17,6 +17,7 @@ from inboxd import app, logs
 from inboxd.config import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
 from inboxd.console import console as terminal
 from inboxd.console import conversation_table
+from inboxd.plural import counted
 from inboxd.secret import Secret
 from inboxd.simulator.graph import GraphServer
 from inboxd.simulator.sender import Unreliability, WebhookSender
@@ -117,7 +118,8 @@ class _Screen:
         latest = await self._conversations.latest([conversation.id for conversation in found])
         people = [one for one in found if one.key.account_id != one.key.participant_id]
         named = sum(1 for one in people if one.participant_username)
-        line = f"{self._sender.acknowledged} deliveries acknowledged · {named} of {len(people)} people have a profile"
+        deliveries = counted(self._sender.acknowledged, "delivery", "deliveries")
+        line = f"{deliveries} acknowledged · {named} of {len(people)} people have a profile"
         table = conversation_table(found, latest, total=total)
         return Group(table, Text(line)), len(people) >= PEOPLE and named == len(people)
 

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from inboxd.errors import AddressInUseError
+
 
 @asynccontextmanager
 async def serving(app: web.Application, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
@@ -12,7 +14,11 @@ async def serving(app: web.Application, *, host: str = "127.0.0.1", port: int = 
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            msg = f"cannot listen on {host}:{port}: {error.strerror}"
+            raise AddressInUseError(msg) from error
         address = runner.addresses[0]
         yield f"http://{address[0]}:{address[1]}"
     finally:

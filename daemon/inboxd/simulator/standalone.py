@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import click
 
+from inboxd.plural import counted
 from inboxd.simulator.graph import CONTROL_PATH, GraphServer
 from inboxd.simulator.sender import Unreliability, WebhookSender
 from inboxd.simulator.serving import serving
@@ -27,6 +28,6 @@ async def serve(*, port: int, account_id: str, webhook_url: str | None, app_secr
             given_up = await sender.send_all(
                 story(account_id, int(time.time() * 1000)), Unreliability(duplicates=0.1, late=0.1)
             )
-            click.echo(f"{sender.acknowledged} deliveries acknowledged, {given_up} given up")
+            click.echo(f"{counted(sender.acknowledged, 'delivery', 'deliveries')} acknowledged, {given_up} given up")
         await asyncio.Event().wait()
     return 0

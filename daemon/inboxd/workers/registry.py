@@ -1,12 +1,14 @@
 """Registering conversations that are known from another system."""
 
 import sqlite3
-from typing import NamedTuple
+from typing import Final, NamedTuple, Self
 
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.errors import InboxdError
 from inboxd.store import conversations, profiles
 from inboxd.store.database import Database
+
+FOREIGN_ID: Final = "importedConversationId"
 
 
 class KnownConversation(NamedTuple):
@@ -14,12 +16,18 @@ class KnownConversation(NamedTuple):
 
     key: ConversationKey
     platform_id: str | None
-    """Its `platformConversationId`, if it has one: it must be ours."""
+    """Its `platformConversationId`, if it has one."""
     username: str | None
     profile_pic: str | None
     unread_count: int
     status: ConversationStatus
     metadata: dict[str, object]
+
+    def of_another_system(self) -> Self:
+        """The same under our own name; what the other system called it is kept in the metadata."""
+        if self.platform_id in {None, self.key.platform_id}:
+            return self
+        return self._replace(platform_id=None, metadata={FOREIGN_ID: self.platform_id, **self.metadata})
 
 
 class MisnamedError(InboxdError):

@@ -41,6 +41,7 @@ from inboxd.web.api.resources.conversations import (
     MessageSearch,
     NewConversation,
     NewImport,
+    import_fields,
 )
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
@@ -194,22 +195,31 @@ class ConversationsApi:
         wanted = body(request, NewConversation)
         try:
             conversation = await register(self._database, wanted.known(), self._clock.now_ms())
-        except (MisnamedError, ConversationExistsError) as error:
+        except MisnamedError as error:
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
+        except ConversationExistsError as error:
             raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
         location = {"Location": f"{PATH}/{conversation.id}"}
         return answer(self._resource(conversation), status=HTTPStatus.CREATED, headers=location)
 
     async def import_many(self, request: web.Request) -> web.Response:
-        """Register many known conversations. Those that cannot be are reported by their number, the others stored."""
+        """Register many known conversations. Those that cannot be are reported by their number, the others stored.
+
+        A `platformConversationId` of another system is kept as `importedConversationId` in the metadata.
+        """
         wanted = body(request, NewImport)
         problems: list[ImportProblem] = []
-        for row, fields in enumerate(wanted.conversations, start=1):
+        ignored: dict[str, None] = {}
+        for row, members in enumerate(wanted.conversations, start=1):
+            fields, unknown = import_fields(members)
+            ignored |= dict.fromkeys(unknown)
             try:
-                known = msgspec.convert(fields, NewConversation).known()
+                known = msgspec.convert(fields, NewConversation).known().of_another_system()
                 await register(self._database, known, self._clock.now_ms())
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append(ImportProblem(row=row, error=str(error)))
-        return answer(ImportReport(imported=len(wanted.conversations) - len(problems), errors=problems))
+        imported = len(wanted.conversations) - len(problems)
+        return answer(ImportReport(imported=imported, errors=problems, ignored=list(ignored)))
 
     async def change(self, request: web.Request) -> web.Response:
         """Change the status (open, closed, archived) or the metadata of a conversation."""

@@ -9,7 +9,7 @@ from msgspec import Meta
 from inboxd.store.conversations import Place
 from inboxd.web.problems import ProblemError
 
-PATTERN: Final = r"^([0-9]{1,18}|-)\.[0-9]{1,18}$"
+PATTERN: Final = r"^([0-9]{1,18}|-)\.[0-9]{1,18}$(?!\n)"
 Cursor = Annotated[str, Meta(pattern=PATTERN, description="`nextCursor` of the page before; instead of `offset`.")]
 
 

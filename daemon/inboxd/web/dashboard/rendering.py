@@ -56,7 +56,14 @@ def set_up(app: web.Application, clock: Clock) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": _when, "number": _number, "span": span, "web_address": _web_address, "kind": _kind}
+    environment.filters |= {
+        "when": _when,
+        "number": _number,
+        "span": span,
+        "web_address": _web_address,
+        "kind": _kind,
+        "counted": _counted,
+    }
     environment.globals |= {"shown": shown}
 
 
@@ -132,6 +139,11 @@ def span(seconds: float | None) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    """So many of what is called `one`, with separators."""
+    return f"{_number(count)} {one if count == 1 else many or one + 's'}"
 
 
 def _kind(message_type: str) -> str:

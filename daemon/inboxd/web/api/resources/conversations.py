@@ -1,6 +1,6 @@
 """Conversations and messages, as the API says them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Self
 
 import msgspec
@@ -188,8 +188,8 @@ class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
 
     client_account_id: MetaId
     participant_platform_id: MetaId
-    platform_conversation_id: Annotated[str, Meta(max_length=70)] | None = None
-    participant_username: Annotated[str, Meta(pattern=r"^\S(.*\S)?$", max_length=200)] | None = None
+    platform_conversation_id: Annotated[str, Meta(max_length=1024)] | None = None
+    participant_username: Annotated[str, Meta(pattern=r"^\S(.*\S)?$(?!\n)", max_length=200)] | None = None
     participant_profile_pic: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
     unread_count: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     status: ConversationStatus = ConversationStatus.OPEN
@@ -211,8 +211,22 @@ class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
         )
 
 
+_IMPORT_FIELDS: Final = {
+    name: field.encode_name
+    for field in msgspec.structs.fields(NewConversation)
+    for name in (field.name, field.encode_name)
+}
+IMPORT_REQUIRED: Final = tuple(field.encode_name for field in msgspec.structs.fields(NewConversation) if field.required)
+
+
+def import_fields(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What of `row` is a field of a NewConversation, in camelCase or snake_case, by its camelCase; and what is not."""
+    known = {_IMPORT_FIELDS[name]: value for name, value in row.items() if name in _IMPORT_FIELDS}
+    return known, [name for name in row if name not in _IMPORT_FIELDS]
+
+
 class NewImport(Resource, frozen=True, forbid_unknown_fields=True):
-    """Conversations that are known from another system; each with the fields of a single one."""
+    """Conversations that are known from another system; each with the fields of a single one, also in snake_case."""
 
     conversations: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=1000)]
 
@@ -229,6 +243,8 @@ class ImportReport(Resource, frozen=True):
 
     imported: int
     errors: list[ImportProblem]
+    ignored: list[str]
+    """Members that no conversation has: they were left out, wherever they stood."""
 
 
 class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
