@@ -205,7 +205,7 @@ def _admin(
             backup_folder=database.path.parent / settings.storage.backup_path,
             gave_up=lambda: pool.gave_up,
         ),
-        InboxPages(database, clock),
+        InboxPages(database, accounts, clock),
         BackfillPages(parts.desk, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
         AccountPages(accounts, Checkup(accounts, clock), database.read),

@@ -6,6 +6,7 @@ With INBOXD_SCREENSHOTS=<folder> every page is photographed there: those of docs
 import asyncio
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -201,6 +202,19 @@ async def test_messages_come_and_go_by_themselves(client: Client, browser: Brows
     await client.deliver(ana.unsends(third))
     await asyncio.to_thread(browser.sees, "This message was unsent.", ".thread")
     assert browser.complaints() == []
+
+
+async def test_older_messages_say_their_date_and_their_time(client: Client, browser: Browser) -> None:
+    at = int(time.time() * 1000) - 3 * 86_400_000
+    await client.deliver(Conversationalist(ACCOUNT, igsid(1), at).says("some days ago"))
+    await client.settled()
+    (conversation,) = await client.conversations()
+    await asyncio.to_thread(browser.sign_in, "/inbox")
+    for path, place in (("/inbox", ".side time"), (f"/inbox/{conversation['id']}", ".stamp time")):
+        await asyncio.to_thread(browser.open, path)
+        shown = await asyncio.to_thread(browser.find, place)
+        assert re.search(r"20\d\d.*\d:\d\d", shown.text), shown.text
+        assert shown.get_attribute("title") == shown.get_attribute("datetime")
 
 
 def steer(browser: Browser) -> None:

@@ -1,14 +1,22 @@
 """The dashboard over HTTP: who gets in, what forms are taken, and what stays text."""
 
+import asyncio
+import importlib.resources
+import json
+import os
 import re
+import shutil
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 
 import aiohttp
 import msgspec
 import pytest
 from inboxd.config import NamedToken, Secrets, Settings
 from inboxd.secret import Secret
+from inboxd.simulator.graph import GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.web.auth import COOKIE
 from inboxd.web.dashboard.overview import bars
@@ -267,3 +275,77 @@ class TestAReader:
         await browser.post("/sign-out", csrf=await browser.csrf())
         await browser.get("/inbox")
         assert browser.path == "/sign-in"
+
+
+async def test_every_moment_says_its_date_and_its_time(browser: Browser, client: Client) -> None:
+    await client.deliver(Conversationalist(ACCOUNT, "7000000000000001", T0 - 86_400_000 * 40).says("long ago"))
+    await client.settled()
+    (conversation,) = await client.conversations()
+    await browser.sign_in()
+    for path in ("/inbox", f"/inbox/{conversation['id']}"):
+        moments = re.findall(r"<time ([^>]*)>([^<]*)</time>", await browser.get(path))
+        assert moments
+        for attributes, text in moments:
+            (iso,) = re.findall(r'datetime="([^"]+)"', attributes)
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", iso)
+            assert f'title="{iso}"' in attributes
+            assert text == f"{iso[:10]} {iso[11:16]} UTC"
+
+
+DOM = """
+const times = [%s].map(([iso, inList]) => ({dateTime: iso, closest: () => inList ? {} : null, textContent: ""}));
+const body = {dataset: {events: "", every: ""}};
+globalThis.document = {querySelectorAll: () => times, getElementById: () => null, body};
+globalThis.addEventListener = () => {};
+require(process.argv[2]);
+console.log(JSON.stringify(times.map((one) => [one.textContent, one.title])));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+async def test_the_script_tells_date_and_time_of_all_that_is_not_of_today(tmp_path: Path) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    moments = [now, now - timedelta(days=1, minutes=7), now - timedelta(days=400)]
+    isos = [f"{moment:%Y-%m-%dT%H:%M:%S}.000Z" for moment in moments]
+    (tmp_path / "run.js").write_text(
+        DOM % ", ".join(json.dumps([iso, in_list]) for iso in isos for in_list in (True, False))
+    )
+    script = importlib.resources.files("inboxd.web.dashboard") / "static" / "dashboard.js"
+    environment = {"TZ": "UTC", "LC_ALL": "en_GB.UTF-8", "PATH": os.environ["PATH"]}
+    done = await asyncio.create_subprocess_exec(
+        "node", str(tmp_path / "run.js"), str(script), env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await done.communicate()
+    shown = json.loads(out)
+    assert [title for _, title in shown] == [iso for iso in isos for _ in range(2)]
+    for index, (text, _) in enumerate(shown):
+        moment = moments[index // 2]
+        assert f":{moment:%M}" in text, text
+        assert str(moment.year) in text or index == 0, text
+
+
+async def test_accounts_are_told_apart(browser: Browser, client: Client, graph: tuple[GraphServer, str]) -> None:
+    other, stranger = "17841400000000002", "17841499999999999"
+    await client.deliver(Conversationalist(ACCOUNT, "7000000000000001", T0).says("to the first"))
+    await client.settled()
+    await browser.sign_in()
+    assert 'name="account"' not in await browser.get("/inbox")
+
+    graph[0].tokens["the-other-token"] = Token(other)
+    added = await client.send("POST", "/api/accounts", {"token": "the-other-token", "name": "bakery"}, status=201)
+    name = added["account"]["username"] or "bakery"
+    for account_id in (other, stranger):
+        talk = Conversationalist(account_id, "7000000000000002", T0)
+        await client.deliver(talk.says(f"to {account_id}"), account_id=account_id)
+    await client.settled()
+    text = unescape(await browser.get("/inbox"))
+    assert 'name="account"' in text
+    assert f'<span class="account">{name}</span>' in text
+    assert f'<span class="account">{stranger}, not served</span>' in text
+    only = unescape(await browser.get(f"/inbox?account={other}"))
+    assert f"to {other}" in only
+    assert "to the first" not in only
+    assert f'<option value="{other}" selected>' in only
+    assert "1 conversation" in only
+    (thread,) = await client.conversations(f"?clientAccountId={other}")
+    assert f"account {name} ({other})" in await browser.get(f"/inbox/{thread['id']}")

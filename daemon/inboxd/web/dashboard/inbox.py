@@ -1,5 +1,6 @@
 """Conversations, and one as a thread."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -14,16 +15,19 @@ from inboxd.web.api import cursors
 from inboxd.web.api.operations import not_found, path_id
 from inboxd.web.api.resources.conversations import MessageResource
 from inboxd.web.dashboard.rendering import page, see_other
+from inboxd.workers.accounts import Accounts
 
 LIMIT: Final = 50
 _MAX_WORDS: Final = 200
+_MAX_ID: Final = 100
 
 
 class InboxPages:
     """`/inbox` and its threads."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, accounts: Accounts, clock: Clock) -> None:
         self._database = database
+        self._accounts = accounts
         self._conversations = Conversations(database.read)
         self._clock = clock
 
@@ -34,12 +38,16 @@ class InboxPages:
         app.router.add_post("/inbox/{id}/read", self.read)
 
     async def all(self, request: web.Request) -> web.Response:
-        """Conversations, the latest first; with `q` those that match, with `unread` only those."""
+        """Conversations, the latest first; with `q` those that match, with `unread` only those, or one `account`'s."""
         words = request.query.get("q", "").strip()[:_MAX_WORDS]
         unread = request.query.get("unread") == "1"
         before = cursors.parsed(request.query.get("before"))
+        account_id = request.query.get("account", "")[:_MAX_ID]
         condition = ConversationFilter(
-            has_unread=True if unread else None, matching=phrase(words) if words else None, before=before
+            account_id=account_id or None,
+            has_unread=True if unread else None,
+            matching=phrase(words) if words else None,
+            before=before,
         )
         found, total = await self._conversations.page(condition, limit=LIMIT, offset=0)
         latest = await self._conversations.latest([one.id for one in found])
@@ -51,6 +59,9 @@ class InboxPages:
             "total": total,
             "q": words,
             "unread": unread,
+            "account": account_id,
+            "accounts": self._choice(account_id),
+            "labels": self._labels(found),
             "following": following,
             "first": before is None,
         }
@@ -66,6 +77,7 @@ class InboxPages:
         earlier = None if oldest is None else cursors.of(Place(oldest.message.timeline_at, oldest.id))
         context = {
             "conversation": conversation,
+            "account": self._name(conversation.key.account_id),
             "messages": messages,
             "texts": {message.platform_message_id: message.content for message in messages},
             "total": total,
@@ -79,6 +91,28 @@ class InboxPages:
         conversation, now = await self._find(request), self._clock.now_ms()
         await self._database.write(lambda connection: conversations.mark_read(connection, conversation.id, now))
         return see_other(f"/inbox/{conversation.id}")
+
+    def _name(self, account_id: str) -> str:
+        """What people call an account."""
+        served = self._accounts.served.get(account_id)
+        if served is None:
+            return f"{account_id}, not served"
+        account = served.account
+        return account.username or account.name or account.id
+
+    def _choice(self, chosen: str) -> list[tuple[str, str]]:
+        """The accounts between which the list can choose, each with its name; none where there is nothing to choose."""
+        ids = {*self._accounts.served, *([chosen] if chosen else [])}
+        if len(ids) < 2 and not chosen:
+            return []
+        return sorted(((one, self._name(one)) for one in ids), key=lambda pair: pair[1].lower())
+
+    def _labels(self, found: Sequence[Conversation]) -> dict[str, str]:
+        """The name of each conversation's account, where there is more than one that it could be of."""
+        ids = {conversation.key.account_id for conversation in found}
+        if len(ids | self._accounts.served.keys()) < 2:
+            return {}
+        return {one: self._name(one) for one in ids}
 
     async def _find(self, request: web.Request) -> Conversation:
         found = await self._conversations.get(path_id(request, "conversation"))

@@ -167,4 +167,4 @@ def _when(value: int | str | None) -> Any:  # noqa: ANN401 - Markup, which mypy 
         return Markup('<span class="faint">never</span>')
     iso = iso_utc(value) if isinstance(value, int) else value
     moment = datetime.fromisoformat(iso).astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(iso, f"{moment:%Y-%m-%d %H:%M} UTC")
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(iso, f"{moment:%Y-%m-%d %H:%M} UTC")

@@ -5,13 +5,12 @@
   const showTimes = (root) => {
     const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
     const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-    const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
     const today = new Date().toDateString();
     for (const time of root.querySelectorAll("time[datetime]")) {
       const moment = new Date(time.dateTime);
-      const short = moment.toDateString() === today ? clock : day;
+      const isShort = moment.toDateString() === today && time.closest(".side, .stamp");
       time.title = time.dateTime;
-      time.textContent = (time.closest(".side, .stamp") ? short : exact).format(moment);
+      time.textContent = (isShort ? clock : exact).format(moment);
     }
   };
 
