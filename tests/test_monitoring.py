@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from inboxd.domain.traffic import Cause
 from inboxd.metrics import Metrics
+from prometheus_client.samples import Sample
 
 from tests.support import ADMIN_TOKEN, Client
 
@@ -52,9 +54,28 @@ def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
     text = ALERTS.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", (DOCS / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    wanted = re.findall(r"runbook_url: file:///usr/share/doc/inboxd/operations\.md#(\S+)", text)
+    assert "file:" not in text
+    wanted = re.findall(r'runbook_url: "\{\{ \$externalLabels\.inboxd_runbook \}\}#(\S+)"', text)
     assert len(wanted) == text.count("- alert:")
     assert set(wanted) - anchors == set()
+
+
+def test_where_the_runbook_is_read_is_a_setting_of_prometheus() -> None:
+    text = (DOCS / "monitoring" / "prometheus.yml").read_text(encoding="utf-8")
+    assert re.search(r"external_labels:\n(?:\s+#.*\n)*\s+inboxd_runbook: https://", text)
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_every_cause_of_unusual_traffic_is_told_everywhere(cause: Cause) -> None:
+    assert f'inboxd_traffic_findings{{cause="{cause.value}"}}' in ALERTS.read_text(encoding="utf-8")
+    for name in ("operations.md", "log-events.md"):
+        assert f"`{cause.value}`" in (DOCS / name).read_text(encoding="utf-8").replace(":", "`")
+    assert cause.value in dict.fromkeys(sample.labels["cause"] for sample in samples("inboxd_traffic_findings"))
+
+
+def samples(name: str) -> list[Sample]:
+    (family,) = [one for one in Metrics("1").registry.collect() if one.name == name]
+    return list(family.samples)
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

@@ -35,6 +35,7 @@ from inboxd.web.api.operations import Operation
 from inboxd.web.api.participants import ParticipantsApi
 from inboxd.web.api.streams import Streams
 from inboxd.web.api.system import SystemApi
+from inboxd.web.api.traffic import TrafficApi
 from inboxd.web.auth import AccessToken
 from inboxd.web.callbacks import Callbacks
 from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
@@ -151,6 +152,7 @@ def _start_workers(
             random=random.random,
             on_due=parts.staff.wrote,
             feed=parts.feed,
+            observe=parts.traffic.observe,
         ),
         essential=True,
     )
@@ -158,6 +160,7 @@ def _start_workers(
     pool.start(parts.portraits)
     pool.start(parts.eraser)
     pool.start(parts.housekeeping)
+    pool.start(parts.traffic)
     pool.start(Pulse(clock, parts.metrics, on_beat))
     pool.start(SearchIndexer(SearchIndex(parts.database), clock, busy=parts.busy))
     if settings.backfill.schedule:
@@ -192,6 +195,7 @@ def _admin(
         DeliveriesApi(parts.inbox, database.read),
         streams,
         SystemApi(database, parts.inbox, clock, lambda: pool.running, lambda: pool.gave_up),
+        TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,
     ]
@@ -204,6 +208,7 @@ def _admin(
             clock,
             backup_folder=database.path.parent / settings.storage.backup_path,
             gave_up=lambda: pool.gave_up,
+            unusual=lambda: parts.traffic.findings,
         ),
         InboxPages(database, accounts, clock),
         BackfillPages(parts.desk, parts.backfills, accounts, clock),
@@ -250,6 +255,9 @@ def _reloader(
     def keep_for(new: Settings) -> None:
         parts.housekeeping.keep = lifetimes(new)
 
+    def notice_silence(new: Settings) -> None:
+        parts.traffic.silent_after_hours = new.traffic.silent_after_hours
+
     def take_at_most(new: Settings) -> None:
         parts.inbox.max_waiting = new.public.max_waiting
 
@@ -260,6 +268,7 @@ def _reloader(
             ("logs.level",): lambda new: logs.set_level(new.logs.level),
             ("budget.calls_per_hour", "budget.calls_per_second"): lambda new: parts.accounts.limit(limits(new)),
             ("public.max_waiting",): take_at_most,
+            ("traffic.silent_after_hours",): notice_silence,
             LIFETIMES: keep_for,
             ("storage.keep_backups",): lambda _new: None,  # the next backup reads it
         },

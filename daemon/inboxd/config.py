@@ -125,6 +125,12 @@ class Budget(_Section, frozen=True):
     calls_per_second: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
 
+class Traffic(_Section, frozen=True):
+    """What is said about what arrives, or does not."""
+
+    silent_after_hours: Annotated[int, Meta(ge=0, le=8_760)] = 6
+
+
 class Logs(_Section, frozen=True):
     """How the daemon logs."""
 
@@ -154,6 +160,7 @@ class Settings(_Section, frozen=True):
     avatars: Avatars = Avatars()
     backfill: Backfill = Backfill()
     budget: Budget = Budget()
+    traffic: Traffic = Traffic()
     logs: Logs = Logs()
     accounts: tuple[Account, ...] = ()
 

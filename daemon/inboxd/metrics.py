@@ -44,6 +44,20 @@ class Metrics:
         self.subscribed = Gauge(
             "inboxd_account_subscribed", "1 while the account is subscribed.", ["account"], registry=self.registry
         )
+        self.traffic_findings = Gauge(
+            "inboxd_traffic_findings",
+            "Accounts whose traffic is unusual, by what is unusual about it.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in ("unserved", "silent", "companions_only", "unavailable"):
+            self.traffic_findings.labels(cause)
+        self.last_event = Gauge(
+            "inboxd_last_event_timestamp_seconds",
+            "When an event last arrived for an account that is served.",
+            ["account"],
+            registry=self.registry,
+        )
         self.budget_used = Gauge(
             "inboxd_budget_used", "Graph calls of the last hour.", ["account"], registry=self.registry
         )

@@ -35,6 +35,7 @@ from inboxd.workers.housekeeping import Housekeeping, Keep
 from inboxd.workers.ingest import RUSH
 from inboxd.workers.pool import WorkerPool
 from inboxd.workers.staff import AccountStaff
+from inboxd.workers.traffic_monitor import TrafficMonitor
 
 AVATAR_FOLDER: Final = "avatars"
 
@@ -59,6 +60,7 @@ class Parts:
     deletions: Deletions
     eraser: Eraser
     housekeeping: Housekeeping
+    traffic: TrafficMonitor
 
     def busy(self) -> bool:
         """Whether senders wait for the disk: what can wait lets them go first."""
@@ -133,6 +135,9 @@ async def assembled(
             eraser=Eraser(database, accounts.aliases, clock, on_erased=erased),
             housekeeping=Housekeeping(
                 database, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
+            ),
+            traffic=TrafficMonitor(
+                database.read, accounts, clock, metrics, silent_after_hours=settings.traffic.silent_after_hours
             ),
         )
 

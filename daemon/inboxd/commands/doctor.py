@@ -36,6 +36,7 @@ from inboxd.config import (
 )
 from inboxd.console import console
 from inboxd.domain.account import Account, Flavour
+from inboxd.domain.traffic import Cause
 from inboxd.errors import (
     EX_OK,
     ConfigError,
@@ -49,6 +50,8 @@ from inboxd.store.database import open_for_reading
 from inboxd.store.lock import lock
 from inboxd.terminal import printable
 from inboxd.web.api.resources.accounts import AccountList, CheckedAccount
+from inboxd.web.api.resources.traffic import TrafficReport
+from inboxd.web.api.traffic import PATH as TRAFFIC
 from inboxd.web.webhooks import PATH
 from inboxd.workers.checkup import Outcome
 
@@ -264,6 +267,8 @@ async def _daemon(
                 checked = await remote.call("POST", f"/api/accounts/{one.id}/check", CheckedAccount)
                 for diagnosis in _of_account(checked):
                     yield diagnosis
+            for diagnosis in _of_traffic(await remote.call("GET", TRAFFIC, TrafficReport)):
+                yield diagnosis
     except ConfigError as error:
         yield Diagnosis("daemon", Health.WRONG, str(error), how_to_give("admin_token"))
     except RefusedTokenError:
@@ -288,6 +293,16 @@ def _of_account(checked: CheckedAccount) -> Iterator[Diagnosis]:
     for finding in checked.findings:
         detail = f"{finding.check}: {finding.detail}"
         yield Diagnosis(name, healths[finding.outcome], detail, finding.remedy)
+
+
+def _of_traffic(report: TrafficReport) -> Iterator[Diagnosis]:
+    """What the daemon found unusual about what arrives."""
+    for one in report.findings:
+        health = Health.WRONG if one.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY} else Health.WARNING
+        check = "traffic" if one.account_id is None else f"traffic {one.account_id}"
+        yield Diagnosis(check, health, one.detail, one.remedy)
+    if not report.findings:
+        yield Diagnosis("traffic", Health.OK, "nothing unusual")
 
 
 async def _stored_accounts(database: Path) -> list[Account]:

@@ -85,7 +85,10 @@ class _Batch:
 
 
 class Ingest:
-    """Processes deliveries. `on_due` is told who wrote, once the fetches that this makes due are committed."""
+    """Processes deliveries. `on_due` is told who wrote, once the fetches that this makes due are committed.
+
+    `observe` is told how many events were stored, by account and kind.
+    """
 
     name = "ingest"
 
@@ -101,6 +104,7 @@ class Ingest:
         random: Callable[[], float],
         on_due: Callable[[Collection[ConversationKey]], None],
         feed: Feed,
+        observe: Callable[[Counter[tuple[str, str]]], None] = lambda _counts: None,
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -111,6 +115,7 @@ class Ingest:
         self._random = random
         self._on_due = on_due
         self._feed = feed
+        self._observe = observe
         self._log = logs.get("ingest")
         self._unknown_seen: set[str] = set()
         self._late = False
@@ -278,6 +283,7 @@ class Ingest:
         self._metrics.settled.labels("done").inc(len(done))
         for kind, count in Counter(one.kind for one in meanings).items():
             self._metrics.events.labels(kind).inc(count)
+        self._observe(Counter((_account_of(meaning), meaning.kind) for meaning in meanings))
 
     def _tell(self, meanings: Sequence[_Meaning]) -> None:
         if not self._feed.wanted:
@@ -329,6 +335,13 @@ class Ingest:
             return
         self._unknown_seen.add(reason)
         self._log.warning("unknown_event", delivery_id=delivery.id, reason=reason)
+
+
+def _account_of(meaning: _Meaning) -> str:
+    """The account that an event is filed under."""
+    if meaning.key is not None:
+        return meaning.key.account_id
+    return "" if meaning.kept is None else meaning.kept.account_id
 
 
 def _lines_of(delivery: PendingDelivery) -> AbstractContextManager[None]:

@@ -1,10 +1,11 @@
 """What needs a person, in words."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from inboxd.clock import iso_utc
 from inboxd.domain.account import Account, AccountState
+from inboxd.domain.traffic import Cause, TrafficFinding
 
 BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
 LITTLE_ROOM: Final = 0.10
@@ -27,6 +28,7 @@ def needs(
     failed_deliveries: int,
     disk_free_share: float,
     last_backup_at: int | None,
+    unusual: Collection[TrafficFinding] = (),
 ) -> list[Need]:
     """Everything that needs a person, the most urgent first."""
     found = []
@@ -38,6 +40,8 @@ def needs(
         found.append(Need(f"The disk is nearly full: {disk_free_share:.0%} is free.", "/"))
     for account in accounts:
         found += _of_account(account, now)
+    names = {account.id: _name(account) for account in accounts}
+    found += [_of_traffic(finding, names) for finding in unusual]
     if failed_deliveries:
         some = "1 delivery" if failed_deliveries == 1 else f"{failed_deliveries:,} deliveries"
         found.append(Need(f"{some} could not be understood.", "/deliveries"))
@@ -50,8 +54,19 @@ def needs(
     return sorted(found, key=lambda need: not need.urgent)
 
 
+def _of_traffic(finding: TrafficFinding, names: Mapping[str, str]) -> Need:
+    account_id = finding.account_id
+    who = "All accounts" if account_id is None else names.get(account_id, f"Account {account_id}")
+    urgent = finding.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY}
+    return Need(f"{who}: {finding.detail}. {finding.remedy}", "/accounts", urgent=urgent)
+
+
+def _name(account: Account) -> str:
+    return account.username or account.name or account.id
+
+
 def _of_account(account: Account, now: int) -> list[Need]:
-    name = account.username or account.name or account.id
+    name = _name(account)
     if account.state is not AccountState.ACTIVE:
         return [Need(f"{name}: {account.reason or account.state.value}", "/accounts")]
     if account.expires_soon(now):

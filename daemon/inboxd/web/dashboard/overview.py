@@ -2,13 +2,14 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from inboxd.clock import Clock
+from inboxd.domain.traffic import TrafficFinding
 from inboxd.store import backup
 from inboxd.store.arrivals import MINUTES
 from inboxd.store.database import Database
@@ -44,6 +45,7 @@ class Overview:
         *,
         backup_folder: Path,
         gave_up: Callable[[], bool],
+        unusual: Callable[[], Sequence[TrafficFinding]],
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -51,6 +53,7 @@ class Overview:
         self._clock = clock
         self._backup_folder = backup_folder
         self._gave_up = gave_up
+        self._unusual = unusual
 
     def add_routes(self, app: web.Application) -> None:
         """Put the page on the admin application."""
@@ -72,6 +75,7 @@ class Overview:
             failed_deliveries=failed,
             disk_free_share=usage.free / usage.total,
             last_backup_at=last_backup_at,
+            unusual=self._unusual(),
         )
         counts = self._inbox.arrivals.by_minute(now)
         context = {

@@ -1,0 +1,159 @@
+"""What the traffic of accounts tells about what is wrong with them: from counts to findings."""
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+HISTORY_HOURS: Final = 14 * 24
+"""Hours before the latest event that tell what is usual for an account."""
+REGULAR_HOURS: Final = 24
+"""An account is regular when events arrived in at least so many of those hours…"""
+REGULAR_SPAN_HOURS: Final = 7 * 24
+"""…over at least so long: a whole week, so that a weekend is among them."""
+SILENCE_FACTOR: Final = 2
+"""So many times its longest usual pause is unusual for an account…"""
+SETTLING_MS: Final = HOUR_MS
+"""…and is said this long after a start at the earliest: what was missed meanwhile comes again first."""
+FEW_COMPANIONS: Final = 5
+MANY_UNAVAILABLE: Final = 10
+"""People of whom Meta says within an hour that there are none, when they are most of those asked about."""
+
+COMPANION: Final = "edit_companion"
+"""The kind of a `message_edit` that accompanies a message and edits nothing."""
+MESSAGE_KINDS: Final = frozenset({"message", "echo", "self_message", "unsupported", "delete"})
+"""What comes under the webhook field `messages`."""
+
+
+class Cause(StrEnum):
+    """What is unusual."""
+
+    UNSERVED = "unserved"
+    """Events arrive for an account that is not served."""
+    SILENT = "silent"
+    """Events have ceased to arrive."""
+    COMPANIONS_ONLY = "companions_only"
+    """Edits that accompany messages arrive, and the messages do not."""
+    UNAVAILABLE = "unavailable"
+    """Meta says of most people that there is no such person."""
+
+
+class TrafficFinding(NamedTuple):
+    """Something unusual about an account, or about all of them (None)."""
+
+    cause: Cause
+    account_id: str | None
+    since: int | None
+    """Since when (ms), where that is known."""
+    detail: str
+    remedy: str
+
+
+class AccountTraffic(NamedTuple):
+    """What arrived for one account."""
+
+    account_id: str
+    served: bool
+    expected: bool
+    """Whether events should arrive: its owner has not removed the app."""
+    hours: Sequence[int] = ()
+    """The hours (since the epoch) in which events arrived, ascending, up to HISTORY_HOURS before the latest."""
+    last_at: int | None = None
+    """When the latest event arrived (ms)."""
+    unserved_at: int | None = None
+    """When an event last arrived while the account was not served (ms)."""
+    events: int = 0
+    """Events of the last 24 hours; of them…"""
+    messages: int = 0
+    companions: int = 0
+    unavailable: int = 0
+    """People who were found not to exist in the last hour."""
+    asked: int = 0
+    """Graph calls of the last hour."""
+
+
+def findings(
+    traffic: Collection[AccountTraffic], *, now: int, started_at: int, silent_after_hours: int
+) -> list[TrafficFinding]:
+    """What is unusual at the moment `now` (ms) for a daemon that started at `started_at`.
+
+    Silence is no finding for accounts that are not regular, and for none with `silent_after_hours` 0. It is one when
+    nothing has arrived for `silent_after_hours`, and for SILENCE_FACTOR times the longest pause that the account
+    made before: nights and weekends are such pauses.
+    """
+    found: list[TrafficFinding] = []
+    for one in traffic:
+        if not one.served and one.unserved_at is not None and now - one.unserved_at < DAY_MS:
+            found.append(_unserved(one))
+        if one.served and one.companions >= FEW_COMPANIONS and not one.messages:
+            found.append(_companions_only(one))
+        if one.unavailable >= MANY_UNAVAILABLE and one.unavailable * 2 >= one.asked:
+            found.append(_unavailable(one))
+    if silent_after_hours and now - started_at >= SETTLING_MS:
+        found += _silent(traffic, now, silent_after_hours)
+    return found
+
+
+def usual_pause_hours(hours: Sequence[int]) -> int | None:
+    """The longest pause between hours (ascending) with events; None when they are too few to call anything usual."""
+    if len(hours) < REGULAR_HOURS or hours[-1] - hours[0] < REGULAR_SPAN_HOURS:
+        return None
+    return max(later - earlier for earlier, later in pairwise(hours))
+
+
+def _silent(traffic: Collection[AccountTraffic], now: int, silent_after_hours: int) -> list[TrafficFinding]:
+    expected = [one for one in traffic if one.served and one.expected]
+    if len(expected) > 1:
+        hours = sorted({hour for one in expected for hour in one.hours})
+        last_at = max((one.last_at or 0 for one in expected), default=0)
+        everything = _silence(None, hours, last_at or None, now, silent_after_hours)
+        if everything is not None:
+            return [everything]
+    found = (_silence(one.account_id, one.hours, one.last_at, now, silent_after_hours) for one in expected)
+    return [finding for finding in found if finding is not None]
+
+
+def _silence(
+    account_id: str | None, hours: Sequence[int], last_at: int | None, now: int, silent_after_hours: int
+) -> TrafficFinding | None:
+    pause = usual_pause_hours(hours)
+    if pause is None or last_at is None:
+        return None
+    if now - last_at <= max(silent_after_hours, SILENCE_FACTOR * pause) * HOUR_MS:
+        return None
+    silent_hours = (now - last_at) // HOUR_MS
+    detail = f"nothing has arrived for {silent_hours} hours; the longest pause before was {pause}"
+    if account_id is None:
+        remedy = "See whether Meta reaches this machine: inboxd doctor, the proxy, the certificate, the App Dashboard."
+    else:
+        remedy = f"inboxd account check {account_id}; then write to the account, and see whether that arrives."
+    return TrafficFinding(Cause.SILENT, account_id, last_at, detail, remedy)
+
+
+def _unserved(one: AccountTraffic) -> TrafficFinding:
+    detail = "events arrive for this account, and it is not served: they are kept under its id, without names"
+    remedy = "Add it with 'inboxd account add', or remove the app from the account if it is none of yours."
+    return TrafficFinding(Cause.UNSERVED, one.account_id, None, detail, remedy)
+
+
+def _companions_only(one: AccountTraffic) -> TrafficFinding:
+    detail = f"{one.companions} edits that come with messages arrived within 24 hours, and no message"
+    remedy = (
+        "In the App Dashboard, subscribe the app to the webhook field 'messages' and see that it has the access that "
+        f"this account needs; then inboxd account check {one.account_id}."
+    )
+    return TrafficFinding(Cause.COMPANIONS_ONLY, one.account_id, None, detail, remedy)
+
+
+def _unavailable(one: AccountTraffic) -> TrafficFinding:
+    detail = (
+        f"Meta said of {one.unavailable} people within an hour that there is no such person; most who were asked about"
+    )
+    remedy = (
+        f"Hardly all of them are gone: inboxd account check {one.account_id}, and see the reasons at "
+        "/api/participants?profileState=unavailable."
+    )
+    return TrafficFinding(Cause.UNAVAILABLE, one.account_id, None, detail, remedy)

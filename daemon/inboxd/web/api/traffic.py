@@ -1,0 +1,32 @@
+"""`/api/traffic`: what arrives for which account, and what is unusual about it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.web.api.operations import Operation, answer
+from inboxd.web.api.resources.traffic import AccountTrafficResource, TrafficFindingResource, TrafficReport
+from inboxd.workers.traffic_monitor import TrafficMonitor
+
+PATH: Final = "/api/traffic"
+
+
+class TrafficApi:
+    """What the traffic monitor saw when it last looked."""
+
+    def __init__(self, monitor: TrafficMonitor) -> None:
+        self._monitor = monitor
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        return [Operation("GET", PATH, self.report, "system", {200: TrafficReport})]
+
+    async def report(self, _request: web.Request) -> web.Response:
+        """What arrives for each account, served or not, and what is unusual about it; a minute old at most."""
+        return answer(
+            TrafficReport(
+                findings=[TrafficFindingResource.of(one) for one in self._monitor.findings],
+                accounts=[AccountTrafficResource.of(one) for one in self._monitor.traffic],
+            )
+        )

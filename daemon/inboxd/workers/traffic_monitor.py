@@ -1,0 +1,210 @@
+"""Watching what arrives for which account, to say what nobody else would notice: what does not arrive."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from inboxd import logs
+from inboxd.clock import Clock
+from inboxd.domain.account import AccountState
+from inboxd.domain.retry import GONE_REST_S
+from inboxd.domain.traffic import (
+    COMPANION,
+    DAY_MS,
+    HISTORY_HOURS,
+    HOUR_MS,
+    MESSAGE_KINDS,
+    AccountTraffic,
+    Cause,
+    TrafficFinding,
+    findings,
+)
+from inboxd.errors import StorageClosedError, StorageError
+from inboxd.metrics import Metrics
+from inboxd.store import traffic as store
+from inboxd.store.database import Read
+from inboxd.workers.accounts import Accounts
+
+LOOK_S: Final = 60.0
+MAX_STRANGERS: Final = 100
+"""Accounts that are not served and are told apart; beyond it the one that was silent the longest is forgotten."""
+_ID: Final = re.compile(r"[0-9]{1,32}")
+_IGNORED: Final = frozenset({"test"})
+_NOT_STRANGERS: Final = frozenset({"unknown"})
+"""What may be filed under an id that is no account's."""
+
+
+class _Counts:
+    """What arrived for one account."""
+
+    __slots__ = ("hours", "last_at", "unserved_at")
+
+    def __init__(self) -> None:
+        self.hours: dict[int, list[int]] = {}
+        """Hour since the epoch to events, messages and companions; no more than HISTORY_HOURS of them."""
+        self.last_at: int | None = None
+        self.unserved_at: int | None = None
+
+    def add(self, at: int, count: int, kind: str) -> None:
+        hour = at // HOUR_MS
+        counts = self.hours.setdefault(hour, [0, 0, 0])
+        counts[0] += count
+        counts[1] += count if kind in MESSAGE_KINDS else 0
+        counts[2] += count if kind == COMPANION else 0
+        self.last_at = max(at, self.last_at or 0)
+        if len(self.hours) > HISTORY_HOURS:
+            del self.hours[min(self.hours)]
+
+    def of_last_day(self, now: int) -> list[int]:
+        since = (now - DAY_MS) // HOUR_MS
+        recent = [counts for hour, counts in self.hours.items() if hour > since]
+        return [sum(column) for column in zip(*recent, strict=True)] if recent else [0, 0, 0]
+
+    def usual_hours(self) -> list[int]:
+        latest = max(self.hours, default=0)
+        return sorted(hour for hour in self.hours if hour > latest - HISTORY_HOURS)
+
+
+class TrafficMonitor:
+    """Counts events by account and looks every minute whether something is unusual. Each finding is logged once."""
+
+    name = "traffic"
+
+    def __init__(
+        self, read: Read, accounts: Accounts, clock: Clock, metrics: Metrics, *, silent_after_hours: int
+    ) -> None:
+        self.silent_after_hours = silent_after_hours
+        self.findings: list[TrafficFinding] = []
+        """What was unusual at the last look."""
+        self.traffic: list[AccountTraffic] = []
+        """What had arrived by then."""
+        self._read = read
+        self._accounts = accounts
+        self._clock = clock
+        self._metrics = metrics
+        self._counts: dict[str, _Counts] = {}
+        self._started_at = clock.now_ms()
+        self._recalled = False
+        self._said: set[tuple[Cause, str | None]] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._log = logs.get("traffic")
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping = True
+        self._wake.set()
+
+    def observe(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """So many events have arrived, by account (any id that webhooks name it by) and kind."""
+        now = self._clock.now_ms()
+        for (named, kind), count in counts.items():
+            account_id = self._accounts.aliases.get(named, named)
+            served = account_id in self._accounts.served
+            if kind in _IGNORED or not (served or self._is_stranger(account_id, kind)):
+                continue
+            known = self._counts.setdefault(account_id, _Counts())
+            known.add(now, count, kind)
+            if not served:
+                if known.unserved_at is None:
+                    self._wake.set()  # that is said at once
+                known.unserved_at = now
+        self._forget_strangers()
+
+    async def run(self) -> None:
+        """A look every minute, and when somebody new is there, until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self.look()
+            except StorageClosedError:
+                raise
+            except StorageError as error:
+                self._log.warning("traffic_waits_for_storage", error=str(error))
+            await self._clock.wait(self._wake, LOOK_S)
+
+    async def look(self) -> None:
+        """One look: what is unusual is said if it is new, and so is its end. Raises StorageError."""
+        now = self._clock.now_ms()
+        if not self._recalled:
+            await self._recall(now)
+        self.traffic = [await self._traffic_of(account_id, now) for account_id in self._known()]
+        self.findings = findings(
+            self.traffic, now=now, started_at=self._started_at, silent_after_hours=self.silent_after_hours
+        )
+        self._say()
+        self._measure()
+
+    def _known(self) -> list[str]:
+        return sorted(self._counts.keys() | self._accounts.served.keys())
+
+    async def _recall(self, now: int) -> None:
+        """Take up from the file when the accounts that are served were active before this start."""
+        since = now - 2 * HISTORY_HOURS * HOUR_MS
+        for account_id, hour, last_at in await store.active_hours(self._read, since, now):
+            if account_id in self._accounts.served:
+                known = self._counts.setdefault(account_id, _Counts())
+                known.hours.setdefault(hour, [0, 0, 0])
+                known.last_at = max(last_at, known.last_at or 0)
+        self._recalled = True
+
+    async def _traffic_of(self, account_id: str, now: int) -> AccountTraffic:
+        known = self._counts.get(account_id, _Counts())
+        served = self._accounts.served.get(account_id)
+        events, messages, companions = known.of_last_day(now)
+        unavailable = asked = 0
+        if served is not None:
+            asked = served.graph.budget.report().used
+            # Who does not exist is asked about again after GONE_REST_S: that tells when it was found.
+            within_the_hour = now + GONE_REST_S * 1000 - HOUR_MS
+            unavailable = await store.unavailable(self._read, account_id, within_the_hour)
+        return AccountTraffic(
+            account_id=account_id,
+            served=served is not None,
+            expected=served is not None and served.account.state is not AccountState.DEAUTHORIZED,
+            hours=known.usual_hours(),
+            last_at=known.last_at,
+            unserved_at=known.unserved_at,
+            events=events,
+            messages=messages,
+            companions=companions,
+            unavailable=unavailable,
+            asked=asked,
+        )
+
+    def _say(self) -> None:
+        current = {(one.cause, one.account_id) for one in self.findings}
+        for one in self.findings:
+            if (one.cause, one.account_id) not in self._said:
+                self._log.warning(
+                    "traffic_unusual",
+                    account_id=one.account_id,
+                    cause=one.cause.value,
+                    detail=one.detail,
+                    remedy=one.remedy,
+                )
+        for cause, account_id in sorted(self._said - current, key=str):
+            self._log.info("traffic_usual_again", account_id=account_id, cause=cause.value)
+        self._said = current
+
+    def _measure(self) -> None:
+        by_cause = Counter(one.cause for one in self.findings)
+        for cause in Cause:
+            self._metrics.traffic_findings.labels(cause.value).set(by_cause[cause])
+        self._metrics.last_event.clear()  # accounts that are no longer served
+        for one in self.traffic:
+            if one.served and one.last_at is not None:
+                self._metrics.last_event.labels(one.account_id).set(one.last_at / 1000)
+
+    @staticmethod
+    def _is_stranger(account_id: str, kind: str) -> bool:
+        return kind not in _NOT_STRANGERS and _ID.fullmatch(account_id) is not None
+
+    def _forget_strangers(self) -> None:
+        strangers = self._counts.keys() - self._accounts.served.keys()
+        if len(strangers) <= MAX_STRANGERS:
+            return
+        for one in sorted(strangers, key=lambda account_id: self._counts[account_id].last_at or 0)[:-MAX_STRANGERS]:
+            del self._counts[one]

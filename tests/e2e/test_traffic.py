@@ -1,0 +1,49 @@
+"""Traffic that is unusual is said by the daemon, by doctor, on the overview, in the API and in the metrics."""
+
+import json
+import time
+import urllib.request
+
+from inboxd.simulator.payloads import Conversationalist, delivery
+
+from tests.e2e.conftest import Process, free_port
+from tests.e2e.test_process import post
+from tests.support import ADMIN_TOKEN, ANA, T0
+
+STRANGER = "17841499999999999"
+
+
+def text(inboxd: Process, path: str) -> str:
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Accept": "text/html"}
+    request = urllib.request.Request(f"http://127.0.0.1:{inboxd.admin}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310 - http
+        found: str = response.read().decode()
+    return found
+
+
+def test_an_account_that_nobody_added_is_said_everywhere(inboxd: Process) -> None:
+    inboxd.environment["INBOXD_INSTAGRAM__GRAPH_URL"] = f"http://127.0.0.1:{free_port()}"
+    inboxd.start()
+    (traffic,) = [one for one in json.loads(inboxd.run("doctor", "--json").stdout) if one["check"] == "traffic"]
+    assert traffic["health"] == "ok"
+    somebody = Conversationalist(STRANGER, ANA, T0)
+    for number in range(5):
+        said = json.dumps(delivery(STRANGER, T0, [somebody.says(str(number))])).encode()
+        assert post(inboxd, said) == 200
+    deadline = time.monotonic() + 20
+    while not inboxd.get("/api/traffic")[1]["findings"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    (finding,) = inboxd.get("/api/traffic")[1]["findings"]
+    assert (finding["cause"], finding["accountId"]) == ("unserved", STRANGER)
+    assert "inboxd account add" in finding["remedy"]
+    (diagnosis,) = [
+        one for one in json.loads(inboxd.run("doctor", "--json").stdout) if one["check"] == f"traffic {STRANGER}"
+    ]
+    assert (diagnosis["health"], diagnosis["detail"]) == ("warning", finding["detail"])
+    assert f"Account {STRANGER}: {finding['detail']}" in text(inboxd, "/")
+    assert 'inboxd_traffic_findings{cause="unserved"} 1.0' in text(inboxd, "/metrics")
+    assert STRANGER not in text(inboxd, "/metrics")
+    (line,) = [line for line in inboxd.logged() if line["event"] == "traffic_unusual"]
+    assert (line["level"], line["cause"], line["account_id"]) == ("warning", "unserved", STRANGER)
