@@ -1,5 +1,6 @@
 """Whatever Meta's own signature brings, every page of the API is JSON that a strict decoder reads."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -119,6 +120,31 @@ async def test_every_page_stays_valid(client: Client) -> None:
         assert "<html" in await text_of(client, f"/deliveries/{delivery_id}")
     for path in ("/", "/inbox", "/deliveries"):
         assert "<html" in await text_of(client, path)
+
+
+async def test_what_is_streamed_is_valid_too(client: Client) -> None:
+    told: list[Any] = []
+
+    async def listen() -> None:
+        async with client.session.get(client.admin_url + "/api/events/stream", headers=HEADERS) as stream:
+            began.set()
+            async for line in stream.content:
+                if line.startswith(b"data: "):
+                    told.append(strict(line.removeprefix(b"data: ").decode("utf-8")))
+                    if told[-1].get("platformMessageId") == "the-last":
+                        return
+
+    began = asyncio.Event()
+    listening = asyncio.ensure_future(listen())
+    await asyncio.wait_for(began.wait(), 20)
+    for value in ODD:
+        for body in deliveries(value):
+            await client.post(body)
+    last = b'{%s,"message":{"mid":"the-last","text":"x"}}' % PARTIES
+    await client.post(b'{"object":"instagram","entry":[{"id":"%s","messaging":[%s]}]}' % (ACCOUNT.encode(), last))
+    await asyncio.wait_for(listening, 20)
+    assert len(told) > len(ODD)
+    assert any("error" in one for one in told)
 
 
 async def test_what_cannot_be_shown_as_json_is_said(client: Client) -> None:

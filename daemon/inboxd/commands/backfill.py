@@ -17,6 +17,7 @@ from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
 from inboxd.domain.backfill import BackfillRun, RunStatus
 from inboxd.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, DatabaseLockedError, InboxdError
+from inboxd.plural import counted
 from inboxd.store.backfills import Backfills, RunActiveError
 from inboxd.web.api.backfills import PATH
 from inboxd.web.api.resources.backfills import BackfillSummary, NewBackfill
@@ -120,11 +121,12 @@ def _human(seconds: int) -> str:
 
 def _told(run: BackfillSummary) -> str:
     if run.dry_run:
-        return f"{run.total} conversations lack a profile"
+        return f"{counted(run.total, 'conversation')} {'lacks' if run.total == 1 else 'lack'} a profile"
     if not RunStatus(run.status).finished:
-        return f"run {run.job_id}: {run.status}, {run.total} conversations; see {run.links.self_}"
-    counts = f"{run.success_count} profiles, {run.error_count} errors, {run.skipped_count} skipped"
-    return f"run {run.job_id}: {run.status}, {counts} of {run.total} conversations"
+        return f"run {run.job_id}: {run.status}, {counted(run.total, 'conversation')}; see {run.links.self_}"
+    profiles, errors = counted(run.success_count, "profile"), counted(run.error_count, "error")
+    counts = f"{profiles}, {errors}, {run.skipped_count} skipped"
+    return f"run {run.job_id}: {run.status}, {counts} of {counted(run.total, 'conversation')}"
 
 
 class _LocalRuns:
