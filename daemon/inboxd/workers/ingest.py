@@ -59,6 +59,8 @@ class _Meaning(NamedTuple):
     handled: "_Handled"
     number: int
     """Which event of the delivery it is, from 0."""
+    account_id: str
+    """Whose it is; the entry's own id where nothing else tells."""
     kind: str
     translated: Translated
     kept: KeptEvent | None
@@ -250,7 +252,9 @@ class Ingest:
             self._note_unknown(event, delivery)
         if logs.debugging():
             handled.kinds.append(event.kind)
-        return _Meaning(handled, number, event.kind, translated, kept)
+        entry_of = self._accounts.get(event.entry_id, event.entry_id)
+        account_id = entry_of if translated.key is None else translated.key.account_id
+        return _Meaning(handled, number, account_id, event.kind, translated, kept)
 
     async def _store(self, meanings: Sequence[_Meaning], *, done: Sequence[_Handled]) -> None:
         """Store everything that `meanings` say and that these deliveries are done, in one transaction."""
@@ -281,9 +285,10 @@ class Ingest:
         self._on_due(writers)
         self._tell(meanings)
         self._metrics.settled.labels("done").inc(len(done))
-        for kind, count in Counter(one.kind for one in meanings).items():
+        counts = Counter((one.account_id, one.kind) for one in meanings)
+        for (_, kind), count in counts.items():
             self._metrics.events.labels(kind).inc(count)
-        self._observe(Counter((_account_of(meaning), meaning.kind) for meaning in meanings))
+        self._observe(counts)
 
     def _tell(self, meanings: Sequence[_Meaning]) -> None:
         if not self._feed.wanted:
@@ -335,13 +340,6 @@ class Ingest:
             return
         self._unknown_seen.add(reason)
         self._log.warning("unknown_event", delivery_id=delivery.id, reason=reason)
-
-
-def _account_of(meaning: _Meaning) -> str:
-    """The account that an event is filed under."""
-    if meaning.key is not None:
-        return meaning.key.account_id
-    return "" if meaning.kept is None else meaning.kept.account_id
 
 
 def _lines_of(delivery: PendingDelivery) -> AbstractContextManager[None]:
