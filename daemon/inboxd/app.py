@@ -51,6 +51,7 @@ from inboxd.workers.accounts import Accounts
 from inboxd.workers.backfill import BackfillDesk
 from inboxd.workers.checkup import Checkup
 from inboxd.workers.forgetting import Forgetter
+from inboxd.workers.health import DaemonHealth
 from inboxd.workers.ingest import Ingest
 from inboxd.workers.pool import WorkerPool
 from inboxd.workers.processing_monitor import ProcessingMonitor
@@ -175,26 +176,28 @@ def _admin(
 ) -> web.Application:
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, pool = parts.database, parts.clock, parts.accounts, parts.pool
+    health = DaemonHealth(database, pool, monitor)
     forgetter = Forgetter(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsPage(
         parts.metrics,
         parts.inbox,
         accounts,
         parts.backfills,
+        pool,
         clock,
         database_path=database.path,
         backup_folder=database.path.parent / settings.storage.backup_path,
     )
     streams = Streams(parts.feed)
     apis: list[Api] = [
-        Health(database, pool, monitor),
+        Health(health),
         ConversationsApi(database, accounts.aliases, clock),
         ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter),
         AccountsApi(accounts, Checkup(accounts, clock), database.read),
         BackfillsApi(parts.desk, parts.backfills, streams, clock),
         DeliveriesApi(parts.inbox, database.read),
         streams,
-        SystemApi(database, parts.inbox, clock, lambda: pool.running, lambda: pool.gave_up),
+        SystemApi(database, parts.inbox, clock, pool),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,
@@ -207,7 +210,7 @@ def _admin(
             accounts,
             clock,
             backup_folder=database.path.parent / settings.storage.backup_path,
-            gave_up=lambda: pool.gave_up,
+            health=health,
             unusual=lambda: parts.traffic.findings,
         ),
         InboxPages(database, accounts, clock),

@@ -6,12 +6,9 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from inboxd.clock import iso_utc
-from inboxd.store.database import Database
 from inboxd.web.api.operations import Operation, answer
 from inboxd.web.problems import SAFE_HEADERS
-from inboxd.workers.pool import WorkerPool
-from inboxd.workers.processing_monitor import ProcessingMonitor
+from inboxd.workers.health import DaemonHealth
 
 
 class Liveness(msgspec.Struct, frozen=True, rename="camel"):
@@ -32,10 +29,8 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 class Health:
     """`/healthz` and `/readyz`; neither needs a token, neither says more than a monitor must know."""
 
-    def __init__(self, database: Database, pool: WorkerPool, monitor: ProcessingMonitor) -> None:
-        self._database = database
-        self._pool = pool
-        self._monitor = monitor
+    def __init__(self, health: DaemonHealth) -> None:
+        self._health = health
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -50,15 +45,7 @@ class Health:
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 while webhooks can be stored and are processed; 503 with the reasons while they are not."""
-        problems = []
-        if self._database.refusal is not None:
-            problems.append(self._database.refusal)
-        if self._pool.gave_up:
-            problems.append("a background worker crashed too often")
-        stall = self._monitor.stall
-        if stall is not None:
-            problems.append(f"deliveries wait and none is processed since {iso_utc(stall.since)}")
-        degraded = [f"the worker {one.name} crashes again and again: {one.reason}" for one in self._pool.parked]
+        problems, degraded = self._health.problems, self._health.degraded
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
         body = msgspec.json.encode(Readiness(ready=not problems, problems=problems, degraded=degraded))
         return web.Response(status=status, body=body, content_type="application/json", headers=SAFE_HEADERS)

@@ -14,6 +14,7 @@ from inboxd.store.backfills import Backfills
 from inboxd.store.inbox import Inbox
 from inboxd.web.api.operations import Operation
 from inboxd.workers.accounts import Accounts
+from inboxd.workers.pool import WorkerPool
 
 
 class MetricsPage:
@@ -25,6 +26,7 @@ class MetricsPage:
         inbox: Inbox,
         accounts: Accounts,
         backfills: Backfills,
+        pool: WorkerPool,
         clock: Clock,
         *,
         database_path: Path,
@@ -34,6 +36,7 @@ class MetricsPage:
         self._inbox = inbox
         self._accounts = accounts
         self._backfills = backfills
+        self._pool = pool
         self._clock = clock
         self._database_path = database_path
         self._backup_folder = backup_folder
@@ -49,6 +52,7 @@ class MetricsPage:
         self._metrics.backlog_age.set(age_s)
         _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
         self._metrics.failed.set(failed)
+        self._metrics.workers_parked.set(len(self._pool.parked))
         self._observe_accounts(self._clock.now_ms())
         await self._observe_backfills()
         await asyncio.to_thread(self._observe_disk)

@@ -1,18 +1,19 @@
 """`/api/workers`, and the API's description of itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from inboxd.clock import Clock
+from inboxd.clock import Clock, iso_utc
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox
 from inboxd.web.api.openapi import document
 from inboxd.web.api.operations import OPERATIONS, Operation, answer
-from inboxd.web.api.resources.deliveries import WorkerList
+from inboxd.web.api.resources.deliveries import ParkedWorkerResource, WorkerList
 from inboxd.web.problems import SAFE_HEADERS
+from inboxd.workers.pool import WorkerPool
 
 DOCUMENT_PATH: Final = "/api/openapi.json"
 _DUE: Final = "SELECT count(*) FROM participants WHERE next_attempt_at <= ?"
@@ -26,14 +27,12 @@ class SystemApi:
         database: Database,
         inbox: Inbox,
         clock: Clock,
-        running: Callable[[], list[str]],
-        gave_up: Callable[[], bool],
+        pool: WorkerPool,
     ) -> None:
         self._database = database
         self._inbox = inbox
         self._clock = clock
-        self._running = running
-        self._gave_up = gave_up
+        self._pool = pool
         self._document: bytes | None = None
 
     def operations(self) -> Sequence[Operation]:
@@ -50,8 +49,12 @@ class SystemApi:
         ((due,),) = await self._database.read(_DUE, (self._clock.now_ms(),))
         return answer(
             WorkerList(
-                running=sorted(self._running()),
-                gave_up=self._gave_up(),
+                running=sorted(self._pool.running),
+                parked=[
+                    ParkedWorkerResource(name=name, since=iso_utc(since), crashes=crashes, reason=reason)
+                    for name, since, crashes, reason in self._pool.parked
+                ],
+                gave_up=self._pool.gave_up,
                 deliveries_waiting=waiting,
                 oldest_waiting_seconds=round(oldest_s, 3),
                 deliveries_failed=failed,

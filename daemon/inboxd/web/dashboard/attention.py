@@ -23,19 +23,15 @@ def needs(
     accounts: Collection[Account],
     *,
     now: int,
-    refusal: str | None,
-    gave_up: bool,
+    problems: Collection[str],
+    degraded: Collection[str],
     failed_deliveries: int,
     disk_free_share: float,
     last_backup_at: int | None,
     unusual: Collection[TrafficFinding] = (),
 ) -> list[Need]:
     """Everything that needs a person, the most urgent first."""
-    found = []
-    if refusal is not None:
-        found.append(Need(f"Webhooks cannot be stored: {refusal}", "/"))
-    if gave_up:
-        found.append(Need("A background worker crashed too often; the daemon is about to start afresh.", "/"))
+    found = [Need(f"{text[:1].upper()}{text[1:]}.", "/") for text in (*problems, *degraded)]
     if disk_free_share < LITTLE_ROOM:
         found.append(Need(f"The disk is nearly full: {disk_free_share:.0%} is free.", "/"))
     for account in accounts:

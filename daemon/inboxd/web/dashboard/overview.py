@@ -17,6 +17,7 @@ from inboxd.store.inbox import Inbox
 from inboxd.web.dashboard import attention
 from inboxd.web.dashboard.rendering import page
 from inboxd.workers.accounts import Accounts
+from inboxd.workers.health import DaemonHealth
 
 _BAR: Final = 4
 _GAP: Final = 1
@@ -44,7 +45,7 @@ class Overview:
         clock: Clock,
         *,
         backup_folder: Path,
-        gave_up: Callable[[], bool],
+        health: DaemonHealth,
         unusual: Callable[[], Sequence[TrafficFinding]],
     ) -> None:
         self._database = database
@@ -52,7 +53,7 @@ class Overview:
         self._accounts = accounts
         self._clock = clock
         self._backup_folder = backup_folder
-        self._gave_up = gave_up
+        self._health = health
         self._unusual = unusual
 
     def add_routes(self, app: web.Application) -> None:
@@ -70,8 +71,8 @@ class Overview:
         needs = attention.needs(
             [one.account for one in served],
             now=now,
-            refusal=self._database.refusal,
-            gave_up=self._gave_up(),
+            problems=self._health.problems,
+            degraded=self._health.degraded,
             failed_deliveries=failed,
             disk_free_share=usage.free / usage.total,
             last_backup_at=last_backup_at,
@@ -79,7 +80,7 @@ class Overview:
         )
         counts = self._inbox.arrivals.by_minute(now)
         context = {
-            "healthy": self._database.refusal is None and not self._gave_up(),
+            "healthy": not self._health.problems,
             "needs": needs,
             "waiting": waiting,
             "oldest_s": oldest_s,

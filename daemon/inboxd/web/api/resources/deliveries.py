@@ -98,10 +98,21 @@ class EventList(Resource, frozen=True):
     next_cursor: str | None
 
 
+class ParkedWorkerResource(Resource, frozen=True):
+    """A worker that crashes again and again, and is started again after ever longer rests."""
+
+    name: str
+    since: str
+    crashes: int
+    reason: str
+
+
 class WorkerList(Resource, frozen=True):
     """What works in the background."""
 
     running: list[str]
+    """Those that are parked are among them: they are started again."""
+    parked: list[ParkedWorkerResource]
     gave_up: bool
     deliveries_waiting: int
     oldest_waiting_seconds: float

@@ -1,0 +1,36 @@
+"""Whether the daemon does what it is for, said once for readiness, the dashboard and whoever else asks."""
+
+from inboxd.clock import iso_utc
+from inboxd.store.database import Database
+from inboxd.workers.pool import WorkerPool
+from inboxd.workers.processing_monitor import ProcessingMonitor
+
+
+class DaemonHealth:
+    """What is wrong with the daemon itself."""
+
+    def __init__(self, database: Database, pool: WorkerPool, monitor: ProcessingMonitor) -> None:
+        self._database = database
+        self._pool = pool
+        self._monitor = monitor
+
+    @property
+    def problems(self) -> list[str]:
+        """Why webhooks cannot be stored, or are not processed; empty while all is well."""
+        found = []
+        if self._database.refusal is not None:
+            found.append(f"webhooks cannot be stored: {self._database.refusal}")
+        if self._pool.gave_up:
+            found.append("processing crashed too often: the daemon is about to start afresh")
+        stall = self._monitor.stall
+        if stall is not None:
+            found.append(f"deliveries wait and none is processed since {iso_utc(stall.since)}")
+        return found
+
+    @property
+    def degraded(self) -> list[str]:
+        """What does not work, while webhooks are stored and processed all the same."""
+        return [
+            f"the worker {one.name} crashes again and again since {iso_utc(one.since)}: {one.reason}"
+            for one in self._pool.parked
+        ]
