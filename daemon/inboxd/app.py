@@ -14,7 +14,7 @@ from aiohttp import web
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.config import Backfill, Secrets, Settings, require_secrets
-from inboxd.domain.account import AccountState
+from inboxd.domain.account import AccountState, Flavour
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.metrics import Metrics
 from inboxd.notify import Notifier
@@ -159,7 +159,7 @@ def _start_workers(
     )
     pool.start(monitor)
     pool.start(parts.portraits)
-    pool.start(parts.eraser)
+    pool.start(parts.deletion)
     pool.start(parts.housekeeping)
     pool.start(parts.traffic)
     pool.start(Pulse(clock, parts.metrics, on_beat))
@@ -228,8 +228,10 @@ def _callbacks(parts: Parts, settings: Settings, secrets: Secrets) -> Callbacks:
         secrets.app_secrets,
         parts.deletions,
         parts.clock,
+        find=partial(_account_of, parts.accounts),
+        others=partial(_others, parts.accounts),
         deauthorize=partial(_deauthorize, parts.accounts),
-        on_deletion=parts.eraser.wake,
+        on_deletion=parts.deletion.wake,
         base_url=settings.public.base_url or None,
     )
 
@@ -321,6 +323,21 @@ def _schedule(
         batch_size=options.batch_size,
         skip=options.skip_accounts,
     )
+
+
+def _account_of(accounts: Accounts, user_id: str) -> str | None:
+    """The id of the account that belongs to the app user `user_id`, if it is known."""
+    served = accounts.find(user_id)
+    return None if served is None else served.account.id
+
+
+def _others(accounts: Accounts, user_id: str) -> frozenset[str]:
+    """The accounts that are known to be of somebody else than the app user `user_id`.
+
+    Of an account with Facebook Login nobody knows whose it is: Meta names a person, and tells us of no such person.
+    """
+    known = [served.account for served in accounts.served.values() if served.account.app_scoped_id is not None]
+    return frozenset(one.id for one in known if one.flavour is Flavour.INSTAGRAM and one.app_scoped_id != user_id)
 
 
 async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:

@@ -28,8 +28,9 @@ from inboxd.store.vault import KEY_FILE, Vault, key_from
 from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits
 from inboxd.workers.avatars import AvatarKeeper
 from inboxd.workers.backfill import BackfillDesk, BackfillWorker
-from inboxd.workers.deletion import Eraser
+from inboxd.workers.deletion import DeletionWorker
 from inboxd.workers.enrich import Enricher
+from inboxd.workers.erasing import Eraser
 from inboxd.workers.feed import Feed
 from inboxd.workers.housekeeping import Housekeeping, Keep
 from inboxd.workers.ingest import RUSH
@@ -58,7 +59,7 @@ class Parts:
     desk: BackfillDesk
     staff: AccountStaff
     deletions: Deletions
-    eraser: Eraser
+    deletion: DeletionWorker
     housekeeping: Housekeeping
     traffic: TrafficMonitor
 
@@ -112,10 +113,11 @@ async def assembled(
         deletions = Deletions(database)
 
         async def erased(account_id: str) -> None:
-            await avatars.sweep()
             served = accounts.served.get(account_id)
             if served is not None and not served.account.configured:
                 await accounts.remove(served)
+            elif served is not None:
+                await accounts.update(served, username=None, app_scoped_id=None)
 
         yield Parts(
             clock=clock,
@@ -132,7 +134,9 @@ async def assembled(
             desk=desk,
             staff=staff,
             deletions=deletions,
-            eraser=Eraser(database, accounts.aliases, clock, on_erased=erased),
+            deletion=DeletionWorker(
+                Eraser(database, avatars, cache, clock), deletions, accounts.aliases, clock, on_erased=erased
+            ),
             housekeeping=Housekeeping(
                 database, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
             ),

@@ -10,6 +10,7 @@ from inboxd.store import (
     backfills,
     conversations,
     deletions,
+    erasure,
     events,
     graph_calls,
     inbox,
@@ -57,8 +58,13 @@ STATEMENTS = {
     "messages by words": search.MESSAGE_IDS,
     "messages to index": search._INDEX,
     "open deletions": deletions._OPEN,
-    "messages to delete": deletions._MESSAGES,
-    "conversations to delete": deletions._CONVERSATIONS,
+    "messages to delete": erasure._MESSAGES,
+    "conversations to delete": erasure._CONVERSATIONS,
+    "conversations of an account to delete": erasure._CONVERSATIONS_OF_ACCOUNT,
+    "conversations of a person to delete": erasure._CONVERSATIONS_OF_PERSON,
+    "mids of a person": erasure._MIDS,
+    **{f"{name} of a person": sql for name, sql in erasure._OF_PERSON.items()},
+    **{f"{name} of an account": sql for name, sql in erasure._OF_ACCOUNT.items() if name != "events"},  # has no index
 }
 
 

@@ -1,6 +1,8 @@
 """One person's data: handed to them, or erased everywhere."""
 
+import base64
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +11,7 @@ from inboxd.simulator.payloads import Conversationalist
 
 from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
 SECRET_WORDS = "zanzibar marmalade"
 
 
@@ -35,7 +38,7 @@ async def test_a_person_gets_everything_that_is_kept_of_them(client: Client) -> 
     person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
     assert person["participantPlatformId"] == ANA
     assert person["participant"]["username"]
-    assert person["conversation"]["platform_conversation_id"] == f"{ACCOUNT}_{ANA}"
+    assert person["conversation"]["platformConversationId"] == f"{ACCOUNT}_{ANA}"
     assert [message["content"] for message in person["messages"]] == ["hola", SECRET_WORDS]
     assert person["messages"][0]["reactions"][0]["reaction"] == "love"
     assert [event["payload"]["referral"]["ref"] for event in person["events"]] == ["from-the-poster"]
@@ -128,3 +131,59 @@ async def test_an_id_that_is_part_of_others_takes_nothing_of_theirs(client: Clie
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA[:2]}")
     assert report["deliveries"] == 0
     assert (await client.get("/api/deliveries"))["total"] == 1
+
+
+def documented(heading: str) -> set[str]:
+    """The names in a section of docs/api.md."""
+    section = (DOCS / "api.md").read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"[`\"]([a-z][A-Za-z]*)[`\"]", section))
+
+
+async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
+    await talk(client, ANA, "hola", SECRET_WORDS)
+
+    async def named() -> bool:
+        return bool((await client.get(f"/api/participants/{ACCOUNT}/{ANA}"))["avatar"])
+
+    await eventually(named)
+    person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
+
+    (conversation,) = await client.conversations()
+    assert set(person["conversation"]) == set(conversation)
+    assert {**person["conversation"], "metadata": conversation["metadata"]} == conversation
+    assert set(conversation) <= documented("Conversations")
+
+    assert person["messages"] == await client.messages(conversation)
+    assert set(person["messages"][0]) <= documented("Messages")
+
+    participant = await client.get(f"/api/participants/{ACCOUNT}/{ANA}")
+    assert person["participant"] == participant
+
+    assert set(person) | set(person["events"][0]) <= documented("Exports")
+    assert all("_" not in name for part in ("participant", "conversation") for name in person[part])
+
+
+async def test_what_is_no_utf8_or_no_json_is_exported_to_the_byte_and_erased(client: Client) -> None:
+    odd = b'"brand_new":"caf\xff"'
+    deep = b'"brand_new":' + b"[" * 300 + b"]" * 300
+    parties = f'"sender":{{"id":"{ANA}"}},"recipient":{{"id":"{ACCOUNT}"}},"timestamp":{T0}'.encode()
+    # filed under nobody, since a party is missing; found by the id alone
+    unfiled = f'"sender":{{"id":"{ANA}"}},"timestamp":{T0}'.encode()
+    payloads = [b"{" + whose + b"," + what + b"}" for whose in (parties, unfiled) for what in (odd, deep)]
+    entries = b",".join(b'{"id":"%s","time":1,"messaging":[%s]}' % (ACCOUNT.encode(), one) for one in payloads)
+    await client.post(b'{"object":"instagram","entry":[' + entries + b"]}")
+    await client.settled()
+
+    with closing(sqlite3.connect(client.database)) as connection:
+        kept = sorted(bytes(row[0]) for row in connection.execute("SELECT payload FROM events"))
+    assert any(b"\xff" in one for one in kept)
+    person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
+    told = sorted(base64.b64decode(event["payloadBase64"]) for event in person["events"])
+    assert told == kept
+    assert any("caf\N{REPLACEMENT CHARACTER}" in event["payload"] for event in person["events"])
+
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert (report["events"], report["deliveries"]) == (len(kept), 1)
+    assert traces(client.database.parent, ANA) == []
+    await talk(client, BRUNO, "buenos dias")  # and everything goes on
+    assert len(await client.conversations()) == 1

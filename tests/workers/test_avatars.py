@@ -89,7 +89,7 @@ async def test_whoever_takes_their_picture_away_has_none_and_the_file_goes(rig: 
     await rig.profile(picture=False)
     assert await rig.row() == (None, None, None)
 
-    assert await rig.avatars.sweep() == 1
+    assert await rig.avatars.sweep() == (1, 0)
     assert rig.files() == [(await rig.row(BRUNO))[0]]
 
 

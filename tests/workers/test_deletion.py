@@ -1,9 +1,12 @@
 import asyncio
 
+from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions
 from inboxd.store.inbox import Inbox, mark_done
-from inboxd.workers.deletion import Eraser
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.workers.deletion import DeletionWorker
+from inboxd.workers.erasing import Eraser
 
 from tests.support import ACCOUNT, ManualClock, eventually
 
@@ -22,11 +25,13 @@ async def test_what_names_an_account_by_its_page_goes_with_it(database: Database
     async def erased(_account_id: str) -> None:
         pass
 
-    eraser = Eraser(database, {ACCOUNT: ACCOUNT, PAGE: ACCOUNT, "90211": "another"}, clock, on_erased=erased)
+    avatars, cache = Avatars(database, database.path.parent / "avatars"), ProfileCache(clock, ttl_s=1, size=1)
+    aliases = {ACCOUNT: ACCOUNT, PAGE: ACCOUNT, "90211": "another"}
+    eraser = DeletionWorker(Eraser(database, avatars, cache, clock), deletions, aliases, clock, on_erased=erased)
     running = asyncio.ensure_future(eraser.run())
 
     async def completed() -> bool:
-        return await deletions.next_open() is None
+        return not await deletions.open()
 
     await eventually(completed)
     eraser.stop()

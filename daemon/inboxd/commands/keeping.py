@@ -80,7 +80,7 @@ async def forget(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         click.echo(msgspec.json.encode(erasure).decode())
     else:
         _tell(erasure)
-    return EX_OK if erasure.journal_emptied and not erasure.deliveries_waiting else UNFINISHED
+    return EX_OK if erasure.complete else UNFINISHED
 
 
 async def export(settings: Settings, secrets: Secrets, path: Path, key: ConversationKey) -> None:
@@ -114,7 +114,7 @@ def _address(key: ConversationKey) -> str:
 
 def _tell(erasure: Erasure) -> None:
     for name, count in msgspec.structs.asdict(erasure).items():
-        if isinstance(count, int) and name not in {"deliveries_waiting", "journal_emptied"}:
+        if isinstance(count, int) and name not in {"deliveries_waiting", "journal_emptied", "files_left"}:
             things = name.replace("_", " ")
             thing = "delivery" if things == "deliveries" else things.removesuffix("s")
             click.echo(f"{count:>8} {thing if count == 1 else things} erased")
@@ -127,6 +127,12 @@ def _tell(erasure: Erasure) -> None:
     if not erasure.journal_emptied:
         click.echo(
             "another program reads the database, so its journal keeps traces: forget once more when it has ended",
+            err=True,
+        )
+    if erasure.files_left:
+        click.echo(
+            f"{erasure.files_left} picture files could not be removed: may inboxd write to the folder of avatars? "
+            "Forget once more then",
             err=True,
         )
     click.echo(erasure.note)

@@ -5,11 +5,13 @@ import hashlib
 import os
 import re
 import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
+from inboxd import logs
 from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import StorageUnavailableError
 from inboxd.store.database import Database
@@ -44,6 +46,14 @@ SELECT k.value FROM json_each(?) AS k WHERE EXISTS (SELECT 1 FROM participants A
 """
 
 
+class Swept(NamedTuple):
+    """What came of removing files that nobody refers to."""
+
+    removed: int
+    failed: int
+    """Files that could not be removed."""
+
+
 class DuePicture(NamedTuple):
     """A picture that is to be fetched. Times in ms."""
 
@@ -61,6 +71,7 @@ class Avatars:
         self._database = database
         self._folder = folder
         self._files = asyncio.Lock()  # the sweep must not meet a file that is written and not yet referred to
+        self._log = logs.get("avatars")
 
     async def due(self, now: int, limit: int) -> list[DuePicture]:
         """Pictures that are due, the latest first."""
@@ -72,13 +83,18 @@ class Avatars:
         ((next_at,),) = await self._database.read(_NEXT_DUE, (now,))
         return None if next_at is None else int(next_at)
 
-    async def keep(self, due: DuePicture, data: bytes, now: int) -> str:
-        """Store a participant's avatar; returns its name. Raises StorageError."""
+    async def keep(self, due: DuePicture, data: bytes, now: int) -> str | None:
+        """Store a participant's avatar; returns its name. Raises StorageError.
+
+        None, and no file, when nobody wants it any more: the person was forgotten or has another picture.
+        """
         async with self._files:
             name = await asyncio.to_thread(self._write, data)
             row = (name, now, *due.key, due.url)
-            await self._database.execute(_SET, row)
-        return name
+            wanted = await self._database.write(lambda connection: connection.execute(_SET, row).rowcount > 0)
+            if not wanted:
+                await self._unlink_unreferred([name])
+        return name if wanted else None
 
     async def put_off(self, due: DuePicture, next_at: int | None, *, attempts: int = 0) -> None:
         """Try a picture again at `next_at` (ms), or not before the profile is fetched again."""
@@ -105,18 +121,27 @@ class Avatars:
         path = self._file(name)
         return path if path.is_file() else None
 
-    async def sweep(self) -> int:
-        """Remove the files that nobody refers to; returns how many."""
-        removed = 0
+    async def sweep(self) -> Swept:
+        """Remove the files that nobody refers to, and what interrupted writes have left. Raises StorageError.
+
+        A file that cannot be removed is named in the log and left; the others go.
+        """
+        swept = Swept(0, 0)
         names = await asyncio.to_thread(self._names)
         for start in range(0, len(names), _SWEEP_STEP):
-            step = names[start : start + _SWEEP_STEP]
             async with self._files:
-                rows = await self._database.read(_REFERRED, (msgspec.json.encode(step).decode(),))
-                unreferred = set(step) - {name for (name,) in rows}
-                await asyncio.to_thread(self._unlink, unreferred)
-            removed += len(unreferred)
-        return removed
+                step = await self._unlink_unreferred(names[start : start + _SWEEP_STEP])
+            swept = Swept(swept.removed + step.removed, swept.failed + step.failed)
+        async with self._files:
+            left_over = await asyncio.to_thread(self._unlink_left_over)
+        return Swept(swept.removed, swept.failed + left_over)
+
+    async def _unlink_unreferred(self, names: Sequence[str]) -> Swept:
+        """Those of `names` to which nobody refers. Whoever calls holds the lock of the files."""
+        rows = await self._database.read(_REFERRED, (msgspec.json.encode(names).decode(),))
+        unreferred = set(names) - {name for (name,) in rows}
+        failed = await asyncio.to_thread(self._unlink, [self._file(name) for name in unreferred])
+        return Swept(len(unreferred) - failed, failed)
 
     def _file(self, name: str) -> Path:
         return self._folder / name[:2] / f"{name}.webp"
@@ -139,9 +164,20 @@ class Avatars:
         return name
 
     def _names(self) -> list[str]:
-        """Names of all files, except left-overs of interrupted writes, which are written over or do no harm."""
+        """Names of all files, except left-overs of interrupted writes."""
         return [path.stem for path in self._folder.glob("??/*.webp") if NAME.fullmatch(path.stem)]
 
-    def _unlink(self, names: set[str]) -> None:
-        for name in names:
-            self._file(name).unlink(missing_ok=True)
+    def _unlink_left_over(self) -> int:
+        """Remove what interrupted writes have left: it is a picture of somebody too. How many could not be removed."""
+        return self._unlink([path for path in self._folder.glob("??/*.new") if NAME.fullmatch(path.stem)])
+
+    def _unlink(self, paths: Iterable[Path]) -> int:
+        """Remove files; how many could not be removed."""
+        failed = 0
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                failed += 1
+                self._log.error("avatar_not_removed", file=f"{path.parent.name}/{path.name}", error=error.strerror)
+        return failed

@@ -45,8 +45,11 @@ SELECT 1 FROM participants WHERE account_id = ? AND participant_id = ? AND fetch
 """
 _ATTEMPT: Final = """
 INSERT INTO backfill_attempts (run_id, conversation_id, participant_id, outcome, code, reason, attempts, at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+WHERE EXISTS (SELECT 1 FROM conversations WHERE id = ?2 AND participant_id = ?3)
+ON CONFLICT DO NOTHING
 """
+"""Of nobody who was forgotten while they were being asked about."""
 _COUNTED: Final = {
     Outcome.SUCCESS: "UPDATE backfill_runs SET success_count = success_count + 1 WHERE id = ?",
     Outcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",

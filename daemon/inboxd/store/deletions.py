@@ -1,42 +1,45 @@
-"""Deleting everything of an account because its owner asked Meta to: requested at once, done in small steps."""
+"""What accounts' owners asked Meta to have deleted: requested at once, carried out in steps, told on a page."""
 
-import sqlite3
+from enum import StrEnum
 from typing import Final, NamedTuple
+
+import msgspec
 
 from inboxd.store.database import Database
 
 _REQUEST: Final = """
-INSERT INTO deletions (code, account_id, requested_at, completed_at) VALUES (?, ?, ?, ?) ON CONFLICT (code) DO NOTHING
+INSERT INTO deletions (code, account_id, requested_at, completed_at, outcome) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (code) DO UPDATE SET
+    account_id = excluded.account_id, completed_at = excluded.completed_at, outcome = excluded.outcome
+WHERE outcome IS NOT NULL
 """
-_ONE: Final = "SELECT requested_at, completed_at FROM deletions WHERE code = ?"
-_OPEN: Final = """
-SELECT code, account_id FROM deletions WHERE completed_at IS NULL ORDER BY requested_at LIMIT 1
-"""
-_COMPLETE: Final = "UPDATE deletions SET account_id = NULL, completed_at = ? WHERE code = ?"
+_ONE: Final = "SELECT requested_at, completed_at, outcome, waits_for FROM deletions WHERE code = ?"
+_OPEN: Final = "SELECT code, account_id FROM deletions WHERE completed_at IS NULL ORDER BY requested_at LIMIT 1000"
+_WAITS: Final = "UPDATE deletions SET waits_for = ?1 WHERE code = ?2 AND waits_for IS NOT ?1"
+_COMPLETE: Final = "UPDATE deletions SET account_id = NULL, completed_at = ?, waits_for = NULL WHERE code = ?"
 _EXPIRE: Final = "DELETE FROM deletions WHERE completed_at < ?"
-_CONVERSATIONS: Final = "SELECT json_group_array(id) FROM (SELECT id FROM conversations WHERE account_id = ? LIMIT 20)"
-_MESSAGES: Final = """
-DELETE FROM messages WHERE id IN (
-    SELECT m.id FROM json_each(?1) AS k CROSS JOIN messages AS m WHERE m.conversation_id = k.value LIMIT ?2
+_KEPT: Final = """
+WITH RECURSIVE kept (account_id) AS (
+    SELECT min(account_id) FROM {table}
+    UNION ALL
+    SELECT (SELECT min(t.account_id) FROM {table} AS t WHERE t.account_id > kept.account_id) FROM kept
+    WHERE kept.account_id IS NOT NULL
+)
+SELECT EXISTS (
+    SELECT 1 FROM kept WHERE account_id IS NOT NULL AND account_id NOT IN (SELECT value FROM json_each(?1))
 )
 """
-_DELETE_CONVERSATIONS: Final = "DELETE FROM conversations WHERE id IN (SELECT value FROM json_each(?))"
-_OTHERS: Final = (
-    """
-    DELETE FROM participants WHERE (account_id, participant_id) IN (
-        SELECT account_id, participant_id FROM participants WHERE account_id = ?1 LIMIT ?2
-    )
-    """,
-    "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE account_id = ?1 LIMIT ?2)",
-    """
-    DELETE FROM backfill_attempts WHERE (run_id, conversation_id) IN (
-        SELECT a.run_id, a.conversation_id FROM backfill_runs AS r CROSS JOIN backfill_attempts AS a ON a.run_id = r.id
-        WHERE r.account_id = ?1 LIMIT ?2
-    )
-    """,
-    "DELETE FROM backfill_runs WHERE id IN (SELECT id FROM backfill_runs WHERE account_id = ?1 LIMIT ?2)",
-    "DELETE FROM graph_calls WHERE id IN (SELECT id FROM graph_calls WHERE account_id = ?1 LIMIT ?2)",
-)
+"""From account to account along the index, however many rows each has."""
+_UNDERSTOOD: Final = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'done')"
+
+
+class Outcome(StrEnum):
+    """Why a request is not carried out."""
+
+    NOTHING_KEPT = "nothing_kept"
+    """There was nothing that could be theirs."""
+    NOT_MATCHED = "not_matched"
+    """Nobody can tell whose data is meant."""
 
 
 class OpenDeletion(NamedTuple):
@@ -51,51 +54,55 @@ class Receipt(NamedTuple):
 
     requested_at: int
     completed_at: int | None
+    outcome: Outcome | None = None
+    waits_for: str | None = None
+    """Why it is not completed yet: `deliveries`, `journal`, `files` or `error`."""
 
 
 class Deletions:
-    """Requests for deletion, and carrying them out."""
+    """Requests for deletion."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def request(self, code: str, account_id: str | None, now: int) -> None:
-        """Note a request, once; without an account there is nothing to delete. Raises StorageError."""
-        row = (code, account_id, now, now if account_id is None else None)
+    async def request(self, code: str, account_id: str | None, now: int, outcome: Outcome | None = None) -> None:
+        """Note a request, once; without an account `outcome` says why there is nothing to do. Raises StorageError.
+
+        A copy of a request that was not matched may be matched now.
+        """
+        row = (code, account_id, now, now if account_id is None else None, outcome)
         await self._database.execute(_REQUEST, row)
 
     async def receipt(self, code: str) -> Receipt | None:
         """How the request of this code stands."""
         rows = await self._database.read(_ONE, (code,))
-        return Receipt(*rows[0]) if rows else None
+        if not rows:
+            return None
+        requested_at, completed_at, outcome, waits_for = rows[0]
+        return Receipt(requested_at, completed_at, None if outcome is None else Outcome(outcome), waits_for)
 
-    async def next_open(self) -> OpenDeletion | None:
-        """The oldest request that is not completed."""
-        rows = await self._database.read(_OPEN)
-        return OpenDeletion(*rows[0]) if rows else None
+    async def keeps_anything(self, others: frozenset[str]) -> bool:
+        """Whether anything is kept that is not of one of these accounts."""
+        known = (msgspec.json.encode(sorted(others)).decode(),)
+        for table in ("conversations", "participants", "events"):
+            ((found,),) = await self._database.read(_KEPT.format(table=table), known)
+            if found:
+                return True
+        ((waiting,),) = await self._database.read(_UNDERSTOOD)
+        return bool(waiting)
 
-    async def erase_step(self, account_id: str, step: int) -> int:
-        """Delete at most `step` rows of one table; returns how many. 0 means that nothing of the account is left."""
+    async def open(self) -> list[OpenDeletion]:
+        """The requests that are not completed, the oldest first."""
+        return [OpenDeletion(*row) for row in await self._database.read(_OPEN)]
 
-        def transaction(connection: sqlite3.Connection) -> int:
-            ((ids,),) = connection.execute(_CONVERSATIONS, (account_id,)).fetchall()
-            if ids != "[]":
-                removed = connection.execute(_MESSAGES, (ids, step)).rowcount
-                if removed < step:
-                    removed += connection.execute(_DELETE_CONVERSATIONS, (ids,)).rowcount
-                return removed
-            for sql in _OTHERS:
-                removed = connection.execute(sql, (account_id, step)).rowcount
-                if removed:
-                    return removed
-            return 0
-
-        return await self._database.write(transaction)
+    async def waits(self, code: str, reason: str) -> None:
+        """The request could not be completed yet."""
+        await self._database.execute(_WAITS, (reason, code))
 
     async def complete(self, code: str, now: int) -> None:
         """The request is carried out; from now on its receipt names nobody."""
         await self._database.execute(_COMPLETE, (now, code))
 
-    async def expire(self, before: int) -> None:
-        """Forget receipts of requests completed before `before` (ms)."""
-        await self._database.execute(_EXPIRE, (before,))
+    async def expire(self, before: int) -> int:
+        """Forget receipts of requests completed before `before` (ms); how many."""
+        return await self._database.write(lambda connection: connection.execute(_EXPIRE, (before,)).rowcount)

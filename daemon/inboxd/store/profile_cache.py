@@ -45,3 +45,8 @@ class ProfileCache:
     def discard(self, key: ConversationKey) -> None:
         """Forget a profile."""
         self._entries.pop(key, None)
+
+    def discard_account(self, account_id: str) -> None:
+        """Forget every profile of an account."""
+        for key in [key for key in self._entries if key.account_id == account_id]:
+            self._entries.pop(key, None)

@@ -185,9 +185,12 @@ def wrote(
     return found
 
 
-def complete(connection: sqlite3.Connection, key: ConversationKey, profile: Profile, now: int) -> None:
-    """Store a fetched profile. A username that it replaces becomes history (the last 20), a picture becomes due."""
-    connection.execute(_COMPLETE, (*msgspec.structs.astuple(profile), now, *key))
+def complete(connection: sqlite3.Connection, key: ConversationKey, profile: Profile, now: int) -> bool:
+    """Store a fetched profile. A username that it replaces becomes history (the last 20), a picture becomes due.
+
+    False, and nothing is stored, when there is no such participant: they were forgotten meanwhile.
+    """
+    return connection.execute(_COMPLETE, (*msgspec.structs.astuple(profile), now, *key)).rowcount > 0
 
 
 def fail(

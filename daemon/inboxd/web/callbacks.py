@@ -11,7 +11,7 @@ from inboxd import logs
 from inboxd.clock import Clock, iso_utc
 from inboxd.meta.signed_request import SignedRequest, SignedRequestError, parse_signed_request
 from inboxd.secret import Secret
-from inboxd.store.deletions import Deletions
+from inboxd.store.deletions import Deletions, Outcome, Receipt
 from inboxd.web.connections import request_arrived, request_arriving
 from inboxd.web.forms import fields_of
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
@@ -24,12 +24,25 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width"></head>
 <body><h1>Data deletion</h1><p>{status}</p><p>Confirmation code: {code}</p></body></html>
 """
+_WAITS_FOR: Final = {
+    "deliveries": ", which is not complete yet: messages that came before have still to be processed.",
+    "files": ", which is not complete yet: a picture could not be removed.",
+    "journal": ", which is not complete yet: it is gone from the database, but not from the database's journal.",
+    "error": ", which is not complete yet: it failed, and is tried again.",
+}
+_NOT_MATCHED: Final = (
+    "Nothing has been deleted: Instagram named a person, and this service does not know which account is theirs. That "
+    "is so for accounts that are connected through Facebook, and for those that are no longer connected. Please ask "
+    "whoever runs this service to delete the account's data, and give them the confirmation code."
+)
+_BACKUPS: Final = "Backups that were made before may hold it until they are replaced."
 _PAGE_HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": "default-src 'none'", "X-Robots-Tag": "noindex"}
 
 
 class Callbacks:
     """The handlers.
 
+    `find` tells the account that a user id belongs to, `others` those that are known to belong to somebody else.
     `deauthorize` stops the calls of the account that a user id belongs to, and returns its id; `on_deletion` is called
     when a deletion was requested.
     """
@@ -40,6 +53,8 @@ class Callbacks:
         deletions: Deletions,
         clock: Clock,
         *,
+        find: Callable[[str], str | None],
+        others: Callable[[str], frozenset[str]],
         deauthorize: Callable[[str], Awaitable[str | None]],
         on_deletion: Callable[[], None],
         base_url: str | None,
@@ -47,6 +62,8 @@ class Callbacks:
         self.app_secrets = app_secrets
         self._deletions = deletions
         self._clock = clock
+        self._find = find
+        self._others = others
         self._deauthorize = deauthorize
         self._on_deletion = on_deletion
         self._base_url = base_url
@@ -68,10 +85,18 @@ class Callbacks:
     async def delete(self, request: web.Request) -> web.Response:
         """The owner wants their data deleted: it begins now, and the answer says where to see how it stands."""
         signed = await self._signed(request)
-        account_id = await self._deauthorize(signed.user_id)
-        await self._deletions.request(signed.receipt, account_id, self._clock.now_ms())
+        account_id, outcome = self._find(signed.user_id), None
+        if account_id is None:
+            kept = await self._deletions.keeps_anything(self._others(signed.user_id))
+            outcome = Outcome.NOT_MATCHED if kept else Outcome.NOTHING_KEPT
+        # First what was asked for, durably, then the rest: Meta asks again when it gets no answer, and we may crash.
+        await self._deletions.request(signed.receipt, account_id, self._clock.now_ms(), outcome)
+        await self._deauthorize(signed.user_id)
         self._on_deletion()
-        self._log.warning("deletion_requested", account_id=account_id, code=signed.receipt)
+        if outcome is Outcome.NOT_MATCHED:
+            self._log.error("deletion_not_matched", code=signed.receipt)
+        else:
+            self._log.warning("deletion_requested", account_id=account_id, code=signed.receipt)
         base = self._base_url or f"https://{request.host}"
         answer = {"url": f"{base}{DELETION_PATH}/{signed.receipt}", "confirmation_code": signed.receipt}
         return web.json_response(answer, headers=SAFE_HEADERS)
@@ -84,14 +109,8 @@ class Callbacks:
         found = HTTPStatus.OK
         if receipt is None:
             found, text = HTTPStatus.NOT_FOUND, "There is no request with this code."
-        elif receipt.completed_at is None:
-            text = f"Requested at {iso_utc(receipt.requested_at)}. The data is being deleted."
-        elif receipt.completed_at == receipt.requested_at:
-            text = (
-                f"Requested at {iso_utc(receipt.requested_at)}, completed at once: nothing of this person is kept here."
-            )
         else:
-            text = f"Requested at {iso_utc(receipt.requested_at)}, completed at {iso_utc(receipt.completed_at)}."
+            text = _standing(receipt)
         page = _PAGE.format(status=escape(text), code=escape(code))
         return web.Response(status=found, text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
@@ -107,3 +126,15 @@ class Callbacks:
         except SignedRequestError as error:
             self._log.warning("signed_request_refused", error=str(error))
             raise ProblemError(HTTPStatus.UNAUTHORIZED, f"{error}.") from error
+
+
+def _standing(receipt: Receipt) -> str:
+    """How a request stands, for whoever made it. Nothing is called completed that is not."""
+    asked = f"Requested at {iso_utc(receipt.requested_at)}"
+    if receipt.completed_at is None:
+        return f"{asked}. The data is being deleted{_WAITS_FOR.get(receipt.waits_for or '', '.')}"
+    if receipt.outcome is Outcome.NOTHING_KEPT:
+        return f"{asked}, completed at once: nothing of this person is kept here."
+    if receipt.outcome is Outcome.NOT_MATCHED:
+        return f"{asked}. {_NOT_MATCHED}"
+    return f"{asked}, completed at {iso_utc(receipt.completed_at)}. {_BACKUPS}"

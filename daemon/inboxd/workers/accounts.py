@@ -209,12 +209,14 @@ class Accounts:
             listener()
 
     async def stop_calls(self, served: Served, state: AccountState, reason: str) -> None:
-        """No more calls for this account until it gets another token; the one it has is dropped."""
+        """No more calls for this account until it gets another token; the one it has is dropped.
+
+        Its app-scoped id stays: a request for deletion, which names nothing else, may follow.
+        """
         served.graph.token = None
         await self.update(
-            served, state=state, reason=reason, token_expires_at=None, username=None, app_scoped_id=None,
-            subscribed_fields=None,
-        )  # fmt: skip
+            served, state=state, reason=reason, token_expires_at=None, username=None, subscribed_fields=None
+        )
         self._log.warning("account_stopped", account_id=served.account.id, state=state.value, reason=reason)
 
     async def remove(self, served: Served) -> None:

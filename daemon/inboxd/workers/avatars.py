@@ -110,9 +110,9 @@ class AvatarKeeper:
         dropped = 0
         while step := await self._avatars.trim(self._max_count, TRIM_STEP):
             dropped += step
-        removed = await self._avatars.sweep()
-        if dropped or removed:
-            self._log.info("avatars_swept", dropped=dropped, files=removed)
+        swept = await self._avatars.sweep()
+        if dropped or swept.removed:
+            self._log.info("avatars_swept", dropped=dropped, files=swept.removed)
 
     async def _idle_s(self) -> float:
         now = self._clock.now_ms()

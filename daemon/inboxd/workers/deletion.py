@@ -2,37 +2,48 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store import mentions
-from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions, OpenDeletion
+from inboxd.store.erasure import Subject
+from inboxd.workers.erasing import Eraser, ErasureInterruptedError
 
 ROUND_S: Final = 3600.0
+AGAIN_S: Final = 30.0
+"""Pause before a deletion that could not be completed is tried again."""
 STORAGE_REST_S: Final = 5.0
-STEP: Final = 200
-STEP_REST_S: Final = 0.02
-KEEP_RECEIPTS_MS: Final = 2 * 365 * 86_400_000
+ROUNDS: Final = 10
+_REMEDIES: Final = {
+    "deliveries": "deliveries that name the account wait to be understood: look at what is pending",
+    "files": "a picture file could not be removed: see avatar_not_removed",
+    "journal": "another program reads the database all the time: stop it for a minute (Litestream, a shell)",
+}
 
 
-class Eraser:
-    """Erases accounts. `on_erased` is told of each whose data is gone; `aliases` leads from every id to its account."""
+class DeletionWorker:
+    """Erases accounts. `on_erased` is told of each whose rows are gone; `aliases` leads from every id to its account.
+
+    A request is completed when nothing is left, the journal included; until then it is tried again, also after a
+    restart.
+    """
 
     name = "deletion"
 
     def __init__(
         self,
-        database: Database,
+        eraser: Eraser,
+        deletions: Deletions,
         aliases: Mapping[str, str],
         clock: Clock,
         *,
         on_erased: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._database = database
-        self._deletions = Deletions(database)
+        self._eraser = eraser
+        self._deletions = deletions
         self._aliases = aliases
         self._clock = clock
         self._on_erased = on_erased
@@ -50,47 +61,51 @@ class Eraser:
         self._wake.set()
 
     async def run(self) -> None:
-        """Carry out what was requested, until `stop`."""
+        """Carry out what was requested, until `stop`. Raises StorageClosedError."""
         while not self._stopping:
             self._wake.clear()
             try:
-                while (request := await self._deletions.next_open()) is not None and not self._stopping:
-                    await self._erase(request)
-                await self._deletions.expire(self._clock.now_ms() - KEEP_RECEIPTS_MS)
+                completed = await self.carry_out()
+            except ErasureInterruptedError:
+                return
             except StorageClosedError:
                 raise
             except StorageError as error:
                 self._log.warning("deletion_waits_for_storage", error=str(error))
-                await self._clock.sleep(STORAGE_REST_S)
+                await self._clock.wait(self._wake, STORAGE_REST_S)
                 continue
-            await self._clock.wait(self._wake, ROUND_S)
+            await self._clock.wait(self._wake, ROUND_S if completed else AGAIN_S)
 
-    async def _erase(self, request: OpenDeletion) -> None:
-        removed = await self._erase_rows(request.account_id)
-        await self._erase_deliveries(request.account_id)
-        removed += await self._erase_rows(request.account_id)  # what was still in the queue meanwhile
-        if self._stopping:
-            return
-        await self._on_erased(request.account_id)
+    async def carry_out(self) -> bool:
+        """Work on every request that is open; whether all are completed. Raises StorageError."""
+        completed = True
+        for request in await self._deletions.open():
+            try:
+                completed &= await self._erase(request)
+            except (StorageError, ErasureInterruptedError):
+                raise
+            except Exception:  # noqa: BLE001 - the other requests must not wait for this one
+                self._log.exception("deletion_failed", code=request.code)
+                await self._deletions.waits(request.code, "error")
+                completed = False
+        return completed
+
+    async def _erase(self, request: OpenDeletion) -> bool:
+        account_id = request.account_id
+        ids = frozenset({account_id, *(alias for alias, one in self._aliases.items() if one == account_id)})
+        erased = await self._eraser.erase(
+            Subject(account_id, None, ids),
+            rounds=ROUNDS,
+            stopping=lambda: self._stopping,
+            finally_too=partial(self._on_erased, account_id),
+        )
+        if erased.waits_for is not None:
+            await self._deletions.waits(request.code, erased.waits_for)
+            self._log.warning(
+                "deletion_waits", code=request.code, waits_for=erased.waits_for, remedy=_REMEDIES[erased.waits_for]
+            )
+            return False
         await self._deletions.complete(request.code, self._clock.now_ms())
-        self._log.info("deletion_completed", code=request.code, rows=removed)
-
-    async def _erase_deliveries(self, account_id: str) -> None:
-        ids = {account_id, *(alias for alias, one in self._aliases.items() if one == account_id)}
-        after: int | None = 0
-        while after is not None and not self._stopping:
-            found = await mentions.find(self._database, ids, after=after, step=STEP)
-            if found.settled:
-                await mentions.erase(self._database, found.settled)
-            after = found.last_id
-            await self._clock.sleep(STEP_REST_S)
-
-    async def _erase_rows(self, account_id: str) -> int:
-        removed = 0
-        while not self._stopping:
-            step = await self._deletions.erase_step(account_id, STEP)
-            if step == 0:
-                break
-            removed += step
-            await self._clock.sleep(STEP_REST_S)
-        return removed
+        self._log.info("deletion_completed", code=request.code, rows=erased.counts.total())
+        await self._eraser.empty_journal(1)  # which has held the account's id until now
+        return True

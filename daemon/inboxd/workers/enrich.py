@@ -162,15 +162,17 @@ class Enricher:
     async def _complete(self, key: ConversationKey, profile: Profile, also: Also | None) -> None:
         now = self._clock.now_ms()
 
-        def transaction(connection: sqlite3.Connection) -> None:
+        def transaction(connection: sqlite3.Connection) -> bool:
             conversation = conversations.get_by_key(connection, key)
             if conversation is not None:
                 conversations.touch(connection, conversation.with_profile(profile, at=now))
-            profiles.complete(connection, key, profile, now)
+            known = profiles.complete(connection, key, profile, now)
             if also is not None:
                 also(connection)
+            return known
 
-        await self._database.write(transaction)
+        if not await self._database.write(transaction):
+            return  # forgotten while Meta was being asked: what it said is not kept, nor told to anybody
         self._cache.put(key, FetchedProfile(now, profile))
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)

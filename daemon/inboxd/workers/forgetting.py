@@ -1,7 +1,6 @@
 """Forgetting one person, and telling everything that is known of one (GDPR, articles 15 and 17)."""
 
 import base64
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,19 +10,19 @@ from inboxd import logs
 from inboxd.clock import Clock, iso_utc
 from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import EX_USAGE, InboxdError
-from inboxd.store import mentions
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
-from inboxd.store.people import People
+from inboxd.store.people import People, subject_of
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.workers.erasing import Eraser
 
 STEP: Final = 200
-STEP_REST_S: Final = 0.02
 ROUNDS: Final = 50
-ROUND_REST_S: Final = 0.2
-"""How often and how long is waited: for deliveries that are not understood yet, for whoever reads the journal."""
-MERGE_PAGES: Final = 64
-BACKUPS: Final = "Backups that were made earlier still hold this person until they are replaced."
+"""How often is waited for deliveries that are not understood yet, and for whoever reads the journal."""
+BACKUPS: Final = (
+    "Backups that were made earlier, and copies that a restore or an upgrade has left beside the database, still hold "
+    "this person until they are replaced or deleted."
+)
 
 
 class NotAPersonError(InboxdError):
@@ -46,7 +45,14 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     """Deliveries that mention the person and could not be understood yet: forget again when they are."""
     journal_emptied: bool
     """False: somebody else read the database all the while, and its journal keeps traces; forget again later."""
+    files_left: int = 0
+    """Picture files that could not be removed; the log names them. Forget again when they can be."""
     note: str = BACKUPS
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left outside of backups."""
+        return self.journal_emptied and not self.deliveries_waiting and not self.files_left
 
 
 class Person(msgspec.Struct, frozen=True, rename="camel"):
@@ -67,10 +73,9 @@ class Forgetter:
     """Erases or exports one person, beside a running daemon's other work or without one."""
 
     def __init__(self, database: Database, avatars: Avatars, cache: ProfileCache, clock: Clock) -> None:
-        self._database = database
         self._people = People(database)
         self._avatars = avatars
-        self._cache = cache
+        self._eraser = Eraser(database, avatars, cache, clock)
         self._clock = clock
         self._log = logs.get("forgetting")
 
@@ -105,22 +110,9 @@ class Forgetter:
             raise NotAPersonError(
                 f"{key.participant_id} is the account itself, and no participant; delete its conversation instead"
             )
-        counts: Counter[str] = Counter()
-        waiting = 0
-        for attempt in range(ROUNDS if patient else 1):
-            if attempt:
-                await self._clock.sleep(ROUND_REST_S)
-            counts += await self._erase_rows(key)
-            waiting = await self._erase_deliveries(key, counts)
-            if not waiting:
-                break
-        counts += await self._erase_rows(key)  # what was understood meanwhile
-        counts["events"] += await self._people.erase_mentioning_events(key)
-        self._cache.discard(key)
-        counts["avatars"] = await self._avatars.sweep()
-        await self._rewrite_indexes()
-        emptied = await self._empty_journal(ROUNDS if patient else 1)
-        self._log.info("participant_forgotten", account_id=key.account_id, rows=counts.total(), waiting=waiting)
+        erased = await self._eraser.erase(subject_of(key), rounds=ROUNDS if patient else 1)
+        counts = erased.counts
+        self._log.info("participant_forgotten", account_id=key.account_id, rows=counts.total(), waiting=erased.waiting)
         return Erasure(
             messages=counts["messages"],
             conversations=counts["conversations"],
@@ -129,45 +121,17 @@ class Forgetter:
             backfill_attempts=counts["backfill_attempts"],
             deliveries=counts["deliveries"],
             avatars=counts["avatars"],
-            deliveries_waiting=waiting,
-            journal_emptied=emptied,
+            deliveries_waiting=erased.waiting,
+            journal_emptied=erased.journal_emptied,
+            files_left=erased.files_left,
         )
-
-    async def _empty_journal(self, rounds: int) -> bool:
-        for _ in range(rounds):
-            if await self._database.checkpoint():
-                return True
-            await self._clock.sleep(ROUND_REST_S)
-        return False
-
-    async def _erase_rows(self, key: ConversationKey) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        while removed := await self._people.erase_step(key, STEP):
-            counts.update(removed)
-            await self._clock.sleep(STEP_REST_S)
-        return counts
-
-    async def _erase_deliveries(self, key: ConversationKey, counts: Counter[str]) -> int:
-        """Erase the settled deliveries that mention the person; how many that do are not settled."""
-        waiting, after = 0, 0
-        ids = [key.participant_id]  # which is of one account alone
-        while (found := await mentions.find(self._database, ids, after=after, step=STEP)).last_id is not None:
-            after = found.last_id
-            waiting += found.waiting
-            if found.settled:
-                await mentions.erase(self._database, found.settled)
-                counts["deliveries"] += len(found.settled)
-                await self._clock.sleep(STEP_REST_S)
-        return waiting
-
-    async def _rewrite_indexes(self) -> None:
-        for index in self._people.indexes:
-            first = True
-            while await self._people.merge_index(index, MERGE_PAGES, first=first):
-                first = False
-                await self._clock.sleep(STEP_REST_S)
 
     def _picture(self, participant: dict[str, Any] | None) -> str | None:
         address: str | None = None if participant is None else participant["avatar"]
         path = None if address is None else self._avatars.path(Path(address).name)
-        return None if path is None else base64.b64encode(path.read_bytes()).decode()
+        if path is None:
+            return None
+        try:
+            return base64.b64encode(path.read_bytes()).decode()
+        except OSError:  # removed in this instant, or not to be read: the rest is told all the same
+            return None

@@ -1,0 +1,248 @@
+"""After an erasure nothing is left: every table of the schema, and every byte of every file."""
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from inboxd.meta.signed_request import sign_request
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.payloads import Conversationalist, Item
+
+from tests.support import ACCOUNT, ANA, APP_SECRET, BRUNO, T0, Client, Json, eventually
+
+WORDS = ("zanzibar", "marmalade", "quokka", "xylograph")
+EDITED = "wyvern"
+MID = "aWdfZAG1faXRlbToanas"
+FILLED_BY_HAND = {
+    "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
+    "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
+    "search_changed": ("INSERT OR IGNORE INTO search_changed SELECT id FROM messages", ()),
+    "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
+}
+"""What a daemon writes too rarely to wait for."""
+
+
+def tables(connection: sqlite3.Connection) -> list[str]:
+    """Every table of the file, those of the search indexes too."""
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    return [name for (name,) in found]
+
+
+def cells(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, bytes]]:
+    """Every value of a table as bytes, with its column."""
+    connection.text_factory = bytes
+    cursor = connection.execute(f'SELECT * FROM "{table}"')
+    names = [column[0] for column in cursor.description]
+    for row in cursor:
+        for name, value in zip(names, row, strict=True):
+            yield name, value if isinstance(value, bytes) else str(value).encode()
+    connection.text_factory = str
+
+
+def left(folder: Path, *traces: str) -> list[str]:
+    """Where any of `traces` still stands: tables and columns, and files as bytes."""
+    needles = [trace.encode() for trace in traces]
+    found = []
+    with closing(sqlite3.connect(folder / "inboxd.sqlite3")) as connection:
+        for table in tables(connection):
+            for column, value in cells(connection, table):
+                found += [f"{table}.{column}: {needle!r}" for needle in needles if needle in value]
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found += [f"{path.name}: {needle!r}" for needle in needles if needle in content]
+    return found
+
+
+async def live(client: Client) -> dict[str, str]:
+    """Ana and Bruno live a life that reaches every table; what tells of Ana."""
+    for who, words in ((ANA, WORDS), (BRUNO, ("buenos", "dias"))):
+        person = Conversationalist(ACCOUNT, who, T0)
+        said = [person.says(word) for word in words]
+        if who == ANA:
+            for number, item in enumerate(said):
+                item["message"]["mid"] = f"{MID}{number}"
+        await client.deliver(*said, person.reacts(said[0]), person.opens_link(f"from-{words[0]}"))
+    edit: Item = {"timestamp": T0 + 9, "message_edit": {"mid": f"{MID}0", "num_edit": 1, "text": EDITED}}
+    await client.deliver(edit)  # Meta leaves the parties out: nothing but the mid says whose it is
+    odd: Item = {"sender": {"id": ANA}, "recipient": {"id": ACCOUNT}, "timestamp": T0, "brand_new": WORDS[1]}
+    await client.post(
+        json.dumps({"object": "instagram", "entry": [{"id": ACCOUNT, "time": T0, "messaging": [odd]}]})
+        .encode()
+        .replace(WORDS[1].encode(), WORDS[1].encode() + b"\xff")
+    )
+    value = {"from": {"id": ANA, "username": "ana_x"}, "comment_id": "18", "text": WORDS[2], "media": {"id": "1"}}
+    entry = {"id": ACCOUNT, "time": 1_790_000_000, "changes": [{"field": "comments", "value": value}]}
+    await client.post(json.dumps({"object": "instagram", "entry": [entry]}).encode())
+    await client.post(f'{{"not": "for us", "of": "{ACCOUNT} {ANA} {WORDS[3]} '.encode() + b'\xff"}')  # set aside
+    await client.settled()
+
+    async def complete() -> bool:
+        people = (await client.get("/api/participants"))["participants"]
+        return len(people) == 2 and all(person["avatar"] for person in people)
+
+    await eventually(complete)
+    run = await client.send(
+        "POST",
+        "/api/workers/backfill-profiles",
+        {"accountId": ACCOUNT, "force": True, "olderThanSeconds": 0},
+        status=202,
+    )
+
+    async def over() -> bool:
+        return str((await client.get(f"/api/workers/backfill-profiles/{run['jobId']}"))["status"]) == "completed"
+
+    await eventually(over)
+
+    async def indexed() -> bool:
+        return bool((await client.get(f"/api/messaging/messages?q={WORDS[0]}"))["results"])
+
+    await eventually(indexed)
+    ana = await client.get(f"/api/participants/{ACCOUNT}/{ANA}")
+    with closing(sqlite3.connect(client.database, timeout=10)) as connection:
+        for sql, parameters in FILLED_BY_HAND.values():
+            connection.execute(sql, parameters)
+        connection.commit()
+        empty = [name for name in tables(connection) if not connection.execute(f'SELECT 1 FROM "{name}"').fetchone()]
+    assert set(empty) <= {"search_changed"}, "fill the new table with something of Ana's here, so that it is looked at"
+    name = str(ana["avatar"]).rpartition("/")[2]
+    picture = (client.database.parent / "avatars" / name[:2] / f"{name}.webp").read_bytes()
+    return {"username": str(ana["username"]), "picture": picture[40:80].hex(), "name": name}
+
+
+def told(ana: dict[str, str]) -> list[str]:
+    """Everything that would tell of Ana. Index entries may have lost their first letters to a neighbour."""
+    return [ANA, MID, ana["username"], ana["name"], EDITED, *(word[1:] for word in WORDS)]
+
+
+def pictures(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "avatars").rglob("*") if path.is_file())
+
+
+async def test_nothing_is_left_of_a_person_in_any_table_or_file(client: Client) -> None:
+    ana = await live(client)
+    folder = client.database.parent
+    assert left(folder, *told(ana))
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert (report["deliveriesWaiting"], report["journalEmptied"]) == (0, True)
+    assert left(folder, *told(ana)) == []
+    assert len(pictures(folder)) == 1
+    (other,) = await client.conversations()
+    assert other["participantPlatformId"] == BRUNO
+    assert (await client.get("/api/messaging/messages?q=buenos"))["results"]
+
+
+async def ask_for_deletion(client: Client, user_id: str = ACCOUNT, *, issued_at: int = 1_790_000_000) -> str:
+    """Ask as Meta does; the address of the page that says how it stands."""
+    payload = {"user_id": user_id, "algorithm": "HMAC-SHA256", "issued_at": issued_at}
+    signed = sign_request(json.dumps(payload).encode(), APP_SECRET)
+    url = f"{client.public_url}/webhooks/instagram/data-deletion"
+    async with client.session.post(url, data={"signed_request": signed}) as response:
+        assert response.status == 200
+        answer: Json = await response.json()
+        return f"{url}/{answer['confirmation_code']}"
+
+
+async def said(client: Client, page: str) -> str:
+    async with client.session.get(page) as response:
+        return re.sub(r"<[^>]*>", " ", await response.text())
+
+
+async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Client) -> None:
+    ana = await live(client)
+    folder = client.database.parent
+    page = await ask_for_deletion(client)
+
+    async def completed() -> bool:
+        return "completed at" in await said(client, page)
+
+    await eventually(completed, within_s=40)
+    assert left(folder, *told(ana), BRUNO, "uenos", "from-") == []
+    assert pictures(folder) == []
+    assert (await client.get("/api/deliveries"))["total"] == 0
+
+
+async def test_who_removed_the_app_first_is_still_known_when_they_ask_for_deletion(client: Client) -> None:
+    await client.send("POST", f"/api/accounts/{ACCOUNT}/check")  # which tells the app-scoped id
+    await live(client)
+    payload = {"user_id": f"9{ACCOUNT}", "algorithm": "HMAC-SHA256", "issued_at": 1_790_000_000}
+    signed = sign_request(json.dumps(payload).encode(), APP_SECRET)
+    address = f"{client.public_url}/webhooks/instagram/deauthorize"
+    async with client.session.post(address, data={"signed_request": signed}) as response:
+        assert response.status == 200
+    page = await ask_for_deletion(client, f"9{ACCOUNT}")
+
+    async def completed() -> bool:
+        return "completed at" in await said(client, page)
+
+    await eventually(completed, within_s=40)
+    assert left(client.database.parent, ANA, BRUNO) == []
+
+
+async def test_a_request_that_cannot_be_matched_is_not_called_completed(client: Client) -> None:
+    nothing = await ask_for_deletion(client, "12345")
+    assert "nothing of this person is kept here" in await said(client, nothing)
+
+    person = Conversationalist(ACCOUNT, ANA, T0)
+    await client.deliver(person.says("hola"))
+    await client.settled()
+    # Whose the account is nobody has asked Meta yet: with Facebook Login nobody ever can.
+    text = await said(client, page := await ask_for_deletion(client, "54321"))
+    assert "Nothing has been deleted" in text
+    assert "completed" not in text
+    assert "confirmation code" in text
+    assert (await client.get("/api/deliveries"))["total"] == 1
+
+    await client.send("POST", f"/api/accounts/{ACCOUNT}/check")
+    other = await ask_for_deletion(client, "11111")  # now it is known to be of somebody else
+    assert "nothing of this person is kept here" in await said(client, other)
+    assert "Nothing has been deleted" in await said(client, page)
+
+
+async def test_a_deletion_is_not_completed_while_the_journal_keeps_traces(client: Client) -> None:
+    ana = await live(client)
+    with closing(sqlite3.connect(client.database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM messages").fetchall()
+        page = await ask_for_deletion(client)
+
+        async def noticed() -> bool:
+            return "journal" in await said(client, page)
+
+        await eventually(noticed, within_s=40)
+        assert "completed at" not in await said(client, page)
+        assert left(client.database.parent, *told(ana))
+    await ask_for_deletion(client)  # the same request again: it is looked at again
+
+    async def completed() -> bool:
+        return "completed at" in await said(client, page)
+
+    await eventually(completed, within_s=40)
+    assert left(client.database.parent, *told(ana)) == []
+
+
+async def test_who_is_forgotten_while_meta_is_asked_about_them_is_not_remembered(
+    client: Client, graph: tuple[GraphServer, str]
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=1500)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says(WORDS[0]))
+    await client.settled()
+    run = await client.send("POST", "/api/workers/backfill-profiles", {"accountId": ACCOUNT}, status=202)
+
+    async def asked() -> bool:
+        return any(ANA in call for call in graph[0].calls)
+
+    await eventually(asked)
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+
+    async def over() -> bool:
+        return str((await client.get(f"/api/workers/backfill-profiles/{run['jobId']}"))["status"]) == "completed"
+
+    await eventually(over)
+    await asyncio.sleep(1.6)  # so long does the answer take
+    assert left(client.database.parent, ANA, WORDS[0][1:]) == []
+    await client.get(f"/api/participants/{ACCOUNT}/{ANA}", status=404)

@@ -1,0 +1,223 @@
+"""Erasing while the world goes on: downloads, new deliveries, files that stay, requests that fail, stops."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.profile import Profile
+from inboxd.errors import StorageClosedError
+from inboxd.store import profiles
+from inboxd.store.avatars import Avatars
+from inboxd.store.database import Database
+from inboxd.store.deletions import Deletions
+from inboxd.store.erasure import ErasureStore
+from inboxd.store.inbox import Inbox, mark_done
+from inboxd.store.people import subject_of
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import FetchedProfile
+from inboxd.workers.deletion import DeletionWorker
+from inboxd.workers.erasing import LAST_STEP, STEP, Eraser
+
+from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, eventually
+
+KEY = ConversationKey(ACCOUNT, ANA)
+SUBJECT = subject_of(KEY)
+OTHER = "17841400000000002"
+
+
+class Rig:
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.folder = folder
+        self.clock = ManualClock()
+        self.inbox = Inbox(database, self.clock, max_waiting=1000)
+        self.avatars = Avatars(database, folder)
+        self.cache = ProfileCache(self.clock, ttl_s=86_400, size=100)
+        self.eraser = Eraser(database, self.avatars, self.cache, self.clock)
+        self.deletions = Deletions(database)
+
+    async def person(self, who: str = ANA, account_id: str = ACCOUNT) -> None:
+        key, profile = ConversationKey(account_id, who), Profile("ana_x", profile_pic="https://host/a.jpg")
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            profiles.ensure(connection, [key], self.clock.now)
+            profiles.complete(connection, key, profile, self.clock.now)
+
+        await self.database.write(transaction)
+        self.cache.put(key, FetchedProfile(self.clock.now, profile))
+
+    async def deliver(self, *bodies: str, settled: bool = True) -> list[int]:
+        numbers = [await self.inbox.append(body.encode()) for body in bodies]
+        if settled:
+            await self.database.write(lambda connection: mark_done(connection, numbers, now=0))
+        return numbers
+
+    async def bodies(self) -> list[str]:
+        return [bytes(row[0]).decode() for row in await self.database.read("SELECT body FROM deliveries ORDER BY id")]
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("*/*"))
+
+
+@pytest.fixture
+async def rig(database: Database, tmp_path: Path) -> Rig:
+    return Rig(database, tmp_path / "avatars")
+
+
+async def test_a_picture_that_arrives_after_its_person_was_forgotten_leaves_no_file(rig: Rig) -> None:
+    await rig.person()
+    (due,) = await rig.avatars.due(rig.clock.now, 10)
+    await rig.eraser.erase(SUBJECT, rounds=1)
+    assert await rig.avatars.keep(due, b"the picture", rig.clock.now) is None
+    assert rig.files() == []
+
+    await rig.person(BRUNO)
+    (due,) = await rig.avatars.due(rig.clock.now, 10)
+    name = await rig.avatars.keep(due, b"the picture", rig.clock.now)
+    late = due._replace(key=KEY)
+    assert await rig.avatars.keep(late, b"the picture", rig.clock.now) is None
+    assert rig.files() == [f"{name}.webp"], "somebody else has the same picture"
+
+
+async def test_what_an_interrupted_download_left_goes_too(rig: Rig) -> None:
+    left_over = rig.folder / "ab" / ("ab" * 32 + ".new")
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"half a face")
+    await rig.eraser.erase(SUBJECT, rounds=1)
+    assert rig.files() == []
+
+
+async def test_one_file_that_cannot_be_removed_is_told_and_keeps_no_other(rig: Rig) -> None:
+    stuck, plain = (rig.folder / name[:2] / f"{name}.webp" for name in ("aa" * 32, "bb" * 32))
+    stuck.mkdir(parents=True)  # a folder of that name: no permission of root's removes it with unlink
+    plain.parent.mkdir(parents=True)
+    plain.write_bytes(b"a face")
+    erased = await rig.eraser.erase(SUBJECT, rounds=1)
+    assert (erased.counts["avatars"], erased.files_left, erased.waits_for) == (1, 1, "files")
+    assert not plain.exists()
+    stuck.rmdir()
+    assert (await rig.eraser.erase(SUBJECT, rounds=1)).waits_for is None
+
+
+async def test_nobody_is_left_in_memory(rig: Rig) -> None:
+    for who in (ANA, BRUNO):
+        await rig.person(who)
+    await rig.eraser.erase(SUBJECT, rounds=1)
+    assert len(rig.cache) == 1
+    await rig.eraser.erase(SUBJECT._replace(participant_id=None, ids=frozenset({ACCOUNT})), rounds=1)
+    assert len(rig.cache) == 0
+
+
+async def test_what_comes_while_it_is_erased_is_erased_too_or_waited_for(rig: Rig) -> None:
+    await rig.deliver(f"old {ANA}", "old of others")
+    arriving = [f"{number} {ANA}" for number in range(LAST_STEP + 20)]
+    store, looks = ErasureStore(rig.database), 0
+
+    class Busy(ErasureStore):
+        async def step(self, *arguments: object, **named: object) -> object:  # type: ignore[override]
+            nonlocal looks
+            looks += 1
+            if looks == 1:  # between the look at the deliveries and the last step: more than that step takes
+                await rig.deliver(*arriving)
+            return await store.step(*arguments, **named)  # type: ignore[arg-type]
+
+    rig.eraser._store = Busy(rig.database)
+    erased = await rig.eraser.erase(SUBJECT, rounds=1)
+    assert (erased.counts["deliveries"], erased.waiting) == (len(arriving) + 1, 0)
+    assert await rig.bodies() == ["old of others"]
+    assert looks > 1
+
+    await rig.deliver(f"waits {ANA}", settled=False)
+    assert (await rig.eraser.erase(SUBJECT, rounds=2)).waits_for == "deliveries"
+    assert await rig.bodies() == ["old of others", f"waits {ANA}"]
+
+
+async def test_an_id_that_is_given_again_hides_nothing(rig: Rig) -> None:
+    await rig.deliver("of others", f"newest {ANA}")
+    store = ErasureStore(rig.database)
+    removed = 0
+
+    class Busy(ErasureStore):
+        async def remove(self, sql: str, numbers: list[int]) -> object:  # type: ignore[override]
+            nonlocal removed
+            found = await store.remove(sql, numbers)
+            removed += 1
+            if removed == 1:
+                assert await rig.deliver(f"again {ANA}") == numbers, "SQLite gives the id again"
+            return found
+
+    rig.eraser._store = Busy(rig.database)
+    await rig.eraser.erase(SUBJECT, rounds=1)
+    assert await rig.bodies() == ["of others"]
+
+
+async def test_more_than_a_step_of_everything(rig: Rig) -> None:
+    await rig.deliver(*[f"{number} {ANA}" for number in range(STEP + 7)])
+    erased = await rig.eraser.erase(SUBJECT, rounds=1)
+    assert erased.counts["deliveries"] == STEP + 7
+    assert await rig.bodies() == []
+
+
+async def test_one_request_that_fails_keeps_no_other_waiting(rig: Rig) -> None:
+    for code, account_id in (("bad", ACCOUNT), ("good", OTHER)):
+        await rig.person(account_id=account_id)
+        await rig.deletions.request(code, account_id, rig.clock.now)
+    broken = True
+
+    async def erased(account_id: str) -> None:
+        if account_id == ACCOUNT and broken:
+            msg = "this one fails"
+            raise RuntimeError(msg)
+
+    worker = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=erased)
+    assert await worker.carry_out() is False
+    bad, good = await rig.deletions.receipt("bad"), await rig.deletions.receipt("good")
+    assert bad is not None
+    assert good is not None
+    assert (bad.completed_at, bad.waits_for) == (None, "error")
+    assert good.completed_at is not None
+    broken = False
+    assert await worker.carry_out() is True
+    assert await rig.deletions.open() == []
+
+
+async def test_a_stop_ends_it_between_two_steps_and_the_next_run_goes_on(rig: Rig) -> None:
+    await rig.deliver(*[f"{ACCOUNT}" for _ in range(3 * STEP)])
+    await rig.deletions.request("code", ACCOUNT, rig.clock.now)
+
+    async def nothing(_account_id: str) -> None: ...
+
+    worker = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
+    sleep = rig.clock.sleep
+
+    async def stop_at_the_first_rest(seconds: float) -> None:
+        worker.stop()
+        await sleep(seconds)
+
+    rig.clock.sleep = stop_at_the_first_rest  # type: ignore[method-assign]
+    await worker.run()
+    assert 0 < len(await rig.bodies()) < 3 * STEP
+    assert [request.code for request in await rig.deletions.open()] == ["code"]
+
+    rig.clock.sleep = sleep  # type: ignore[method-assign]
+    again = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
+    running = asyncio.ensure_future(again.run())
+
+    async def completed() -> bool:
+        return not await rig.deletions.open()
+
+    await eventually(completed)
+    again.stop()
+    await running
+    assert await rig.bodies() == []
+
+
+async def test_the_loop_ends_when_the_database_is_closed(rig: Rig) -> None:
+    async def nothing(_account_id: str) -> None: ...
+
+    worker = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
+    await rig.database.close()
+    with pytest.raises(StorageClosedError):
+        await worker.run()
