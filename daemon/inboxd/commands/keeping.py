@@ -49,13 +49,17 @@ def person_of(account_id: str, participant_id: str) -> ConversationKey:
 def make_backup(database: Path, file: Path | None, *, folder: Path, keep: int) -> None:
     """Back up to `file`, or to a new file in `folder`, of which the latest `keep` stay. Raises InboxdError."""
     if file is None:
-        file = backup.make(database, folder, keep=keep)
+        file = backup.make(database, folder, keep=keep, on_stuck=_complain)
     elif file.exists():
         msg = f"{file} exists: backups are not written over"
         raise backup.BackupError(msg)
     else:
         backup.snapshot(database, file)
     click.echo(f"{file}: {file.stat().st_size >> 10} KiB, checked")
+
+
+def _complain(error: OSError) -> None:
+    click.echo(f"{error.filename} could not be removed: {error.strerror}", err=True)
 
 
 def put_back(file: Path, database: Path) -> None:

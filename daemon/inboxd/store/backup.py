@@ -2,6 +2,9 @@
 
 A copy is made in one read transaction of SQLite's backup API, so it is one moment of the file however long it takes,
 and nobody who writes has to wait. It is a file without a journal, and takes its name only when it is whole and checked.
+
+Whoever makes or restores a copy may be killed at any instant. Then there is a complete database in its place, the old
+one or the new one; or `require_whole` refuses to open what is there, and says what to do.
 """
 
 import fcntl
@@ -9,18 +12,24 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from inboxd.errors import InboxdError, StorageError, StorageUnavailableError
+from inboxd.errors import EX_DATAERR, InboxdError, StorageError, StorageUnavailableError
 from inboxd.store import migrations
 from inboxd.store.lock import lock
 
 _NAME: Final = re.compile(r"inboxd-\d{8}T\d{6}Z\.sqlite3")
 _FORMAT: Final = "inboxd-%Y%m%dT%H%M%SZ.sqlite3"
+_PARTIAL: Final = ".partial"
+_IN_FOLDER: Final = "inboxd-*.sqlite3.partial*"
+_RESTORING: Final = ".restoring"
+_PENDING: Final = ".restore-pending"
+_ASIDE: Final = ".before-restore-"
+_JOURNALS: Final = ("-wal", "-shm")
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ROOM: Final = 1.1
 """How much more room is asked for than the copy will take."""
@@ -28,6 +37,12 @@ _ROOM: Final = 1.1
 
 class BackupError(StorageError):
     """A backup could not be made, or cannot be used."""
+
+
+class HalfRestoredError(StorageError):
+    """A restore was interrupted, or the database is gone that one has put aside; a human must say what is to be."""
+
+    exit_code = EX_DATAERR
 
 
 def snapshot(source: Path, target: Path) -> int:
@@ -38,18 +53,16 @@ def snapshot(source: Path, target: Path) -> int:
     if not source.exists():
         raise BackupError(f"there is no database at {source}")
     _require_room(source, target.parent)
-    partial = target.with_name(target.name + ".partial")
+    partial = target.with_name(target.name + _PARTIAL)
     try:
-        partial.unlink(missing_ok=True)
-        _copy(source, partial, mode=0o600)
-        check(partial)
-        _make_durable(partial)
-        partial.rename(target)
-        _make_durable(target.parent)
+        with _claimed(partial):
+            _copy(source, partial, mode=0o600)
+            check(partial)
+            _make_durable(partial)
+            partial.rename(target)
+            _make_durable(target.parent)
     except (sqlite3.Error, OSError) as error:
         raise BackupError(f"cannot back up {source} to {target}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return target.stat().st_size
 
 
@@ -69,16 +82,27 @@ def check(path: Path) -> int:
     return version
 
 
-def make(source: Path, folder: Path, *, keep: int, now: datetime | None = None) -> Path:
-    """Make a backup named by its time in `folder`, then remove all but the latest `keep`. Raises BackupError."""
+def make(
+    source: Path,
+    folder: Path,
+    *,
+    keep: int,
+    now: datetime | None = None,
+    on_stuck: Callable[[OSError], None] = lambda _error: None,
+) -> Path:
+    """Make a backup named by its time in `folder`, then remove all but the latest `keep`. Raises BackupError.
+
+    What backups that were killed have left is removed first: it takes room. `on_stuck` is told of each file that cannot
+    be removed; the others go.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BackupError(f"cannot make the folder {folder}: {error.strerror}") from error
+    _remove(_abandoned(folder, _IN_FOLDER), on_stuck)
     target = folder / (now or datetime.now(UTC)).strftime(_FORMAT)
     snapshot(source, target)
-    for old in _all(folder)[:-keep]:
-        old.unlink(missing_ok=True)
+    _remove(_all(folder)[:-keep], on_stuck)
     return target
 
 
@@ -98,20 +122,39 @@ def restore(backup: Path, target: Path) -> Path | None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _held(target):
         _require_room(backup, target.parent)
-        partial = target.with_name(target.name + ".restoring")
+        partial = target.with_name(target.name + _RESTORING)
         try:
-            partial.unlink(missing_ok=True)
-            _copy(backup, partial, mode=0o640)
-            _give_to_owner(partial)
-            _make_durable(partial)
-            aside = _put_aside(target)
-            partial.rename(target)
-            _make_durable(target.parent)
+            with _claimed(partial):
+                _copy(backup, partial, mode=0o640)
+                _give_to_owner(partial)
+                _make_durable(partial)
+                aside = _exchange(partial, target)
         except (sqlite3.Error, OSError) as error:
             raise BackupError(f"cannot put {backup} in the place of {target}: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
     return aside
+
+
+def require_whole(path: Path) -> None:
+    """Raise HalfRestoredError when what is at `path` is what an interrupted restore left, or nothing where one was.
+
+    Nobody may make a new, empty database in the place of one that a restore has put aside.
+    """
+    pending = path.with_name(path.name + _PENDING)
+    if pending.exists():
+        msg = (
+            f"a restore of {path} was interrupted: finish it with 'inboxd restore {pending}', "
+            f"or delete {pending} to go on with the database as it was"
+        )
+        raise HalfRestoredError(msg)
+    if path.exists():
+        return
+    aside = [one for one in sorted(path.parent.glob(f"{path.name}{_ASIDE}*")) if not one.name.endswith(_JOURNALS)]
+    if aside:
+        msg = (
+            f"there is no database at {path}, but there was one before a restore: {aside[-1]}. Put that back with "
+            f"'inboxd restore {aside[-1]}', or restore a backup; to begin with an empty database, move it away"
+        )
+        raise HalfRestoredError(msg)
 
 
 def before_migration(connection: sqlite3.Connection, path: Path) -> None:
@@ -123,14 +166,14 @@ def before_migration(connection: sqlite3.Connection, path: Path) -> None:
     if version in {0, migrations.newest()}:
         return
     target = path.with_name(f"{path.name}.schema-{version:04d}")
+    _remove(_abandoned(path.parent, f"{path.name}.schema-[0-9][0-9][0-9][0-9]{_PARTIAL}*"), _ignore)
     try:
         snapshot(path, target)
     except BackupError as error:
         msg = f"{error}. Without a copy the database is not brought from schema {version} to {migrations.newest()}"
         raise StorageUnavailableError(msg) from error
-    for old in path.parent.glob(f"{path.name}.schema-[0-9][0-9][0-9][0-9]"):
-        if old != target:
-            old.unlink()
+    copies = path.parent.glob(f"{path.name}.schema-[0-9][0-9][0-9][0-9]")
+    _remove([old for old in copies if old != target], _ignore)
 
 
 def _all(folder: Path) -> list[Path]:
@@ -166,29 +209,136 @@ def _held(target: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def _claimed(partial: Path) -> Iterator[None]:
+    """An empty file at `partial` that is ours alone; it is gone afterwards, unless it has got another name.
+
+    What a killed process left there is removed. Raises BackupError while another process works on it.
+    """
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _lock(descriptor):
+            raise BackupError(f"another process is making {partial}: wait for it")
+        _leftover_journal(partial).unlink(missing_ok=True)  # SQLite would play it back into the new copy
+        os.truncate(descriptor, 0)
+        yield
+    finally:
+        with suppress(OSError):
+            if partial.exists() and os.path.samestat(partial.stat(), os.fstat(descriptor)):
+                _leftover_journal(partial).unlink(missing_ok=True)
+                partial.unlink()
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _leftover_journal(partial: Path) -> Path:
+    return partial.with_name(partial.name + "-journal")
+
+
+def _abandoned(folder: Path, pattern: str) -> list[Path]:
+    """Unfinished copies in `folder`, with their journals, on which nobody works any more."""
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        whole = path.with_name(path.name.removesuffix("-journal"))
+        try:
+            descriptor = os.open(whole, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            found.append(path)  # a journal without its copy
+            continue
+        except OSError:
+            continue
+        if _lock(descriptor):
+            found.append(path)
+        os.close(descriptor)
+    return found
+
+
+def _remove(paths: Iterable[Path], on_stuck: Callable[[OSError], None]) -> None:
+    """Remove files; `on_stuck` is told of those that cannot be removed."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            on_stuck(error)
+
+
+def _ignore(_error: OSError) -> None:
+    """It is tried again the next time."""
+
+
 def _copy(source: Path, target: Path, *, mode: int) -> None:
     """Copy a database with what its journal holds into one file without a journal."""
-    target.touch(mode=mode)
+    target.chmod(mode)
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as original, closing(sqlite3.connect(target)) as copy:
         original.backup(copy, pages=-1)
         copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def _put_aside(target: Path) -> Path | None:
-    """Rename the old database, if there is one, with its journal: neither must be mistaken for the new one's."""
+def _exchange(whole: Path, target: Path) -> Path | None:
+    """Put the copy `whole` in the place of the database at `target`; where the old one is now, if there was one.
+
+    The old one keeps its name until the new one takes it, in one step of the file system. Its journal cannot go in that
+    same step, and must not be taken for the new one's; so the copy is named as the one that is to come before anything
+    is touched, and whoever finds it so knows that the restore was interrupted.
+    """
     if target.exists():
         _empty_journal(target)
+    pending = target.with_name(target.name + _PENDING)
+    whole.rename(pending)
+    aside = None
+    try:
+        _make_durable(target.parent)
+        aside = _put_aside(target)
+        _make_durable(target.parent)
+    except OSError:
+        pending.unlink()  # nothing has changed yet
+        raise
+    for journal in _journals(target):
+        journal.unlink(missing_ok=True)
+    _make_durable(target.parent)
+    pending.rename(target)
+    _make_durable(target.parent)
+    return aside
+
+
+def _put_aside(target: Path) -> Path | None:
+    """Give the old database, if there is one, and its journal a second name; the database's."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = target.with_name(f"{target.name}.before-restore-{stamp}")
-    for suffix in ("-wal", "-shm"):
+    name, number = f"{target.name}{_ASIDE}{stamp}", 1
+    while any(target.with_name(name + suffix).exists() for suffix in ("", *_JOURNALS)):
+        number += 1
+        name = f"{target.name}{_ASIDE}{stamp}-{number}"
+    aside = target.with_name(name)
+    for suffix in _JOURNALS:
         journal = target.with_name(target.name + suffix)
         if journal.exists():
-            journal.rename(aside.with_name(aside.name + suffix))
+            _second_name(journal, aside.with_name(aside.name + suffix))
     if not target.exists():
         return None
-    target.rename(aside)
+    _second_name(target, aside)
     return aside
+
+
+def _second_name(path: Path, other: Path) -> None:
+    """Have `path` as `other` too: by a link, or by a copy where the file system knows no links."""
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, other)
+        _give_to_owner(other)
+        _make_durable(other)
+
+
+def _journals(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in _JOURNALS]
 
 
 def _empty_journal(path: Path) -> None:

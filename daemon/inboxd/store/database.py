@@ -94,10 +94,12 @@ class Database:
     async def __aenter__(self) -> Self:
         """Take the lock, open, migrate, start the writer.
 
-        Raises DatabaseLockedError, DatabaseTooNewError, NotOurDatabaseError or StorageUnavailableError.
+        Raises DatabaseLockedError, DatabaseTooNewError, NotOurDatabaseError, HalfRestoredError or
+        StorageUnavailableError.
         """
         try:
             self._lock_fd = lock(self.path)
+            backup.require_whole(self.path)
             self._writer = await connect(self.path, WRITER_PRAGMAS)
             await self._writer.run(self._bring_forward)
             for _ in range(READERS):
