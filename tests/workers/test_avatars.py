@@ -1,12 +1,16 @@
 """Pictures: fetched, made small and harmless, kept, served from disk, and removed."""
 
 import io
+import struct
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile
+from inboxd.errors import StorageClosedError
 from inboxd.meta.pictures import PictureClient, PictureRules
 from inboxd.metrics import Metrics
 from inboxd.simulator.graph import Behaviour, GraphServer
@@ -135,6 +139,82 @@ async def test_a_hostile_redirect_is_refused_for_good(rig: Rig, target: str) -> 
     rig.server.behaviour = Behaviour(picture_redirect=target)
     await rig.keeper.fetch_due()
     assert await rig.row() == (None, None, None)
+
+
+async def test_whatever_goes_wrong_with_one_picture_is_its_failure_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in (ANA, BRUNO):
+        await rig.profile(who)
+    fetch = rig.keeper._pictures.fetch
+
+    async def broken(url: str) -> bytes:
+        if ANA in url:
+            msg = "nobody thought of this"
+            raise AttributeError(msg)
+        return await fetch(url)
+
+    monkeypatch.setattr(rig.keeper._pictures, "fetch", broken)
+    assert await rig.keeper.fetch_due() == 2
+    assert (await rig.row())[:2] == (None, 60_000)
+    assert (await rig.row(BRUNO))[0] is not None
+
+
+@pytest.mark.parametrize("error", [struct.error, TypeError, AttributeError, OverflowError, MemoryError, RecursionError])
+async def test_whatever_pillow_raises_is_a_refusal(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    await rig.profile()
+    monkeypatch.setattr(Image, "open", raises)
+    assert await rig.keeper.fetch_due() == 1
+    assert await rig.row() == (None, None, None)
+
+
+async def test_pictures_are_decoded_one_at_a_time_and_not_on_the_event_loop(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, threads = 0, 0, set()
+
+    def watched(data: bytes) -> bytes:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        threads.add(threading.get_ident())
+        time.sleep(0.05)
+        at_once -= 1
+        return data
+
+    for who in (ANA, BRUNO):
+        await rig.profile(who)
+    monkeypatch.setattr("inboxd.workers.avatars._portrait", watched)
+    assert await rig.keeper.fetch_due() == 2
+    assert most == 1
+    assert threading.get_ident() not in threads
+
+
+async def test_the_loop_ends_when_the_database_is_closed(rig: Rig) -> None:
+    await rig.profile()
+    await rig.database.close()
+    with pytest.raises(StorageClosedError):
+        await rig.keeper.run()
+
+
+async def test_it_ends_too_when_the_database_is_closed_while_a_picture_comes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in (ANA, BRUNO):
+        await rig.profile(who)
+
+    async def closing(_url: str) -> bytes:
+        await rig.database.close()
+        return picture((10, 10), "PNG")
+
+    monkeypatch.setattr(rig.keeper._pictures, "fetch", closing)
+    with pytest.raises(StorageClosedError):
+        await rig.keeper.run()
 
 
 def picture(size: tuple[int, int], kind: str, **options: object) -> bytes:

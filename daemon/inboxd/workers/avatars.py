@@ -44,6 +44,8 @@ class AvatarKeeper:
         self._random = random
         self._max_count = max_count
         self._wake = asyncio.Event()
+        self._decoding = asyncio.Lock()
+        """Held while a picture is decoded: one takes as much memory as we have for that."""
         self._stopping = False
         self._swept_at: float | None = None
         self._log = logs.get("avatars")
@@ -65,25 +67,30 @@ class AvatarKeeper:
                 if not await self.fetch_due():
                     await self._tidy()
                     await self._clock.wait(self._wake, await self._idle_s())
-            except* StorageClosedError:
+            except StorageClosedError:
                 raise
-            except* StorageError as errors:
-                self._log.warning("avatars_wait_for_storage", error=str(errors.exceptions[0]))
-                await self._clock.sleep(STORAGE_REST_S)
+            except StorageError as error:
+                self._log.warning("avatars_wait_for_storage", error=str(error))
+                await self._clock.wait(self._wake, STORAGE_REST_S)
 
     async def fetch_due(self) -> int:
-        """Fetch a few of the pictures that are due; returns how many."""
+        """Fetch a few of the pictures that are due; returns how many. Raises StorageError."""
         due = await self._avatars.due(self._clock.now_ms(), AT_ONCE)
-        async with asyncio.TaskGroup() as fetches:
-            for one in due:
-                fetches.create_task(self._fetch(one), name=f"avatar:{one.key.participant_id}")
+        try:
+            async with asyncio.TaskGroup() as fetches:
+                for one in due:
+                    fetches.create_task(self._fetch(one), name=f"avatar:{one.key.participant_id}")
+        except ExceptionGroup as errors:  # one error says it: StorageClosedError before all others
+            closed, others = errors.split(StorageClosedError)
+            raise (closed or others or errors).exceptions[0] from errors
         return len(due)
 
     async def _fetch(self, due: DuePicture) -> None:
         now = self._clock.now_ms()
         try:
             data = await self._pictures.fetch(due.url)
-            small = await asyncio.to_thread(_portrait, data)
+            async with self._decoding:
+                small = await asyncio.to_thread(_portrait, data)
         except PictureGoneError as error:
             if now - due.fetched_at > FRESH_MS:
                 await self._avatars.ask_again(due, now)
@@ -94,13 +101,19 @@ class AvatarKeeper:
             await self._avatars.put_off(due, None)
             self._note(due, "refused", error)
         except PictureError as error:
-            attempts = due.attempts + 1
-            again_at = now + int(_BACKOFF.delay_s(attempts, self._random) * 1000) if attempts < ATTEMPTS else None
-            await self._avatars.put_off(due, again_at, attempts=attempts)
-            self._note(due, "failed", error)
+            await self._try_again(due, now, error)
+        except Exception as error:  # noqa: BLE001 - whatever comes from outside is a failure of this one picture
+            self._log.exception("avatar_fetch_crashed", account_id=due.key.account_id)
+            await self._try_again(due, now, error)
         else:
-            await self._avatars.keep(due, small, now)
-            self._metrics.avatars.labels("stored").inc()
+            if await self._avatars.keep(due, small, now) is not None:
+                self._metrics.avatars.labels("stored").inc()
+
+    async def _try_again(self, due: DuePicture, now: int, error: Exception) -> None:
+        attempts = due.attempts + 1
+        again_at = now + int(_BACKOFF.delay_s(attempts, self._random) * 1000) if attempts < ATTEMPTS else None
+        await self._avatars.put_off(due, again_at, attempts=attempts)
+        self._note(due, "failed", error)
 
     async def _tidy(self) -> None:
         now = self._clock.monotonic()
