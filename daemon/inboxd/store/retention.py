@@ -2,9 +2,13 @@
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
+from inboxd import logs
+from inboxd.errors import StorageError
 from inboxd.store import conversations
+from inboxd.store.connection import Row
 from inboxd.store.database import Database
 
 _DELIVERIES: Final = "SELECT id, received_at FROM deliveries WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
@@ -12,6 +16,7 @@ _DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND received_at <
 _EVENTS: Final = "SELECT id, created_at FROM events WHERE id > ? ORDER BY id LIMIT ?"
 _DELETE_EVENT: Final = "DELETE FROM events WHERE id = ? AND created_at < ?"
 _MESSAGES: Final = "SELECT id, created_at, conversation_id FROM messages WHERE id > ? ORDER BY id LIMIT ?"
+_HEARD: Final = "SELECT max(last_message_at) FROM conversations"
 _DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ? AND created_at < ?"
 
 
@@ -29,6 +34,13 @@ class Room(NamedTuple):
     free: int
 
 
+class _Delete(Protocol):
+    """Deletes rows, each with its id and its time, in a transaction."""
+
+    def __call__(self, connection: sqlite3.Connection, old: Sequence[Row]) -> None:
+        """Delete them."""
+
+
 class Retention:
     """Ends of lives, by arrival.
 
@@ -39,30 +51,40 @@ class Retention:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._log = logs.get("retention")
 
     async def deliveries(self, state: str, before: int, after: int, step: int) -> Removed:
         """Remove deliveries that have come to this state."""
         rows = await self._database.read(_DELIVERIES, (state, after, step))
-        old = [(row[0], before, state) for row in rows if row[1] < before]
-        return await self._removed(_DELETE_DELIVERY, old, rows)
+
+        def delete(connection: sqlite3.Connection, old: Sequence[Row]) -> None:
+            connection.executemany(_DELETE_DELIVERY, [(row[0], before, state) for row in old])
+
+        return await self._removed(delete, rows, before, "deliveries")
 
     async def events(self, before: int, after: int, step: int) -> Removed:
         """Remove kept events."""
         rows = await self._database.read(_EVENTS, (after, step))
-        return await self._removed(_DELETE_EVENT, [(row[0], before) for row in rows if row[1] < before], rows)
+
+        def delete(connection: sqlite3.Connection, old: Sequence[Row]) -> None:
+            connection.executemany(_DELETE_EVENT, [(row[0], before) for row in old])
+
+        return await self._removed(delete, rows, before, "events")
 
     async def messages(self, before: int, after: int, step: int, now: int) -> Removed:
         """Remove messages. Their conversations stay, with the time of their last message; unread counts follow."""
         rows = await self._database.read(_MESSAGES, (after, step))
-        old = [row for row in rows if row[1] < before]
 
-        def transaction(connection: sqlite3.Connection) -> None:
+        def delete(connection: sqlite3.Connection, old: Sequence[Row]) -> None:
             connection.executemany(_DELETE_MESSAGE, [(row[0], before) for row in old])
             conversations.derive(connection, {row[2] for row in old}, now)
 
-        if old:
-            await self._database.write(transaction)
-        return Removed(len(old), rows[-1][0] if rows else None)
+        return await self._removed(delete, rows, before, "messages")
+
+    async def heard_at(self) -> int | None:
+        """The time of the newest message (ms): by Meta's clock, not by ours."""
+        ((at,),) = await self._database.read(_HEARD)
+        return None if at is None else int(at)
 
     async def room(self) -> Room:
         """How much of the file is in use."""
@@ -78,10 +100,27 @@ class Retention:
 
         await self._database.write(transaction)
 
-    async def _removed(self, sql: str, old: Sequence[tuple[object, ...]], rows: Sequence[tuple[int, ...]]) -> Removed:
-        def transaction(connection: sqlite3.Connection) -> None:
-            connection.executemany(sql, old)
+    async def _removed(self, delete: _Delete, rows: Sequence[Row], before: int, table: str) -> Removed:
+        """Delete those of `rows` that are of before `before`: together, or one by one where one cannot be deleted."""
+        old, last_id = [row for row in rows if row[1] < before], rows[-1][0] if rows else None
+        if not old:
+            return Removed(0, last_id)
+        try:
+            await self._database.write(partial(delete, old=old))
+        except StorageError:
+            raise
+        except Exception:  # noqa: BLE001 - one of them cannot be deleted: the others must not stay for its sake
+            return Removed(await self._removed_singly(delete, old, table), last_id)
+        return Removed(len(old), last_id)
 
-        if old:
-            await self._database.write(transaction)
-        return Removed(len(old), rows[-1][0] if rows else None)
+    async def _removed_singly(self, delete: _Delete, old: Sequence[Row], table: str) -> int:
+        removed = 0
+        for row in old:
+            try:
+                await self._database.write(partial(delete, old=[row]))
+                removed += 1
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see above
+                self._log.error("row_not_removed", table=table, id=row[0], error=f"{type(error).__name__}: {error}")
+        return removed

@@ -6,10 +6,12 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd import logs
-from inboxd.clock import Clock
+from inboxd.clock import Clock, iso_utc
+from inboxd.domain.clock_trust import ClockTrust
 from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
+from inboxd.store.deletions import Deletions
 from inboxd.store.retention import Removed, Retention
 
 ROUND_S: Final = 5.0
@@ -18,6 +20,9 @@ STEP: Final = 200
 """Rows removed in one transaction, so that a webhook never waits long for one."""
 STEP_REST_S: Final = 0.05
 DAY_MS: Final = 86_400_000
+KEEP_RECEIPTS_DAYS: Final = 730
+_KNOWN: Final = "housekeeping"
+"""The name in `schedules` under which it is kept where the clock stood when it was last believed."""
 SHRINK_PAGES: Final = 128
 TOO_FREE: Final = 0.10
 """Share of the file that may be free before it is shrunk…"""
@@ -58,6 +63,8 @@ class Housekeeping:
         self._database = database
         self._backfills = backfills
         self._retention = Retention(database)
+        self._deletions = Deletions(database)
+        self._trust: ClockTrust | None = None
         self._clock = clock
         self.keep = keep
         self._busy = busy
@@ -78,7 +85,8 @@ class Housekeeping:
                     await self._database.probe()
                     self._log.info("storage_recovered")
                 if rounds % EXPIRE_EVERY_ROUNDS == 0:
-                    await self.expire()
+                    if await self.clock_is_trusted():
+                        await self.expire()
                     await self.shrink()
             except StorageClosedError:  # the writer is gone for good: crash, so that the pool ends the process
                 raise
@@ -86,6 +94,22 @@ class Housekeeping:
                 self._log.error("storage_refuses", error=str(error))
             rounds += 1
             await self._clock.wait(self._stopped, ROUND_S)
+
+    async def clock_is_trusted(self) -> bool:
+        """Whether the wall clock may be believed: nothing is removed by a clock that has jumped."""
+        if self._trust is None:
+            self._trust = ClockTrust(await self._backfills.begun_at(_KNOWN))
+        trust, now = self._trust, self._clock.now_ms()
+        known_at, doubted = trust.known_at, trust.doubted
+        if trust.look(now, self._clock.monotonic(), await self._retention.heard_at()):
+            if doubted:
+                self._log.info("clock_trusted", now=iso_utc(now))
+            await self._backfills.set_begun(_KNOWN, now)
+            return True
+        if not doubted:
+            known = None if known_at is None else iso_utc(known_at)
+            self._log.error("clock_doubted", now=iso_utc(now), known=known, remedy="see to the clock of the machine")
+        return False
 
     async def expire(self) -> dict[str, int]:
         """Remove what is older than it is kept; how many of what."""
@@ -96,8 +120,9 @@ class Housekeeping:
             "events": (kept.events, self._retention.events),
             "messages": (kept.messages, self._messages),
             "backfill_runs": (kept.runs, self._runs),
+            "deletion_receipts": (KEEP_RECEIPTS_DAYS, self._receipts),
         }
-        counts = {name: await self._expire(name, days, remove) for name, (days, remove) in ends.items() if days}
+        counts = {name: await self._expire_safely(name, days, remove) for name, (days, remove) in ends.items() if days}
         removed = {name: count for name, count in counts.items() if count}
         if removed:
             self._log.info("expired", **removed)
@@ -113,6 +138,16 @@ class Housekeeping:
             await self._retention.shrink(SHRINK_PAGES)
             room = await self._retention.room()
         self._log.info("database_shrunk", pages_before=began.pages, pages=room.pages)
+
+    async def _expire_safely(self, name: str, days: int, remove: _Remove) -> int:
+        """Trouble with one kind of things keeps no other."""
+        try:
+            return await self._expire(name, days, remove)
+        except StorageError:
+            raise
+        except Exception:  # noqa: BLE001 - it is tried again in the next round
+            self._log.exception("expiry_failed", kind=name)
+            return 0
 
     async def _expire(self, name: str, days: int, remove: _Remove) -> int:
         """Step by step from the first row, until a step finds nothing old; then from where the last round ended.
@@ -133,6 +168,9 @@ class Housekeeping:
 
     async def _runs(self, before: int, _after: int, step: int) -> Removed:
         return Removed(await self._backfills.expire(before, step), None)
+
+    async def _receipts(self, before: int, _after: int, _step: int) -> Removed:
+        return Removed(await self._deletions.expire(before), None)
 
     async def _may_go_on(self) -> bool:
         """Rest, so that webhooks pass; whether to go on afterwards."""
