@@ -29,6 +29,7 @@ from inboxd.web.admin import Pages, admin_application
 from inboxd.web.api.accounts import AccountsApi
 from inboxd.web.api.backfills import BackfillsApi
 from inboxd.web.api.conversations import ConversationsApi
+from inboxd.web.api.deletions import DeletionsApi
 from inboxd.web.api.deliveries import DeliveriesApi
 from inboxd.web.api.docs import DocsPage
 from inboxd.web.api.operations import Operation
@@ -195,6 +196,9 @@ def _admin(
         ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter),
         AccountsApi(accounts, Checkup(accounts, clock), database.read),
         BackfillsApi(parts.desk, parts.backfills, streams, clock),
+        DeletionsApi(
+            parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
+        ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
         SystemApi(database, parts.inbox, clock, pool),
@@ -348,6 +352,13 @@ async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:
     reason = "the owner removed the app; log in again to serve the account"
     await accounts.stop_calls(served, AccountState.DEAUTHORIZED, reason)
     return served.account.id
+
+
+async def _stop_calls(accounts: Accounts, account_id: str) -> None:
+    """Whoever looks after the inbox has the account's data deleted."""
+    served = accounts.served.get(account_id)
+    if served is not None:
+        await accounts.stop_calls(served, AccountState.DEAUTHORIZED, "its data was deleted; log in again to serve it")
 
 
 def _revealed(secrets: Secrets) -> list[str]:

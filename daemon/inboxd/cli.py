@@ -276,6 +276,26 @@ def forget(config_path: Path | None, *, as_json: bool, account_id: str, particip
     sys.exit(_run(keeping.forget(*_surroundings(config_path), whom, as_json=as_json)))
 
 
+@cli.command("erase-account")
+@config_option
+@json_option
+@account_option
+@click.option("--code", help="The confirmation code of a deletion request that could not be matched.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase_account(config_path: Path | None, *, as_json: bool, account_id: str, code: str | None, yes: bool) -> None:
+    """Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.
+
+    For somebody who asked Meta to delete their data when nobody could tell which account is theirs; with their code the
+    page that they were given says how it stands.
+    """
+    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+
+    if not yes:
+        click.confirm(f"Erase the account {account_id} with everybody in it?", abort=True, err=True)
+    account_id, _ = keeping.key_of(account_id, account_id)
+    sys.exit(_run(keeping.erase_account(*_surroundings(config_path), account_id, code, as_json=as_json)))
+
+
 @cli.command()
 @config_option
 @account_option

@@ -89,3 +89,25 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     wrong = inboxd.run("export", "--account", "../x", "--participant", "1")
     assert wrong.returncode == 64
     assert messages(inboxd.database) == 0
+
+
+def test_an_account_is_erased_with_and_without_a_daemon(inboxd: Process) -> None:
+    for runs in (True, False):
+        inboxd.start()
+        say(inboxd, ANA, "adios")
+        say(inboxd, BRUNO_ID, "hola")
+        settle(inboxd)
+        assert inboxd.run("erase-account", "--account", ACCOUNT).returncode == 130  # nobody said yes
+        if not runs:
+            inboxd.signal(signal.SIGTERM)
+            inboxd.wait()
+        gone = inboxd.run("erase-account", "--account", ACCOUNT, "--yes")
+        assert gone.returncode == 0, gone.stderr
+        assert f"everything of {ACCOUNT} is erased" in gone.stdout
+        unknown = inboxd.run("erase-account", "--account", ACCOUNT, "--yes", "--code", "0" * 32)
+        assert unknown.returncode == 69
+        if runs:
+            inboxd.signal(signal.SIGTERM)
+            inboxd.wait()
+        assert messages(inboxd.database) == 0
+        assert ANA.encode() not in inboxd.database.read_bytes()

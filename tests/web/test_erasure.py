@@ -246,3 +246,23 @@ async def test_who_is_forgotten_while_meta_is_asked_about_them_is_not_remembered
     await asyncio.sleep(1.6)  # so long does the answer take
     assert left(client.database.parent, ANA, WORDS[0][1:]) == []
     await client.get(f"/api/participants/{ACCOUNT}/{ANA}", status=404)
+
+
+async def test_whoever_looks_after_the_inbox_erases_an_account_that_could_not_be_matched(client: Client) -> None:
+    ana = await live(client)
+    page = await ask_for_deletion(client, "54321")
+    code = page.rpartition("/")[2]
+    assert (await client.get(f"/api/deletions/{code}"))["status"] == "not_matched"
+    await client.send("POST", "/api/deletions", {"accountId": ACCOUNT, "code": "0" * 32}, status=404)
+
+    asked = await client.send("POST", "/api/deletions", {"accountId": ACCOUNT, "code": code}, status=202)
+    assert asked["code"] == code
+
+    async def completed() -> bool:
+        return str((await client.get(f"/api/deletions/{code}"))["status"]) == "completed"
+
+    await eventually(completed, within_s=40)
+    assert "completed at" in await said(client, page)
+    assert left(client.database.parent, *told(ana), BRUNO) == []
+    assert (await client.get(f"/api/accounts/{ACCOUNT}"))["state"] == "deauthorized"
+    await client.send("POST", "/api/deletions", {"accountId": ACCOUNT, "code": code}, status=409)

@@ -160,6 +160,17 @@ async def test_whatever_goes_wrong_with_one_picture_is_its_failure_alone(
     assert (await rig.row(BRUNO))[0] is not None
 
 
+async def test_what_was_put_off_by_a_clock_that_was_ahead_is_not_waited_for(rig: Rig) -> None:
+    await rig.profile()
+    rig.server.behaviour = Behaviour(picture_redirect="http://127.0.0.1:1/")
+    rig.clock.now += 365 * 86_400_000
+    await rig.keeper.fetch_due()
+    rig.clock.now -= 365 * 86_400_000
+    assert await rig.keeper.fetch_due() == 0
+    await rig.keeper._tidy()
+    assert await rig.keeper.fetch_due() == 1
+
+
 @pytest.mark.parametrize("error", [struct.error, TypeError, AttributeError, OverflowError, MemoryError, RecursionError])
 async def test_whatever_pillow_raises_is_a_refusal(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, error: type[Exception]

@@ -1,8 +1,9 @@
-"""`inboxd backup`, `restore`, `forget` and `export`."""
+"""`inboxd backup`, `restore`, `forget`, `erase-account` and `export`."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import click
@@ -15,13 +16,21 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.errors import EX_OK, EX_UNAVAILABLE, DatabaseLockedError, InboxdError
 from inboxd.parts import AVATAR_FOLDER
 from inboxd.store import backup
+from inboxd.store.accounts import AccountStore
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
+from inboxd.store.deletions import Deletions, Outcome
 from inboxd.store.profile_cache import ProfileCache
-from inboxd.workers.forgetting import Erasure, Forgetter, Person
+from inboxd.web.api.deletions import PATH as DELETIONS
+from inboxd.web.api.resources.deletions import DeletionResource, NewDeletion
+from inboxd.workers.deletion import DeletionWorker
+from inboxd.workers.erasing import Eraser
+from inboxd.workers.forgetting import BACKUPS, Erasure, Forgetter, Person
 
 UNFINISHED: Final = 1
-"""The exit code when deliveries that mention the person could not be erased yet."""
+"""The exit code when something could not be erased yet."""
+POLLS: Final = 300
+POLL_S: Final = 0.2
 
 
 class NobodyError(InboxdError):
@@ -85,6 +94,63 @@ async def forget(settings: Settings, secrets: Secrets, path: Path, key: Conversa
     else:
         _tell(erasure)
     return EX_OK if erasure.complete else UNFINISHED
+
+
+async def erase_account(
+    settings: Settings, secrets: Secrets, path: Path, account_id: str, code: str | None, *, as_json: bool
+) -> int:
+    """Erase an account with everybody in it, and say how it stands; the exit code."""
+    wanted = NewDeletion(account_id=account_id, code=code)
+    async with AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(Database(path))
+        except DatabaseLockedError:
+            remote = await stack.enter_async_context(Remote(settings, secrets))
+            deletion = await remote.call("POST", DELETIONS, DeletionResource, wanted)
+            for _ in range(POLLS):
+                if deletion.status != "running" or deletion.waits_for is not None:
+                    break
+                await Clock().sleep(POLL_S)
+                deletion = await remote.call("GET", f"{DELETIONS}/{deletion.code}", DeletionResource)
+        else:
+            deletion = await _erase_account(database, wanted)
+    if as_json:
+        click.echo(msgspec.json.encode(deletion).decode())
+    elif deletion.status == "completed":
+        click.echo(f"everything of {account_id} is erased; {BACKUPS}")
+    else:
+        click.echo(
+            f"{deletion.code}: not complete yet, it waits for: {deletion.waits_for or 'its turn'}. "
+            "The daemon goes on with it",
+            err=True,
+        )
+    return EX_OK if deletion.status == "completed" else UNFINISHED
+
+
+async def _erase_account(database: Database, wanted: NewDeletion) -> DeletionResource:
+    """The same without a daemon. Raises NobodyError for a code that waits for nobody."""
+    clock, deletions, accounts = Clock(), Deletions(database), AccountStore(database)
+    code = wanted.code or token_hex(16)
+    if wanted.code is not None:
+        receipt = await deletions.receipt(wanted.code)
+        if receipt is None or receipt.outcome is not Outcome.NOT_MATCHED:
+            msg = f"there is no request with the code {wanted.code} that waits for you"
+            raise NobodyError(msg)
+    known = {one.account.id: one.account for one in await accounts.all()}
+
+    async def erased(account_id: str) -> None:
+        if account_id in known and not known[account_id].configured:
+            await accounts.remove(account_id)
+
+    await deletions.request(code, wanted.account_id, clock.now_ms())
+    avatars = Avatars(database, database.path.parent / AVATAR_FOLDER)
+    eraser = Eraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+    aliases = {alias: one.id for one in known.values() for alias in one.aliases}
+    await DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased).carry_out()
+    receipt = await deletions.receipt(code)
+    if receipt is None:  # pragma: no cover - it was requested above
+        raise NobodyError(code)
+    return DeletionResource.of(code, receipt)
 
 
 async def export(settings: Settings, secrets: Secrets, path: Path, key: ConversationKey) -> None:

@@ -31,6 +31,7 @@ _PUT_OFF: Final = """
 UPDATE participants SET avatar_due_at = ?1, avatar_attempts = ?2
 WHERE account_id = ?3 AND participant_id = ?4 AND profile_pic = ?5
 """
+_NEARER: Final = "UPDATE participants SET avatar_due_at = ?1 WHERE avatar_due_at > ?2"
 _ASK_AGAIN: Final = """
 UPDATE participants SET next_attempt_at = coalesce(next_attempt_at, ?1), attempts = 0
 WHERE account_id = ?2 AND participant_id = ?3
@@ -100,6 +101,11 @@ class Avatars:
         """Try a picture again at `next_at` (ms), or not before the profile is fetched again."""
         row = (next_at, attempts, *due.key, due.url)
         await self._database.execute(_PUT_OFF, row)
+
+    async def bring_nearer(self, now: int, latest: int) -> None:
+        """What is due later than `latest` (ms) was put off by a clock that was ahead: it is due now."""
+        if await self._database.read(_NEXT_DUE, (latest,)) != [(None,)]:
+            await self._database.execute(_NEARER, (now, latest))
 
     async def ask_again(self, due: DuePicture, now: int) -> None:
         """The address has died: a new profile brings a new one."""

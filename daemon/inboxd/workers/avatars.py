@@ -120,6 +120,8 @@ class AvatarKeeper:
         if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY_S:
             return
         self._swept_at = now
+        wall = self._clock.now_ms()
+        await self._avatars.bring_nearer(wall, wall + 2 * int(_BACKOFF.cap_s * 1000))
         dropped = 0
         while step := await self._avatars.trim(self._max_count, TRIM_STEP):
             dropped += step

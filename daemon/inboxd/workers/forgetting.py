@@ -21,7 +21,7 @@ ROUNDS: Final = 50
 """How often is waited for deliveries that are not understood yet, and for whoever reads the journal."""
 BACKUPS: Final = (
     "Backups that were made earlier, and copies that a restore or an upgrade has left beside the database, still hold "
-    "this person until they are replaced or deleted."
+    "what was erased until they are replaced or deleted."
 )
 
 

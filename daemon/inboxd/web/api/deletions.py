@@ -1,0 +1,69 @@
+"""`/api/deletions`: erasing an account with everybody in it, where Meta could not tell us whose data is meant."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from inboxd.clock import Clock
+from inboxd.store.deletions import Deletions, Outcome, Receipt
+from inboxd.web.api.operations import Operation, answer, body, not_found
+from inboxd.web.api.resources.deletions import DeletionResource, NewDeletion
+from inboxd.web.problems import ProblemError
+
+PATH: Final = "/api/deletions"
+
+
+class DeletionsApi:
+    """Deletions. `stop_calls` ends the calls of the account; `on_deletion` is called when one was requested."""
+
+    def __init__(
+        self,
+        deletions: Deletions,
+        clock: Clock,
+        *,
+        stop_calls: Callable[[str], Awaitable[None]],
+        on_deletion: Callable[[], None],
+    ) -> None:
+        self._deletions = deletions
+        self._clock = clock
+        self._stop_calls = stop_calls
+        self._on_deletion = on_deletion
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        tag = "accounts"
+        return [
+            Operation("POST", PATH, self.request, tag, {202: DeletionResource}, body=NewDeletion, problems=(404, 409)),
+            Operation("GET", PATH + "/{code}", self.one, tag, {200: DeletionResource}, single=True),
+        ]
+
+    async def request(self, request: web.Request) -> web.Response:
+        """Erase an account with everybody in it, for ever.
+
+        With the confirmation code of a request of Meta's that could not be matched, the page of that request says from
+        now on how it stands.
+        """
+        wanted = body(request, NewDeletion)
+        if wanted.code is not None:
+            receipt = await self._receipt(wanted.code)
+            if receipt.outcome is not Outcome.NOT_MATCHED:
+                raise ProblemError(HTTPStatus.CONFLICT, "The request with this code is not one that waits for you.")
+        code = wanted.code or secrets.token_hex(16)
+        await self._deletions.request(code, wanted.account_id, self._clock.now_ms())
+        await self._stop_calls(wanted.account_id)
+        self._on_deletion()
+        return answer(DeletionResource.of(code, await self._receipt(code)), status=HTTPStatus.ACCEPTED)
+
+    async def one(self, request: web.Request) -> web.Response:
+        """How a deletion stands."""
+        code = request.match_info["code"]
+        return answer(DeletionResource.of(code, await self._receipt(code)))
+
+    async def _receipt(self, code: str) -> Receipt:
+        receipt = await self._deletions.receipt(code)
+        if receipt is None:
+            raise not_found("deletion")
+        return receipt

@@ -1,0 +1,44 @@
+"""Deletions of whole accounts, as the API says them."""
+
+from typing import Annotated, Literal, Self
+
+from msgspec import Meta
+
+from inboxd.clock import iso_utc
+from inboxd.store.deletions import Outcome, Receipt
+from inboxd.web.api.resources.base import MetaId, Resource, iso
+
+Code = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+
+
+class NewDeletion(Resource, frozen=True, forbid_unknown_fields=True):
+    """Whose data is to be erased, and the confirmation code of a request of Meta's that could not be matched."""
+
+    account_id: MetaId
+    code: Code | None = None
+
+
+class DeletionResource(Resource, frozen=True):
+    """How a deletion stands."""
+
+    code: str
+    status: Literal["running", "completed", "nothing_kept", "not_matched"]
+    requested_at: str
+    completed_at: str | None
+    waits_for: str | None
+
+    @classmethod
+    def of(cls, code: str, receipt: Receipt) -> Self:
+        """The resource of a receipt."""
+        status: Literal["running", "completed", "nothing_kept", "not_matched"] = (
+            "running" if receipt.completed_at is None else "completed"
+        )
+        if receipt.outcome is not None:
+            status = "not_matched" if receipt.outcome is Outcome.NOT_MATCHED else "nothing_kept"
+        return cls(
+            code=code,
+            status=status,
+            requested_at=iso_utc(receipt.requested_at),
+            completed_at=None if receipt.outcome is Outcome.NOT_MATCHED else iso(receipt.completed_at),
+            waits_for=receipt.waits_for,
+        )
