@@ -92,6 +92,10 @@ class Ending(NamedTuple):
     waiting: int
 
 
+class _TooMuchError(Exception):
+    """It is too much for one transaction, which is undone."""
+
+
 class ErasureStore:
     """The steps of an erasure. Each is a transaction that no webhook has to wait for, and can be done again."""
 
@@ -125,7 +129,7 @@ class ErasureStore:
         this moment, but for deliveries that wait to be understood.
         """
 
-        def transaction(connection: sqlite3.Connection) -> Ending | None:
+        def transaction(connection: sqlite3.Connection) -> Ending:
             counts: Counter[str] = Counter()
             keys = {row[0] for row in connection.execute(_MIDS, subject.values)} if wanted.mid_keys else set()
             known = Wanted(wanted.ids, keys.union(wanted.mid_keys))
@@ -133,7 +137,7 @@ class ErasureStore:
             for name, (look, erase), since in zip(("deliveries", "events"), _SCANNED, after, strict=True):
                 found = mentions.look(connection, look, known, after=since, step=step)
                 if found.last_id is not None and connection.execute(_MORE[look], (found.last_id,)).fetchone():
-                    return None
+                    raise _TooMuchError
                 counts[name] += mentions.remove(connection, erase, found.settled).rows
                 waiting += found.waiting
             for _ in range(_LAST_STEPS):
@@ -141,9 +145,12 @@ class ErasureStore:
                 if not removed:
                     return Ending(counts, waiting)
                 counts.update(removed)
-            return None
+            raise _TooMuchError
 
-        return await self._database.write(transaction)
+        try:
+            return await self._database.write(transaction)
+        except _TooMuchError:
+            return None
 
     async def merge_index(self, index: str, pages: int, *, first: bool) -> bool:
         """One step of rewriting a search index without the words that were erased; whether there is more to do."""

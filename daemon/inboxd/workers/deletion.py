@@ -7,14 +7,15 @@ from typing import Final
 
 from inboxd import logs
 from inboxd.clock import Clock
+from inboxd.domain.retry import Backoff
 from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.deletions import Deletions, OpenDeletion
 from inboxd.store.erasure import Subject
 from inboxd.workers.erasing import Eraser, ErasureInterruptedError
 
 ROUND_S: Final = 3600.0
-AGAIN_S: Final = 30.0
-"""Pause before a deletion that could not be completed is tried again."""
+_AGAIN: Final = Backoff(base_s=30, cap_s=ROUND_S, jitter=0)
+"""Before a deletion that could not be completed is tried again: all deliveries are looked through for it."""
 STORAGE_REST_S: Final = 5.0
 ROUNDS: Final = 10
 _REMEDIES: Final = {
@@ -62,10 +63,11 @@ class DeletionWorker:
 
     async def run(self) -> None:
         """Carry out what was requested, until `stop`. Raises StorageClosedError."""
+        tries = 0
         while not self._stopping:
             self._wake.clear()
             try:
-                completed = await self.carry_out()
+                tries = 0 if await self.carry_out() else tries + 1
             except ErasureInterruptedError:
                 return
             except StorageClosedError:
@@ -74,7 +76,8 @@ class DeletionWorker:
                 self._log.warning("deletion_waits_for_storage", error=str(error))
                 await self._clock.wait(self._wake, STORAGE_REST_S)
                 continue
-            await self._clock.wait(self._wake, ROUND_S if completed else AGAIN_S)
+            if await self._clock.wait(self._wake, _AGAIN.delay_s(tries, lambda: 0.0) if tries else ROUND_S):
+                tries = 0
 
     async def carry_out(self) -> bool:
         """Work on every request that is open; whether all are completed. Raises StorageError."""
