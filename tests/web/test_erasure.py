@@ -21,6 +21,10 @@ FILLED_BY_HAND = {
     "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
     "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
     "search_changed": ("INSERT OR IGNORE INTO search_changed SELECT id FROM messages", ()),
+    "early_changes": (
+        "INSERT INTO early_changes SELECT ?, mid_key, mid, ?, 1 FROM messages WHERE mid LIKE '%anas%'",
+        (ACCOUNT, EDITED),
+    ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""
@@ -99,7 +103,7 @@ async def live(client: Client) -> dict[str, str]:
     await eventually(over)
 
     async def indexed() -> bool:
-        return bool((await client.get(f"/api/messaging/messages?q={WORDS[0]}"))["results"])
+        return bool((await client.get(f"/api/messaging/messages?q={EDITED}"))["results"])
 
     await eventually(indexed)
     ana = await client.get(f"/api/participants/{ACCOUNT}/{ANA}")

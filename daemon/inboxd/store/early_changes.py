@@ -27,7 +27,11 @@ CROSS JOIN messages AS m ON m.mid_key = e.mid_key AND m.mid = e.mid AND m.direct
 CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = e.account_id
 """
 _REMOVE: Final = "DELETE FROM early_changes WHERE mid_key = ? AND account_id = ? AND change = ?"
-_FORGET: Final = "DELETE FROM early_changes WHERE created_at < ?"
+_FORGET: Final = """
+DELETE FROM early_changes WHERE (mid_key, account_id, change) IN (
+    SELECT mid_key, account_id, change FROM early_changes WHERE created_at < ? ORDER BY created_at LIMIT ?
+)
+"""
 _decode: Final = msgspec.json.Decoder(AnyPartylessChange).decode
 
 
@@ -55,9 +59,9 @@ def settle(
     connection.executemany(_REMOVE, {(row[1], row[0], row[3]) for row in matches})
 
 
-def forget(connection: sqlite3.Connection, before: int) -> int:
-    """Remove changes whose message has not arrived since `before` (ms); returns how many."""
-    return connection.execute(_FORGET, (before,)).rowcount
+def forget(connection: sqlite3.Connection, before: int, limit: int) -> int:
+    """Remove up to `limit` changes that have waited for their message since before `before` (ms); how many."""
+    return connection.execute(_FORGET, (before, limit)).rowcount
 
 
 def _encoded(change: AnyPartylessChange) -> str:

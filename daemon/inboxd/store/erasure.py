@@ -26,6 +26,12 @@ DELETE FROM messages WHERE id IN (
     SELECT m.id FROM json_each(:ids) AS k CROSS JOIN messages AS m WHERE m.conversation_id = k.value LIMIT :step
 )
 """
+_EARLY_CHANGES: Final = """
+DELETE FROM early_changes WHERE account_id = :account AND EXISTS (
+    SELECT 1 FROM json_each(:ids) AS k CROSS JOIN messages AS m
+    WHERE m.mid_key = early_changes.mid_key AND m.conversation_id = k.value
+)
+"""
 _CONVERSATIONS: Final = "DELETE FROM conversations WHERE id IN (SELECT value FROM json_each(:ids))"
 _OF_PERSON: Final = {
     "profiles": "DELETE FROM participants WHERE account_id = :account AND participant_id = :participant",
@@ -59,6 +65,7 @@ _OF_ACCOUNT: Final = {
     "graph_calls": """
         DELETE FROM graph_calls WHERE id IN (SELECT id FROM graph_calls WHERE account_id = :account LIMIT :step)
     """,
+    "early_changes": "DELETE FROM early_changes WHERE account_id = :account",
     "graph_stops": "DELETE FROM graph_stops WHERE scope = :account",
 }
 _MIDS: Final = """
@@ -185,6 +192,7 @@ def _step(connection: sqlite3.Connection, subject: Subject, step: int) -> Counte
     of_whom = _CONVERSATIONS_OF_PERSON if person else _CONVERSATIONS_OF_ACCOUNT
     ((ids,),) = connection.execute(of_whom, values).fetchall()
     if ids != "[]":
+        connection.execute(_EARLY_CHANGES, {**values, "ids": ids})
         counts = Counter(messages=connection.execute(_MESSAGES, {**values, "ids": ids}).rowcount)
         if counts["messages"] < step:
             counts["conversations"] = connection.execute(_CONVERSATIONS, {"ids": ids}).rowcount

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from inboxd import logs
 from inboxd.errors import StorageError
-from inboxd.store import conversations
+from inboxd.store import conversations, early_changes
 from inboxd.store.connection import Row
 from inboxd.store.database import Database
 
@@ -80,6 +80,11 @@ class Retention:
             conversations.derive(connection, {row[2] for row in old}, now)
 
         return await self._removed(delete, rows, before, "messages")
+
+    async def early_changes(self, before: int, _after: int, step: int) -> Removed:
+        """Remove changes whose message never came."""
+        rows = await self._database.write(lambda connection: early_changes.forget(connection, before, step))
+        return Removed(rows, None)
 
     async def heard_at(self) -> int | None:
         """The time of the newest message (ms): by Meta's clock, not by ours."""

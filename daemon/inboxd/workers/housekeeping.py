@@ -118,6 +118,7 @@ class Housekeeping:
             "deliveries": (kept.deliveries, partial(self._retention.deliveries, "done")),
             "failed_deliveries": (kept.failed, partial(self._retention.deliveries, "failed")),
             "events": (kept.events, self._retention.events),
+            "early_changes": (kept.events, self._retention.early_changes),
             "messages": (kept.messages, self._messages),
             "backfill_runs": (kept.runs, self._runs),
             "deletion_receipts": (KEEP_RECEIPTS_DAYS, self._receipts),
