@@ -11,8 +11,11 @@ from typing import Final
 
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},:]', re.DOTALL)
 _BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
+MAX_PARTS: Final = 100_000
+"""Elements of one array; a body of 4 MiB with more than this has nothing in it that anybody could use."""
 _OPENING: Final = frozenset((b"[", b"{"))
 _CLOSING: Final = frozenset((b"]", b"}"))
+_SEPARATORS: Final = frozenset((b",", b":"))
 
 
 def entries_of(body: bytes) -> list[tuple[str, bytes]] | None:
@@ -68,31 +71,46 @@ def require_shallow(text: bytes, *, levels: int, brackets: int) -> None:
 
 
 def _pieces(text: bytes, opening: bytes, closing: bytes) -> list[tuple[bytes, int | None]] | None:
-    """What stands between the commas of the outermost bracket, and where in it the first colon is."""
+    """What stands between the commas of the outermost bracket, and where in it the first colon is.
+
+    None when `text` is not one such bracket, or has more than MAX_PARTS parts.
+    """
     text = text.strip()
     if text[:1] != opening or text[-1:] != closing:
         return None
+    marks = _marks(text)
+    if marks is None:
+        return None
     found: list[tuple[bytes, int | None]] = []
-    depth, start, colon = 0, 1, None
+    start, colon = 1, None
+    for mark, at in [*marks, (b",", len(text) - 1)]:
+        if mark == b",":
+            found.append((text[start:at], colon))
+            start, colon = at + 1, None
+        elif colon is None:
+            colon = at - start
+    if len(found) == 1 and not found[0][0].strip():
+        return []
+    return found if all(piece.strip() for piece, _ in found) else None
+
+
+def _marks(text: bytes) -> list[tuple[bytes, int]] | None:
+    """Commas and colons inside the outermost bracket only; None when it does not end where `text` does."""
+    found: list[tuple[bytes, int]] = []
+    depth = 0
     for match in _TOKEN.finditer(text):
         token, at = match[0], match.start()
         if token in _OPENING:
             depth += 1
         elif token in _CLOSING:
             depth -= 1
-            if depth == 0 and at != len(text) - 1:
-                return None  # something follows
-        elif depth == 1 and token == b":" and colon is None:
-            colon = at - start
-        elif depth == 1 and token == b",":
-            found.append((text[start:at], colon))
-            start, colon = at + 1, None
-    if depth != 0:
-        return None
-    last = text[start:-1]
-    if last.strip() or found:
-        found.append((last, colon))
-    return found if all(piece.strip() for piece, _ in found) else None
+            if depth == 0:
+                return found if at == len(text) - 1 else None
+        elif depth == 1 and token in _SEPARATORS:
+            found.append((token, at))
+            if len(found) > 2 * MAX_PARTS:
+                return None
+    return None
 
 
 def _text(text: bytes) -> str | None:
