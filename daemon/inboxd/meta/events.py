@@ -6,6 +6,7 @@ reason; one bad item never costs its neighbours, also when it makes the body as 
 """
 
 import json
+import operator
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -223,6 +224,9 @@ _KEPT: Final = {
     "response_feedback": "response_feedback",
 }
 """The kinds of events that are kept as they came, by their member of an item."""
+_NOTHING_KEPT: Final = (None,) * len(_KEPT)
+_kept_of: Final = operator.attrgetter(*_KEPT)
+_bodies_of: Final = operator.attrgetter("message", "message_edit", "reaction", "read", "postback")
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -456,11 +460,12 @@ def _username(sender: _Party | None) -> str | None:
 
 def _bodies(item: _Item) -> list[Body]:
     """Everything that the item says: usually one thing, sometimes a message and a reaction together."""
-    found: list[Body] = [
-        body for body in (item.message, item.message_edit, item.reaction, item.read, item.postback) if body is not None
-    ]
-    kinds = dict.fromkeys(kind for member, kind in _KEPT.items() if getattr(item, member) is not None)
-    return found + [Other(kind) for kind in kinds]
+    found: list[Body] = [body for body in _bodies_of(item) if body is not None]
+    kept = _kept_of(item)
+    if kept != _NOTHING_KEPT:
+        kinds = dict.fromkeys(kind for kind, value in zip(_KEPT.values(), kept, strict=True) if value is not None)
+        found += [Other(kind) for kind in kinds]
+    return found
 
 
 def _kind(body: Body) -> str:

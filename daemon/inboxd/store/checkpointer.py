@@ -15,8 +15,8 @@ from inboxd import logs
 from inboxd.errors import StorageError
 from inboxd.store.connection import CHECKPOINTER_PRAGMAS, Connection, connect
 
-CHANGES: Final = 8_000
-"""Rows that are changed between two checkpoints: some 10,000 pages of the journal. Rows of many pages are left to
+CHANGES: Final = 16_000
+"""Rows that are changed between two checkpoints: some 15,000 pages of the journal. Rows of many pages are left to
 SQLite's own checkpoint."""
 FEW_FRAMES: Final = 400
 """So many pages may be left to the writer: a few ms."""

@@ -32,8 +32,9 @@ BATCH: Final = 500
 """Deliveries read at once, at most; their bytes are bounded too."""
 TRANSACTION_S: Final = 0.0003
 """How long a transaction may keep the writer while one sender waits for the disk on average…"""
-LONGEST_S: Final = 0.008
-"""…and at most. Every webhook that arrives meanwhile waits for its end; the more wait anyway, the less that adds."""
+LONGEST_S: Final = 0.012
+"""…and at most, also when nobody waits. Every webhook that arrives meanwhile waits for its end; the more wait anyway,
+the less that adds."""
 MIN_EVENTS: Final = 4
 MAX_EVENTS: Final = 500
 """Events of one transaction, whatever their cost was of late."""
@@ -236,7 +237,11 @@ class Ingest:
             rested += 0.01
 
     def _transaction_s(self) -> float:
-        return LONGEST_S if self._late else min(TRANSACTION_S * max(1.0, self._inbox.pressure), LONGEST_S)
+        """How long the next transaction may take."""
+        waiting = self._inbox.pressure
+        if self._late or waiting == 0:
+            return LONGEST_S
+        return min(TRANSACTION_S * max(1.0, waiting), LONGEST_S)
 
     async def _idle_s(self) -> float | None:
         next_at = await self._inbox.next_attempt_at()
