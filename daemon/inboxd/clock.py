@@ -2,8 +2,15 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
+
+FIRST_MS: Final = -62_135_596_800_000
+"""The year 1, in milliseconds since the epoch."""
+LAST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -39,6 +46,10 @@ class Clock:
 
 
 def iso_utc(ms: int) -> str:
-    """Milliseconds since the epoch as ISO 8601 in UTC with milliseconds and `Z`."""
-    moment = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    """Milliseconds since the epoch as ISO 8601 in UTC with milliseconds and `Z`.
+
+    It never raises: numbers come from outside too, and what no calendar has is shown as the first or the last moment.
+    """
+    ms = min(max(ms, FIRST_MS), LAST_MS)
+    moment = _EPOCH + timedelta(seconds=ms // 1000)
+    return f"{moment.replace(tzinfo=None).isoformat()}.{ms % 1000:03d}Z"

@@ -1,22 +1,19 @@
 """The Graph API as one account may use it: every call waits for the account's budget, and every answer is heeded."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
-
-import msgspec
+from typing import Any, Final, NamedTuple
 
 from inboxd import logs
 from inboxd.domain.account import Flavour
 from inboxd.domain.budget import APP_SCOPE, Priority
-from inboxd.domain.profile import InvalidProfileError, Profile, validated_username
+from inboxd.domain.profile import Profile
 from inboxd.domain.retry import Remedy
+from inboxd.meta import answers
 from inboxd.meta.brake import FIRST_STOP_S, STOP_FROM, Brake
 from inboxd.meta.budget import Budget, Ledger, Traffic
 from inboxd.meta.graph import Answer, GraphClient
-from inboxd.meta.graph_errors import GraphError, transport
+from inboxd.meta.graph_errors import GraphError, unusable
 from inboxd.secret import Secret
-
-T = TypeVar("T")
 
 PROFILE_FIELDS: Final = (
     "name,username,profile_pic,follower_count,is_verified_user,is_user_follow_business,is_business_follow_user"
@@ -34,6 +31,16 @@ WEBHOOK_FIELDS: Final = {
 """What an account is subscribed to. Its app gets all fields chosen in the dashboard once there is any ("Webhooks")."""
 MANY_PEOPLE: Final = 5
 """So many people in a row about whom Meta says the ambiguous: then it is not about them."""
+MAX_NAME: Final = 200
+"""Characters of a name, a username, the name of a webhook field; Instagram's own are much shorter."""
+MAX_TOKEN: Final = 4096
+MOST_FOLLOWERS: Final = 10**12
+MOST_APPS: Final = 100
+MOST_FIELDS: Final = 100
+LONGEST_LIFE_S: Final = 10 * 365 * 86_400
+"""What is said to live longer has an end that nobody knows. Tokens live for 60 days."""
+LONGEST_TOLD_S: Final = 25 * 3600.0
+"""Meta's windows are 24 hours: what names a longer stop does not say how long."""
 PERMISSION_REST_S: Final = 3600.0
 DOUBT_REST_S: Final = 900.0
 
@@ -52,44 +59,8 @@ class RefreshedToken(NamedTuple):
     """A new token and how long it lives."""
 
     token: Secret
-    expires_in_s: int
-
-
-class _ProfileAnswer(msgspec.Struct, frozen=True):
-    username: str | None = None
-    name: str | None = None
-    profile_pic: str | None = None
-    follower_count: int | None = None
-    is_verified_user: bool | None = None
-    is_user_follow_business: bool | None = None
-    is_business_follow_user: bool | None = None
-
-
-class _InstagramAccount(msgspec.Struct, frozen=True):
-    id: str | int
-    username: str | None = None
-
-
-class _OwnerAnswer(msgspec.Struct, frozen=True):
-    id: str | int | None = None
-    user_id: str | int | None = None
-    username: str | None = None
-    instagram_business_account: _InstagramAccount | None = None
-    data: "list[_OwnerAnswer]" = []
-
-
-class _Subscription(msgspec.Struct, frozen=True):
-    id: str | int | None = None
-    subscribed_fields: list[str] = []
-
-
-class _SubscriptionsAnswer(msgspec.Struct, frozen=True):
-    data: list[_Subscription] = []
-
-
-class _TokenAnswer(msgspec.Struct, frozen=True):
-    access_token: str
-    expires_in: int
+    expires_in_s: int | None
+    """None when Meta did not say it in a way that can be believed."""
 
 
 class AccountGraph:
@@ -158,8 +129,11 @@ class AccountGraph:
 
         Raises GraphError, classified, for everything that is not a usable profile.
         """
+        if answers.identifier(igsid) is None:  # it would become part of an address
+            msg = "not an id that Meta could know"
+            raise GraphError(msg, Remedy.GONE)
         try:
-            body = await self._call(
+            answer = await self._call(
                 "GET", igsid, {"fields": PROFILE_FIELDS}, priority, brake=self.profiles_brake, on_turn=on_turn
             )
         except GraphError as error:
@@ -169,37 +143,33 @@ class AccountGraph:
             self._standing_known = True
             self.profiles_brake.release()
             await self._on_verdict(None)
-        answer = _decoded(body, _ProfileAnswer)
-        try:
-            username = validated_username(answer.username)
-        except InvalidProfileError as error:
-            msg = f"unusable profile: {error}"
-            raise transport(msg) from error
+        username = answers.word(answer.get("username"), MAX_NAME)
+        if username is None:
+            msg = "a profile without a username that can be shown"
+            raise unusable(msg)
         return Profile(
             username=username,
-            name=answer.name or None,
-            profile_pic=answer.profile_pic or None,
-            follower_count=answer.follower_count,
-            is_verified_user=answer.is_verified_user,
-            is_user_follow_business=answer.is_user_follow_business,
-            is_business_follow_user=answer.is_business_follow_user,
+            name=answers.text(answer.get("name"), MAX_NAME),
+            profile_pic=answers.address(answer.get("profile_pic")),
+            follower_count=answers.whole(answer.get("follower_count"), MOST_FOLLOWERS),
+            is_verified_user=answers.flag(answer.get("is_verified_user")),
+            is_user_follow_business=answers.flag(answer.get("is_user_follow_business")),
+            is_business_follow_user=answers.flag(answer.get("is_business_follow_user")),
         )
 
     async def owner(self) -> Owner:
         """Whom the token belongs to. Raises GraphError; a Page without an Instagram account lacks permission."""
-        answer = _decoded(await self._call("GET", "me", {"fields": OWNER_FIELDS[self._flavour]}), _OwnerAnswer)
-        if answer.data:  # the documentation prints a list, clients see an object
-            answer = answer.data[0]
+        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._flavour]})
+        inner = answer.get("data")
+        if isinstance(inner, list) and inner:  # the documentation prints a list, clients see an object
+            answer = _fields(inner[0])
         if self._flavour is Flavour.FACEBOOK:
-            linked = answer.instagram_business_account
+            linked = answer.get("instagram_business_account")
             if linked is None:
                 msg = "the Page has no Instagram professional account linked to it, or the token may not see it"
                 raise GraphError(msg, Remedy.LACKS_PERMISSION)
-            return Owner(str(linked.id), None, _text(answer.id), linked.username)
-        if answer.user_id is None:
-            msg = "GET /me names no user_id"
-            raise transport(msg)
-        return Owner(str(answer.user_id), _text(answer.id), None, answer.username)
+            return _owner(_fields(linked), "id", page_id=answers.identifier(answer.get("id")))
+        return _owner(answer, "user_id", app_scoped_id=answers.identifier(answer.get("id")))
 
     async def subscribe(self) -> None:
         """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
@@ -207,9 +177,13 @@ class AccountGraph:
 
     async def subscribed_fields(self) -> tuple[str, ...]:
         """The webhook fields that the account is subscribed to; none at all when the app is not. Raises GraphError."""
-        answer = _decoded(await self._call("GET", "me/subscribed_apps", {}), _SubscriptionsAnswer)
-        ours = [one for one in answer.data if self._app_id is None or one.id is None or str(one.id) == self._app_id]
-        return tuple(sorted({field for one in ours for field in one.subscribed_fields}))
+        listed = (await self._call("GET", "me/subscribed_apps", {})).get("data")
+        apps = [_fields(one) for one in listed[:MOST_APPS]] if isinstance(listed, list) else []
+        return tuple(sorted({name for app in apps if self._is_ours(app) for name in _names(app)}))
+
+    def _is_ours(self, app: dict[str, Any]) -> bool:
+        theirs = answers.identifier(app.get("id"))
+        return self._app_id is None or theirs is None or theirs == self._app_id
 
     async def read_messages(self) -> None:
         """Try to read the account's conversations, to learn whether the owner lets us. Raises GraphError."""
@@ -223,16 +197,17 @@ class AccountGraph:
         """
         fields = {"grant_type": "ig_refresh_token"}
         try:
-            body = await self._call("GET", "refresh_access_token", fields, versioned=False)
+            answer = await self._call("GET", "refresh_access_token", fields, versioned=False)
         except GraphError as error:
             if error.remedy in {Remedy.NEEDS_LOGIN, Remedy.WAIT_FOR_BUDGET} or error.code is None:
                 raise
-            body = await self._call("GET", "refresh_access_token", fields, versioned=False, as_form=True)
-        answer = _decoded(body, _TokenAnswer)
-        if not answer.access_token.strip():
-            msg = "the refreshed token is blank"
-            raise transport(msg)
-        return RefreshedToken(Secret(answer.access_token), answer.expires_in)
+            answer = await self._call("GET", "refresh_access_token", fields, versioned=False, as_form=True)
+        token = answers.word(answer.get("access_token"), MAX_TOKEN)
+        if token is None or not token.isascii():
+            msg = "a refreshed token that cannot be a token"
+            raise unusable(msg)
+        # The old token may be dead by now: the new one is worth keeping whatever is said of its end.
+        return RefreshedToken(Secret(token), answers.whole(answer.get("expires_in"), LONGEST_LIFE_S) or None)
 
     async def _call(
         self,
@@ -245,7 +220,7 @@ class AccountGraph:
         versioned: bool = True,
         as_form: bool = False,
         on_turn: Callable[[], None] | None = None,
-    ) -> bytes:
+    ) -> dict[str, Any]:
         """One call within the budget; another for each other way of proving the token while the proof is refused."""
         while True:
             async with self.budget.call(priority, brake):
@@ -265,7 +240,7 @@ class AccountGraph:
                 continue
             if answer.error is not None:
                 raise answer.error
-            return answer.body
+            return answer.fields
 
     def _usable_token(self) -> Secret:
         if self._dead is not None:
@@ -280,7 +255,7 @@ class AccountGraph:
         error, usage = answer.error, answer.usage
         limit = error if error is not None and error.remedy is Remedy.WAIT_FOR_BUDGET else None
         app_limit, own_limit = (limit, None) if limit is not None and limit.row.app_wide else (None, limit)
-        stop_s = max(usage.regain_s, usage.retry_after_s)
+        stop_s = max(found if found <= LONGEST_TOLD_S else 0.0 for found in (usage.regain_s, usage.retry_after_s))
         await self._judge(self._traffic.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
         own_scope, own_stop_s = self.budget.account_id, 0.0 if app_limit else stop_s
         await self._judge(self.budget.throttle, own_scope, usage.account_percent, own_limit, own_stop_s)
@@ -333,12 +308,21 @@ def _why_stop(percent: float | None, limit: GraphError | None, stop_s: float) ->
     return "Meta says when calls may go on" if stop_s > 0 else None
 
 
-def _decoded(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise transport(f"an answer of an unexpected shape: {error}") from error
+def _owner(answer: dict[str, Any], name: str, *, app_scoped_id: str | None = None, page_id: str | None = None) -> Owner:
+    """The owner whose id stands under `name`. Raises GraphError when it does not."""
+    found = answers.identifier(answer.get(name))
+    if found is None:
+        msg = f"GET /me names no {name} that could be an account's"
+        raise unusable(msg)
+    return Owner(found, app_scoped_id, page_id, answers.word(answer.get("username"), MAX_NAME))
 
 
-def _text(value: str | int | None) -> str | None:
-    return None if value is None else str(value)
+def _names(app: dict[str, Any]) -> list[str]:
+    """The webhook fields that an app is subscribed to."""
+    listed = app.get("subscribed_fields")
+    found = [answers.word(one, MAX_NAME) for one in listed[:MOST_FIELDS]] if isinstance(listed, list) else []
+    return [name for name in found if name is not None]
+
+
+def _fields(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

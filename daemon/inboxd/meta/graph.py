@@ -6,38 +6,25 @@ The token travels in the Authorization header, so that it is in no URL, no log a
 import hmac
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
-import msgspec
 
 from inboxd.clock import Clock
 from inboxd.domain.retry import Remedy
+from inboxd.meta import answers
 from inboxd.meta.brake import Circuit
 from inboxd.meta.graph_errors import GraphError, classified, transport
 from inboxd.meta.usage import Usage, parse_usage
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-
-
-class _Error(msgspec.Struct, frozen=True):
-    code: int
-    error_subcode: int | None = None
-    message: str = ""
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    """Meta's error envelope ("Handle errors"), or the other shape that its OAuth endpoints use ("Business login")."""
-
-    error: _Error | None = None
-    error_type: str | None = None
-    code: int | None = None
+_MAX_CODE: Final = 2**31 - 1
 
 
 class Answer(NamedTuple):
-    """What Meta answered: a body, or an error that it named; and what it said of its limits."""
+    """What Meta answered: fields, or an error that it named; and what it said of its limits."""
 
-    body: bytes
+    fields: dict[str, Any]
     error: GraphError | None
     usage: Usage
     proof_refused: bool = False
@@ -103,7 +90,7 @@ class GraphClient:
                 answer = _answer(response.status, await _read(response), parse_usage(response.headers))
         except TimeoutError as error:
             raise self._unanswered("no answer in time") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: headers that are no headers
             raise self._unanswered(f"no answer: {type(error).__name__}") from error
         except GraphError as error:
             self.circuit.failed(str(error))
@@ -130,20 +117,26 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _answer(status: int, body: bytes, usage: Usage) -> Answer:
-    """What a response says; an error envelope counts whatever the status. Raises GraphError for what is not Meta's."""
+    """What a response says; an error envelope counts whatever the status. Raises GraphError for what is not Meta's.
+
+    There are two shapes of errors: the envelope ("Handle errors"), and that of the OAuth endpoints ("Business login").
+    """
     try:
-        envelope = msgspec.json.decode(body, type=_Envelope, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if status == 429:
-            return Answer(b"", GraphError("HTTP 429: too many requests", Remedy.WAIT_FOR_BUDGET), usage)
-        raise transport(f"HTTP {status} without an answer of Meta's") from error
-    if envelope.error is not None:
-        found = envelope.error
-        # The name of Meta's own parameter, in a text that is not localised: no code tells this apart.
-        refused = found.code == 100 and "appsecret_proof" in found.message
-        return Answer(b"", classified(found.code, found.error_subcode or None), usage, refused)
-    if envelope.error_type is not None:
-        return Answer(b"", classified(envelope.code or 0, None), usage)
-    if status != 200:
-        raise transport(f"HTTP {status} without Meta's error envelope")
-    return Answer(body, None, usage)
+        found = answers.parsed(body)
+    except answers.NotJsonError:
+        found = None
+    if isinstance(found, dict):
+        named = found.get("error")
+        if isinstance(named, dict) and (code := answers.whole(named.get("code"), _MAX_CODE)) is not None:
+            subcode = answers.whole(named.get("error_subcode"), _MAX_CODE)
+            # The name of Meta's own parameter, in a text that is not localised: no code tells this apart.
+            refused = code == 100 and "appsecret_proof" in str(named.get("message"))
+            return Answer({}, classified(code, subcode or None), usage, refused)
+        if isinstance(found.get("error_type"), str):
+            return Answer({}, classified(answers.whole(found.get("code"), _MAX_CODE) or 0, None), usage)
+        if status == 200 and named is None:
+            return Answer(found, None, usage)
+    if status == 429:
+        return Answer({}, GraphError("HTTP 429: too many requests", Remedy.WAIT_FOR_BUDGET), usage)
+    what = "Meta's error envelope" if isinstance(found, dict) else "an answer of Meta's"
+    raise transport(f"HTTP {status} without {what}")

@@ -85,12 +85,15 @@ class GraphError(InboxdError):
         code: int | None = None,
         subcode: int | None = None,
         row: Row | None = None,
+        of_host: bool = False,
     ) -> None:
         super().__init__(message)
         self.remedy = remedy
         self.code = code
         self.subcode = subcode
         self.row = row or Row(remedy, message)
+        self.of_host = of_host
+        """Meta's host did not answer, or not as Meta does: it says nothing about what was asked."""
 
 
 def row(code: int, subcode: int | None) -> Row:
@@ -110,4 +113,9 @@ def classified(code: int, subcode: int | None) -> GraphError:
 
 def transport(reason: str) -> GraphError:
     """The error for an answer that is no answer: network, TLS or DNS trouble, HTML, redirects, oversized bodies."""
-    return GraphError(reason, Remedy.RETRY_LATER)
+    return GraphError(reason, Remedy.RETRY_LATER, of_host=True)
+
+
+def unusable(reason: str) -> GraphError:
+    """The error for an answer of Meta's that lacks what was asked for. The text is ours."""
+    return GraphError(f"unusable answer: {reason}", Remedy.RETRY_LATER)

@@ -17,6 +17,8 @@ _REGAIN: Final = "estimated_time_to_regain_access"
 _MINUTE_S: Final = 60.0
 _MAX_HEADER: Final = 64 * 1024
 _LONGEST_S: Final = 7 * 86_400.0
+_MOST_PERCENT: Final = 10_000.0
+"""More than that is no percentage of anything."""
 
 
 class Usage(NamedTuple):
@@ -65,7 +67,7 @@ def _percentages(objects: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> It
     for item in objects:
         for name in _PERCENTAGES:
             found = _number(item.get(name))
-            if found is not None:
+            if found is not None and found <= _MOST_PERCENT:
                 yield found
 
 

@@ -189,10 +189,11 @@ class Accounts:
             served,
             new.token,
             token_obtained_at=now,
-            token_expires_at=now + new.expires_in_s * 1000,
+            token_expires_at=None if new.expires_in_s is None else now + new.expires_in_s * 1000,
             refresh_tried_at=None,
         )
-        expires_at = iso_utc(served.account.token_expires_at or now)
+        ends = served.account.token_expires_at
+        expires_at = None if ends is None else iso_utc(ends)  # unknown: the next refresh is due in a day, and may tell
         self._log.info("token_refreshed", account_id=served.account.id, expires_at=expires_at)
 
     async def update(self, served: Served, token: Secret | None = None, **changes: object) -> None:
