@@ -14,7 +14,7 @@ from aiohttp import web
 from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.config import Backfill, Secrets, Settings, require_secrets
-from inboxd.domain.account import AccountState, Flavour
+from inboxd.domain.account import Flavour
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.metrics import Metrics
 from inboxd.notify import Notifier
@@ -350,7 +350,7 @@ async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:
     if served is None:
         return None
     reason = "the owner removed the app; log in again to serve the account"
-    await accounts.stop_calls(served, AccountState.DEAUTHORIZED, reason)
+    await accounts.app_removed(served, reason)
     return served.account.id
 
 

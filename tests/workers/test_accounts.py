@@ -251,7 +251,7 @@ async def test_who_removed_the_app_is_found_by_any_id_and_stays_stopped(graph: S
         assert accounts.find(f"9{ACCOUNT}") is served
         assert accounts.find(ACCOUNT) is served
         assert accounts.find("1") is None
-        await accounts.stop_calls(served, AccountState.DEAUTHORIZED, "removed")
+        await accounts.app_removed(served, "removed")
         assert token_of(accounts) is None
     async with process(tmp_path, graph[1], clock) as accounts:
         served = accounts.served[ACCOUNT]

@@ -38,6 +38,51 @@ class AccountState(StrEnum):
     """The owner removed the app ("Deauthorize callback"). No calls are made."""
 
 
+class Cause(StrEnum):
+    """Why the state of an account may change."""
+
+    TOKEN_GIVEN = "token_given"  # noqa: S105 - no secret
+    """A human gave a token."""
+    TOKEN_ACCEPTED = "token_accepted"  # noqa: S105
+    """Meta was asked on purpose whose the token in use is, and named this account."""
+    CALL_ANSWERED = "call_answered"
+    """A kind of call that may be refused was answered."""
+    TOKEN_REFUSED = "token_refused"  # noqa: S105
+    """Meta says that the token is dead, or its end has come."""
+    PERMISSION_REFUSED = "permission_refused"
+    """Meta says that something must be granted or switched on."""
+    TOKEN_MISSING = "token_missing"  # noqa: S105
+    """There is no token, or none that can be decrypted."""
+    APP_REMOVED = "app_removed"
+    """The owner removed the app, or asked for deletion."""
+
+
+_FOLLOWING: Final[dict[Cause, dict[AccountState, AccountState]]] = {
+    Cause.TOKEN_GIVEN: dict.fromkeys(AccountState, AccountState.ACTIVE),
+    Cause.APP_REMOVED: dict.fromkeys(AccountState, AccountState.DEAUTHORIZED),
+    Cause.TOKEN_ACCEPTED: dict.fromkeys(
+        (AccountState.ACTIVE, AccountState.NEEDS_LOGIN, AccountState.LACKS_PERMISSION), AccountState.ACTIVE
+    ),
+    Cause.CALL_ANSWERED: dict.fromkeys((AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.ACTIVE),
+    Cause.TOKEN_REFUSED: dict.fromkeys(
+        (AccountState.ACTIVE, AccountState.NEEDS_LOGIN, AccountState.LACKS_PERMISSION), AccountState.NEEDS_LOGIN
+    ),
+    Cause.PERMISSION_REFUSED: dict.fromkeys(
+        (AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.LACKS_PERMISSION
+    ),
+    Cause.TOKEN_MISSING: dict.fromkeys((AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.NEEDS_LOGIN),
+}
+
+
+def following(state: AccountState, cause: Cause) -> AccountState | None:
+    """The state after `state` because of `cause`; None when that changes nothing.
+
+    What Meta answers about a token says nothing once the app was removed, and a call that worked does not make a dead
+    token alive: answers come late. Only a human brings an account back from there, with a new token.
+    """
+    return _FOLLOWING[cause].get(state)
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """An Instagram professional account. Times are milliseconds since the epoch, UTC; the token is not in here."""
 

@@ -1,4 +1,4 @@
-"""What a budget is about: who goes first, and what a stop is."""
+"""What a budget is about: who goes first, what a stop is, and how it all stands."""
 
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -10,6 +10,8 @@ APP_SCOPE: Final = "app"
 class Priority(IntEnum):
     """Who goes first when several calls wait."""
 
+    INTERACTIVE = -1
+    """A person waits for the answer, in front of a terminal or a browser. It does not wait long: it fails instead."""
     LIVE = 0
     """Somebody has just written, or the account itself needs looking after."""
     BACKFILL = 1
@@ -22,3 +24,26 @@ class Stop(NamedTuple):
     strikes: int
     """How often calls were stopped since the last success."""
     reason: str
+
+
+class BudgetReport(NamedTuple):
+    """How an account's budget stands. Times are milliseconds since the epoch, UTC."""
+
+    allowance: int
+    used: int
+    waiting: int
+    resets_at: int | None
+    """When the earliest counted call leaves the hour; None when none is counted."""
+    paused_until: int | None
+    reason: str | None
+    slowness: float
+    """How many times longer than usual the pause between two calls is, because of Meta's usage headers."""
+    slowed_until: int | None = None
+    """Until when that holds if Meta says nothing new; None when nothing is slowed."""
+    free_at: int | None = None
+    """When the hour has room for a live call again; None when it has."""
+
+    @property
+    def remaining(self) -> int:
+        """Calls that may still be made within the hour."""
+        return max(0, self.allowance - self.used)

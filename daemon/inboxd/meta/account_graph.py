@@ -132,17 +132,17 @@ class AccountGraph:
         if answers.identifier(igsid) is None:  # it would become part of an address
             msg = "not an id that Meta could know"
             raise GraphError(msg, Remedy.GONE)
-        try:
-            answer = await self._call(
-                "GET", igsid, {"fields": PROFILE_FIELDS}, priority, brake=self.profiles_brake, on_turn=on_turn
-            )
-        except GraphError as error:
-            raise await self._about_person(igsid, error) from error
+        found, token = await self._ask(
+            "GET", igsid, {"fields": PROFILE_FIELDS}, priority, brake=self.profiles_brake, on_turn=on_turn
+        )
+        if found.error is not None:
+            raise await self._about_person(igsid, found.error, token)
         self._doubtful.clear()
-        if not self._standing_known:
+        if not self._standing_known and self._token is token:
             self._standing_known = True
             self.profiles_brake.release()
             await self._on_verdict(None)
+        answer = found.fields
         username = answers.word(answer.get("username"), MAX_NAME)
         if username is None:
             msg = "a profile without a username that can be shown"
@@ -157,9 +157,9 @@ class AccountGraph:
             is_business_follow_user=answers.flag(answer.get("is_business_follow_user")),
         )
 
-    async def owner(self) -> Owner:
+    async def owner(self, priority: Priority = Priority.LIVE) -> Owner:
         """Whom the token belongs to. Raises GraphError; a Page without an Instagram account lacks permission."""
-        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._flavour]})
+        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._flavour]}, priority)
         inner = answer.get("data")
         if isinstance(inner, list) and inner:  # the documentation prints a list, clients see an object
             answer = _fields(inner[0])
@@ -171,13 +171,14 @@ class AccountGraph:
             return _owner(_fields(linked), "id", page_id=answers.identifier(answer.get("id")))
         return _owner(answer, "user_id", app_scoped_id=answers.identifier(answer.get("id")))
 
-    async def subscribe(self) -> None:
+    async def subscribe(self, priority: Priority = Priority.LIVE) -> None:
         """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
-        await self._call("POST", "me/subscribed_apps", {"subscribed_fields": ",".join(WEBHOOK_FIELDS[self._flavour])})
+        fields = ",".join(WEBHOOK_FIELDS[self._flavour])
+        await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
 
-    async def subscribed_fields(self) -> tuple[str, ...]:
+    async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
         """The webhook fields that the account is subscribed to; none at all when the app is not. Raises GraphError."""
-        listed = (await self._call("GET", "me/subscribed_apps", {})).get("data")
+        listed = (await self._call("GET", "me/subscribed_apps", {}, priority)).get("data")
         apps = [_fields(one) for one in listed[:MOST_APPS]] if isinstance(listed, list) else []
         return tuple(sorted({name for app in apps if self._is_ours(app) for name in _names(app)}))
 
@@ -185,9 +186,9 @@ class AccountGraph:
         theirs = answers.identifier(app.get("id"))
         return self._app_id is None or theirs is None or theirs == self._app_id
 
-    async def read_messages(self) -> None:
+    async def read_messages(self, priority: Priority = Priority.LIVE) -> None:
         """Try to read the account's conversations, to learn whether the owner lets us. Raises GraphError."""
-        await self._call("GET", "me/conversations", {"platform": "instagram", "limit": "1"})
+        await self._call("GET", "me/conversations", {"platform": "instagram", "limit": "1"}, priority)
 
     async def refresh_token(self) -> RefreshedToken:
         """A token with another 60 days ("Refresh access token"); the one in use stays in use. Raises GraphError.
@@ -216,33 +217,49 @@ class AccountGraph:
         fields: dict[str, str],
         priority: Priority = Priority.LIVE,
         *,
+        versioned: bool = True,
+        as_form: bool = False,
+    ) -> dict[str, Any]:
+        """What Meta answered. Raises GraphError for an error that it named, too."""
+        answer, _ = await self._ask(method, path, fields, priority, versioned=versioned, as_form=as_form)
+        if answer.error is not None:
+            raise answer.error
+        return answer.fields
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        fields: dict[str, str],
+        priority: Priority,
+        *,
         brake: Brake | None = None,
         versioned: bool = True,
         as_form: bool = False,
         on_turn: Callable[[], None] | None = None,
-    ) -> dict[str, Any]:
-        """One call within the budget; another for each other way of proving the token while the proof is refused."""
+    ) -> tuple[Answer, Secret]:
+        """One call within the budget, with the token that it was made with.
+
+        Another call for each other way of proving the token while the proof is refused.
+        """
         while True:
-            async with self.budget.call(priority, brake):
+            async with self.budget.call(priority, brake, ready=self._require_token):
                 if on_turn is not None:
                     on_turn()
-                token, proof = self._usable_token(), self._proofs[0]
+                token, proof = self._require_token(), self._proofs[0]
                 answer = await self._client.send(
                     method, path, fields, token.reveal(), app_secret=proof, versioned=versioned, as_form=as_form
                 )
                 await self._heed(answer, token)
-            if answer.proof_refused:
-                if len(self._proofs) == 1:
-                    msg = "the app demands an appsecret_proof, and none of the configured app_secrets makes one"
-                    raise GraphError(msg, Remedy.LACKS_PERMISSION)
-                if self._proofs[0] == proof:
-                    self._proofs.pop(0)
-                continue
-            if answer.error is not None:
-                raise answer.error
-            return answer.fields
+            if not answer.proof_refused:
+                return answer, token
+            if len(self._proofs) == 1:
+                msg = "the app demands an appsecret_proof, and none of the configured app_secrets makes one"
+                raise GraphError(msg, Remedy.LACKS_PERMISSION)
+            if self._proofs[0] == proof:
+                self._proofs.pop(0)
 
-    def _usable_token(self) -> Secret:
+    def _require_token(self) -> Secret:
         if self._dead is not None:
             raise self._dead
         if self._token is None:
@@ -283,7 +300,7 @@ class AccountGraph:
             self._log.warning("throttled", scope=scope, reason=reason, seconds=round(brake.stopped_s()))
         await self._ledger.save_stop(scope, brake.stop())
 
-    async def _about_person(self, igsid: str, error: GraphError) -> GraphError:
+    async def _about_person(self, igsid: str, error: GraphError, token: Secret) -> GraphError:
         """The same error, or what it means when it is said of everybody."""
         if error.row.ambiguous:
             self._doubtful.add(igsid)
@@ -292,7 +309,7 @@ class AccountGraph:
                 error = GraphError(msg, Remedy.LACKS_PERMISSION, code=error.code, subcode=error.subcode, row=error.row)
         elif error.code is not None and error.remedy in {Remedy.WAIT_FOR_PERSON, Remedy.GONE}:
             self._doubtful.clear()
-        if error.remedy is Remedy.LACKS_PERMISSION:
+        if error.remedy is Remedy.LACKS_PERMISSION and self._token is token:
             first_s = DOUBT_REST_S if error.row.ambiguous else PERMISSION_REST_S
             self.profiles_brake.pull_longer(str(error), first_s=first_s, longest_s=PERMISSION_REST_S)
             self._standing_known = False

@@ -5,6 +5,7 @@ accounts), one before every call to a host (it does not answer). They work alike
 """
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inboxd.clock import Clock
@@ -19,7 +20,8 @@ FIRST_STOP_S: Final = 60.0
 LONGEST_STOP_S: Final = 3600.0
 FAILURES_TO_OPEN: Final = 5
 FIRST_REST_S: Final = 5.0
-LONGEST_REST_S: Final = 300.0
+LONGEST_REST_S: Final = 30.0
+"""With the probe and the first call after it, everybody is asked again within a minute of the host's return."""
 
 
 class Brake:
@@ -62,10 +64,17 @@ class Brake:
     @property
     def slowness(self) -> float:
         """How many times longer than usual the pause between two calls should be; 1 when nothing presses."""
-        if self._clock.monotonic() - self._percent_at > USAGE_HOLDS_S:
+        if not self._usage_holds_s():
             return 1.0
         pressed = (min(self._percent, STOP_FROM - 0.5) - SLOW_FROM) / (STOP_FROM - SLOW_FROM)
         return 1.0 if pressed <= 0 else 1.0 / (1.0 - pressed)
+
+    def slowed_s(self) -> float:
+        """Seconds until calls are no longer slowed, if Meta says nothing new; 0 when they are not."""
+        return self._usage_holds_s() if self.slowness > 1 else 0.0
+
+    def _usage_holds_s(self) -> float:
+        return max(0.0, self._percent_at + USAGE_HOLDS_S - self._clock.monotonic())
 
     def wait_s(self) -> float:
         """Seconds until a call may go; infinite while another one is finding out."""
@@ -97,11 +106,17 @@ class Brake:
 
 
 class Circuit(Brake):
-    """The circuit breaker of a host: several failures in a row stop it, for longer each time."""
+    """The circuit breaker of a host: several failures in a row stop it, for longer each time.
 
-    def __init__(self, clock: Clock) -> None:
+    `probe` asks the host anything, at nobody's expense, and raises when it does not answer.
+    """
+
+    def __init__(self, clock: Clock, probe: Callable[[], Awaitable[None]] | None = None) -> None:
         super().__init__(clock)
+        self._probe = probe
         self._failures = 0
+        self.answers = 0
+        """How many calls were answered so far."""
 
     def failed(self, reason: str) -> None:
         """The host did not answer, or not as Meta does."""
@@ -112,5 +127,11 @@ class Circuit(Brake):
     def answered(self) -> None:
         """Meta answered, be it with an error."""
         self._failures = 0
+        self.answers += 1
         if self.strikes:
             self.release()
+
+    async def find_out(self) -> None:
+        """Whether the host answers again, unless it is known to. Raises what the probe raises."""
+        if self.strikes and self._probe is not None:
+            await self._probe()

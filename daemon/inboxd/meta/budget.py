@@ -10,19 +10,23 @@ import bisect
 import itertools
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple, Protocol
 
 from aiolimiter import AsyncLimiter
 
-from inboxd.clock import Clock
-from inboxd.domain.budget import APP_SCOPE, Priority, Stop
-from inboxd.meta.brake import Brake
+from inboxd.clock import Clock, iso_utc
+from inboxd.domain.budget import APP_SCOPE, BudgetReport, Priority, Stop
+from inboxd.domain.retry import Remedy
+from inboxd.meta.brake import Brake, Circuit
+from inboxd.meta.graph_errors import GraphError
 
 HOUR_S: Final = 3600.0
 LIVE_SHARE: Final = 5
 """One call of so many is kept for live work: backfill never takes it."""
+PATIENCE_S: Final = 10.0
+"""How long a call waits that a person waits for."""
 
 
 class Ledger(Protocol):
@@ -65,22 +69,8 @@ class Traffic:
         await self.clock.wait(self._bell, None if math.isinf(seconds) else seconds)
 
 
-class BudgetReport(NamedTuple):
-    """How an account's budget stands. Times are milliseconds since the epoch, UTC."""
-
-    allowance: int
-    used: int
-    waiting: int
-    resets_at: int | None
-    """When the earliest counted call leaves the hour; None when none is counted."""
-    paused_until: int | None
-    reason: str | None
-    slowness: float
-
-    @property
-    def remaining(self) -> int:
-        """Calls that may still be made within the hour."""
-        return max(0, self.allowance - self.used)
+def _always() -> None:
+    """A call that nothing stands against."""
 
 
 class _Ticket(NamedTuple):
@@ -89,6 +79,13 @@ class _Ticket(NamedTuple):
     priority: Priority
     number: int
     brake: Brake | None
+    brakes: tuple[Brake, ...]
+    """Everything that may hold it."""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person waits for the answer."""
+        return self.priority is Priority.INTERACTIVE
 
     @property
     def held_back(self) -> bool:
@@ -104,7 +101,7 @@ class Budget:
         account_id: str,
         ledger: Ledger,
         traffic: Traffic,
-        host: Brake,
+        host: Circuit,
         clock: Clock,
         *,
         calls_per_hour: int,
@@ -116,6 +113,7 @@ class Budget:
         """Meta throttles this account."""
         self._ledger = ledger
         self._traffic = traffic
+        self._host = host
         self._brakes = (host, traffic.app, self.throttle)
         self.clock = clock
         self.limit(calls_per_hour, calls_per_second)
@@ -135,32 +133,52 @@ class Budget:
             self.throttle.restore(stop)
 
     @asynccontextmanager
-    async def call(self, priority: Priority, brake: Brake | None = None) -> AsyncIterator[None]:
+    async def call(
+        self, priority: Priority, brake: Brake | None = None, *, ready: Callable[[], object] = _always
+    ) -> AsyncIterator[None]:
         """Wait until one more call is allowed, and count it; the call is made inside.
 
-        `brake` is one more brake, for this kind of call alone. Every attempt pays, also one that fails. Raises
-        StorageError when it cannot be recorded: no record, no call.
+        `brake` is one more brake, for this kind of call alone. `ready` raises when the call cannot be made any more: it
+        is asked while waiting, before paying and after. Every attempt pays, also one that fails. An interactive call
+        does not wait for the host or for Meta's usage headers, and for everything else PATIENCE_S at the most.
+
+        Raises StorageError when it cannot be recorded: no record, no call. Raises GraphError when a host that was down
+        is still down, or when patience is at its end.
         """
-        brakes = self._brakes if brake is None else (*self._brakes, brake)
+        interactive = priority is Priority.INTERACTIVE
+        brakes = self._brakes[1:] if interactive else self._brakes
+        brakes = brakes if brake is None else (*brakes, brake)
         while True:
-            await self._turn(priority, brake)
-            with self._under(brakes):
+            await self._turn(_Ticket(priority, next(self._numbers), brake, brakes), ready)
+            with self._under({*brakes, self._host}) as pay:
+                if not interactive:
+                    await self._host.find_out()
+                ready()
+                pay()
                 await self._ledger.record(self.account_id, self.clock.monotonic())
                 if any(one.stopped_s() for one in brakes):
                     continue  # something went wrong for another call meanwhile
+                ready()
                 yield
                 return
 
     @contextmanager
-    def _under(self, brakes: Sequence[Brake]) -> Iterator[None]:
-        """A call is under way, from the turn that it was given until it has ended."""
+    def _under(self, brakes: Collection[Brake]) -> Iterator[Callable[[], None]]:
+        """A call is under way, from the turn that it was given until it has ended; it counts from `pay` on."""
+        paid = False
+
+        def pay() -> None:
+            nonlocal paid
+            paid = True
+
         for brake in brakes:
             brake.enter()
         try:
-            yield
+            yield pay
         finally:
             self._under_way -= 1
-            self._ended.append(self.clock.monotonic())
+            if paid:
+                self._ended.append(self.clock.monotonic())
             for brake in brakes:
                 brake.leave()
             self._traffic.ring()
@@ -174,21 +192,30 @@ class Budget:
         self._pace = AsyncLimiter(1, self._interval_s)
         self._traffic.ring()
 
-    def report(self) -> BudgetReport:
-        """How it stands now."""
+    def report(self, brake: Brake | None = None) -> BudgetReport:
+        """How it stands now; with `brake` for the kind of call that it stops."""
         self._forget()
-        now_ms, now = self.clock.now_ms(), self.clock.monotonic()
-        longest = max(self._brakes, key=lambda brake: brake.stopped_s())
-        stopped_s = longest.stopped_s()
+        brakes = self._brakes if brake is None else (*self._brakes, brake)
+        longest = max(brakes, key=lambda one: one.stopped_s())
+        stopped_s, slowed_s = longest.stopped_s(), self.slowed_s()
         return BudgetReport(
             allowance=self._allowance,
             used=self._used(),
             waiting=len(self._queue),
-            resets_at=now_ms + int((self._ended[0] + self._window_s - now) * 1000) if self._ended else None,
-            paused_until=now_ms + int(stopped_s * 1000) if stopped_s else None,
+            resets_at=self._in_ms(self._ended[0] + self._window_s - self.clock.monotonic()) if self._ended else None,
+            paused_until=self._in_ms(stopped_s) if stopped_s else None,
             reason=longest.reason if stopped_s else None,
-            slowness=self._slowness(),
+            slowness=self.slowness,
+            slowed_until=self._in_ms(slowed_s) if slowed_s else None,
+            free_at=self._free_at(),
         )
+
+    def _free_at(self) -> int | None:
+        wait_s = self._allowance_s(Priority.LIVE)
+        return None if wait_s <= 0 or math.isinf(wait_s) else self._in_ms(wait_s)
+
+    def _in_ms(self, seconds: float) -> int:
+        return self.clock.now_ms() + int(seconds * 1000)
 
     def backfill_free(self) -> int:
         """How many calls backfill may make at once now."""
@@ -206,14 +233,19 @@ class Budget:
         allowance_s = self._allowance_s(Priority.BACKFILL)
         return max(*stops, 0.0 if math.isinf(allowance_s) else allowance_s)
 
-    async def _turn(self, priority: Priority, brake: Brake | None) -> None:
+    async def _turn(self, ticket: _Ticket, ready: Callable[[], object]) -> None:
         """Return when it is our turn and a call may go; it counts as under way by then."""
-        ticket = _Ticket(priority, next(self._numbers), brake)
+        give_up_at = self.clock.monotonic() + PATIENCE_S if ticket.interactive else math.inf
         bisect.insort(self._queue, ticket)
         try:
             while True:
+                ready()
                 while (wait_s := self._wait_s(ticket)) > 0:
-                    await self._traffic.wait(wait_s)
+                    left_s = give_up_at - self.clock.monotonic()
+                    if left_s <= 0 or (math.isfinite(wait_s) and wait_s > left_s):
+                        raise self._busy(wait_s)
+                    await self._traffic.wait(min(wait_s, left_s))
+                    ready()
                 await self._pace.acquire()
                 if self._wait_s(ticket) <= 0:
                     break
@@ -223,20 +255,26 @@ class Budget:
             self._queue.remove(ticket)
             self._traffic.ring()
 
+    def _busy(self, wait_s: float) -> GraphError:
+        """Why somebody who waits for an answer does not get one now."""
+        report = self.report()
+        until = f"before {iso_utc(self._in_ms(wait_s))}" if math.isfinite(wait_s) else "now"
+        why = report.reason or f"{report.used} of {report.allowance} calls of this hour are used"
+        return GraphError(f"no call can be made {until}: {why}", Remedy.WAIT_FOR_BUDGET)
+
     def _wait_s(self, ticket: _Ticket) -> float:
         ahead = itertools.takewhile(lambda other: other != ticket, self._queue)
         if not all(other.held_back for other in ahead):
             return math.inf
-        own_s = ticket.brake.wait_s() if ticket.brake is not None else 0.0
-        pause_s = self._last_at + self._interval_s * self._slowness() - self.clock.monotonic()
-        slowed_s = pause_s if self._slowness() > 1 else 0.0  # the usual pace is the limiter's
-        braked_s = max(brake.wait_s() for brake in self._brakes)
-        return max(self._allowance_s(ticket.priority), slowed_s, braked_s, own_s)
+        pause_s = self._last_at + self._interval_s * self.slowness - self.clock.monotonic()
+        # The usual pace is the limiter's.
+        slowed_s = pause_s if self.slowness > 1 and not ticket.interactive else 0.0
+        return max(self._allowance_s(ticket.priority), slowed_s, *(brake.wait_s() for brake in ticket.brakes))
 
     def _allowance_s(self, priority: Priority) -> float:
         """Seconds until the hour has room for a call; infinite when that hangs on a call that is under way."""
         self._forget()
-        limit = self._allowance if priority is Priority.LIVE else self._allowance - self._reserve
+        limit = self._allowance - self._reserve if priority is Priority.BACKFILL else self._allowance
         too_many = self._used() - limit + 1
         if too_many <= 0:
             return 0.0
@@ -247,8 +285,14 @@ class Budget:
     def _used(self) -> int:
         return len(self._ended) + self._under_way
 
-    def _slowness(self) -> float:
+    @property
+    def slowness(self) -> float:
+        """How many times longer than usual the pause between two calls is."""
         return max(brake.slowness for brake in self._brakes)
+
+    def slowed_s(self) -> float:
+        """Seconds until calls are no longer slowed, if Meta says nothing new."""
+        return max(brake.slowed_s() for brake in self._brakes)
 
     def _forget(self) -> None:
         horizon = self.clock.monotonic() - self._window_s

@@ -18,6 +18,7 @@ from inboxd.meta.graph_errors import GraphError, classified, transport
 from inboxd.meta.usage import Usage, parse_usage
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
+PROBE_TIMEOUT_S: Final = 5.0
 _MAX_CODE: Final = 2**31 - 1
 
 
@@ -39,7 +40,8 @@ class GraphClient:
         self._version = version
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self.circuit = Circuit(clock)
+        self._probe_timeout = aiohttp.ClientTimeout(total=min(timeout_s, PROBE_TIMEOUT_S))
+        self.circuit = Circuit(clock, self._probe)
         """Stops calls while the host does not answer."""
 
     async def __aenter__(self) -> Self:
@@ -70,24 +72,33 @@ class GraphClient:
         `as_form` sends everything, the token included, as the fields of a POST with Meta's `method` override, for
         endpoints that want the token as a parameter. Raises GraphError when there is no answer of Meta's.
         """
-        if self._session is None:
-            msg = "GraphClient is used outside its context"
-            raise RuntimeError(msg)
         fields = dict(parameters)
         if app_secret is not None:
             fields["appsecret_proof"] = hmac.digest(app_secret.encode(), token.encode(), "sha256").hex()
         url = f"{self._base}/{self._version}/{path}" if versioned else f"{self._base}/{path}"
-        form = fields | {"access_token": token, "method": method.lower()} if as_form else None
+        if as_form:
+            form = fields | {"access_token": token, "method": method.lower()}
+            answer = await self._answered("POST", url, data=form)
+        else:
+            answer = await self._answered(method, url, params=fields, headers={"Authorization": f"Bearer {token}"})
+        self.circuit.answered()
+        return answer
+
+    async def _probe(self) -> None:
+        """Ask the host for anything. Without a token Meta says no, which is an answer, and counts it for nobody.
+
+        Raises GraphError when there is no answer of Meta's.
+        """
+        await self._answered("GET", f"{self._base}/{self._version}/me", timeout=self._probe_timeout)
+
+    async def _answered(self, method: str, url: str, **options: Any) -> Answer:  # noqa: ANN401 - aiohttp's
+        """What came back. Raises GraphError, and tells the circuit, when that was no answer of Meta's."""
+        if self._session is None:
+            msg = "GraphClient is used outside its context"
+            raise RuntimeError(msg)
         try:
-            async with self._session.request(
-                "POST" if as_form else method,
-                url,
-                params=None if as_form else fields,
-                data=form,
-                headers=None if as_form else {"Authorization": f"Bearer {token}"},
-                allow_redirects=False,
-            ) as response:
-                answer = _answer(response.status, await _read(response), parse_usage(response.headers))
+            async with self._session.request(method, url, allow_redirects=False, **options) as response:
+                return _answer(response.status, await _read(response), parse_usage(response.headers))
         except TimeoutError as error:
             raise self._unanswered("no answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: headers that are no headers
@@ -95,8 +106,6 @@ class GraphClient:
         except GraphError as error:
             self.circuit.failed(str(error))
             raise
-        self.circuit.answered()
-        return answer
 
     def _unanswered(self, reason: str) -> GraphError:
         self.circuit.failed(reason)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from inboxd import logs
 from inboxd.clock import Clock, iso_utc
-from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.domain.account import Account, AccountState, Cause, Flavour, following
+from inboxd.domain.budget import Priority
 from inboxd.domain.retry import Remedy
 from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
 from inboxd.meta.budget import Budget, Ledger, Traffic
@@ -23,10 +24,12 @@ SLACK_S: Final = 5.0
 """A call is made at most this long after it was recorded."""
 NEWCOMERS: Final = "new"
 """The budget of calls with a token of which nobody knows yet whose it is."""
-_STATES: Final = {
-    Remedy.NEEDS_LOGIN: AccountState.NEEDS_LOGIN,
-    Remedy.LACKS_PERMISSION: AccountState.LACKS_PERMISSION,
+_CAUSES: Final = {
+    Remedy.NEEDS_LOGIN: Cause.TOKEN_REFUSED,
+    Remedy.LACKS_PERMISSION: Cause.PERMISSION_REFUSED,
 }
+NEW_TOKEN: Final[dict[str, Any]] = {"token_expires_at": None, "refresh_tried_at": None}
+"""What is not known of a token that was just given."""
 
 
 class ConfiguredAccount(NamedTuple):
@@ -139,10 +142,7 @@ class Accounts:
             if served.token_origin is None or not self._vault.recognises(served.token_origin, one.token):
                 served.token_origin = self._vault.fingerprint(one.token)
                 now = self._clock.now_ms()
-                await self.update(
-                    served, one.token, state=AccountState.ACTIVE, reason=None, token_obtained_at=now,
-                    token_expires_at=None, refresh_tried_at=None,
-                )  # fmt: skip
+                await self.update(served, one.token, cause=Cause.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN)
 
     async def owner_of(self, token: Secret, flavour: Flavour) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
@@ -151,14 +151,16 @@ class Accounts:
             if graph is None:
                 graph = self._newcomers[flavour] = await self._graph(NEWCOMERS, flavour, self._ignore)
             graph.token = token
-            return await graph.owner()
+            return await graph.owner(Priority.INTERACTIVE)
 
     async def add(self, token: Secret, flavour: Flavour, owner: Owner, name: str) -> Served:
         """Serve the account `owner` with `token`; for one that is served already, that is its new token."""
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
         if served is not None and served.account.flavour is not flavour:
-            await self._retire(served)  # the other product has another host
+            async with served.lock:
+                self._leave(served)
+            await self._dismiss(served)  # the other product has another host
             account = msgspec.structs.replace(served.account, flavour=flavour)
             served = await self._serve(account, token, served.token_origin)
         if served is None:
@@ -173,57 +175,90 @@ class Accounts:
             username=owner.username or served.account.username,
             app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
             page_id=owner.page_id or served.account.page_id,
-            state=AccountState.ACTIVE,
-            reason=None,
+            cause=Cause.TOKEN_GIVEN,
             token_obtained_at=now,
-            token_expires_at=None,
-            refresh_tried_at=None,
+            **NEW_TOKEN,
         )
         self._log.info("account_added", account_id=owner.id, username=served.account.username)
         return served
 
-    async def refreshed(self, served: Served, new: RefreshedToken) -> None:
-        """Keep and then use a refreshed token."""
+    async def refreshed(self, served: Served, new: RefreshedToken, used: Secret | None = None) -> None:
+        """Keep and then use a refreshed token, unless `used`, which it was refreshed with, is no longer in use."""
         now = self._clock.now_ms()
-        await self.update(
+        kept = await self.update(
             served,
             new.token,
+            used=used,
             token_obtained_at=now,
             token_expires_at=None if new.expires_in_s is None else now + new.expires_in_s * 1000,
             refresh_tried_at=None,
         )
+        if not kept:
+            return
         ends = served.account.token_expires_at
         expires_at = None if ends is None else iso_utc(ends)  # unknown: the next refresh is due in a day, and may tell
         self._log.info("token_refreshed", account_id=served.account.id, expires_at=expires_at)
 
-    async def update(self, served: Served, token: Secret | None = None, **changes: object) -> None:
-        """Store what changed about an account, and a new token if there is one; use it once it is durable."""
+    async def update(
+        self,
+        served: Served,
+        token: Secret | None = None,
+        *,
+        cause: Cause | None = None,
+        reason: str | None = None,
+        used: Secret | None = None,
+        **changes: object,
+    ) -> bool:
+        """Store what changed about an account, and a new token if there is one; use it once it is durable.
+
+        `cause` is why the state may change, and `reason` what is said of it. Nothing is changed, and the answer is
+        False, when the account is not served any more, when nothing follows from `cause` in its state, or when the
+        token `used` is no longer in use. Raises StorageError.
+        """
         async with served.lock:
+            if self.served.get(served.account.id) is not served or used not in (None, served.graph.token):
+                return False
+            if cause is not None:
+                state = following(served.account.state, cause)
+                if state is None:
+                    return False
+                changes |= {"state": state, "reason": reason}
             changes.setdefault("updated_at", self._clock.now_ms())
             account = msgspec.structs.replace(served.account, **changes)
-            await self._save(account, token or served.graph.token, served.token_origin)
+            dropped = cause is Cause.APP_REMOVED
+            if cause is not None and cause is not Cause.TOKEN_GIVEN:  # no calls from now on, whatever the disk says
+                served.account = msgspec.structs.replace(served.account, state=account.state, reason=reason)
+            await self._save(account, None if dropped else token or served.graph.token, served.token_origin)
             served.account = account
             if token is not None:
                 served.graph.token = token
         self._name(account)
         for listener in served.listeners:
             listener()
+        return True
 
-    async def stop_calls(self, served: Served, state: AccountState, reason: str) -> None:
-        """No more calls for this account until it gets another token; the one it has is dropped.
+    async def app_removed(self, served: Served, reason: str) -> None:
+        """The owner removed the app: no more calls until there is another token. Raises StorageError.
 
-        Its app-scoped id stays: a request for deletion, which names nothing else, may follow.
+        The account's app-scoped id stays: a request for deletion, which names nothing else, may follow.
         """
         served.graph.token = None
-        await self.update(
-            served, state=state, reason=reason, token_expires_at=None, username=None, subscribed_fields=None
+        removed = await self.update(
+            served, cause=Cause.APP_REMOVED, reason=reason, token_expires_at=None, username=None, subscribed_fields=None
         )
-        self._log.warning("account_stopped", account_id=served.account.id, state=state.value, reason=reason)
+        served.graph.token = None  # one that was just being stored
+        if removed:
+            state = served.account.state.value
+            self._log.warning("account_stopped", account_id=served.account.id, state=state, reason=reason)
 
     async def remove(self, served: Served) -> None:
-        """Stop serving an account and forget its token; its conversations stay."""
-        await self._store.remove(served.account.id)
-        await self._retire(served)
+        """Stop serving an account and forget its token; its conversations stay. Raises StorageError."""
+        async with served.lock:
+            if self.served.get(served.account.id) is not served:
+                return
+            await self._store.remove(served.account.id)
+            self._leave(served)
+        await self._dismiss(served)
         self._log.info("account_removed", account_id=served.account.id)
 
     def find(self, user_id: str) -> Served | None:
@@ -238,18 +273,18 @@ class Accounts:
         return await self._store.last_message_at(account_id)
 
     async def verdict(self, account_id: str, error: GraphError | None) -> None:
-        """Meta has shown how the account stands."""
+        """Meta has shown how the account stands. What is no news, or came too late to matter, changes nothing."""
         served = self.served.get(account_id)
         if served is None:
             return  # removed while the call was under way
-        state = AccountState.ACTIVE if error is None else _STATES[error.remedy]
+        cause = Cause.CALL_ANSWERED if error is None else _CAUSES[error.remedy]
         reason = None if error is None else str(error)
-        if (state, reason) == (served.account.state, served.account.reason):
+        state = following(served.account.state, cause)
+        if state is None or (state, reason) == (served.account.state, served.account.reason):
             return
         log = self._log.info if error is None else self._log.error
         log("account_state", account_id=account_id, state=state.value, reason=reason)
-        served.account = msgspec.structs.replace(served.account, state=state)  # at once, whatever the disk says
-        await self.update(served, state=state, reason=reason)
+        await self.update(served, cause=cause, reason=reason)
 
     async def _serve_configured(self, one: ConfiguredAccount, stored: StoredAccount | None) -> None:
         now = self._clock.now_ms()
@@ -269,14 +304,8 @@ class Accounts:
         lost = token is None and account.state is not AccountState.DEAUTHORIZED
         if one.token is not None and (is_news or lost):
             token = one.token
-            account = msgspec.structs.replace(
-                account,
-                state=AccountState.ACTIVE,
-                reason=None,
-                token_obtained_at=now,
-                token_expires_at=None,
-                refresh_tried_at=None,
-            )
+            state = following(account.state, Cause.TOKEN_GIVEN) or account.state
+            account = msgspec.structs.replace(account, state=state, reason=None, token_obtained_at=now, **NEW_TOKEN)
         if one.token is not None:
             origin = self._vault.fingerprint(one.token)
         await self._serve(account, token, origin)
@@ -285,9 +314,10 @@ class Accounts:
         graph = await self._graph(account.id, account.flavour, partial(self.verdict, account.id))
         graph.token = token
         await self._save(account, token, origin)
-        if token is None and account.callable:  # not stored: with the right key the next start is in order again
+        lost = following(account.state, Cause.TOKEN_MISSING) if token is None else None
+        if lost is not None:  # not stored: with the right key the next start is in order again
             reason = "there is no token that can be used: give one with 'inboxd account add'"
-            account = msgspec.structs.replace(account, state=AccountState.NEEDS_LOGIN, reason=reason)
+            account = msgspec.structs.replace(account, state=lost, reason=reason)
             self._log.warning("account_without_token", account_id=account.id, reason=reason)
         served = self.served[account.id] = Served(account, graph, origin)
         self._name(account)
@@ -295,11 +325,14 @@ class Accounts:
             self._staff.engage(served)
         return served
 
-    async def _retire(self, served: Served) -> None:
+    def _leave(self, served: Served) -> None:
+        """It is no longer served: whatever is still under way for it changes nothing any more."""
         del self.served[served.account.id]
         for alias in served.account.aliases:
             self.aliases.pop(alias, None)
         served.graph.token = None
+
+    async def _dismiss(self, served: Served) -> None:
         if self._staff is not None:
             await self._staff.dismiss(served)
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from inboxd.clock import Clock, iso_utc
-from inboxd.domain.account import AccountState, Flavour
+from inboxd.domain.account import Cause, Flavour
 from inboxd.domain.retry import Remedy
 from inboxd.errors import InboxdError
 from inboxd.meta.graph_errors import GraphError
@@ -66,7 +66,8 @@ class Checkup:
 
     async def check(self, served: Served) -> list[Finding]:
         """Look over an account that is served."""
-        if served.graph.token is None:
+        used = served.graph.token
+        if used is None:
             return [_token_missing(served.account.reason or "there is no token")]
         served.graph.forgive()
         try:
@@ -75,14 +76,18 @@ class Checkup:
             return [_about_token(error)]
         if owner.id != served.account.id:
             return [_token_missing(f"the token belongs to the account {owner.id}, not to {served.account.id}")]
-        await self._accounts.update(
+        accepted = await self._accounts.update(
             served,
+            cause=Cause.TOKEN_ACCEPTED,
+            used=used,
             username=owner.username,
             app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
             page_id=owner.page_id or served.account.page_id,
-            state=AccountState.ACTIVE,
-            reason=None,
         )
+        if not accepted:
+            return [
+                _token_missing(served.account.reason or "the account changed while it was looked over; check again")
+            ]
         expires_at = served.account.token_expires_at
         until = f", until {iso_utc(expires_at)}" if expires_at is not None else ""
         known = Finding("token", Outcome.OK, f"belongs to {owner.username or owner.id}{until}")

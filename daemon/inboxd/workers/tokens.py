@@ -86,7 +86,7 @@ class TokenKeeper:
             return
         used, new = self._refreshed
         if self._served.graph.token is used:
-            await self._accounts.refreshed(self._served, new)
+            await self._accounts.refreshed(self._served, new, used)
             self._metrics.token_refreshes.labels("done").inc()
         self._refreshed = None
 

@@ -4,7 +4,7 @@ from typing import Self
 
 from inboxd.clock import iso_utc
 from inboxd.domain.account import Account, Flavour
-from inboxd.meta.budget import BudgetReport
+from inboxd.domain.budget import BudgetReport
 from inboxd.store.statistics import Statistics
 from inboxd.web.api.resources.base import Resource, iso
 from inboxd.workers.checkup import Finding

@@ -1,0 +1,191 @@
+"""Answers that come too late: after the app was removed, after the account was, after another token was given."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from inboxd.domain.account import Flavour
+from inboxd.meta.graph_errors import GraphError
+from inboxd.metrics import Metrics
+from inboxd.secret import Secret
+from inboxd.simulator.people import igsid
+from inboxd.simulator.serving import serving
+from inboxd.workers.accounts import Accounts
+from inboxd.workers.checkup import Checkup
+from inboxd.workers.tokens import TokenKeeper
+
+from tests.hostile import PROFILE, HostileGraph
+from tests.support import ACCOUNT, ANA, TOKEN, ManualClock, eventually
+from tests.workers.test_accounts import DAY_MS, process, token_of
+
+
+class SlowGraph(HostileGraph):
+    """Holds its answers back until it is told to give them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        answer = await super()._answer(request)
+        await self.go.wait()
+        return answer
+
+    async def asked(self, count: int = 1) -> None:
+        async def arrived() -> bool:
+            return len(self.calls) >= count
+
+        await eventually(arrived)
+
+
+Slow = tuple[SlowGraph, str]
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Slow]:
+    server = SlowGraph()
+    async with serving(server.application()) as url:
+        yield server, url
+
+
+async def ended(task: "asyncio.Future[Any]") -> None:
+    with suppress(GraphError):
+        await task
+
+
+def state_of(accounts: Accounts) -> str:
+    return accounts.served[ACCOUNT].account.state.value
+
+
+@pytest.mark.parametrize("answer", ["profile", "no permission", "dead token"])
+async def test_a_call_that_is_answered_after_the_app_was_removed_changes_nothing(
+    slow: Slow, tmp_path: Path, answer: str
+) -> None:
+    server, url = slow
+    code = {"no permission": 10, "dead token": 190}.get(answer)
+    body = PROFILE if code is None else {"error": {"code": code, "message": "no"}}
+    server.answers[ANA] = lambda _request: web.json_response(body)
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        call = asyncio.ensure_future(served.graph.user_profile(ANA))
+        await server.asked()
+        await accounts.app_removed(served, "the owner removed the app")
+        server.go.set()
+        await ended(call)
+        assert (state_of(accounts), served.account.reason) == ("deauthorized", "the owner removed the app")
+    async with process(tmp_path, url, clock) as accounts:
+        assert (state_of(accounts), token_of(accounts)) == ("deauthorized", None)
+
+
+async def test_a_check_that_ends_after_the_app_was_removed_changes_nothing(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        check = asyncio.ensure_future(Checkup(accounts, clock).check(served))
+        await server.asked()
+        await accounts.app_removed(served, "the owner removed the app")
+        server.go.set()
+        await check
+        assert state_of(accounts) == "deauthorized"
+        assert served.account.username is None
+
+
+async def test_a_token_that_is_refreshed_after_the_app_was_removed_is_dropped(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        clock.now += 2 * DAY_MS
+        look = asyncio.ensure_future(TokenKeeper(served, accounts, clock, Metrics()).look())
+        await server.asked()
+        removed = asyncio.ensure_future(accounts.app_removed(served, "the owner removed the app"))
+        server.go.set()
+        await asyncio.gather(look, removed)
+        assert (state_of(accounts), token_of(accounts)) == ("deauthorized", None)
+    async with process(tmp_path, url, clock) as accounts:
+        assert (state_of(accounts), token_of(accounts)) == ("deauthorized", None)
+
+
+async def test_what_an_old_token_was_refused_is_not_held_against_the_new_one(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    server.answers[ANA] = lambda _request: web.json_response({"error": {"code": 10, "message": "no"}})
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        server.go.set()
+        served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        server.go.clear()
+        before = len(server.calls)
+        call = asyncio.ensure_future(served.graph.user_profile(ANA))
+        await server.asked(before + 1)
+        served.graph.token = Secret("another")
+        server.go.set()
+        await ended(call)
+        assert state_of(accounts) == "active"
+        assert served.graph.profiles_brake.stopped_s() == 0
+
+
+@pytest.mark.parametrize("late", ["update", "check", "refresh"])
+async def test_an_account_that_was_removed_does_not_come_back(slow: Slow, tmp_path: Path, late: str) -> None:
+    server, url = slow
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        server.go.set()
+        served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        server.go.clear()
+        before = len(server.calls)
+        clock.now += 2 * DAY_MS
+        work: asyncio.Future[Any]
+        if late == "check":
+            work = asyncio.ensure_future(Checkup(accounts, clock).check(served))
+            await server.asked(before + 1)
+        elif late == "refresh":
+            work = asyncio.ensure_future(TokenKeeper(served, accounts, clock, Metrics()).look())
+            await server.asked(before + 1)
+        else:
+            work = asyncio.ensure_future(accounts.update(served, subscription_checked_at=clock.now))
+        await accounts.remove(served)
+        server.go.set()
+        await ended(work)
+        await accounts.update(served, subscription_checked_at=clock.now)
+        assert accounts.served == {}
+        assert accounts.aliases == {}
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        assert accounts.served == {}
+
+
+async def test_removing_and_updating_at_the_same_time_a_hundred_times(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    server.go.set()
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        for number in range(100):
+            served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+            updates: list[Any] = [accounts.update(served, subscription_checked_at=clock.now) for _ in range(3)]
+            updates.insert(number % 4, accounts.remove(served))
+            await asyncio.gather(*updates)
+            assert await accounts._store.all() == []
+
+
+async def test_whoever_has_no_token_pays_nothing(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    server.answers[igsid(0)] = lambda _request: web.json_response({"error": {"code": 190, "message": "no"}})
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        graph = accounts.served[ACCOUNT].graph
+        calls = [asyncio.ensure_future(graph.user_profile(igsid(number))) for number in range(200)]
+        await server.asked(1)
+        server.go.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert any(isinstance(result, GraphError) for result in results)
+        paid = len(await accounts._ledger.calls(ACCOUNT))
+        assert graph.budget.report().used == paid
+        assert paid <= len(server.calls) + 10, "only those that were just being written down"
+        with pytest.raises(GraphError):
+            await graph.user_profile(ANA)
+        assert len(await accounts._ledger.calls(ACCOUNT)) == paid
