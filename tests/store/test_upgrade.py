@@ -1,9 +1,12 @@
 """A file of the first release goes forward by itself, with everything that is in it."""
 
+import itertools
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
 from inboxd.store import migrations
 from inboxd.store.conversations import ConversationFilter, Conversations, mid_key
@@ -60,13 +63,20 @@ async def test_everything_is_there_and_found_after_an_upgrade(tmp_path: Path) ->
         ]
 
 
+def file_of_version(path: Path, version: int) -> sqlite3.Connection:
+    """A database as that version of the schema left it; the caller closes it."""
+    connection = sqlite3.connect(path)
+    for step in migrations.steps():
+        if step.version <= version:
+            connection.executescript(step.sql)
+    connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {version}")
+    return connection
+
+
 async def test_messages_that_a_textless_edit_blanked_have_their_text_again(tmp_path: Path) -> None:
     path = tmp_path / "inboxd.sqlite3"
-    with closing(sqlite3.connect(path)) as connection:
-        for step in migrations.steps()[:9]:
-            connection.executescript(step.sql)
-        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 9")
+    with closing(file_of_version(path, 9)) as connection:
         connection.execute(
             "INSERT INTO conversations (id, account_id, participant_id, created_at, updated_at) VALUES (1, ?, ?, 1, 1)",
             (ACCOUNT, ANA),
@@ -104,3 +114,50 @@ async def test_messages_that_a_textless_edit_blanked_have_their_text_again(tmp_p
         ]  # fmt: skip
         for sql, expected in (("PRAGMA integrity_check", [("ok",)]), ("PRAGMA foreign_key_check", [])):
             assert await database.read(sql) == expected
+
+
+BARE = "Graph error 100: bad parameter, or no matching user"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "fetched_at", "again"),
+    [
+        ("unavailable", BARE, None, True),
+        ("unavailable", "Graph error 100: said otherwise by an older version", None, True),
+        ("complete", BARE, 5, True),
+        ("unavailable", "Graph error 9010: no matching Instagram user", None, False),
+        ("unavailable", "Graph error 100/2534014: no matching Instagram user, or an id of the wrong kind", None, False),
+        ("unavailable", "the account itself", None, False),
+        ("no_consent", "Graph error 230: the person has not given consent: they must write first", None, False),
+    ],
+)
+async def test_whoever_was_called_gone_because_of_a_bad_parameter_is_due_again(
+    tmp_path: Path, state: str, reason: str, fetched_at: int | None, *, again: bool
+) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    now = Clock().now_ms()
+    month = now + 30 * 86_400_000
+    with closing(file_of_version(path, 9)) as connection:
+        connection.executemany(
+            "INSERT INTO participants (account_id, participant_id, state, reason, attempts, next_attempt_at,"
+            " fetched_at, username, created_at, updated_at) VALUES (?, ?, ?, ?, 3, ?, ?, ?, 1, ?)",
+            [
+                (account, str(number), state, reason, month, fetched_at, fetched_at and "ana_x", number)
+                for account in ("1", "2")
+                for number in range(1000, 1100)
+            ],
+        )
+        connection.commit()
+    async with Database(path) as database:
+        rows = await database.read(
+            "SELECT participant_id, state, attempts, next_attempt_at FROM participants WHERE account_id = '1'"
+            " ORDER BY next_attempt_at, updated_at DESC"
+        )
+    if not again:
+        assert {row[1:] for row in rows} == {(state, 3, month)}
+        return
+    assert {row[1:3] for row in rows} == {("pending" if fetched_at is None else "complete", 0)}
+    times = [row[3] for row in rows]
+    assert now - 1000 <= times[0] <= now + 200_000
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [180_000] * 99
+    assert [row[0] for row in rows[:3]] == ["1099", "1098", "1097"], "the latest that was heard of first"

@@ -224,6 +224,24 @@ async def test_a_refresh_that_fails_is_tried_daily_warned_of_and_ends_with_the_t
         assert "expired" in (served.account.reason or "")
 
 
+async def test_an_outage_does_not_put_a_refresh_off_for_a_day(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        keeper = TokenKeeper(accounts.served[ACCOUNT], accounts, clock, Metrics())
+        clock.now += 2 * DAY_MS
+        server.behaviour = Behaviour(latency_ms=0, outage=True)
+        await keeper.look()
+        assert token_of(accounts) == TOKEN
+        server.behaviour = Behaviour(latency_ms=0)
+        await keeper.look()
+        assert token_of(accounts) == TOKEN, "not at once either: the host may answer all but this"
+        assert 0 < keeper._rest_s() <= 600
+        clock.now += 600_000
+        await keeper.look()
+        assert token_of(accounts) != TOKEN
+
+
 async def test_a_lost_subscription_is_noticed_within_the_hour_and_made_again(graph: Simulated, tmp_path: Path) -> None:
     server, url = graph
     clock = ManualClock()

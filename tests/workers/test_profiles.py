@@ -10,7 +10,7 @@ import pytest
 from inboxd.domain.account import Account, AccountState, Flavour
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
-from inboxd.domain.retry import PROFILE_FETCH
+from inboxd.domain.retry import PROFILE_FETCH, REOPEN_REST_S
 from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.metrics import Metrics
 from inboxd.simulator.graph import Behaviour, GraphServer
@@ -269,3 +269,104 @@ async def test_an_old_profile_is_fetched_again_when_they_write(rig: Rig) -> None
     await rig.database.write(lambda connection: profiles.wrote(connection, [KEY], rig.clock.now, 86_400_000))
 
     assert await rig.fetch_due() == 1
+
+
+async def wrote(rig: Rig, *people: str) -> None:
+    keys = [ConversationKey(ACCOUNT, who) for who in people]
+    await rig.database.write(lambda connection: profiles.wrote(connection, keys, rig.clock.now, 86_400_000))
+    rig.fetcher.wrote(keys)
+
+
+async def test_a_bad_parameter_is_nobodys_end(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=100)
+    await rig.know(ANA)
+    await rig.fetch_due()
+    state, _, _, next_at = await rig.row()
+    assert (state, next_at) == ("pending", 1000)
+
+    people = [igsid(number) for number in range(20, 40)]
+    await rig.know(*people)
+    for _ in range(MANY_PEOPLE - 1):
+        due = await rig.fetcher._next_due()
+        assert due is not None
+        await rig.fetcher._fetch(due)
+    assert rig.graph.profiles_brake.stopped_s() > 0, "it is said of everybody, so it is not about them"
+    rows = await rig.database.read("SELECT DISTINCT state FROM participants")
+    assert rows == [("pending",)]
+
+    rig.server.behaviour = CALM
+    rig.clock.now += 3_600_000
+    assert await rig.fetch_due() == 21
+
+
+async def test_the_ambiguous_said_for_ever_is_still_no_proof(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=100)
+    await rig.know(ANA)
+    for _ in range(20):
+        assert await rig.fetch_due() == 1
+        state, _, _, next_at = await rig.row()
+        assert state != "unavailable"
+        assert next_at is not None
+        assert next_at <= PROFILE_FETCH.longest_rest_s * 1000
+        rig.clock.now += next_at
+
+
+async def test_whoever_writes_is_asked_about_again_however_surely_they_were_gone(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=9010)
+    await rig.know(ANA)
+    assert await rig.fetch_due() == 1
+    assert (await rig.row())[0] == "unavailable"
+    rig.server.behaviour = CALM
+
+    await wrote(rig, ANA)
+
+    assert await rig.fetch_due() == 1
+    assert (await rig.row())[0] == "complete"
+
+
+async def test_whoever_writes_while_being_called_gone_is_asked_about_again(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=9010)
+    await rig.know(ANA)
+    due = await rig.fetcher._next_due()
+    assert due is not None
+    await wrote(rig, ANA)
+    await rig.fetcher._fetch(due)
+    assert (await rig.row())[3] == 0
+
+
+async def test_somebody_gone_who_writes_and_writes_does_not_use_up_the_budget(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=9010)
+    await rig.know(ANA)
+    for _ in range(3600):
+        await wrote(rig, ANA)
+        await rig.fetch_due()
+        rig.clock.now += 1000
+    assert 6 <= len(rig.server.calls) <= 3 + 3600 // REOPEN_REST_S
+
+
+async def test_whoever_writes_does_not_wait_a_week_for_the_next_round(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=2)
+    await rig.know(ANA)
+    for _ in range(3):
+        await rig.fetch_due()
+        rig.clock.now += (await rig.row())[3] or 0
+        if (await rig.row())[0] == "failed":
+            break
+    rig.clock.now -= 5 * 3_600_000
+    await wrote(rig, ANA)
+    next_at = (await rig.row())[3]
+    assert next_at is not None
+    assert next_at <= REOPEN_REST_S * 1000
+
+
+async def test_whoever_was_only_registered_is_asked_about_when_they_write(rig: Rig) -> None:
+    await rig.database.write(lambda connection: profiles.register(connection, KEY, None, None, rig.clock.now))
+    assert await rig.fetch_due() == 0
+    await wrote(rig, ANA)
+    assert await rig.fetch_due() == 1
+
+
+async def test_the_account_itself_is_never_asked_about(rig: Rig) -> None:
+    await rig.know(ACCOUNT)
+    await wrote(rig, ACCOUNT)
+    assert await rig.fetch_due() == 0

@@ -61,10 +61,15 @@ class RetryDecision:
 
 
 PROFILE_FETCH = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=6 * 3600, longest_rest_s=7 * 86_400)
+WITHOUT_CODE = RetryPolicy(attempts=3, backoff=Backoff(base_s=10, cap_s=60), rest_s=900, longest_rest_s=6 * 3600)
+"""For answers about one person that name no error of Meta's: they say less, so the person waits less."""
 DELIVERY_HANDLING = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=0, longest_rest_s=0)
 
 GONE_REST_S = 30 * 86_400
 """Who does not exist is not asked about for this long."""
+REOPEN_REST_S = 600
+"""Who writes although there was no profile is asked about again: at once the first few times, then after this."""
+REOPEN_AT_ONCE = 3
 ROUNDS_UNTIL_GONE = 5
 """So many rounds in vain, with answers of Meta's each time: they may have blocked the account (User Profile API)."""
 
@@ -88,3 +93,12 @@ def decide(remedy: Remedy, attempt: int, policy: RetryPolicy, random: Callable[[
 def never_answers(attempt: int, policy: RetryPolicy) -> bool:
     """Whether a person about whom Meta keeps saying "try again" should be given up for long."""
     return attempt >= policy.attempts * ROUNDS_UNTIL_GONE
+
+
+def reopened_at(attempts: int, failed_at: int, now: int, *, gone: bool) -> int:
+    """When (ms) to ask again about somebody who has just written, after so many `attempts`, the last at `failed_at`.
+
+    Somebody of whom Meta said that there is nobody (`gone`) is asked about at once: a message is proof of the contrary.
+    Who goes on writing while that goes on failing must not use up the budget.
+    """
+    return now if gone and attempts < REOPEN_AT_ONCE else max(now, failed_at + REOPEN_REST_S * 1000)

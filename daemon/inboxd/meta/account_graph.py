@@ -9,7 +9,7 @@ from inboxd.domain.budget import APP_SCOPE, Priority
 from inboxd.domain.profile import Profile
 from inboxd.domain.retry import Remedy
 from inboxd.meta import answers
-from inboxd.meta.brake import FIRST_STOP_S, STOP_FROM, Brake
+from inboxd.meta.brake import FIRST_STOP_S, STOP_FROM, Brake, Circuit
 from inboxd.meta.budget import Budget, Ledger, Traffic
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
@@ -98,6 +98,11 @@ class AccountGraph:
         self._doubtful: set[str] = set()
         self._standing_known = False
         self._log = logs.get("graph").bind(account_id=budget.account_id)
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether the host answers."""
+        return self._client.circuit
 
     @property
     def token(self) -> Secret | None:

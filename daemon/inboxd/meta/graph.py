@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
 
+from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.domain.retry import Remedy
 from inboxd.meta import answers
@@ -40,6 +41,7 @@ class GraphClient:
         self._version = version
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._log = logs.get("graph")
         self._probe_timeout = aiohttp.ClientTimeout(total=min(timeout_s, PROBE_TIMEOUT_S))
         self.circuit = Circuit(clock, self._probe)
         """Stops calls while the host does not answer."""
@@ -81,6 +83,8 @@ class GraphClient:
             answer = await self._answered("POST", url, data=form)
         else:
             answer = await self._answered(method, url, params=fields, headers={"Authorization": f"Bearer {token}"})
+        if self.circuit.strikes:
+            self._log.info("graph_answers_again", url=self._base)
         self.circuit.answered()
         return answer
 
@@ -104,11 +108,13 @@ class GraphClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: headers that are no headers
             raise self._unanswered(f"no answer: {type(error).__name__}") from error
         except GraphError as error:
-            self.circuit.failed(str(error))
-            raise
+            raise self._unanswered(str(error)) from error
 
     def _unanswered(self, reason: str) -> GraphError:
+        was_up = not self.circuit.strikes
         self.circuit.failed(reason)
+        if was_up and self.circuit.strikes:
+            self._log.error("graph_unreachable", url=self._base, error=reason)
         return transport(reason)
 
 

@@ -33,7 +33,9 @@ TABLE: Final[dict[tuple[int, int | None], Row]] = {
     (10, 2534077): Row(Remedy.LACKS_PERMISSION, "the link between Instagram account and Page, or two-factor login"),
     (17, None): Row(Remedy.WAIT_FOR_BUDGET, "the user's request limit is reached"),
     (32, None): Row(Remedy.WAIT_FOR_BUDGET, "the Page's request limit is reached"),
-    (100, None): Row(Remedy.GONE, "bad parameter, or no matching user"),
+    (100, None): Row(
+        Remedy.RETRY_LATER, "bad parameter, a field that cannot be read, or no matching user", ambiguous=True
+    ),
     (100, 33): Row(
         Remedy.RETRY_LATER, "object or permission missing; also seen for valid ids during an outage", ambiguous=True
     ),

@@ -8,6 +8,7 @@ import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState, is_fresh
+from inboxd.domain.retry import reopened_at
 from inboxd.store.connection import Row, fetch_packed, insert_many
 from inboxd.store.database import Database
 
@@ -37,9 +38,16 @@ UPDATE participants AS p SET attempts = 0, next_attempt_at = ?
 FROM json_each(?) AS k
 WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
+_REOPEN: Final = """
+UPDATE participants AS p SET
+    next_attempt_at = k.value ->> 2, state = CASE WHEN p.state = 'unavailable' THEN 'pending' ELSE p.state END
+FROM json_each(?) AS k
+WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
+"""
 _LOOK_UP: Final = """
 SELECT json_group_array(json_array(
-    p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.username, p.name, p.profile_pic,
+    p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.attempts, p.updated_at,
+    p.username, p.name, p.profile_pic,
     p.follower_count, p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
 ))
 FROM json_each(?) AS k CROSS JOIN participants AS p
@@ -168,20 +176,30 @@ def wrote(
 ) -> dict[ConversationKey, FetchedProfile]:
     """These people have written: the profiles that are fresh; for those that are not, a fetch becomes due.
 
-    Whoever was refused for lack of consent is asked about again at once. A fetch that is planned anyway keeps its time.
+    Whoever was refused for lack of consent, or never asked about, is asked about at once, and so is whoever was said
+    not to exist. What is planned for later after a failure is brought forward (`reopened_at`); a fetch that is due, or
+    about to be tried again, keeps its time.
     """
     found: dict[ConversationKey, FetchedProfile] = {}
     wanted: list[ConversationKey] = []
-    for account_id, participant_id, state, next_attempt_at, fetched_at, *profile in fetch_packed(
-        connection, _LOOK_UP, (_keys(keys),)
-    ):
+    reopened: list[tuple[str, str, int]] = []
+    rows = fetch_packed(connection, _LOOK_UP, (_keys(keys),))
+    for account_id, participant_id, state, next_attempt_at, fetched_at, attempts, failed_at, *profile in rows:
         key = ConversationKey(account_id, participant_id)
         if fetched_at is not None and is_fresh(fetched_at, now, ttl_ms):
             found[key] = FetchedProfile(fetched_at, _profile(tuple(profile)))
-        elif next_attempt_at is None and (fetched_at is not None or state == ProfileState.NO_CONSENT):
+        elif account_id == participant_id:
+            continue
+        elif next_attempt_at is None and state != ProfileState.UNAVAILABLE:
             wanted.append(key)
+        elif state != ProfileState.PENDING:
+            at = reopened_at(attempts, failed_at, now, gone=state == ProfileState.UNAVAILABLE)
+            if next_attempt_at is None or at < next_attempt_at:
+                reopened.append((*key, at))
     if wanted:
         connection.execute(_WANT, (now, _keys(wanted)))
+    if reopened:
+        connection.execute(_REOPEN, (msgspec.json.encode(reopened).decode(),))
     return found
 
 

@@ -140,7 +140,7 @@ class BackfillWorker:
         return None
 
     async def _ask(self, run: BackfillRun, candidate: Candidate) -> Outcome | None:
-        """Up to three attempts with back-off. What concerns the account is waited for and is no attempt."""
+        """Up to three attempts with back-off. What concerns the account or Meta's host is waited for: no attempt."""
         who, attempt = candidate.participant_id, 1
         success = Attempt(candidate.conversation_id, who, Outcome.SUCCESS, None, None, attempt, self._clock.now_ms())
         while True:
@@ -148,6 +148,8 @@ class BackfillWorker:
             error = await self._wait(self._enricher.ask(who, Priority.BACKFILL, also=also, on_turn=self._begin_call))
             if error is None:
                 return Outcome.SUCCESS
+            if error.of_host:
+                continue  # nobody's fault, and no attempt: the next call waits until the host is back
             if error.remedy in ACCOUNT_WIDE:
                 if error.row.ambiguous:
                     return None
@@ -321,6 +323,10 @@ class BackfillDesk:
         status, reason = run.status, run.reason
         if status is RunStatus.RUNNING and not served.account.callable:
             status, reason = RunStatus.PAUSED, served.account.reason
+        elif status is RunStatus.RUNNING and served.graph.circuit.strikes:
+            again = iso_utc(self._clock.now_ms() + int(served.graph.circuit.stopped_s() * 1000))
+            why = served.graph.circuit.reason
+            status, reason = RunStatus.WAITING, f"Meta's host does not answer ({why}); it is asked again at {again}"
         elif status is RunStatus.RUNNING and wait_s > 1.0:
             until = iso_utc(self._clock.now_ms() + int(wait_s * 1000))
             status, reason = RunStatus.WAITING, f"the next call may be made at {until}"

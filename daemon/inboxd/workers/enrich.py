@@ -10,7 +10,16 @@ from inboxd.clock import Clock
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
-from inboxd.domain.retry import GONE_REST_S, PROFILE_FETCH, Remedy, decide, never_answers
+from inboxd.domain.retry import (
+    GONE_REST_S,
+    PROFILE_FETCH,
+    WITHOUT_CODE,
+    Remedy,
+    decide,
+    never_answers,
+    reopened_at,
+)
+from inboxd.errors import InboxdError
 from inboxd.meta.graph_errors import GraphError
 from inboxd.metrics import Metrics
 from inboxd.store import conversations, profiles
@@ -25,6 +34,8 @@ DOUBT_REST_MS: Final = 3_600_000
 ACCOUNT_WIDE: Final = frozenset({Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.WAIT_FOR_BUDGET})
 """Nothing is wrong with the person: they stay in the queue until the account may ask again."""
 _STATES: Final = {Remedy.WAIT_FOR_PERSON: ProfileState.NO_CONSENT, Remedy.GONE: ProfileState.UNAVAILABLE}
+
+MOST_UNHEARD: Final = 1000
 
 Also = Callable[[sqlite3.Connection], None]
 """What else to store in the transaction that stores the profile."""
@@ -66,6 +77,7 @@ class Enricher:
         self._random = random
         self._on_picture = on_picture
         self._wrote_meanwhile: set[str] = set()
+        self._unheard: dict[str, int] = {}
         self._log = logs.get("profiles").bind(account_id=self.account_id)
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:
@@ -86,6 +98,11 @@ class Enricher:
             self.asking.discard(participant_id)
         self._wrote_meanwhile.discard(participant_id)
 
+    @property
+    def unheard(self) -> Collection[str]:
+        """About whom the host did not answer, the one of longest ago first: others should be asked first."""
+        return self._unheard.keys()
+
     async def ask(
         self,
         participant_id: str,
@@ -96,28 +113,65 @@ class Enricher:
     ) -> GraphError | None:
         """Fetch and store the profile of somebody who was claimed; the error when that failed.
 
-        `also` is stored with the profile; `on_turn` is called when waiting is over and the call is made.
+        `also` is stored with the profile; `on_turn` is called when waiting is over and the call is made. Raises
+        StorageError.
         """
         key = ConversationKey(self.account_id, participant_id)
         try:
+            if self._unheard.get(participant_id) == self.served.graph.circuit.answers:
+                await self._hear_the_host(priority)
             profile = await self.served.graph.user_profile(participant_id, priority, on_turn=on_turn)
+            self._unheard.pop(participant_id, None)
+            await self._complete(key, profile, also)
         except GraphError as error:
+            error = self._judged(participant_id, error)
             self._metrics.profile_fetches.labels(error.remedy.value).inc()
             return error
-        await self._complete(key, profile, also)
+        except InboxdError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is about this one person
+            self._log.exception("profile_broken", participant_id=participant_id)
+            return GraphError(f"an error of ours: {type(error).__name__}", Remedy.UNKNOWN)
         return None
+
+    async def _hear_the_host(self, priority: Priority) -> None:
+        """Ask about the account, since nothing was answered after the call about somebody that was not.
+
+        What comes of the next call about them tells then whether the trouble is theirs. Raises GraphError.
+        """
+        try:
+            await self.served.graph.owner(priority)
+        except GraphError as error:
+            if error.of_host or error.remedy in ACCOUNT_WIDE:
+                raise
+
+    def _judged(self, participant_id: str, error: GraphError) -> GraphError:
+        """The same error, or what it means when the host answers others and not about this person."""
+        heard = self._unheard.pop(participant_id, None)
+        if not error.of_host:
+            return error
+        answers = self.served.graph.circuit.answers
+        self._unheard[participant_id] = answers
+        if len(self._unheard) > MOST_UNHEARD:
+            del self._unheard[next(iter(self._unheard))]
+        if heard is None or heard == answers:
+            return error
+        return GraphError(f"{error}, although others are answered about", Remedy.RETRY_LATER)
 
     async def blame(self, participant_id: str, attempt: int, error: GraphError, also: Also | None = None) -> Blame:
         """The failure is about this person: note it, and when to try again."""
         now = self._clock.now_ms()
-        decision = decide(error.remedy, attempt, PROFILE_FETCH, self._random)
+        decision = decide(error.remedy, attempt, WITHOUT_CODE if error.code is None else PROFILE_FETCH, self._random)
         state = _STATES.get(error.remedy, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
         delay_s = decision.delay_s
-        if error.code is not None and never_answers(attempt, PROFILE_FETCH):
+        if error.code is not None and not error.row.ambiguous and never_answers(attempt, PROFILE_FETCH):
             state, delay_s = ProfileState.UNAVAILABLE, GONE_REST_S
         next_attempt_at = None if delay_s is None else now + int(delay_s * 1000)
-        if error.remedy is Remedy.WAIT_FOR_PERSON and participant_id in self._wrote_meanwhile:
-            next_attempt_at = now  # they gave consent while we were being told that they had not
+        if participant_id in self._wrote_meanwhile:
+            if state is ProfileState.NO_CONSENT:
+                next_attempt_at = now  # they gave consent while we were being told that they had not
+            elif state is ProfileState.UNAVAILABLE:
+                next_attempt_at = reopened_at(attempt, now, now, gone=True)
         await self.put_off(participant_id, attempt, error, next_attempt_at, state=state, also=also)
         self._log.warning(
             "profile_failed",
@@ -125,7 +179,7 @@ class Enricher:
             state=state.value,
             attempt=attempt,
             error=str(error),
-            retry_in_s=None if delay_s is None else round(delay_s, 1),
+            retry_in_s=None if next_attempt_at is None else round((next_attempt_at - now) / 1000, 1),
         )
         told = {"accountId": self.account_id, "participantId": participant_id, "profileState": state.value}
         self._feed.publish("profile.failed", {**told, "reason": str(error)})

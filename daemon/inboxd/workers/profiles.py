@@ -66,10 +66,14 @@ class ProfileFetcher:
         """Somebody who is due and whom nobody is asking about yet; they are ours to ask about then."""
         if not self._served.account.callable:
             return None
-        asking = self._enricher.asking
+        asking, unheard = self._enricher.asking, self._enricher.unheard
         async with self._enricher.looking:
-            found = await self._profiles.due(self._account_id, self._clock.now_ms(), len(asking) + 1)
-            due = next((one for one in found if one.participant_id not in asking), None)
+            limit = len(asking) + len(unheard) + 1
+            found = await self._profiles.due(self._account_id, self._clock.now_ms(), limit)
+            free = {one.participant_id: one for one in found if one.participant_id not in asking}
+            due = next((one for who, one in free.items() if who not in unheard), None)
+            if due is None:  # nobody else is due: the one about whom there was no answer for longest
+                due = next((free[who] for who in unheard if who in free), None)
             if due is not None:
                 asking.add(due.participant_id)
                 self._wake.set()  # there may be another one, for another lane
@@ -86,7 +90,7 @@ class ProfileFetcher:
         who, attempt = due.participant_id, due.attempts + 1
         try:
             error = await self._enricher.ask(who, Priority.LIVE)
-            if error is None:
+            if error is None or error.of_host:  # the host's trouble costs nobody anything: they are still due
                 return
             if error.remedy not in ACCOUNT_WIDE:
                 await self._enricher.blame(who, attempt, error)

@@ -15,6 +15,8 @@ from inboxd.workers.accounts import Accounts, Served
 
 ROUND_S: Final = 3600.0
 STORAGE_REST_S: Final = 5.0
+HOST_REST_MS: Final = 600_000
+"""How soon a refresh is tried again that Meta's host did not answer."""
 WARN_EVERY_MS: Final = 86_400_000
 
 
@@ -30,6 +32,7 @@ class TokenKeeper:
         self._wake = asyncio.Event()
         self._stopping = False
         self._warned_at = 0
+        self._not_before = 0
         self._refreshed: tuple[Secret, RefreshedToken] | None = None
         self._log = logs.get("tokens").bind(account_id=served.account.id)
         served.listeners.append(self._wake.set)
@@ -59,7 +62,7 @@ class TokenKeeper:
             error = GraphError(reason, Remedy.NEEDS_LOGIN)
             await self._accounts.verdict(account.id, error)
             return
-        due_at = account.refresh_due_at()
+        due_at = self._due_at()
         if due_at is not None and now >= due_at and self._refreshed is None:
             await self._refresh()
         await self._keep()
@@ -75,6 +78,9 @@ class TokenKeeper:
         except GraphError as error:
             self._metrics.token_refreshes.labels("failed").inc()
             self._log.warning("token_refresh_failed", remedy=error.remedy.value, error=str(error))
+            if error.of_host:
+                self._not_before = self._clock.now_ms() + HOST_REST_MS
+                return
             await self._accounts.update(self._served, refresh_tried_at=self._clock.now_ms())
             return
         if used is not None and self._served.graph.token is used:  # nobody set or dropped it meanwhile
@@ -93,7 +99,11 @@ class TokenKeeper:
     def _rest_s(self) -> float:
         if self._refreshed is not None:
             return STORAGE_REST_S
-        due_at = self._served.account.refresh_due_at()
+        due_at = self._due_at()
         if due_at is None:
             return ROUND_S
         return min(max((due_at - self._clock.now_ms()) / 1000, 1.0), ROUND_S)
+
+    def _due_at(self) -> int | None:
+        due_at = self._served.account.refresh_due_at()
+        return None if due_at is None else max(due_at, self._not_before)

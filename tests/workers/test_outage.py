@@ -1,0 +1,233 @@
+"""Meta's host goes away and comes back: a real server that is closed and opened again, and a clock that we move."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from aiohttp import web
+from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.domain.backfill import RunStatus
+from inboxd.domain.conversation import ConversationKey, ConversationStatus
+from inboxd.meta.account_graph import AccountGraph
+from inboxd.metrics import Metrics
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.people import igsid
+from inboxd.simulator.serving import serving
+from inboxd.store import conversations, profiles
+from inboxd.store.backfills import Backfills
+from inboxd.store.database import Database
+from inboxd.store.profile_cache import ProfileCache
+from inboxd.store.profiles import Profiles
+from inboxd.workers.accounts import Served
+from inboxd.workers.backfill import BackfillDesk, BackfillWorker
+from inboxd.workers.enrich import Enricher
+from inboxd.workers.feed import Feed
+from inboxd.workers.profiles import ProfileFetcher
+
+from tests.hostile import HostileGraph
+from tests.support import ACCOUNT, TOKEN, Meta, TravelClock, meta
+
+
+class Host:
+    """A Graph API on one port, which can be closed and opened."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._app = app
+        self._open = AsyncExitStack()
+        self.port = 0
+
+    async def open(self) -> str:
+        url = await self._open.enter_async_context(serving(self._app, port=self.port))
+        self.port = int(url.rpartition(":")[2])
+        return url
+
+    async def close(self) -> None:
+        await self._open.aclose()
+
+
+class Rig:
+    """One account's enrichment and backfill, at work."""
+
+    def __init__(self, database: Database, platform: Meta, graph: AccountGraph, clock: TravelClock) -> None:
+        account = Account(id=ACCOUNT, flavour=Flavour.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1)
+        self.database, self.platform, self.clock, self.graph = database, platform, clock, graph
+        self.served = Served(account, graph, None)
+        feed = Feed(clock)
+        self.enricher = Enricher(
+            self.served,
+            database=database,
+            cache=ProfileCache(clock, ttl_s=86_400, size=1000),
+            clock=clock,
+            metrics=Metrics(),
+            feed=feed,
+            random=lambda: 0.0,
+            on_picture=lambda: None,
+        )
+        self.fetcher = ProfileFetcher(self.enricher, Profiles(database), clock, concurrency=2)
+        self.backfills = Backfills(database)
+        self.worker = BackfillWorker(self.enricher, self.backfills, clock, feed, lambda: 0.0)
+        self.desk = BackfillDesk(self.backfills, clock)
+        self.desk.enter(self.worker, self.enricher)
+
+    async def know(self, *people: str) -> None:
+        keys = [ConversationKey(ACCOUNT, who) for who in people]
+        await self.database.write(lambda connection: profiles.ensure(connection, keys, self.clock.now_ms()))
+        self.fetcher.wrote(keys)
+
+    async def register(self, *people: str) -> None:
+        def transaction(connection: sqlite3.Connection) -> None:
+            for who in people:
+                key = ConversationKey(ACCOUNT, who)
+                profiles.register(connection, key, None, None, 1)
+                conversations.register(
+                    connection, key, status=ConversationStatus.OPEN, unread_count=0, metadata={}, now=1
+                )
+
+        await self.database.write(transaction)
+
+    async def states(self) -> list[tuple[str, int]]:
+        rows = await self.database.read("SELECT DISTINCT state, attempts FROM participants ORDER BY state")
+        return [(row[0], row[1]) for row in rows]
+
+    async def settle(self) -> None:
+        """Let what needs no time be done."""
+        before = -1
+        for _ in range(200):
+            await self.clock.travel(0)
+            ((named,),) = await self.database.read("SELECT count(*) FROM participants WHERE state = 'complete'")
+            if named == before:
+                return
+            before = named
+
+
+@asynccontextmanager
+async def at_work(database: Database, url: str, *, budget: int = 10_000) -> AsyncIterator[Rig]:
+    clock = TravelClock()
+    clock.database = database
+    async with meta(url, database, clock, calls_per_hour=budget, timeout_s=2.0) as platform:
+        rig = Rig(database, platform, await platform.account(), clock)
+        tasks = [asyncio.ensure_future(rig.fetcher.run()), asyncio.ensure_future(rig.worker.run())]
+        yield rig
+        rig.fetcher.stop()
+        rig.worker.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("minutes", [0.1, 5, 300])
+async def test_everybody_has_a_name_within_a_minute_of_the_hosts_return(database: Database, minutes: float) -> None:
+    server = GraphServer({TOKEN: ACCOUNT})
+    server.behaviour = Behaviour(latency_ms=0)
+    host = Host(server.application())
+    url = await host.open()
+    async with at_work(database, url, budget=200) as rig:
+        await host.close()
+        await rig.know(*(igsid(number) for number in range(30)))
+        await rig.clock.travel(minutes * 60)
+        assert await rig.states() == [("pending", 0)], "nobody lost an attempt, and nobody waits for anything else"
+        assert rig.graph.budget.report().used <= 10, "waiting for the host costs next to nothing"
+        ((latest,),) = await database.read("SELECT max(next_attempt_at) FROM participants")
+        assert latest <= rig.clock.now_ms()
+
+        await host.open()
+        for _ in range(6):
+            await rig.clock.travel(10)
+            await rig.settle()
+        assert await rig.states() == [("complete", 0)]
+    await host.close()
+
+
+async def test_a_backfill_waits_for_the_host_and_says_so(database: Database) -> None:
+    server = GraphServer({TOKEN: ACCOUNT})
+    server.behaviour = Behaviour(latency_ms=0)
+    host = Host(server.application())
+    url = await host.open()
+    async with at_work(database, url) as rig:
+        await host.close()
+        await rig.register(*(igsid(number) for number in range(12)))
+        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        for _ in range(30):
+            await rig.clock.travel(10)
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert (found.status, found.processed) == (RunStatus.RUNNING, 0)
+        told = rig.desk.estimate(found)
+        assert told.status is RunStatus.WAITING
+        assert "does not answer" in (told.reason or "")
+
+        await host.open()
+        for _ in range(6):
+            await rig.clock.travel(10)
+            await rig.settle()
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert (found.status, found.success_count, found.error_count) == (RunStatus.COMPLETED, 12, 0)
+    await host.close()
+
+
+class OneBadPerson(HostileGraph):
+    """Meta's edge fails for one person only, each time."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__()
+        page = b"<html>Sorry, something went wrong.</html>"
+        self.answers[who] = lambda _request: web.Response(status=500, body=page, content_type="text/html")
+
+
+@pytest.mark.parametrize("others", [0, 1, 10])
+async def test_one_person_whom_the_host_never_answers_about_stops_nobody(database: Database, others: int) -> None:
+    bad = igsid(99)
+    server = OneBadPerson(bad)
+    async with serving(server.application()) as url, at_work(database, url, budget=200) as rig:
+        await rig.know(bad, *(igsid(number) for number in range(others)))
+        for _ in range(60):
+            await rig.clock.travel(10)
+        rows: dict[str, str] = dict(await database.read("SELECT participant_id, state FROM participants"))
+        assert rows.pop(bad) in {"failed", "pending"}
+        assert set(rows.values()) <= {"complete"}
+        asked = sum(call.endswith(bad) for call in server.calls)
+        assert 3 <= asked <= 10
+        assert len(server.calls) <= others + 20, "and it does not use up the budget"
+        await rig.know(igsid(1000))
+        await rig.clock.travel(60)
+        ((state,),) = await database.read("SELECT state FROM participants WHERE participant_id = ?", (igsid(1000),))
+        assert state == "complete"
+
+
+async def test_one_bad_person_is_an_error_of_a_backfill_after_three_attempts(database: Database) -> None:
+    bad = igsid(5)
+    server = OneBadPerson(bad)
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(*(igsid(number) for number in range(10)))
+        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        for _ in range(20):
+            await rig.clock.travel(10)
+            await rig.settle()
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert (found.status, found.success_count, found.error_count) == (RunStatus.COMPLETED, 9, 1)
+        (problem,) = await rig.backfills.problems(run.id, limit=10, offset=0)
+        assert (problem.participant_id, problem.attempts) == (bad, 3)
+
+
+async def test_a_host_that_answers_half_of_the_calls_costs_nobody_hours(database: Database) -> None:
+    server = HostileGraph()
+    chance = random.Random(20261124)
+    usual = server._usual
+
+    async def every_second(request: web.Request) -> web.StreamResponse:
+        server.calls.append(request.path)
+        if chance.random() < 0.5:
+            return web.Response(status=502, text="<html></html>", content_type="text/html")
+        return web.json_response(usual(request, request.path.rpartition("/")[2]))
+
+    server._answer = every_second  # type: ignore[method-assign]
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.know(*(igsid(number) for number in range(20)))
+        for _ in range(120):
+            await rig.clock.travel(10)
+        assert await rig.states() == [("complete", 0)]
