@@ -5,11 +5,12 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
 from inboxd.domain.account import Account, AccountState, Flavour
-from inboxd.domain.backfill import RunStatus
+from inboxd.domain.backfill import STEERING, RunStatus, Steering
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.metrics import Metrics
@@ -231,3 +232,42 @@ async def test_a_host_that_answers_half_of_the_calls_costs_nobody_hours(database
         for _ in range(120):
             await rig.clock.travel(10)
         assert await rig.states() == [("complete", 0)]
+
+
+@pytest.mark.parametrize("how", [Steering.PAUSE, Steering.CANCEL])
+@pytest.mark.parametrize("moment", ["begin", "end"])
+async def test_what_somebody_changes_between_two_looks_is_not_overwritten(
+    database: Database, how: Steering, moment: str
+) -> None:
+    """The worker has read the run; then it is paused; then the worker writes what it wanted to write."""
+    server = GraphServer({TOKEN: ACCOUNT})
+    server.behaviour = Behaviour(latency_ms=0)
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(igsid(0), igsid(1))
+        steered: list[bool] = []
+        set_status = rig.backfills.set_status
+
+        async def interfere(run_id: str, status: RunStatus, now: int, *rest: Any, **more: Any) -> bool:
+            wanted = RunStatus.RUNNING if moment == "begin" else RunStatus.COMPLETED
+            if status is wanted and not steered:
+                steered.append(True)
+                run = await rig.backfills.get(run_id)
+                assert run is not None
+                steered[0] = await BackfillDesk(Backfills(database), rig.clock).steer(run, how)
+            return await set_status(run_id, status, now, *rest, **more)
+
+        rig.backfills.set_status = interfere  # type: ignore[method-assign]
+        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        for _ in range(10):
+            await rig.clock.travel(1)
+        assert steered == [True]
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert found.status is STEERING[how][0]
+        if how is Steering.PAUSE:
+            assert await rig.desk.steer(found, Steering.RESUME)
+            for _ in range(10):
+                await rig.clock.travel(1)
+            found = await rig.backfills.get(run.id)
+            assert found is not None
+            assert (found.status, found.success_count) == (RunStatus.COMPLETED, 2)

@@ -1,6 +1,11 @@
 """The schedule over days: cron moments, jitter, downtime."""
 
+from typing import Any
+
+import pytest
+from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
+from inboxd.errors import StorageUnavailableError
 from inboxd.store import conversations, profiles
 from inboxd.store.backfills import Backfills
 from inboxd.store.database import Database
@@ -94,3 +99,50 @@ async def test_jitter_begins_later(database: Database) -> None:
     rig.clock.now += 1_800_000
     await rig.schedule.look()
     assert await rig.begun() == [ACCOUNT]
+
+
+async def test_a_storage_error_at_one_account_costs_no_account_its_night(database: Database) -> None:
+    rig = Rig(database)
+    await rig.schedule.look()
+    for account_id in (ACCOUNT, OTHER):
+        await rig.lacks_a_profile(account_id)
+    create, refused = rig.backfills.create, [ACCOUNT]
+
+    async def refuse(run: BackfillRun, **more: Any) -> BackfillRun:
+        if run.account_id in refused:
+            msg = "the disk is full"
+            raise StorageUnavailableError(msg)
+        return await create(run, **more)
+
+    rig.backfills.create = refuse  # type: ignore[method-assign]
+    rig.clock.now = next_after("0 3 * * *", T0)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError):
+            await rig.schedule.look()
+        assert await rig.begun() == [OTHER], "whoever can have a run has one, and no second"
+        rig.clock.now += 60_000
+    refused.clear()
+    await rig.schedule.look()
+    await rig.schedule.look()
+    assert sorted(await rig.begun()) == [ACCOUNT, OTHER]
+
+
+async def test_a_night_that_never_ended_is_followed_by_the_next_one(database: Database) -> None:
+    rig = Rig(database)
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    create = rig.backfills.create
+
+    async def refuse(*_arguments: Any, **_more: Any) -> BackfillRun:
+        msg = "the disk is full"
+        raise StorageUnavailableError(msg)
+
+    rig.backfills.create = refuse  # type: ignore[method-assign]
+    rig.clock.now = next_after("0 3 * * *", T0)
+    with pytest.raises(StorageUnavailableError):
+        await rig.schedule.look()
+    rig.clock.now += DAY_MS
+    await rig.lacks_a_profile(OTHER)
+    rig.backfills.create = create  # type: ignore[method-assign]
+    await rig.schedule.look()
+    assert sorted(await rig.begun()) == [ACCOUNT, OTHER]

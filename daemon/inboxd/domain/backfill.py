@@ -28,6 +28,22 @@ class RunStatus(StrEnum):
         return self in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
 
 
+class Steering(StrEnum):
+    """What may be done with a run."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+STEERING: Final = {
+    Steering.PAUSE: (RunStatus.PAUSED, frozenset({RunStatus.QUEUED, RunStatus.RUNNING})),
+    Steering.RESUME: (RunStatus.RUNNING, frozenset({RunStatus.PAUSED})),
+    Steering.CANCEL: (RunStatus.CANCELLED, frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED})),
+}
+"""What each sets a run to, and of which runs."""
+
+
 class Outcome(StrEnum):
     """What became of one conversation of a run."""
 

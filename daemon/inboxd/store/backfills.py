@@ -1,7 +1,10 @@
 """Backfill runs: what is to be walked, what became of each conversation, and how the runs stand."""
 
 import sqlite3
+from collections.abc import Collection
 from typing import Final, NamedTuple
+
+import msgspec
 
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus
 from inboxd.domain.profile import ProfileState
@@ -55,12 +58,13 @@ _COUNTED: Final = {
     Outcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",
     Outcome.SKIPPED: "UPDATE backfill_runs SET skipped_count = skipped_count + 1 WHERE id = ?",
 }
+UNFINISHED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 _STATUS: Final = """
 UPDATE backfill_runs SET
     status = ?1, reason = ?2,
     started_at = CASE WHEN ?1 = 'running' THEN coalesce(started_at, ?3) ELSE started_at END,
     finished_at = CASE WHEN ?1 IN ('completed', 'failed', 'cancelled') THEN ?3 ELSE finished_at END
-WHERE id = ?4 AND status IN ('queued', 'running', 'paused')
+WHERE id = ?4 AND status IN (SELECT value FROM json_each(?5))
 """
 _BATCH: Final = """
 INSERT INTO backfill_batches (run_id, number, started_at, finished_at, success_count, error_count, skipped_count)
@@ -196,9 +200,22 @@ class Backfills:
         ((total,),) = await self._database.read(f"SELECT count(*) FROM backfill_runs{where}", parameters)  # noqa: S608 - constants
         return [_run(row) for row in rows], int(total)
 
-    async def set_status(self, run_id: str, status: RunStatus, now: int, reason: str | None = None) -> None:
-        """Change the status of a run that is not finished."""
-        await self._database.execute(_STATUS, (status.value, reason, now, run_id))
+    async def set_status(
+        self,
+        run_id: str,
+        status: RunStatus,
+        now: int,
+        reason: str | None = None,
+        *,
+        only_from: Collection[RunStatus] = UNFINISHED,
+    ) -> bool:
+        """Change the status of a run that stands in one of `only_from`; whether it did.
+
+        What somebody else has changed since the run was read is never overwritten.
+        """
+        allowed = msgspec.json.encode([one.value for one in only_from]).decode()
+        parameters = (status.value, reason, now, run_id, allowed)
+        return await self._database.write(lambda connection: connection.execute(_STATUS, parameters).rowcount > 0)
 
     async def missing(self, account_id: str, refresh_before: int) -> int:
         """How many conversations of the account lack a profile, or have one fetched before `refresh_before` (ms)."""

@@ -11,7 +11,7 @@ import msgspec
 
 from inboxd import logs
 from inboxd.clock import Clock, iso_utc
-from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, estimated_s
+from inboxd.domain.backfill import STEERING, BackfillRun, Outcome, RunStatus, Steering, estimated_s
 from inboxd.domain.budget import Priority
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, Remedy, decide
@@ -207,7 +207,9 @@ class BackfillWorker:
         return run if run is not None and run.status is RunStatus.RUNNING and not self._stopping else None
 
     async def _change(self, run: BackfillRun, status: RunStatus) -> None:
-        await self._backfills.set_status(run.id, status, self._clock.now_ms())
+        # Whoever paused or cancelled it since it was read has the last word.
+        if not await self._backfills.set_status(run.id, status, self._clock.now_ms(), only_from=[run.status]):
+            return
         await self._tell(run.id)
         has_errors = status.finished and run.error_count > 0
         log = self._log.warning if has_errors else self._log.info
@@ -306,10 +308,12 @@ class BackfillDesk:
         self._look_up(account_id)
         return stored
 
-    async def steer(self, run: BackfillRun, status: RunStatus) -> None:
-        """Pause, resume or cancel a run that is not finished."""
-        await self._backfills.set_status(run.id, status, self._clock.now_ms())
+    async def steer(self, run: BackfillRun, how: Steering) -> bool:
+        """Pause, resume or cancel a run; False when it stands where that cannot be."""
+        status, allowed = STEERING[how]
+        changed = await self._backfills.set_status(run.id, status, self._clock.now_ms(), only_from=allowed)
         self._look_up(run.account_id)
+        return changed
 
     def estimate(self, run: BackfillRun) -> Estimate:
         """What a run is doing now, and how long it will still take."""

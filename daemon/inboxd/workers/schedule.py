@@ -49,6 +49,9 @@ class BackfillSchedule:
         self._jitter_ms = int(jitter_s * 1000 * random())
         self._batch_size = batch_size
         self._skip = skip
+        self._left: set[str] = set()
+        """Accounts of the round in hand that have no run yet."""
+        self._round_at = 0
         self._stopped = asyncio.Event()
         self._log = logs.get("backfill")
 
@@ -68,7 +71,11 @@ class BackfillSchedule:
             await self._clock.wait(self._stopped, ROUND_S)
 
     async def look(self) -> None:
-        """Start what is due. The first look of all begins to count; moments missed since then count as one."""
+        """Start what is due. The first look of all begins to count; moments missed since then count as one.
+
+        An account whose run cannot be stored now is tried again at the next look, until the next moment comes; the
+        others get theirs meanwhile. Raises StorageError, after all were tried.
+        """
         now = self._clock.now_ms()
         begun_at = await self._backfills.begun_at(NAME)
         if begun_at is None or begun_at > now:  # never, or a clock that went back
@@ -76,9 +83,22 @@ class BackfillSchedule:
             return
         if now < next_after(self._expression, begun_at) + self._jitter_ms:
             return
+        if not self._left or now >= next_after(self._expression, self._round_at) + self._jitter_ms:
+            self._left, self._round_at = set(self._accounts()) - set(self._skip), now
+        refused: StorageError | None = None
+        for account_id in sorted(self._left & set(self._accounts())):
+            try:
+                await self._start(account_id)
+            except StorageClosedError:
+                raise
+            except StorageError as error:
+                refused = error
+            else:
+                self._left.discard(account_id)
+        if refused is not None:
+            raise refused
         await self._backfills.set_begun(NAME, now)
-        for account_id in sorted(set(self._accounts()) - set(self._skip)):
-            await self._start(account_id)
+        self._left.clear()
 
     async def _start(self, account_id: str) -> None:
         if not await self._backfills.missing(account_id, 0):

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from inboxd.clock import Clock
-from inboxd.domain.backfill import BackfillRun, RunStatus
+from inboxd.domain.backfill import BackfillRun, RunStatus, Steering
 from inboxd.store.backfills import Backfills, KeyReusedError, RunActiveError
 from inboxd.web.api.operations import Operation, Page, answer, body, not_found, page_links, query
 from inboxd.web.api.resources.backfills import (
@@ -154,21 +154,20 @@ class BackfillsApi:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pause a run; what is done stays done."""
-        return await self._steer(request, RunStatus.PAUSED, {RunStatus.QUEUED, RunStatus.RUNNING})
+        return await self._steer(request, Steering.PAUSE)
 
     async def resume(self, request: web.Request) -> web.Response:
         """Go on with a paused run, where it was."""
-        return await self._steer(request, RunStatus.RUNNING, {RunStatus.PAUSED})
+        return await self._steer(request, Steering.RESUME)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a run for good; what is done stays done."""
-        return await self._steer(request, RunStatus.CANCELLED, {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED})
+        return await self._steer(request, Steering.CANCEL)
 
-    async def _steer(self, request: web.Request, status: RunStatus, allowed: set[RunStatus]) -> web.Response:
+    async def _steer(self, request: web.Request, how: Steering) -> web.Response:
         run = await self._find(request)
-        if run.status not in allowed:
-            raise ProblemError(HTTPStatus.CONFLICT, f"The run is {run.status.value}.")
-        await self._desk.steer(run, status)
+        if not await self._desk.steer(run, how):
+            raise ProblemError(HTTPStatus.CONFLICT, f"The run is {(await self._find(request)).status.value}.")
         return answer(self._summary(await self._find(request)))
 
     async def _find(self, request: web.Request) -> BackfillRun:

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.clock import Clock
-from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, STEERING, BackfillRun, Steering
 from inboxd.store.backfills import Backfills, RunActiveError
 from inboxd.web.api.operations import not_found
 from inboxd.web.dashboard.rendering import offset_of, page, see_other
@@ -17,12 +17,6 @@ from inboxd.workers.backfill import BackfillDesk
 
 LIMIT: Final = 30
 PROBLEMS: Final = 100
-STEERING: Final = {
-    "pause": (RunStatus.PAUSED, {RunStatus.QUEUED, RunStatus.RUNNING}),
-    "resume": (RunStatus.RUNNING, {RunStatus.PAUSED}),
-    "cancel": (RunStatus.CANCELLED, {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED}),
-}
-"""What each button sets a run to, and of which runs."""
 
 
 class BackfillPages:
@@ -81,9 +75,7 @@ class BackfillPages:
     async def steer(self, request: web.Request) -> web.Response:
         """Pause, resume or cancel a run; one that has gone on meanwhile stays as it is."""
         run = await self._find(request)
-        status, allowed = STEERING[request.match_info["how"]]
-        if run.status in allowed:
-            await self._desk.steer(run, status)
+        await self._desk.steer(run, Steering(request.match_info["how"]))
         return see_other(f"/backfill/{run.id}")
 
     def _view(self, run: BackfillRun) -> dict[str, object]:
@@ -96,7 +88,7 @@ class BackfillPages:
             "eta_s": estimate.eta_s,
             "duration_s": duration / 1000,
             "rate": run.processed * 60_000 / duration if duration and run.processed else None,
-            "buttons": [how for how, (_, allowed) in STEERING.items() if run.status in allowed],
+            "buttons": [how.value for how, (_, allowed) in STEERING.items() if run.status in allowed],
         }
 
     async def _find(self, request: web.Request) -> BackfillRun:
