@@ -67,6 +67,12 @@ class Metrics:
         self.budget_paused = Gauge(
             "inboxd_budget_paused_seconds", "Time until calls may go on.", ["account"], registry=self.registry
         )
+        self.budget_slowed_by = Gauge(
+            "inboxd_budget_slowed_by",
+            "How many times longer the pause between two calls is, because of Meta's usage headers.",
+            ["account"],
+            registry=self.registry,
+        )
         self.connections_refused = Counter(
             "inboxd_connections_refused", "Connections turned away or cut.", ["reason"], registry=self.registry
         )

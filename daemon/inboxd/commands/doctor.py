@@ -49,7 +49,7 @@ from inboxd.store import accounts, backup
 from inboxd.store.database import open_for_reading
 from inboxd.store.lock import lock
 from inboxd.terminal import printable
-from inboxd.web.api.resources.accounts import AccountList, CheckedAccount
+from inboxd.web.api.resources.accounts import AccountList, BudgetList, BudgetResource, CheckedAccount
 from inboxd.web.api.resources.traffic import TrafficReport
 from inboxd.web.api.traffic import PATH as TRAFFIC
 from inboxd.web.webhooks import PATH
@@ -269,6 +269,8 @@ async def _daemon(
                     yield diagnosis
             for diagnosis in _of_traffic(await remote.call("GET", TRAFFIC, TrafficReport)):
                 yield diagnosis
+            for budget in (await remote.call("GET", "/api/budget", BudgetList)).budgets:
+                yield _of_budget(budget)
     except ConfigError as error:
         yield Diagnosis("daemon", Health.WRONG, str(error), how_to_give("admin_token"))
     except RefusedTokenError:
@@ -303,6 +305,19 @@ def _of_traffic(report: TrafficReport) -> Iterator[Diagnosis]:
         yield Diagnosis(check, health, one.detail, one.remedy)
     if not report.findings:
         yield Diagnosis("traffic", Health.OK, "nothing unusual")
+
+
+def _of_budget(budget: BudgetResource) -> Diagnosis:
+    name, left = f"account {budget.account_id}", f"{budget.remaining} of {budget.allowance_per_hour} calls are left"
+    remedy = "Nothing: it goes on by itself. If it happens daily, lower budget.calls_per_hour."
+    if budget.paused_until is not None:
+        detail = f"budget: no calls until {budget.paused_until}: {budget.paused_reason}"
+        return Diagnosis(name, Health.WARNING, detail, remedy)
+    if budget.slowed_by > 1:
+        why = "Meta says that its allowance runs out"
+        detail = f"budget: {left}, {budget.slowed_by:.0f} times slower until {budget.slowed_until}: {why}"
+        return Diagnosis(name, Health.WARNING, detail, remedy)
+    return Diagnosis(name, Health.OK, f"budget: {left}")
 
 
 async def _stored_accounts(database: Path) -> list[Account]:

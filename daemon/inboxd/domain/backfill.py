@@ -89,13 +89,28 @@ class BackfillRun(msgspec.Struct, frozen=True, kw_only=True):
         return 0 if self.started_at is None else (self.finished_at or now) - self.started_at
 
 
-def estimated_s(calls: int, *, now_free: int, per_hour: int, per_second: float, wait_s: float) -> float:
+def estimated_s(
+    calls: int,
+    *,
+    now_free: int,
+    per_hour: int,
+    per_second: float,
+    wait_s: float,
+    slowness: float = 1.0,
+    slow_s: float = 0.0,
+) -> float:
     """Seconds that `calls` will take: `now_free` of them at once, the others `per_hour`, none faster than `per_second`.
 
-    `wait_s` is how long nothing may be called at all.
+    `wait_s` is how long nothing may be called at all. For `slow_s` calls are `slowness` times slower than that.
     """
     if calls <= 0:
         return 0.0
+    slow_calls = min(calls, int(slow_s * per_second / slowness)) if slowness > 1 else 0
+    if slow_calls == calls:
+        return wait_s + calls * slowness / per_second
+    if slow_calls:
+        wait_s, calls = wait_s + slow_s, calls - slow_calls
+        now_free = max(0, now_free - slow_calls)
     later = max(0, calls - max(0, now_free))
     if later == 0:
         return wait_s + calls / per_second

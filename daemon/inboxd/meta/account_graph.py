@@ -290,7 +290,7 @@ class AccountGraph:
     ) -> None:
         """Apply to one brake what an answer said: how full its allowance is, that it is used up, or for how long."""
         if percent is not None:
-            brake.note_usage(percent)
+            self._note_usage(brake, scope, percent)
         reason = _why_stop(percent, limit, stop_s)
         if reason is None:
             if not brake.strikes or brake.stopped_s():
@@ -304,6 +304,17 @@ class AccountGraph:
         if reason is not None:
             self._log.warning("throttled", scope=scope, reason=reason, seconds=round(brake.stopped_s()))
         await self._ledger.save_stop(scope, brake.stop())
+
+    def _note_usage(self, brake: Brake, scope: str, percent: float) -> None:
+        """Slow down as the headers ask for, and say so when it begins, ends, or becomes much more or less."""
+        before = _step(brake.slowness)
+        brake.note_usage(percent)
+        after = _step(brake.slowness)
+        if after > 0 and after != before:
+            slower, seconds = round(brake.slowness, 1), round(brake.slowed_s())
+            self._log.warning("slowed", scope=scope, percent=round(percent), slower=slower, seconds=seconds)
+        elif before > 0 and not after:
+            self._log.info("slowing_ended", scope=scope, percent=round(percent))
 
     async def _about_person(self, igsid: str, error: GraphError, token: Secret) -> GraphError:
         """The same error, or what it means when it is said of everybody."""
@@ -320,6 +331,11 @@ class AccountGraph:
             self._standing_known = False
             await self._on_verdict(error)
         return error
+
+
+def _step(slowness: float) -> int:
+    """How slow it is, roughly: 0 not at all, 1 a little, 2 several times slower, 3 nearly at a stand."""
+    return sum(slowness > bound for bound in (1.0, 3.0, 10.0))
 
 
 def _why_stop(percent: float | None, limit: GraphError | None, stop_s: float) -> str | None:

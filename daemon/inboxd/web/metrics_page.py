@@ -62,7 +62,8 @@ class MetricsPage:
     def _observe_accounts(self, now: int) -> None:
         metrics = self._metrics
         gauges = (metrics.token_expiry, metrics.account_callable, metrics.subscribed)
-        for gauge in (*gauges, metrics.budget_used, metrics.budget_remaining, metrics.budget_paused):
+        budget = (metrics.budget_used, metrics.budget_remaining, metrics.budget_paused, metrics.budget_slowed_by)
+        for gauge in (*gauges, *budget):
             gauge.clear()  # accounts that are no longer served
         for account_id, served in self._accounts.served.items():
             account, report = served.account, served.graph.budget.report()
@@ -74,6 +75,7 @@ class MetricsPage:
             metrics.budget_remaining.labels(account_id).set(report.remaining)
             paused_s = 0 if report.paused_until is None else (report.paused_until - now) / 1000
             metrics.budget_paused.labels(account_id).set(paused_s)
+            metrics.budget_slowed_by.labels(account_id).set(round(report.slowness, 2))
 
     async def _observe_backfills(self) -> None:
         gauge = self._metrics.backfill

@@ -334,6 +334,11 @@ class BackfillDesk:
         elif status is RunStatus.RUNNING and wait_s > 1.0:
             until = iso_utc(self._clock.now_ms() + int(wait_s * 1000))
             status, reason = RunStatus.WAITING, f"the next call may be made at {until}"
+        elif status is RunStatus.RUNNING and budget.slowness > 1:
+            until = iso_utc(self._clock.now_ms() + int(budget.slowed_s() * 1000))
+            reason = (
+                f"calls are {budget.slowness:.0f} times slower until {until}: Meta says that its allowance runs out"
+            )
         return Estimate(status, reason, eta_s)
 
     def duration_s(self, account_id: str, calls: int) -> float | None:
@@ -350,6 +355,8 @@ class BackfillDesk:
             per_hour=budget.backfill_allowance,
             per_second=budget.calls_per_second,
             wait_s=stopped_s,
+            slowness=budget.slowness,
+            slow_s=budget.slowed_s(),
         )
 
     def _look_up(self, account_id: str) -> None:

@@ -1,18 +1,25 @@
 """Looking an account over: does everything hold that inboxd needs, and if not, how is it got?"""
 
+import asyncio
+from collections.abc import Awaitable
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from inboxd.clock import Clock, iso_utc
 from inboxd.domain.account import Cause, Flavour
+from inboxd.domain.budget import Priority
 from inboxd.domain.retry import Remedy
 from inboxd.errors import InboxdError
 from inboxd.meta.graph_errors import GraphError
 from inboxd.secret import Secret
 from inboxd.workers.accounts import Accounts, Served
 
+PATIENCE_S: Final = 20.0
+"""How long each look of a person's check may take: there are three."""
+T = TypeVar("T")
+_HUMAN: Final = frozenset({Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION})
 TOOLS_ARE_OFF: Final = 2534041
 _PERMISSIONS: Final = {
     Flavour.INSTAGRAM: "instagram_business_basic and instagram_business_manage_messages",
@@ -56,7 +63,7 @@ class Checkup:
 
         Raises GraphError when Meta does not accept the token, WrongAccountError when it is not `expected_id`'s.
         """
-        owner = await self._accounts.owner_of(token, flavour)
+        owner = await _within(self._accounts.owner_of(token, flavour))
         if expected_id is not None and owner.id != expected_id:
             msg = f"the token belongs to the account {owner.id} ({owner.username}), not to {expected_id}"
             raise WrongAccountError(msg)
@@ -71,7 +78,7 @@ class Checkup:
             return [_token_missing(served.account.reason or "there is no token")]
         served.graph.forgive()
         try:
-            owner = await served.graph.owner()
+            owner = await _within(served.graph.owner(Priority.INTERACTIVE))
         except GraphError as error:
             return [_about_token(error)]
         if owner.id != served.account.id:
@@ -98,7 +105,7 @@ class Checkup:
 
     async def _messages(self, served: Served) -> Finding:
         try:
-            await served.graph.read_messages()
+            await _within(served.graph.read_messages(Priority.INTERACTIVE))
         except GraphError as error:
             if error.subcode == TOOLS_ARE_OFF:
                 remedy = (
@@ -115,8 +122,10 @@ class Checkup:
 
     async def _subscription(self, served: Served) -> Finding:
         try:
-            fields = await ensure_subscribed(self._accounts, served, self._clock)
+            fields = await _within(ensure_subscribed(self._accounts, served, self._clock, Priority.INTERACTIVE))
         except GraphError as error:
+            if error.remedy not in _HUMAN:
+                return Finding("subscription", Outcome.UNKNOWN, str(error), "Nothing: it is looked after every hour.")
             needed = _PERMISSIONS[served.account.flavour]
             return Finding("subscription", Outcome.MISSING, str(error), f"Grant {needed}, then check again.")
         if "messages" not in fields:
@@ -136,14 +145,26 @@ class Checkup:
         return Finding("webhooks", Outcome.UNKNOWN, "no message has arrived yet", remedy)
 
 
-async def ensure_subscribed(accounts: Accounts, served: Served, clock: Clock) -> tuple[str, ...]:
+async def ensure_subscribed(
+    accounts: Accounts, served: Served, clock: Clock, priority: Priority = Priority.LIVE
+) -> tuple[str, ...]:
     """Subscribe the account unless it is, read that back, and store what came of it. Raises GraphError."""
-    fields = await served.graph.subscribed_fields()
+    fields = await served.graph.subscribed_fields(priority)
     if "messages" not in fields:
-        await served.graph.subscribe()
-        fields = await served.graph.subscribed_fields()
+        await served.graph.subscribe(priority)
+        fields = await served.graph.subscribed_fields(priority)
     await accounts.update(served, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
     return fields
+
+
+async def _within(work: Awaitable[T]) -> T:
+    """What a person waits for, as long as that can be expected of one. Raises GraphError then."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await work
+    except TimeoutError as error:
+        msg = f"Meta did not answer within {PATIENCE_S:.0f} s"
+        raise GraphError(msg, Remedy.RETRY_LATER) from error
 
 
 def _about_token(error: GraphError) -> Finding:

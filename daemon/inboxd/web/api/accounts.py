@@ -1,6 +1,5 @@
 """`/api/accounts` and `/api/budget`: who is served, how they stand with Meta, and what they may still ask."""
 
-import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -27,8 +26,6 @@ from inboxd.workers.accounts import Accounts, Served
 from inboxd.workers.checkup import Checkup
 
 PATH: Final = "/api/accounts"
-PATIENCE_S: Final = 60.0
-"""How long a request waits for the budget and for Meta."""
 
 
 class AccountsApi:
@@ -72,24 +69,17 @@ class AccountsApi:
         if not wanted.token.strip() or not wanted.token.isascii() or not wanted.token.isprintable():
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                token = Secret(wanted.token.strip())
-                served, findings = await self._checkup.add(token, wanted.flavour, name=wanted.name)
+            token = Secret(wanted.token.strip())
+            served, findings = await self._checkup.add(token, wanted.flavour, name=wanted.name)
         except GraphError as error:
             raise _refused(error) from error
-        except TimeoutError as error:
-            raise _busy() from error
         checked = CheckedAccount(account=AccountResource.of(served.account), findings=findings)
         return answer(checked, status=HTTPStatus.CREATED)
 
     async def check(self, request: web.Request) -> web.Response:
         """Look an account over."""
         served = self._find(request)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                findings = await self._checkup.check(served)
-        except TimeoutError as error:
-            raise _busy() from error
+        findings = await self._checkup.check(served)
         return answer(CheckedAccount(account=AccountResource.of(served.account), findings=findings))
 
     async def remove(self, request: web.Request) -> web.Response:
@@ -125,12 +115,7 @@ class AccountsApi:
 def _refused(error: GraphError) -> ProblemError:
     if error.remedy in {Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION}:
         return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Meta does not accept this token: {error}.")
+    if error.remedy is Remedy.WAIT_FOR_BUDGET:
+        detail = f"Nothing was stored, and Meta was not asked whose token this is: {error}. Try again then."
+        return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
     return ProblemError(HTTPStatus.BAD_GATEWAY, f"Meta cannot be asked whose token this is: {error}. Try again later.")
-
-
-def _busy() -> ProblemError:
-    return ProblemError(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The budget of Graph calls is used up, or Meta does not answer; see /api/budget. Try again later.",
-        headers={"Retry-After": "60"},
-    )

@@ -1,20 +1,13 @@
 """Accounts: how they stand with Meta."""
 
-import asyncio
-from http import HTTPStatus
-from typing import Final
-
 from aiohttp import web
 
 from inboxd.store import statistics
 from inboxd.store.database import Read
 from inboxd.web.api.operations import not_found
 from inboxd.web.dashboard.rendering import page
-from inboxd.web.problems import ProblemError
 from inboxd.workers.accounts import Accounts
 from inboxd.workers.checkup import Checkup, Finding
-
-PATIENCE_S: Final = 60.0
 
 
 class AccountPages:
@@ -39,12 +32,7 @@ class AccountPages:
         served = self._accounts.served.get(request.match_info["id"])
         if served is None:
             raise not_found("account")
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                findings = await self._checkup.check(served)
-        except TimeoutError as error:
-            detail = "Meta did not answer in time, or the budget is used up; see the account."
-            raise ProblemError(HTTPStatus.GATEWAY_TIMEOUT, detail) from error
+        findings = await self._checkup.check(served)
         return await self._page(request, served.account.id, findings)
 
     async def _page(self, request: web.Request, checked: str | None, findings: list[Finding]) -> web.Response:

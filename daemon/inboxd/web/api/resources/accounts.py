@@ -47,6 +47,7 @@ class BudgetResource(Resource, frozen=True):
     paused_until: str | None
     paused_reason: str | None
     slowed_by: float
+    slowed_until: str | None
 
     @classmethod
     def of(cls, account_id: str, report: BudgetReport) -> Self:
@@ -61,6 +62,7 @@ class BudgetResource(Resource, frozen=True):
             paused_until=iso(report.paused_until),
             paused_reason=report.reason,
             slowed_by=round(report.slowness, 2),
+            slowed_until=iso(report.slowed_until),
         )
 
 
