@@ -54,6 +54,7 @@ from inboxd.workers.checkup import Checkup
 from inboxd.workers.forgetting import Forgetter
 from inboxd.workers.health import DaemonHealth
 from inboxd.workers.ingest import Ingest
+from inboxd.workers.outlook import ProfileOutlook
 from inboxd.workers.pool import WorkerPool
 from inboxd.workers.processing_monitor import ProcessingMonitor
 from inboxd.workers.pulse import Pulse
@@ -190,10 +191,11 @@ def _admin(
         backup_folder=database.path.parent / settings.storage.backup_path,
     )
     streams = Streams(parts.feed)
+    outlook = ProfileOutlook(accounts, clock)
     apis: list[Api] = [
         Health(health),
-        ConversationsApi(database, accounts.aliases, clock),
-        ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter),
+        ConversationsApi(database, accounts.aliases, clock, outlook),
+        ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter, outlook),
         AccountsApi(accounts, Checkup(accounts, clock), database.read),
         BackfillsApi(parts.desk, parts.backfills, streams, clock),
         DeletionsApi(
@@ -217,7 +219,7 @@ def _admin(
             health=health,
             unusual=lambda: parts.traffic.findings,
         ),
-        InboxPages(database, accounts, clock),
+        InboxPages(database, accounts, clock, outlook),
         BackfillPages(parts.desk, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
         AccountPages(accounts, Checkup(accounts, clock), database.read),

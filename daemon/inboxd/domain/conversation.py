@@ -50,6 +50,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     profile_state: ProfileState | None = None
     profile_reason: str | None = None
     """Why the profile is not complete."""
+    profile_next_attempt_at: int | None = None
+    """When it is asked for (again), in ms."""
 
     def update_participant_profile(
         self, username: str, profile_pic: str | None, *, name: str | None = None, at: int

@@ -84,7 +84,7 @@ WHERE c.id IN (SELECT value FROM json_each(?))
 _COLUMNS: Final = """
 SELECT c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at,
        c.read_at, c.seen_at, c.unread_count, c.status, c.metadata, c.created_at, c.updated_at, p.avatar, p.state,
-       p.reason
+       p.reason, p.next_attempt_at
 FROM conversations AS c
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
 """
@@ -448,6 +448,7 @@ def _conversation(row: Row) -> Conversation:
         participant_avatar=row[15],
         profile_state=None if row[16] is None else ProfileState(row[16]),
         profile_reason=row[17],
+        profile_next_attempt_at=row[18],
     )
 
 

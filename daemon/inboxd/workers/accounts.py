@@ -68,6 +68,8 @@ class Served:
         self.graph = graph
         self.token_origin = token_origin
         self.listeners: list[Callable[[], None]] = []
+        self.asking: set[str] = set()
+        """Participants whose profile somebody is fetching."""
         self.lock = asyncio.Lock()
         """Held while the account changes, so that no change is made to what another is just changing."""
 

@@ -65,7 +65,7 @@ class Enricher:
     ) -> None:
         self.served = served
         self.account_id = served.account.id
-        self.asking: set[str] = set()
+        self.asking = served.asking
         """Whom somebody is asking about."""
         # A look that began before a fetch was stored must not end after it: it would find the same person due again.
         self.looking = asyncio.Lock()

@@ -5,9 +5,11 @@ from collections.abc import Collection
 from typing import Final
 
 from inboxd import logs
-from inboxd.clock import Clock
+from inboxd.clock import Clock, iso_utc
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.profile import ProfileState
+from inboxd.domain.waiting import WaitingFor, waiting
 from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.profiles import DueFetch, Profiles
 from inboxd.workers.enrich import ACCOUNT_WIDE, DOUBT_REST_MS, Enricher
@@ -28,6 +30,7 @@ class ProfileFetcher:
         self._concurrency = concurrency
         self._wake = asyncio.Event()
         self._stopping = False
+        self._told: WaitingFor | None = None
         self._log = logs.get("profiles").bind(account_id=self._account_id)
         self._served.listeners.append(self._wake.set)
 
@@ -52,6 +55,7 @@ class ProfileFetcher:
             self._wake.clear()
             try:
                 due = await self._next_due()
+                self._say_why_nothing_goes_on()
                 if due is not None:
                     await self._fetch(due)
                 else:
@@ -78,6 +82,26 @@ class ProfileFetcher:
                 asking.add(due.participant_id)
                 self._wake.set()  # there may be another one, for another lane
         return due
+
+    def _say_why_nothing_goes_on(self) -> None:
+        """Log what the next fetch has to wait for, once for each thing that it is."""
+        now = self._clock.now_ms()
+        budget = self._served.graph.budget.report(self._served.graph.profiles_brake)
+        found = waiting(
+            ProfileState.PENDING,
+            None,
+            now,
+            account=self._served.account,
+            budget=budget,
+            asking=True,
+            now=now,
+            iso=iso_utc,
+        )
+        what = None if found is None or found.what is WaitingFor.ANSWER else found.what
+        if what is not self._told and found is not None and what is not None:
+            until = None if found.until is None else iso_utc(found.until)
+            self._log.info("profiles_wait", waiting_for=what.value, until=until, reason=found.text)
+        self._told = what
 
     async def _idle_s(self) -> float | None:
         if not self._served.account.callable:

@@ -44,6 +44,7 @@ from inboxd.web.api.resources.conversations import (
     import_fields,
 )
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.workers.outlook import ProfileOutlook
 from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
 
 PATH: Final = "/api/messaging/conversations"
@@ -90,11 +91,12 @@ class SearchQuery(Query, frozen=True):
 class ConversationsApi:
     """Conversations and their messages. `accounts` are the ids that are served."""
 
-    def __init__(self, database: Database, accounts: Collection[str], clock: Clock) -> None:
+    def __init__(self, database: Database, accounts: Collection[str], clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
         self._conversations = Conversations(database.read)
         self._accounts = accounts
         self._clock = clock
+        self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -251,4 +253,10 @@ class ConversationsApi:
         return conversation
 
     def _resource(self, conversation: Conversation) -> ConversationResource:
-        return ConversationResource.of(conversation, self._accounts)
+        waiting = self._outlook.of(
+            conversation.key,
+            conversation.profile_state,
+            conversation.profile_reason,
+            conversation.profile_next_attempt_at,
+        )
+        return ConversationResource.of(conversation, self._accounts, waiting)

@@ -13,11 +13,12 @@ from inboxd.domain.profile import ProfileState
 from inboxd.store import profiles
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
-from inboxd.store.profiles import Profiles
+from inboxd.store.profiles import Participant, Profiles
 from inboxd.web.api.operations import Operation, Page, answer, not_found, page_links, query
 from inboxd.web.api.resources.participants import ParticipantList, ParticipantResource
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.workers.forgetting import Erasure, Forgetter, NotAPersonError, Person
+from inboxd.workers.outlook import ProfileOutlook
 
 PATH: Final = "/api/participants"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
@@ -40,6 +41,7 @@ class ParticipantsApi:
         clock: Clock,
         on_due: Callable[[Sequence[ConversationKey]], None],
         forgetter: Forgetter,
+        outlook: ProfileOutlook,
     ) -> None:
         self._database = database
         self._profiles = Profiles(database)
@@ -47,6 +49,7 @@ class ParticipantsApi:
         self._clock = clock
         self._on_due = on_due
         self._forgetter = forgetter
+        self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -67,7 +70,7 @@ class ParticipantsApi:
         found, total = await self._profiles.page(
             account_id=asked.client_account_id, state=asked.profile_state, limit=asked.limit, offset=asked.offset
         )
-        resources = [ParticipantResource.of(participant) for participant in found]
+        resources = [self._resource(participant) for participant in found]
         links = page_links(request, total=total, limit=asked.limit, offset=asked.offset)
         listed = ParticipantList(participants=resources, total=total, limit=asked.limit, offset=asked.offset)
         return answer(listed, headers=links)
@@ -113,7 +116,12 @@ class ParticipantsApi:
         found = await self._profiles.one(_key(request))
         if found is None:
             raise not_found("participant")
-        return ParticipantResource.of(found)
+        return self._resource(found)
+
+    def _resource(self, found: Participant) -> ParticipantResource:
+        return ParticipantResource.of(
+            found, self._outlook.of(found.key, found.state, found.reason, found.next_attempt_at)
+        )
 
 
 def _key(request: web.Request) -> ConversationKey:

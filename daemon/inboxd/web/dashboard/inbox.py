@@ -7,6 +7,7 @@ from aiohttp import web
 
 from inboxd.clock import Clock
 from inboxd.domain.conversation import Conversation
+from inboxd.domain.waiting import Waiting
 from inboxd.store import conversations
 from inboxd.store.conversations import ConversationFilter, Conversations, Place
 from inboxd.store.database import Database
@@ -16,6 +17,7 @@ from inboxd.web.api.operations import not_found, path_id
 from inboxd.web.api.resources.conversations import MessageResource
 from inboxd.web.dashboard.rendering import page, see_other
 from inboxd.workers.accounts import Accounts
+from inboxd.workers.outlook import ProfileOutlook
 
 LIMIT: Final = 50
 _MAX_WORDS: Final = 200
@@ -25,11 +27,12 @@ _MAX_ID: Final = 100
 class InboxPages:
     """`/inbox` and its threads."""
 
-    def __init__(self, database: Database, accounts: Accounts, clock: Clock) -> None:
+    def __init__(self, database: Database, accounts: Accounts, clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
         self._accounts = accounts
         self._conversations = Conversations(database.read)
         self._clock = clock
+        self._outlook = outlook
 
     def add_routes(self, app: web.Application) -> None:
         """Put the pages on the admin application."""
@@ -51,7 +54,10 @@ class InboxPages:
         )
         found, total = await self._conversations.page(condition, limit=LIMIT, offset=0)
         latest = await self._conversations.latest([one.id for one in found])
-        rows = [(one, MessageResource.of(latest[one.id], one) if one.id in latest else None) for one in found]
+        rows = [
+            (one, self._waiting(one), MessageResource.of(latest[one.id], one) if one.id in latest else None)
+            for one in found
+        ]
         last = found[-1] if len(found) == LIMIT else None
         following = None if last is None else cursors.of(Place(last.last_message_at, last.id))
         context = {
@@ -78,6 +84,7 @@ class InboxPages:
         context = {
             "conversation": conversation,
             "account": self._name(conversation.key.account_id),
+            "waiting": self._waiting(conversation),
             "messages": messages,
             "texts": {message.platform_message_id: message.content for message in messages},
             "total": total,
@@ -113,6 +120,9 @@ class InboxPages:
         if len(ids | self._accounts.served.keys()) < 2:
             return {}
         return {one: self._name(one) for one in ids}
+
+    def _waiting(self, one: Conversation) -> Waiting | None:
+        return self._outlook.of(one.key, one.profile_state, one.profile_reason, one.profile_next_attempt_at)
 
     async def _find(self, request: web.Request) -> Conversation:
         found = await self._conversations.get(path_id(request, "conversation"))

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 from inboxd.domain.conversation import Conversation
 from inboxd.domain.profile import ProfileState
+from inboxd.domain.waiting import Waiting
 
 UNKNOWN: Final = "Unknown participant"
 SELF: Final = "Notes to self"
@@ -29,15 +30,19 @@ class Shown(NamedTuple):
     """Why the person is not known, in words."""
 
 
-def shown(conversation: Conversation) -> Shown:
-    """The person of a conversation."""
+def shown(conversation: Conversation, waiting: Waiting | None = None) -> Shown:
+    """The person of a conversation, whose profile is `waiting` for something."""
     if conversation.key.account_id == conversation.key.participant_id:
         return Shown(SELF, None, None, "✎", known=False, reason="What the account wrote to itself.")
     username = conversation.participant_username
     avatar = conversation.participant_avatar
     if username is None:
-        reason = _REASONS[conversation.profile_state]
+        reason = _sentence(waiting.text) if waiting is not None else _REASONS[conversation.profile_state]
         return Shown(UNKNOWN, None, None, "?", known=False, reason=reason)
     name = conversation.participant_name or username
     initial = next((letter.upper() for letter in name if letter.isalnum()), "?")
     return Shown(name, username, f"/avatars/{avatar}" if avatar else None, initial, known=True, reason="")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -10,6 +10,8 @@ from inboxd.clock import iso_utc
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Direction, Message
 from inboxd.domain.payload import PayloadForm, is_shallow, shown
+from inboxd.domain.profile import ProfileState
+from inboxd.domain.waiting import Waiting
 from inboxd.store.conversations import StoredMessage
 from inboxd.web.api.resources.base import MetaId, Resource, avatar_path, iso
 from inboxd.workers.registry import KnownConversation
@@ -33,8 +35,9 @@ class ConversationResource(Resource, frozen=True):
     updated_at: str
 
     @classmethod
-    def of(cls, conversation: Conversation, accounts: Collection[str]) -> Self:
-        """The resource; `accounts` are the configured ones."""
+    def of(cls, conversation: Conversation, accounts: Collection[str], waiting: Waiting | None = None) -> Self:
+        """The resource; `accounts` are the configured ones, `waiting` is what the profile waits for."""
+        pending = waiting is not None and conversation.profile_state is ProfileState.PENDING
         return cls(
             id=str(conversation.id),
             client_account_id=conversation.key.account_id,
@@ -50,7 +53,7 @@ class ConversationResource(Resource, frozen=True):
                 **conversation.metadata,
                 "participantName": conversation.participant_name,
                 "profileState": conversation.profile_state,
-                "profileReason": conversation.profile_reason,
+                "profileReason": waiting.text if waiting and pending else conversation.profile_reason,
                 "accountConfigured": conversation.key.account_id in accounts,
                 "answered": conversation.answered,
             },

@@ -3,6 +3,8 @@
 from typing import Self
 
 from inboxd.clock import iso_utc
+from inboxd.domain.profile import ProfileState
+from inboxd.domain.waiting import Waiting, WaitingFor
 from inboxd.store.profiles import Participant
 from inboxd.web.api.resources.base import Resource, avatar_path, iso
 
@@ -30,6 +32,8 @@ class ParticipantResource(Resource, frozen=True):
     is_business_follow_user: bool | None
     previous_usernames: list[FormerUsernameResource]
     reason: str | None
+    waiting_for: WaitingFor | None
+    waiting_until: str | None
     attempts: int
     next_attempt_at: str | None
     fetched_at: str | None
@@ -37,8 +41,8 @@ class ParticipantResource(Resource, frozen=True):
     updated_at: str
 
     @classmethod
-    def of(cls, participant: Participant) -> Self:
-        """The resource of a participant."""
+    def of(cls, participant: Participant, waiting: Waiting | None) -> Self:
+        """The resource of a participant, and what the profile is `waiting` for."""
         profile = participant.profile
         return cls(
             client_account_id=participant.key.account_id,
@@ -56,7 +60,9 @@ class ParticipantResource(Resource, frozen=True):
                 FormerUsernameResource(username=former.username, until=iso_utc(former.until))
                 for former in participant.previous_usernames
             ],
-            reason=participant.reason,
+            reason=waiting.text if waiting and participant.state is ProfileState.PENDING else participant.reason,
+            waiting_for=waiting.what if waiting else None,
+            waiting_until=iso(waiting.until) if waiting else None,
             attempts=participant.attempts,
             next_attempt_at=iso(participant.next_attempt_at),
             fetched_at=iso(participant.fetched_at or None),

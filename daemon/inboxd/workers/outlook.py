@@ -1,0 +1,33 @@
+"""Why people have no name yet, as things stand now."""
+
+from inboxd.clock import Clock, iso_utc
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.profile import ProfileState
+from inboxd.domain.waiting import Waiting, waiting
+from inboxd.workers.accounts import Accounts
+
+
+class ProfileOutlook:
+    """What is known of a profile, together with how its account and that account's budget stand."""
+
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts = accounts
+        self._clock = clock
+
+    def of(
+        self, key: ConversationKey, state: ProfileState | None, reason: str | None, next_attempt_at: int | None
+    ) -> Waiting | None:
+        """What the profile of `key` waits for, given what is stored of it; None when it waits for nothing."""
+        if state is None:
+            return None
+        served = self._accounts.served.get(key.account_id)
+        return waiting(
+            state,
+            reason,
+            next_attempt_at,
+            account=None if served is None else served.account,
+            budget=None if served is None else served.graph.budget.report(served.graph.profiles_brake),
+            asking=served is not None and key.participant_id in served.asking,
+            now=self._clock.now_ms(),
+            iso=iso_utc,
+        )
