@@ -203,7 +203,7 @@ def _admin(
         ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
-        SystemApi(database, parts.inbox, clock, pool),
+        SystemApi(database, parts.inbox, clock, pool, lambda: accounts.served),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,

@@ -182,21 +182,81 @@ def account_remove(config_path: Path | None, account_id: str) -> None:
     click.echo(f"{account_id} is no longer served")
 
 
-@cli.command()
+class Span(click.ParamType[int]):
+    """A length of time in seconds: 90, 45m, 12h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        """The seconds."""
+        text = str(value)
+        size = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+        digits = text if size is None else text[:-1]
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
+            self.fail(f"{text!r} is no length of time, such as 90, 45m, 12h or 7d", param, ctx)
+        seconds = int(digits) * (size or 1)
+        if seconds > 315_360_000:
+            self.fail("ten years are the most", param, ctx)
+        return seconds
+
+
+@cli.group(invoke_without_command=True)
 @config_option
 @json_option
-@click.option("--account", "account_id", required=True, help="The account's id.")
+@click.option("--account", "account_id", help="The account's id.")
 @click.option("--batch-size", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option("--max", "most", type=click.IntRange(1, 10_000_000), help="End after so many conversations.")
+@click.option("--force", is_flag=True, help="Also refresh profiles that are older than --older-than.")
+@click.option("--older-than", type=Span(), help="Such as 12h or 7d; implies --force. With --force alone: 1d.")
 @click.option("--follow", is_flag=True, help="Watch until it is finished. Without a daemon that is always so.")
 @click.option("--dry-run", is_flag=True, help="Only count the conversations that lack a profile.")
+@click.pass_context
 def backfill(
-    config_path: Path | None, *, as_json: bool, account_id: str, batch_size: int, follow: bool, dry_run: bool
+    context: click.Context,
+    config_path: Path | None,
+    *,
+    as_json: bool,
+    account_id: str | None,
+    batch_size: int,
+    most: int | None,
+    force: bool,
+    older_than: int | None,
+    follow: bool,
+    dry_run: bool,
 ) -> None:
-    """Fetch the profiles that an account's conversations lack. Exits 1 if some could not be had."""
+    """Fetch the profiles that an account's conversations lack. Exits 1 if some could not be had.
+
+    Who failed is printed with the reason. pause, resume and cancel are for the run that is not finished.
+    """
     from inboxd.commands import backfill as command  # noqa: PLC0415 - see run
 
-    wish = command.Wish(account_id, batch_size, dry_run)
+    if context.invoked_subcommand is not None:
+        return
+    if account_id is None:
+        msg = "give the account: --account ID"
+        raise click.UsageError(msg)
+    older_than_s = older_than if older_than is not None else 86_400 if force else None
+    wish = command.Wish(account_id, batch_size, dry_run, most, older_than_s)
     sys.exit(_run(command.backfill(*_surroundings(config_path), wish, follow=follow, as_json=as_json)))
+
+
+def _steering(how: str, text: str) -> None:
+    """A command of `backfill` that steers the run that is not finished."""
+
+    @backfill.command(how, help=text)
+    @config_option
+    @json_option
+    @click.option("--account", "account_id", required=True, help="The account's id.")
+    def steer(config_path: Path | None, *, as_json: bool, account_id: str) -> None:
+        from inboxd.commands import backfill as command  # noqa: PLC0415 - see run
+        from inboxd.domain.backfill import Steering  # noqa: PLC0415 - see run
+
+        _run(command.steer(*_surroundings(config_path), account_id, Steering(how), as_json=as_json))
+
+
+_steering("pause", "Pause the account's run; what is done stays done.")
+_steering("resume", "Go on with the account's paused run, where it was.")
+_steering("cancel", "End the account's run for good; what is done stays done.")
 
 
 @cli.command("import-conversations")

@@ -1,6 +1,7 @@
 """`inboxd backfill` and `import-conversations`, with a daemon, without one, and with one that is killed."""
 
 import json
+import signal
 import subprocess
 import time
 import urllib.request
@@ -121,3 +122,54 @@ def test_a_run_goes_on_where_it_was_after_a_kill(simulated: Simulated) -> None:
     asked = simulated.asked()
     assert set(asked) == {f"/v25.0/{igsid(number)}" for number in range(PEOPLE)}
     assert len(asked) <= PEOPLE + 2, "only what was on the wire when it was killed is asked again"
+
+
+@pytest.mark.parametrize("daemon_runs", [True, False])
+def test_who_failed_is_printed_with_the_reason(simulated: Simulated, *, daemon_runs: bool) -> None:
+    inboxd = simulated.inboxd
+    simulated.behave(latency_ms=1, no_consent=[igsid(0), igsid(1)])
+    rows = [{"clientAccountId": ACCOUNT, "participantPlatformId": who} for who in (igsid(0), igsid(1), igsid(2), "42")]
+    (inboxd.folder / "known.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    if daemon_runs:
+        inboxd.start()
+    inboxd.run("import-conversations", "known.jsonl")
+
+    result = inboxd.run("backfill", "--account", ACCOUNT, "--follow")
+    assert result.returncode == 1, result.stderr
+    assert "1 profiles, 1 errors, 2 skipped of 4" in result.stdout
+    assert "failed: 42: Graph error 9010" in result.stdout
+    assert "skipped: 2: Graph error 230" in result.stdout
+
+    counted = inboxd.run("backfill", "--account", ACCOUNT, "--dry-run")
+    assert "3 conversations lack a profile; 3 of them would be skipped" in counted.stdout
+    run = json.loads(inboxd.run("backfill", "--account", ACCOUNT, "--force", "--follow", "--json").stdout)
+    assert run["total"] == 3, "what is a day old at most is not refreshed"
+    assert {one["participantPlatformId"] for one in run["errors"]} == {igsid(0), igsid(1), "42"}
+    run = json.loads(
+        inboxd.run("backfill", "--account", ACCOUNT, "--older-than", "0s", "--max", "4", "--follow", "--json").stdout
+    )
+    assert (run["total"], run["successCount"]) == (4, 1)
+    assert inboxd.run("backfill", "--account", ACCOUNT, "--older-than", "yesterday").returncode == 64
+    assert inboxd.run("backfill").returncode == 64
+
+
+def test_a_run_is_paused_resumed_and_cancelled(simulated: Simulated) -> None:
+    inboxd = simulated.inboxd
+    simulated.behave(latency_ms=300)
+    inboxd.start()
+    inboxd.run("import-conversations", "known.jsonl")
+    assert inboxd.run("backfill", "pause", "--account", ACCOUNT).returncode == 64, "there is none"
+    started = json.loads(inboxd.run("backfill", "--account", ACCOUNT, "--json").stdout)
+    paused = inboxd.run("backfill", "pause", "--account", ACCOUNT)
+    assert (paused.returncode, "paused" in paused.stdout) == (0, True), paused.stderr
+    assert inboxd.run("backfill", "pause", "--account", ACCOUNT).returncode == 69, "it is paused"
+    resumed = json.loads(inboxd.run("backfill", "resume", "--account", ACCOUNT, "--json").stdout)
+    assert (resumed["jobId"], resumed["status"]) == (started["jobId"], "running")
+
+    inboxd.run("backfill", "pause", "--account", ACCOUNT)
+    inboxd.signal(signal.SIGTERM)
+    assert inboxd.wait() == 0
+    assert "running" in inboxd.run("backfill", "resume", "--account", ACCOUNT).stdout, "without a daemon too"
+    assert inboxd.run("backfill", "resume", "--account", ACCOUNT).returncode == 75
+    assert "cancelled" in inboxd.run("backfill", "cancel", "--account", ACCOUNT).stdout
+    assert inboxd.run("backfill", "cancel", "--account", ACCOUNT).returncode == 64

@@ -240,3 +240,49 @@ async def test_a_run_of_an_account_that_is_removed_has_failed(client: Client, gr
     await client.send("DELETE", f"/api/accounts/{other}", status=204)
     found = await client.get(run["links"]["self"])
     assert (found["status"], found["reason"]) == ("failed", "the account is no longer served")
+
+
+async def test_whoever_was_imported_with_a_name_alone_is_asked_about_too(client: Client, graph: Simulated) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=0, no_consent=(igsid(1),))
+    for number in (0, 1):
+        await register(client, number, participantUsername=f"imported_{number}")
+    assert (await start(client, dryRun=True))["total"] == 2
+
+    done = await finished(client, await start(client))
+    assert (done["total"], done["successCount"], done["skippedCount"]) == (2, 1, 1)
+    found = {one["participantPlatformId"]: one for one in await client.conversations()}
+    assert found[igsid(0)]["participantUsername"] != "imported_0"
+    assert found[igsid(1)]["participantUsername"] == "imported_1", "what was known stays"
+    assert found[igsid(1)]["metadata"]["profileState"] == "no_consent"
+
+    asked = people_asked(graph[0]).total()
+    again = await finished(client, await start(client))
+    assert (again["total"], again["skippedCount"]) == (1, 1)
+    assert people_asked(graph[0]).total() == asked, "and nobody is asked about every night in vain"
+
+
+async def test_a_dry_run_counts_what_would_be_asked_and_is_no_success(client: Client, graph: Simulated) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=0, no_consent=(igsid(0), igsid(1)))
+    await register(client, *range(5))
+    counted = await start(client, dryRun=True)
+    assert (counted["total"], counted["skippedCount"], counted["success"]) == (5, 0, None)
+    assert counted["estimatedDurationSeconds"] is not None
+    await finished(client, await start(client, maxConversations=3))
+    await finished(client, await start(client))
+    await register(client, 7)
+    calls = len(graph[0].calls)
+    counted = await start(client, dryRun=True)
+    assert (counted["total"], counted["skippedCount"], counted["successCount"]) == (3, 2, 0)
+    assert len(graph[0].calls) == calls
+
+
+async def test_profiles_that_are_due_are_those_that_will_be_asked_for(client: Client) -> None:
+    stranger = "17841400000000009"
+    await client.deliver(Conversationalist(stranger, igsid(0), T0).says("hi"), account_id=stranger)
+    await client.deliver(Conversationalist(ACCOUNT, igsid(0), T0).says("hi"))
+    await client.settled()
+
+    async def nothing_is_due() -> bool:
+        return bool((await client.get("/api/workers"))["profilesDue"] == 0)
+
+    await eventually(nothing_is_due)

@@ -1,10 +1,12 @@
 """`inboxd backfill`: through the running daemon, or on the database itself when none runs."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import urlencode
 
 import click
 import msgspec
@@ -15,15 +17,27 @@ from inboxd import parts
 from inboxd.clock import Clock
 from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
-from inboxd.domain.backfill import BackfillRun, RunStatus
+from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
 from inboxd.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, DatabaseLockedError, InboxdError
 from inboxd.plural import counted
-from inboxd.store.backfills import Backfills, RunActiveError
+from inboxd.store.backfills import UNFINISHED, Backfills, RunActiveError
+from inboxd.store.database import Database
+from inboxd.terminal import printable
 from inboxd.web.api.backfills import PATH
-from inboxd.web.api.resources.backfills import BackfillSummary, NewBackfill
+from inboxd.web.api.resources.backfills import (
+    BackfillList,
+    BackfillProblem,
+    BackfillResource,
+    BackfillSummary,
+    NewBackfill,
+)
 from inboxd.workers.backfill import BackfillDesk
 
 LOOK_S: Final = 0.5
+PAGE: Final = 200
+MOST_PAGES: Final = 25
+MOST_SHOWN: Final = 50
+_SKIPPED: Final = "the person must write first, or there is no profile"
 WITH_ERRORS: Final = 1
 """The exit code when the run did not get every profile, or did not complete."""
 
@@ -34,8 +48,17 @@ class NotServedError(InboxdError):
     exit_code = EX_USAGE
 
 
+class NoRunError(InboxdError):
+    """The account has no run that is not finished."""
+
+    exit_code = EX_USAGE
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"the account {account_id} has no backfill that is not finished")
+
+
 class StillActiveError(InboxdError):
-    """The account has a run that is not finished."""
+    """The account has a run that is not finished, and stands where that cannot be done with it."""
 
     exit_code = EX_TEMPFAIL
 
@@ -46,6 +69,9 @@ class Wish(NamedTuple):
     account_id: str
     batch_size: int
     dry_run: bool
+    max_conversations: int | None = None
+    older_than_s: int | None = None
+    """Also refresh profiles older than this; None: do not."""
 
 
 class Runs(Protocol):
@@ -60,6 +86,12 @@ class Runs(Protocol):
     async def look(self, run_id: str) -> BackfillSummary:
         """How a run stands."""
 
+    async def details(self, run_id: str, offset: int) -> BackfillResource:
+        """The same with a page of what went wrong."""
+
+    async def steer(self, account_id: str, how: Steering) -> BackfillSummary:
+        """Pause, resume or cancel the run of an account that is not finished."""
+
 
 async def backfill(settings: Settings, secrets: Secrets, path: Path, wish: Wish, *, follow: bool, as_json: bool) -> int:
     """Start a run, watch it if asked to (without a daemon: always), and say what came of it; the exit code."""
@@ -67,12 +99,51 @@ async def backfill(settings: Settings, secrets: Secrets, path: Path, wish: Wish,
         run = await runs.start(wish)
         if (follow or runs.ends_with_us) and not wish.dry_run:
             run = await _watch(runs, run, quiet=as_json)
+        finished = RunStatus(run.status).finished and not run.dry_run
+        details = await runs.details(run.job_id, 0) if finished else run
+        lines = [] if as_json or not finished else await _problems(runs, run)
+    if as_json:
+        click.echo(msgspec.json.encode(details).decode())
+    else:
+        click.echo("\n".join([_told(run), *lines]))
+    return WITH_ERRORS if finished and not run.success else EX_OK
+
+
+async def steer(
+    settings: Settings, secrets: Secrets, path: Path, account_id: str, how: Steering, *, as_json: bool
+) -> None:
+    """Pause, resume or cancel the run of an account, through the daemon or in the file."""
+    async with AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(Database(path))
+        except DatabaseLockedError:
+            run = await _RemoteRuns(await stack.enter_async_context(Remote(settings, secrets))).steer(account_id, how)
+        else:
+            backfills = Backfills(database)
+            run = await _LocalRuns(BackfillDesk(backfills, Clock()), backfills).steer(account_id, how)
     if as_json:
         click.echo(msgspec.json.encode(run).decode())
     else:
-        click.echo(_told(run))
-    finished = RunStatus(run.status).finished
-    return WITH_ERRORS if finished and not run.success else EX_OK
+        click.echo(f"run {run.job_id}: {run.status}, {run.total_processed} of {run.total} conversations are done")
+
+
+async def _problems(runs: Runs, run: BackfillSummary) -> list[str]:
+    """Who failed, and why; of those that were skipped, how many and why."""
+    failed: list[str] = []
+    skipped: Counter[str] = Counter()
+    for number in range(MOST_PAGES):
+        found = (await runs.details(run.job_id, number * PAGE)).errors
+        for one in found:
+            if one.outcome == Outcome.SKIPPED:
+                skipped[one.error] += 1
+            elif len(failed) < MOST_SHOWN:
+                tries = "1 attempt" if one.attempts == 1 else f"{one.attempts} attempts"
+                failed.append(f"  failed: {one.participant_platform_id}: {printable(one.error)} ({tries})")
+        if len(found) < PAGE:
+            break
+    if run.error_count > len(failed):
+        failed.append(f"  and {run.error_count - len(failed)} more: {run.links.self_}")
+    return failed + [f"  skipped: {count}: {printable(reason)}" for reason, count in skipped.most_common()]
 
 
 @asynccontextmanager
@@ -121,7 +192,10 @@ def _human(seconds: int) -> str:
 
 def _told(run: BackfillSummary) -> str:
     if run.dry_run:
-        return f"{counted(run.total, 'conversation')} {'lacks' if run.total == 1 else 'lack'} a profile"
+        lacking = f"{counted(run.total, 'conversation')} {'lacks' if run.total == 1 else 'lack'} a profile"
+        if not run.skipped_count:
+            return lacking
+        return f"{lacking}; {run.skipped_count} of them would be skipped: {_SKIPPED}"
     if not RunStatus(run.status).finished:
         return f"run {run.job_id}: {run.status}, {counted(run.total, 'conversation')}; see {run.links.self_}"
     profiles, errors = counted(run.success_count, "profile"), counted(run.error_count, "error")
@@ -143,7 +217,12 @@ class _LocalRuns:
             raise NotServedError(msg)
         try:
             run = await self._desk.start(
-                wish.account_id, origin="command", batch_size=wish.batch_size, dry_run=wish.dry_run
+                wish.account_id,
+                origin="command",
+                batch_size=wish.batch_size,
+                max_conversations=wish.max_conversations,
+                refresh_before=_refresh_before(wish, self._clock.now_ms()),
+                dry_run=wish.dry_run,
             )
         except RunActiveError as error:
             found = await self._backfills.get(error.run_id)
@@ -152,18 +231,44 @@ class _LocalRuns:
             run = found  # of a daemon that was stopped: it goes on where it was
         return self._summary(run)
 
-    async def look(self, run_id: str) -> BackfillSummary:
+    async def details(self, run_id: str, offset: int) -> BackfillResource:
+        problems = await self._backfills.problems(run_id, limit=PAGE, offset=offset)
+        return BackfillResource(
+            **self._fields(await self._get(run_id)),
+            errors=[BackfillProblem.of(problem) for problem in problems],
+            limit=PAGE,
+            offset=offset,
+            batches=[],
+        )
+
+    async def steer(self, account_id: str, how: Steering) -> BackfillSummary:
+        run = await self._backfills.active(account_id)
+        if run is None:
+            raise NoRunError(account_id)
+        if not await self._desk.steer(run, how):
+            msg = f"the run {run.id} is {run.status.value}"
+            raise StillActiveError(msg)
+        return self._summary(await self._get(run.id))
+
+    async def _get(self, run_id: str) -> BackfillRun:
         run = await self._backfills.get(run_id)
         if run is None:
             msg = f"the run {run_id} is gone"
             raise NotServedError(msg)
+        return run
+
+    async def look(self, run_id: str) -> BackfillSummary:
+        run = await self._get(run_id)
         summary = self._summary(run)
         if summary.status == RunStatus.PAUSED:
             raise NotServedError(summary.reason or "the run is paused")
         return summary
 
     def _summary(self, run: BackfillRun) -> BackfillSummary:
-        return BackfillSummary(**BackfillSummary.fields_of(run, self._desk.estimate(run), self._clock.now_ms(), PATH))
+        return BackfillSummary(**self._fields(run))
+
+    def _fields(self, run: BackfillRun) -> dict[str, Any]:
+        return BackfillSummary.fields_of(run, self._desk.estimate(run), self._clock.now_ms(), PATH)
 
 
 class _RemoteRuns:
@@ -173,8 +278,31 @@ class _RemoteRuns:
         self._remote = remote
 
     async def start(self, wish: Wish) -> BackfillSummary:
-        wanted = NewBackfill(account_id=wish.account_id, batch_size=wish.batch_size, dry_run=wish.dry_run)
+        older: dict[str, Any] = (
+            {} if wish.older_than_s is None else {"force": True, "older_than_seconds": wish.older_than_s}
+        )
+        wanted = NewBackfill(
+            account_id=wish.account_id,
+            batch_size=wish.batch_size,
+            max_conversations=wish.max_conversations,
+            dry_run=wish.dry_run,
+            **older,
+        )
         return await self._remote.call("POST", PATH, BackfillSummary, wanted, absent=NotServedError)
 
     async def look(self, run_id: str) -> BackfillSummary:
         return await self._remote.call("GET", f"{PATH}/{run_id}", BackfillSummary)
+
+    async def details(self, run_id: str, offset: int) -> BackfillResource:
+        return await self._remote.call("GET", f"{PATH}/{run_id}?limit={PAGE}&offset={offset}", BackfillResource)
+
+    async def steer(self, account_id: str, how: Steering) -> BackfillSummary:
+        for status in UNFINISHED:  # there is one at most
+            path = f"{PATH}?{urlencode({'accountId': account_id, 'status': status.value, 'limit': 1})}"
+            for run in (await self._remote.call("GET", path, BackfillList)).backfills:
+                return await self._remote.call("POST", f"{PATH}/{run.job_id}/{how.value}", BackfillSummary)
+        raise NoRunError(account_id)
+
+
+def _refresh_before(wish: Wish, now: int) -> int:
+    return 0 if wish.older_than_s is None else now - wish.older_than_s * 1000

@@ -31,7 +31,11 @@ JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.p
 WHERE +c.account_id = :account AND c.participant_id <> c.account_id
   AND (p.fetched_at IS NULL OR p.fetched_at < :refresh_before)
 """
-_COUNT_MISSING: Final = f"SELECT count(*) {_MISSING}"
+_COUNT_MISSING: Final = f"""
+SELECT count(*), coalesce(sum(p.state = 'no_consent' OR (p.state = 'unavailable'
+           AND (p.next_attempt_at IS NULL OR p.next_attempt_at > :now))), 0)
+{_MISSING}
+"""
 _NOT_TRIED: Final = """
   AND NOT EXISTS (SELECT 1 FROM backfill_attempts AS a WHERE a.run_id = :run AND a.conversation_id = c.id)
 """
@@ -101,6 +105,14 @@ class RunActiveError(InboxdError):
 
 class KeyReusedError(InboxdError):
     """The idempotency key was used before, for another request."""
+
+
+class Missing(NamedTuple):
+    """Conversations without the profile that is wanted."""
+
+    missing: int
+    skipped: int
+    """Those of them that nobody would be asked about: they must write first, or are known to have no profile."""
 
 
 class Candidate(NamedTuple):
@@ -219,22 +231,26 @@ class Backfills:
 
     async def missing(self, account_id: str, refresh_before: int) -> int:
         """How many conversations of the account lack a profile, or have one fetched before `refresh_before` (ms)."""
-        found = await self._database.reading(
-            lambda connection: connection.execute(
-                _COUNT_MISSING, {"account": account_id, "refresh_before": refresh_before}
-            ).fetchone()
+        return (await self.count(account_id, refresh_before, 0)).missing
+
+    async def count(self, account_id: str, refresh_before: int, now: int) -> Missing:
+        """The same, and how many of them a run would skip at the moment `now` (ms)."""
+        values = {"account": account_id, "refresh_before": _wanted_since(refresh_before), "now": now}
+        return Missing(
+            *await self._database.reading(lambda connection: connection.execute(_COUNT_MISSING, values).fetchone())
         )
-        return int(found[0])
 
     async def has_profile(self, run: BackfillRun, participant_id: str) -> bool:
         """Whether the participant has got, meanwhile, what the run wants."""
-        return bool(await self._database.read(_HAS, (run.account_id, participant_id, run.refresh_before)))
+        return bool(
+            await self._database.read(_HAS, (run.account_id, participant_id, _wanted_since(run.refresh_before)))
+        )
 
     async def candidates(self, run: BackfillRun, after: Place | None, limit: int) -> list[Candidate]:
         """The next conversations of a run, the latest activity first; those without any message come last."""
         place = after or Place(2**62, 2**62)
         values = {
-            "account": run.account_id, "refresh_before": run.refresh_before, "run": run.id,
+            "account": run.account_id, "refresh_before": _wanted_since(run.refresh_before), "run": run.id,
             "at": place.at, "id": place.id, "limit": limit,
         }  # fmt: skip
 
@@ -289,6 +305,11 @@ def record(connection: sqlite3.Connection, *, run_id: str, attempt: Attempt) -> 
     """Note what became of a conversation, in the transaction that stores its profile: both are there, or neither."""
     if connection.execute(_ATTEMPT, (run_id, *attempt)).rowcount > 0:
         connection.execute(_COUNTED[attempt.outcome], (run_id,))
+
+
+def _wanted_since(refresh_before: int) -> int:
+    """Profiles of before this are fetched: also those that another system named, which count as fetched at 0."""
+    return max(refresh_before, 1)
 
 
 def _row(run: BackfillRun) -> Row:

@@ -79,7 +79,8 @@ WHERE account_id = ?9 AND participant_id = ?10
 """
 _FAILED: Final = """
 UPDATE participants SET
-    state = CASE WHEN fetched_at IS NULL THEN ?1 ELSE 'complete' END,
+    -- 0: never fetched, but named by another system
+    state = CASE WHEN coalesce(fetched_at, 0) = 0 THEN ?1 ELSE 'complete' END,
     reason = ?2,
     attempts = ?3,
     next_attempt_at = ?4,

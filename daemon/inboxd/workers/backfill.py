@@ -285,9 +285,12 @@ class BackfillDesk:
         key: str | None = None,
         request_hash: bytes | None = None,
     ) -> BackfillRun:
-        """A new run, queued; a dry one is completed at once. Raises RunActiveError, KeyReusedError, StorageError."""
+        """A new run, queued; a dry one counts and is completed at once.
+
+        Raises RunActiveError, KeyReusedError, StorageError.
+        """
         now = self._clock.now_ms()
-        total = await self._backfills.missing(account_id, refresh_before)
+        total, skipped = await self._backfills.count(account_id, refresh_before, now)
         if max_conversations is not None:
             total = min(total, max_conversations)
         run = BackfillRun(
@@ -300,6 +303,7 @@ class BackfillDesk:
             refresh_before=refresh_before,
             dry_run=dry_run,
             total=total,
+            skipped_count=min(skipped, total) if dry_run else 0,
             created_at=now,
             started_at=now if dry_run else None,
             finished_at=now if dry_run else None,
@@ -318,6 +322,8 @@ class BackfillDesk:
     def estimate(self, run: BackfillRun) -> Estimate:
         """What a run is doing now, and how long it will still take."""
         found = self._workers.get(run.account_id)
+        if run.dry_run:
+            return Estimate(run.status, run.reason, self.duration_s(run.account_id, run.left))
         if run.status.finished or found is None:
             return Estimate(run.status, run.reason, None)
         served = found[1].served

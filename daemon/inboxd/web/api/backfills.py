@@ -78,8 +78,9 @@ class BackfillsApi:
     async def start(self, request: web.Request) -> web.Response:
         """Start a backfill of the profiles that an account's conversations lack.
 
-        It walks all of them, newest activity first, one at a time. `dryRun` only counts; `force` also refreshes
-        profiles older than `olderThanSeconds`.
+        It walks all of them, newest activity first, one at a time. `dryRun` only counts: `total`, and
+        under `skippedCount` those that nobody would be asked about. `force` also refreshes profiles older than
+        `olderThanSeconds`.
         """
         wanted = body(request, NewBackfill)
         if not self._desk.serves(wanted.account_id):

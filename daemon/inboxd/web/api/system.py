@@ -1,6 +1,6 @@
 """`/api/workers`, and the API's description of itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +16,9 @@ from inboxd.web.problems import SAFE_HEADERS
 from inboxd.workers.pool import WorkerPool
 
 DOCUMENT_PATH: Final = "/api/openapi.json"
-_DUE: Final = "SELECT count(*) FROM participants WHERE next_attempt_at <= ?"
+_DUE: Final = """
+SELECT count(*) FROM participants WHERE account_id IN (SELECT value FROM json_each(?)) AND next_attempt_at <= ?
+"""
 
 
 class SystemApi:
@@ -28,11 +30,13 @@ class SystemApi:
         inbox: Inbox,
         clock: Clock,
         pool: WorkerPool,
+        served: Callable[[], Collection[str]],
     ) -> None:
         self._database = database
         self._inbox = inbox
         self._clock = clock
         self._pool = pool
+        self._served = served
         self._document: bytes | None = None
 
     def operations(self) -> Sequence[Operation]:
@@ -46,7 +50,8 @@ class SystemApi:
         """What works in the background, and what waits for it."""
         waiting, oldest_s = await self._inbox.backlog()
         _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
-        ((due,),) = await self._database.read(_DUE, (self._clock.now_ms(),))
+        accounts = msgspec.json.encode(sorted(self._served())).decode()
+        ((due,),) = await self._database.read(_DUE, (accounts, self._clock.now_ms()))
         return answer(
             WorkerList(
                 running=sorted(self._pool.running),

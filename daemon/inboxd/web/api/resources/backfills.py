@@ -117,7 +117,7 @@ class BackfillSummary(Resource, frozen=True):
             "origin": run.origin,
             "batch_size": run.batch_size,
             "dry_run": run.dry_run,
-            "success": run.status is RunStatus.COMPLETED and not run.error_count if run.status.finished else None,
+            "success": _success(run),
             "total": run.total,
             "total_processed": run.processed,
             "success_count": run.success_count,
@@ -137,6 +137,13 @@ class BackfillSummary(Resource, frozen=True):
                 cancel=f"{address}/cancel",
             ),
         }
+
+
+def _success(run: BackfillRun) -> bool | None:
+    """Whether it got every profile that there was to get; None before it has ended, and of a run that only counted."""
+    if run.dry_run or not run.status.finished:
+        return None
+    return run.status is RunStatus.COMPLETED and run.error_count == 0
 
 
 class BackfillResource(BackfillSummary, frozen=True):

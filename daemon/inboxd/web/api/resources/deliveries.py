@@ -108,7 +108,7 @@ class ParkedWorkerResource(Resource, frozen=True):
 
 
 class WorkerList(Resource, frozen=True):
-    """What works in the background."""
+    """What works in the background. `profilesDue` counts fetches that are due, of accounts that are served."""
 
     running: list[str]
     """Those that are parked are among them: they are started again."""
