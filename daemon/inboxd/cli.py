@@ -182,7 +182,7 @@ def account_remove(config_path: Path | None, account_id: str) -> None:
     click.echo(f"{account_id} is no longer served")
 
 
-class Span(click.ParamType[int]):
+class Span(click.ParamType):  # type: ignore[type-arg] # generic in newer versions only
     """A length of time in seconds: 90, 45m, 12h, 7d."""
 
     name = "time"

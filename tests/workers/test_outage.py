@@ -271,3 +271,33 @@ async def test_what_somebody_changes_between_two_looks_is_not_overwritten(
             found = await rig.backfills.get(run.id)
             assert found is not None
             assert (found.status, found.success_count) == (RunStatus.COMPLETED, 2)
+
+
+async def test_an_account_that_alone_gets_no_answers_waits_too(database: Database) -> None:
+    """The same host answers another account all the time, so its circuit stays closed."""
+    page = b"<html>Sorry, something went wrong.</html>"
+    server = HostileGraph()
+
+    async def by_token(request: web.Request) -> web.StreamResponse:
+        server.calls.append(request.headers.get("Authorization", ""))
+        if broken and request.headers.get("Authorization") == f"Bearer {TOKEN}":
+            return web.Response(status=500, body=page, content_type="text/html")
+        return web.json_response(server._usual(request, request.path.rpartition("/")[2]))
+
+    broken = True
+    server._answer = by_token  # type: ignore[method-assign]
+    async with serving(server.application()) as url, at_work(database, url, budget=200) as rig:
+        other = await rig.platform.account("other", "17841400000000002")
+        await rig.know(*(igsid(number) for number in range(10)))
+        for number in range(60):
+            call = asyncio.ensure_future(other.user_profile(igsid(number)))
+            await rig.clock.travel(10)
+            await rig.clock.travel(30)
+            await asyncio.wait_for(call, 5)
+        assert await rig.states() == [("pending", 0)]
+        assert rig.graph.budget.report().used <= 100
+        broken = False
+        for _ in range(8):
+            await rig.clock.travel(10)
+            await rig.settle()
+        assert await rig.states() == [("complete", 0)]

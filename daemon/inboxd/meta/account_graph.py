@@ -97,6 +97,8 @@ class AccountGraph:
         self.use_app_secrets(app_secrets)
         self._doubtful: set[str] = set()
         self._standing_known = False
+        self.answers = 0
+        """How many calls of this account Meta has answered so far."""
         self._log = logs.get("graph").bind(account_id=budget.account_id)
 
     @property
@@ -255,6 +257,7 @@ class AccountGraph:
                 answer = await self._client.send(
                     method, path, fields, token.reveal(), app_secret=proof, versioned=versioned, as_form=as_form
                 )
+                self.answers += 1
                 await self._heed(answer, token)
             if not answer.proof_refused:
                 return answer, token

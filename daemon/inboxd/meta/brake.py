@@ -5,6 +5,7 @@ accounts), one before every call to a host (it does not answer). They work alike
 """
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -20,6 +21,7 @@ FIRST_STOP_S: Final = 60.0
 LONGEST_STOP_S: Final = 3600.0
 FAILURES_TO_OPEN: Final = 5
 FIRST_REST_S: Final = 5.0
+YIELD_S: Final = 1.0
 LONGEST_REST_S: Final = 30.0
 """With the probe and the first call after it, everybody is asked again within a minute of the host's return."""
 
@@ -115,8 +117,8 @@ class Circuit(Brake):
         super().__init__(clock)
         self._probe = probe
         self._failures = 0
-        self.answers = 0
-        """How many calls were answered so far."""
+        self._latest: str | None = None
+        self._waiting: Counter[str] = Counter()
 
     def failed(self, reason: str) -> None:
         """The host did not answer, or not as Meta does."""
@@ -127,9 +129,27 @@ class Circuit(Brake):
     def answered(self) -> None:
         """Meta answered, be it with an error."""
         self._failures = 0
-        self.answers += 1
         if self.strikes:
             self.release()
+
+    def waits(self, account_id: str, more: int) -> None:
+        """So many more calls of an account wait, for whatever."""
+        self._waiting[account_id] += more
+        if self._waiting[account_id] <= 0:
+            del self._waiting[account_id]
+
+    def goes(self, account_id: str) -> None:
+        """A call of this account goes to the host."""
+        self._latest = account_id
+
+    def yield_s(self, account_id: str) -> float:
+        """Seconds for which this account lets others find out whether the host is back; 0 when it need not.
+
+        It was the latest that found out in vain. Should the trouble be its own, the others go on so.
+        """
+        if not self.strikes or self._latest != account_id or self._waiting.keys() <= {account_id}:
+            return 0.0
+        return max(0.0, self._until + YIELD_S - self._clock.monotonic())
 
     async def find_out(self) -> None:
         """Whether the host answers again, unless it is known to. Raises what the probe raises."""

@@ -237,6 +237,7 @@ class Budget:
         """Return when it is our turn and a call may go; it counts as under way by then."""
         give_up_at = self.clock.monotonic() + PATIENCE_S if ticket.interactive else math.inf
         bisect.insort(self._queue, ticket)
+        self._host.waits(self.account_id, 1)
         try:
             while True:
                 ready()
@@ -251,8 +252,10 @@ class Budget:
                     break
             self._under_way += 1
             self._last_at = self.clock.monotonic()
+            self._host.goes(self.account_id)
         finally:
             self._queue.remove(ticket)
+            self._host.waits(self.account_id, -1)
             self._traffic.ring()
 
     def _busy(self, wait_s: float) -> GraphError:
@@ -269,7 +272,8 @@ class Budget:
         pause_s = self._last_at + self._interval_s * self.slowness - self.clock.monotonic()
         # The usual pace is the limiter's.
         slowed_s = pause_s if self.slowness > 1 and not ticket.interactive else 0.0
-        return max(self._allowance_s(ticket.priority), slowed_s, *(brake.wait_s() for brake in ticket.brakes))
+        yield_s = 0.0 if ticket.interactive else self._host.yield_s(self.account_id)
+        return max(self._allowance_s(ticket.priority), slowed_s, yield_s, *(brake.wait_s() for brake in ticket.brakes))
 
     def _allowance_s(self, priority: Priority) -> float:
         """Seconds until the hour has room for a call; infinite when that hangs on a call that is under way."""

@@ -105,6 +105,7 @@ class Accounts:
         self._staff: Staff | None = None
         self._newcomers: dict[Flavour, AccountGraph] = {}
         self._asking = asyncio.Lock()
+        self._adding = asyncio.Lock()
         self._log = logs.get("accounts")
 
     async def load(self, configured: Sequence[ConfiguredAccount], staff: Staff | None = None) -> None:
@@ -157,6 +158,10 @@ class Accounts:
 
     async def add(self, token: Secret, flavour: Flavour, owner: Owner, name: str) -> Served:
         """Serve the account `owner` with `token`; for one that is served already, that is its new token."""
+        async with self._adding:  # never twice at once for the same account
+            return await self._add(token, flavour, owner, name)
+
+    async def _add(self, token: Secret, flavour: Flavour, owner: Owner, name: str) -> Served:
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
         if served is not None and served.account.flavour is not flavour:
@@ -170,7 +175,7 @@ class Accounts:
                 id=owner.id, flavour=flavour, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
             )
             served = await self._serve(account, token, None)
-        await self.update(
+        kept = await self.update(
             served,
             token,
             name=name or served.account.name,
@@ -181,6 +186,8 @@ class Accounts:
             token_obtained_at=now,
             **NEW_TOKEN,
         )
+        if not kept:  # removed meanwhile: it is a new one then
+            return await self._add(token, flavour, owner, name)
         self._log.info("account_added", account_id=owner.id, username=served.account.username)
         return served
 

@@ -141,15 +141,18 @@ class BackfillWorker:
 
     async def _ask(self, run: BackfillRun, candidate: Candidate) -> Outcome | None:
         """Up to three attempts with back-off. What concerns the account or Meta's host is waited for: no attempt."""
-        who, attempt = candidate.participant_id, 1
+        who, attempt, silences = candidate.participant_id, 1, 0
         success = Attempt(candidate.conversation_id, who, Outcome.SUCCESS, None, None, attempt, self._clock.now_ms())
         while True:
             also = partial(store.record, run_id=run.id, attempt=success._replace(attempts=attempt))
             error = await self._wait(self._enricher.ask(who, Priority.BACKFILL, also=also, on_turn=self._begin_call))
             if error is None:
                 return Outcome.SUCCESS
-            if error.of_host:
-                continue  # nobody's fault, and no attempt: the next call waits until the host is back
+            if error.of_host:  # nobody's fault, and no attempt: the next call waits until the host is back
+                silences += 1
+                await self._wait(self._enricher.rest(silences))
+                continue
+            silences = 0
             if error.remedy in ACCOUNT_WIDE:
                 if error.row.ambiguous:
                     return None

@@ -19,7 +19,6 @@ from inboxd.workers.accounts import Accounts, Served
 PATIENCE_S: Final = 20.0
 """How long each look of a person's check may take: there are three."""
 T = TypeVar("T")
-_HUMAN: Final = frozenset({Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION})
 TOOLS_ARE_OFF: Final = 2534041
 _PERMISSIONS: Final = {
     Flavour.INSTAGRAM: "instagram_business_basic and instagram_business_manage_messages",
@@ -124,7 +123,7 @@ class Checkup:
         try:
             fields = await _within(ensure_subscribed(self._accounts, served, self._clock, Priority.INTERACTIVE))
         except GraphError as error:
-            if error.remedy not in _HUMAN:
+            if _may_pass(error):
                 return Finding("subscription", Outcome.UNKNOWN, str(error), "Nothing: it is looked after every hour.")
             needed = _PERMISSIONS[served.account.flavour]
             return Finding("subscription", Outcome.MISSING, str(error), f"Grant {needed}, then check again.")
@@ -155,6 +154,13 @@ async def ensure_subscribed(
         fields = await served.graph.subscribed_fields(priority)
     await accounts.update(served, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
     return fields
+
+
+def _may_pass(error: GraphError) -> bool:
+    """Whether the same call may work later without anybody's doing."""
+    if error.remedy is Remedy.RETRY_LATER:
+        return not error.row.ambiguous
+    return error.remedy is Remedy.WAIT_FOR_BUDGET
 
 
 async def _within(work: Awaitable[T]) -> T:

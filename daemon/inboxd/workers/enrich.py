@@ -14,6 +14,7 @@ from inboxd.domain.retry import (
     GONE_REST_S,
     PROFILE_FETCH,
     WITHOUT_CODE,
+    Backoff,
     Remedy,
     decide,
     never_answers,
@@ -36,6 +37,8 @@ ACCOUNT_WIDE: Final = frozenset({Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Re
 _STATES: Final = {Remedy.WAIT_FOR_PERSON: ProfileState.NO_CONSENT, Remedy.GONE: ProfileState.UNAVAILABLE}
 
 MOST_UNHEARD: Final = 1000
+SILENCE: Final = Backoff(cap_s=60)
+"""Between calls of an account that has no answers while the same host answers other accounts."""
 
 Also = Callable[[sqlite3.Connection], None]
 """What else to store in the transaction that stores the profile."""
@@ -118,7 +121,7 @@ class Enricher:
         """
         key = ConversationKey(self.account_id, participant_id)
         try:
-            if self._unheard.get(participant_id) == self.served.graph.circuit.answers:
+            if self._unheard.get(participant_id) == self.served.graph.answers:
                 await self._hear_the_host(priority)
             profile = await self.served.graph.user_profile(participant_id, priority, on_turn=on_turn)
             self._unheard.pop(participant_id, None)
@@ -133,6 +136,11 @@ class Enricher:
             self._log.exception("profile_broken", participant_id=participant_id)
             return GraphError(f"an error of ours: {type(error).__name__}", Remedy.UNKNOWN)
         return None
+
+    async def rest(self, silences: int) -> None:
+        """Wait after so many calls in a row without an answer, unless the circuit makes everybody wait anyway."""
+        if not self.served.graph.circuit.strikes:
+            await self._clock.sleep(SILENCE.delay_s(silences, self._random))
 
     async def _hear_the_host(self, priority: Priority) -> None:
         """Ask about the account, since nothing was answered after the call about somebody that was not.
@@ -150,7 +158,7 @@ class Enricher:
         heard = self._unheard.pop(participant_id, None)
         if not error.of_host:
             return error
-        answers = self.served.graph.circuit.answers
+        answers = self.served.graph.answers
         self._unheard[participant_id] = answers
         if len(self._unheard) > MOST_UNHEARD:
             del self._unheard[next(iter(self._unheard))]

@@ -30,6 +30,7 @@ class ProfileFetcher:
         self._concurrency = concurrency
         self._wake = asyncio.Event()
         self._stopping = False
+        self._silences = 0
         self._told: WaitingFor | None = None
         self._log = logs.get("profiles").bind(account_id=self._account_id)
         self._served.listeners.append(self._wake.set)
@@ -114,7 +115,11 @@ class ProfileFetcher:
         who, attempt = due.participant_id, due.attempts + 1
         try:
             error = await self._enricher.ask(who, Priority.LIVE)
-            if error is None or error.of_host:  # the host's trouble costs nobody anything: they are still due
+            self._silences = self._silences + 1 if error is not None and error.of_host else 0
+            if error is None:
+                return
+            if error.of_host:  # that costs nobody anything: they are still due
+                await self._enricher.rest(self._silences)
                 return
             if error.remedy not in ACCOUNT_WIDE:
                 await self._enricher.blame(who, attempt, error)

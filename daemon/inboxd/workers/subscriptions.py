@@ -66,7 +66,7 @@ class SubscriptionKeeper:
                 self._log.error("subscription_lost", fields=list(before))
             fields = await ensure_subscribed(self._accounts, self._served, self._clock)
         except GraphError as error:
-            if error.remedy is Remedy.RETRY_LATER:
+            if error.remedy is Remedy.RETRY_LATER and not error.row.ambiguous:
                 self._not_before = self._clock.now_ms() + RETRY_MS
             self._log.warning("subscription_unknown", remedy=error.remedy.value, error=str(error))
             return
