@@ -360,7 +360,7 @@ async def _stop_calls(accounts: Accounts, account_id: str) -> None:
     """Whoever looks after the inbox has the account's data deleted."""
     served = accounts.served.get(account_id)
     if served is not None:
-        await accounts.stop_calls(served, AccountState.DEAUTHORIZED, "its data was deleted; log in again to serve it")
+        await accounts.app_removed(served, "its data was deleted; log in again to serve it")
 
 
 def _revealed(secrets: Secrets) -> list[str]:

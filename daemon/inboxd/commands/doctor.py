@@ -50,6 +50,7 @@ from inboxd.store.database import open_for_reading
 from inboxd.store.lock import lock
 from inboxd.terminal import printable
 from inboxd.web.api.resources.accounts import AccountList, BudgetList, BudgetResource, CheckedAccount
+from inboxd.web.api.resources.deliveries import WorkerList
 from inboxd.web.api.resources.traffic import TrafficReport
 from inboxd.web.api.traffic import PATH as TRAFFIC
 from inboxd.web.webhooks import PATH
@@ -261,22 +262,33 @@ async def _daemon(
         return
     try:
         async with Remote(settings, secrets) as remote:
-            listed = await remote.call("GET", "/api/accounts", AccountList)
-            yield Diagnosis("daemon", Health.OK, "it runs and answers")
-            for one in listed.accounts:
-                checked = await remote.call("POST", f"/api/accounts/{one.id}/check", CheckedAccount)
-                for diagnosis in _of_account(checked):
-                    yield diagnosis
-            for diagnosis in _of_traffic(await remote.call("GET", TRAFFIC, TrafficReport)):
+            async for diagnosis in _answering(remote):
                 yield diagnosis
-            for budget in (await remote.call("GET", "/api/budget", BudgetList)).budgets:
-                yield _of_budget(budget)
     except ConfigError as error:
         yield Diagnosis("daemon", Health.WRONG, str(error), how_to_give("admin_token"))
     except RefusedTokenError:
         yield Diagnosis("daemon", Health.WRONG, "it does not know this admin_token", how_to_give("admin_token"))
     except DaemonError as error:
         yield Diagnosis("daemon", Health.WRONG, str(error), "journalctl -u inboxd -n 50")
+
+
+async def _answering(remote: Remote) -> AsyncIterator[Diagnosis]:
+    """What the running daemon says of itself and its accounts. Raises DaemonError."""
+    listed = await remote.call("GET", "/api/accounts", AccountList)
+    yield Diagnosis("daemon", Health.OK, "it runs and answers")
+    for worker in (await remote.call("GET", "/api/workers", WorkerList)).parked:
+        detail = f"it crashes again and again since {worker.since}: {worker.reason}"
+        yield Diagnosis(
+            f"worker {worker.name}", Health.WRONG, detail, "Report it with the traceback of worker_crashed."
+        )
+    for one in listed.accounts:
+        checked = await remote.call("POST", f"/api/accounts/{one.id}/check", CheckedAccount)
+        for diagnosis in _of_account(checked):
+            yield diagnosis
+    for diagnosis in _of_traffic(await remote.call("GET", TRAFFIC, TrafficReport)):
+        yield diagnosis
+    for budget in (await remote.call("GET", "/api/budget", BudgetList)).budgets:
+        yield _of_budget(budget)
 
 
 def _is_running(database: Path) -> bool:
