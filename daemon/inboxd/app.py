@@ -38,6 +38,7 @@ from inboxd.web.api.streams import Streams
 from inboxd.web.api.system import SystemApi
 from inboxd.web.api.traffic import TrafficApi
 from inboxd.web.auth import AccessToken
+from inboxd.web.bodies import BodyBudget
 from inboxd.web.callbacks import Callbacks
 from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.web.dashboard.accounts import AccountPages
@@ -119,9 +120,11 @@ async def running(
         _start_workers(parts, settings, monitor, notifier, on_beat)
         tokens = access_tokens(secrets)
         admin = _admin(parts, settings, tokens, monitor)
-        webhooks = Webhooks(parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, parts.metrics)
+        webhooks = Webhooks(
+            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, parts.metrics, _body_budget(settings)
+        )
         callbacks = _callbacks(parts, settings, secrets)
-        public = webhooks.application(max_body_bytes=settings.public.max_body_bytes)
+        public = webhooks.application()
         callbacks.add_routes(public)
         admin_socket = bind(settings.admin.host, settings.admin.port, key="admin")
         admin_url = await stack.enter_async_context(
@@ -363,6 +366,13 @@ async def _stop_calls(accounts: Accounts, account_id: str) -> None:
         await accounts.app_removed(served, "its data was deleted; log in again to serve it")
 
 
+def _body_budget(settings: Settings) -> BodyBudget:
+    public = settings.public
+    return BodyBudget(
+        max_bytes=public.max_held_bytes, max_body_bytes=public.max_body_bytes, max_connections=public.max_connections
+    )
+
+
 def _revealed(secrets: Secrets) -> list[str]:
     return [secret.reveal() for secret in secrets.app_secrets]
 
@@ -373,14 +383,7 @@ async def _listening(
 ) -> AsyncIterator[str]:
     """Serve `app` on `sock`; yields its URL. On the way out requests in flight get SHUTDOWN_S to finish."""
     logger = access_logger(settings.logs.access_sample)
-    runner = web.AppRunner(
-        app,
-        access_log=logging.getLogger("access") if logger is not None else None,
-        access_log_class=logger or AccessLogger,
-        auto_decompress=False,  # signatures are over the bytes on the wire
-        keepalive_timeout=KEEPALIVE_S,
-        shutdown_timeout=SHUTDOWN_S,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
         await GuardedSite(
@@ -389,6 +392,10 @@ async def _listening(
             max_connections=max_connections,
             request_timeout_s=settings.public.request_timeout_s,
             on_refused=lambda reason: metrics.connections_refused.labels(reason).inc(),
+            access_log=logging.getLogger("access") if logger is not None else None,
+            access_log_class=logger or AccessLogger,
+            auto_decompress=False,  # signatures are over the bytes on the wire
+            keepalive_timeout=KEEPALIVE_S,
         ).start()
         yield url_of(sock)
     finally:

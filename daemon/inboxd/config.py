@@ -47,6 +47,7 @@ class Public(_Section, frozen=True):
     host: Host = "127.0.0.1"
     port: Port = 8080
     max_body_bytes: Positive = 4 * 1024 * 1024
+    max_held_bytes: Positive = 64 * 1024 * 1024
     max_waiting: Positive = 1000
     max_connections: Positive = 512
     request_timeout_s: Seconds = 10.0

@@ -12,7 +12,7 @@ class Metrics:
         self.deliveries = Counter(
             "inboxd_deliveries", "Webhook POSTs by what came of them.", ["result"], registry=self.registry
         )
-        for result in ("stored", "unsigned", "too_large", "busy", "refused"):
+        for result in ("stored", "unsigned", "too_large", "no_room", "busy", "refused"):
             self.deliveries.labels(result)
         self.stored = self.deliveries.labels("stored")
         self.settled = Counter(
@@ -76,7 +76,7 @@ class Metrics:
         self.connections_refused = Counter(
             "inboxd_connections_refused", "Connections turned away or cut.", ["reason"], registry=self.registry
         )
-        for reason in ("too_many", "too_slow"):
+        for reason in ("too_many", "too_slow", "made_room"):
             self.connections_refused.labels(reason)
         self.commit_seconds = Histogram(
             "inboxd_commit_seconds",

@@ -11,6 +11,15 @@ from inboxd.simulator.payloads import Conversationalist, delivery
 from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, T0, VERIFY_TOKEN, Client
 
 PATH = "/webhooks/instagram"
+FORGED = "sha256=" + "0" * 64
+"""Has the form of a signature, and is none."""
+
+
+def head(length: int | None, *, signature: str = FORGED, path: str = PATH, more: str = "") -> bytes:
+    """The head of a POST; without a length it comes in chunks."""
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    signed = f"{HEADER}: {signature}\r\n" if signature else ""
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{signed}{size}\r\n{more}\r\n".encode()
 
 
 async def raw(client: Client, *pieces: bytes, pause_s: float = 0.0, wait_s: float = 5.0) -> bytes:
@@ -146,9 +155,7 @@ async def test_silent_connections_are_cut(client: Client) -> None:
 
 
 async def test_slow_bodies_are_cut(client: Client) -> None:
-    head = b"POST /webhooks/instagram HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-
-    answer = await raw(client, head, *([b"x"] * 30), pause_s=0.1)
+    answer = await raw(client, head(100), *([b"x"] * 30), pause_s=0.1)
 
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
     assert (await client.get("/healthz"))["alive"]
@@ -168,6 +175,8 @@ async def test_connections_are_limited(client: Client) -> None:
     answers = []
     for _ in range(45):
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(b"GET ")  # none of them is idle: those make room
+        await asyncio.sleep(0.001)
         writers.append((reader, writer))
     for reader, _ in writers[40:]:
         answers.append(await asyncio.wait_for(reader.read(), 5))
@@ -200,9 +209,8 @@ async def test_secrets_stand_in_no_repr(secrets: Secrets, settings: Settings, tm
 
 async def test_a_body_that_never_comes_is_cut_behind_a_request_that_came(client: Client) -> None:
     came = b"GET /webhooks/instagram HTTP/1.1\r\nHost: x\r\n\r\n"
-    never = b"POST /webhooks/instagram HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
 
-    answer = await raw(client, came + never)
+    answer = await raw(client, came + head(100))
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"HTTP/1.1 408 " in answer

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from enum import Enum
 
 HEADER = "X-Hub-Signature-256"
-_FORM = re.compile(r"sha256=([0-9a-f]{64})")
+_PREFIX = "sha256="
+_FORM = re.compile(_PREFIX + "[0-9a-f]{64}")
 
 
 class Verdict(Enum):
@@ -24,7 +25,14 @@ class Verdict(Enum):
 
 def sign(body: bytes, secret: str) -> str:
     """The header value with which Meta would send `body`."""
-    return "sha256=" + hmac.digest(secret.encode(), body, "sha256").hex()
+    return _PREFIX + hmac.digest(secret.encode(), body, "sha256").hex()
+
+
+def check_form(header: str | None) -> Verdict:
+    """What can be said of a signature before the body is here: MISSING, MALFORMED, or VALID (for all that is known)."""
+    if header is None:
+        return Verdict.MISSING
+    return Verdict.VALID if _FORM.fullmatch(header) else Verdict.MALFORMED
 
 
 class SignatureVerifier:
@@ -38,12 +46,10 @@ class SignatureVerifier:
 
     def check(self, header: str | None, body: bytes) -> Verdict:
         """Whether `header` signs `body`. All secrets are tried, each compared in constant time."""
-        if header is None:
-            return Verdict.MISSING
-        form = _FORM.fullmatch(header)
-        if form is None:
-            return Verdict.MALFORMED
-        given = bytes.fromhex(form[1])
+        verdict = check_form(header)
+        if header is None or verdict is not Verdict.VALID:
+            return verdict
+        given = bytes.fromhex(header.removeprefix(_PREFIX))
         valid = False
         for key in self._keys:
             valid |= hmac.compare_digest(hmac.digest(key, body, "sha256"), given)

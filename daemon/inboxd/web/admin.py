@@ -1,6 +1,7 @@
 """The admin application: API, dashboard, metrics and health, behind tokens and sessions."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -8,10 +9,11 @@ from aiohttp import web
 from inboxd.clock import Clock
 from inboxd.web.api.operations import OPERATIONS, Operation, add_operations
 from inboxd.web.auth import AccessToken, Gate
-from inboxd.web.connections import request_arrived, request_arriving
 from inboxd.web.dashboard.rendering import FILES, SIGN_IN, error_pages, set_up
 from inboxd.web.dashboard.sessions import Sessions
-from inboxd.web.problems import Handler, problem_middleware
+from inboxd.web.forms import MAX_FORM_BYTES
+from inboxd.web.problems import Handler, ProblemError, problem_middleware
+from inboxd.web.protocol import go_on
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 
@@ -34,7 +36,7 @@ def admin_application(
     """All routes of the admin listener."""
     open_paths = {operation.path for operation in operations if operation.open} | {SIGN_IN} | FILES
     gate = Gate(tokens, open_paths, clock, max_failures=max_failures)
-    middlewares = [_arrival_middleware, problem_middleware, error_pages, gate.middleware, _body_middleware]
+    middlewares = [problem_middleware, error_pages, gate.middleware, _body_middleware]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
     add_operations(app, operations)
@@ -45,17 +47,12 @@ def admin_application(
 
 
 @web.middleware
-async def _arrival_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    (request_arriving if request.body_exists else request_arrived)(request)
-    try:
-        return await handler(request)
-    finally:
-        request_arrived(request)
-
-
-@web.middleware
 async def _body_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The body of whoever may ask; what is done with it then may take its time."""
+    """The body of whoever may ask, of a size that they may send: who signs in is nobody yet, and sends a form."""
+    limit = MAX_FORM_BYTES if request.path == SIGN_IN else MAX_BODY_BYTES
+    length = request.content_length
+    if request.body_exists and ((length is None and request.path == SIGN_IN) or (length or 0) > limit):
+        raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have {limit} bytes, told beforehand.")
+    go_on(request)
     await request.read()
-    request_arrived(request)
     return await handler(request)

@@ -12,7 +12,6 @@ from inboxd.clock import Clock, iso_utc
 from inboxd.meta.signed_request import SignedRequest, SignedRequestError, parse_signed_request
 from inboxd.secret import Secret
 from inboxd.store.deletions import Deletions, Outcome, Receipt
-from inboxd.web.connections import request_arrived, request_arriving
 from inboxd.web.forms import fields_of
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
 from inboxd.web.webhooks import PATH
@@ -103,7 +102,6 @@ class Callbacks:
 
     async def status(self, request: web.Request) -> web.Response:
         """How a deletion stands, for the person who asked for it."""
-        request_arrived(request)
         code = request.match_info["code"]
         receipt = await self._deletions.receipt(code)
         found = HTTPStatus.OK
@@ -115,9 +113,7 @@ class Callbacks:
         return web.Response(status=found, text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
     async def _signed(self, request: web.Request) -> SignedRequest:
-        request_arriving(request)
         form = await fields_of(request)
-        request_arrived(request)
         text = form.get("signed_request")
         if text is None:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "Expected the form field signed_request.")

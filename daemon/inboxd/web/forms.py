@@ -1,4 +1,4 @@
-"""Forms, as browsers and Meta send them."""
+"""Forms, as browsers and Meta send them: small, since anybody may send them."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,14 +7,20 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.web.problems import ProblemError
+from inboxd.web.protocol import go_on
 
 TYPE: Final = "application/x-www-form-urlencoded"
+
+MAX_FORM_BYTES: Final = 64 * 1024
 
 
 async def fields_of(request: web.Request) -> Mapping[str, str]:
     """The fields of a form. Raises ProblemError when the body is none."""
     if request.content_type not in {TYPE, "multipart/form-data"}:
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Expected a form: {TYPE}.")
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A form may have {MAX_FORM_BYTES} bytes.")
+    go_on(request)
     try:
         form = await request.post()
     except (ValueError, LookupError) as error:  # bytes of another charset, a charset that nobody knows, no parts

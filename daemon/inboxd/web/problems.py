@@ -75,6 +75,8 @@ async def problem_middleware(  # noqa: PLR0911 - one return a kind of error
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
     except ConnectionResetError:  # whoever asked has gone: nobody hears the answer
         return problem(HTTPStatus.BAD_REQUEST, "The connection ended before the request did.")
+    except web.RequestPayloadError:  # it says what was sent, which nobody needs to see
+        return problem(HTTPStatus.BAD_REQUEST, "The body does not come as the head of the request says.")
     except Exception:  # noqa: BLE001 - the last resort, logged
         request_id = secrets.token_hex(8)
         logs.get("web").exception("request_failed", request_id=request_id, method=request.method, path=request.path)

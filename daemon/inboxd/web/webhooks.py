@@ -13,13 +13,15 @@ from multidict import istr
 
 from inboxd import logs
 from inboxd.errors import StorageBusyError, StorageError
-from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
+from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form
 from inboxd.metrics import Metrics
 from inboxd.secret import Secret
 from inboxd.store.inbox import Inbox
 from inboxd.web.access import DELIVERY
-from inboxd.web.connections import request_arrived, request_arriving
+from inboxd.web.bodies import BodyBudget, BodyTooLargeError, NoRoomError
+from inboxd.web.forms import MAX_FORM_BYTES
 from inboxd.web.problems import SAFE_HEADERS, problem, problem_middleware
+from inboxd.web.protocol import go_on
 
 PATH: Final = "/webhooks/instagram"
 RETRY_AFTER_S: Final = 5
@@ -29,23 +31,30 @@ _SIGNATURE: Final = istr(HEADER)
 class Webhooks:
     """The two handlers of the public listener. `verifier` and `verify_token` may be replaced at any time."""
 
-    def __init__(self, inbox: Inbox, verifier: SignatureVerifier, verify_token: Secret, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        verifier: SignatureVerifier,
+        verify_token: Secret,
+        metrics: Metrics,
+        budget: BodyBudget,
+    ) -> None:
         self._inbox = inbox
+        self._budget = budget
         self.verifier = verifier
         self.verify_token = verify_token
         self._metrics = metrics
         self._log = logs.get("webhooks")
 
-    def application(self, *, max_body_bytes: int) -> web.Application:
-        """The public application: these routes and nothing else."""
-        app = web.Application(client_max_size=max_body_bytes, middlewares=[problem_middleware])
+    def application(self) -> web.Application:
+        """The public application: these routes and nothing else. The other bodies that it reads are small forms."""
+        app = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[problem_middleware])
         app.router.add_get(PATH, self.verify, allow_head=False)
         app.router.add_post(PATH, self.receive)
         return app
 
     async def verify(self, request: web.Request) -> web.Response:
         """Meta asks whether this address is ours: echo its challenge. Needs no database."""
-        request_arrived(request)
         query = request.query
         if query.get("hub.mode") != "subscribe" or "hub.challenge" not in query:
             return problem(HTTPStatus.BAD_REQUEST, "Expected hub.mode=subscribe, hub.verify_token and hub.challenge.")
@@ -57,19 +66,33 @@ class Webhooks:
         return web.Response(text=query["hub.challenge"], content_type="text/plain", headers=SAFE_HEADERS)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Verify, store durably, and only then acknowledge."""
-        request_arriving(request)
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            self._metrics.deliveries.labels("too_large").inc()
-            raise
-        request_arrived(request)
-        verdict = self.verifier.check(request.headers.get(_SIGNATURE), body)
+        """Verify, store durably, and only then acknowledge. What its head already rules out is not read."""
+        signature = request.headers.get(_SIGNATURE)
+        verdict = check_form(signature)
         if verdict is not Verdict.VALID:
-            self._metrics.deliveries.labels("unsigned").inc()
-            self._log.warning("delivery_unsigned", verdict=verdict.name.lower(), bytes=len(body))
-            return problem(HTTPStatus.UNAUTHORIZED, verdict.value)
+            return self._unsigned(verdict, request.content_length)
+        if (request.content_length or 0) > self._budget.max_body_bytes:
+            return self._too_large()
+        go_on(request)
+        content = request.content
+        body = await content.readany()
+        if len(body) <= self._budget.share and content.at_eof():  # as nearly every delivery is: here at once
+            return await self._take(request, signature, body)
+        with self._budget.body(request.remote) as large:  # its bytes count until it is stored
+            try:
+                body = await large.read(content, body)
+            except BodyTooLargeError:
+                return self._too_large()
+            except NoRoomError:
+                self._metrics.deliveries.labels("no_room").inc()
+                self._log.warning("bodies_crowded")
+                return _try_again("Too many large bodies are arriving.")
+            return await self._take(request, signature, body)
+
+    async def _take(self, request: web.Request, signature: str | None, body: bytes) -> web.Response:
+        verdict = self.verifier.check(signature, body)
+        if verdict is not Verdict.VALID:
+            return self._unsigned(verdict, len(body))
         try:
             request[DELIVERY] = await self._inbox.append(body)
         except StorageBusyError as error:
@@ -81,6 +104,18 @@ class Webhooks:
             return _try_again("The delivery could not be stored.")
         self._metrics.stored.inc()
         return web.Response()
+
+    def _unsigned(self, verdict: Verdict, size: int | None) -> web.Response:
+        self._metrics.deliveries.labels("unsigned").inc()
+        self._log.warning("delivery_unsigned", verdict=verdict.name.lower(), bytes=size)
+        return problem(HTTPStatus.UNAUTHORIZED, verdict.value)
+
+    def _too_large(self) -> web.Response:
+        self._metrics.deliveries.labels("too_large").inc()
+        return problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"A body may have {self._budget.max_body_bytes} bytes (public.max_body_bytes).",
+        )
 
 
 def _try_again(detail: str) -> web.Response:
