@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,35 @@ def test_nothing_from_outside_forges_a_line(log_format: str) -> None:
     for character in "\r\u2028\u202e":
         assert character not in log.text
     assert "\x1b[2J" not in log.text
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_halves_of_pairs_are_written_as_escapes(log_format: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+", encoding="utf-8") as stream:
+        logs.set_up(level="info", log_format=log_format, stream=stream)
+        logs.get("t").info("request", path="/a\udcff", fields=["\udcfe"] if log_format == "json" else [])
+        stream.seek(0)
+        text = stream.read()
+    assert "udcff" in text
+    assert text.count("\n") == 1
+    if log_format == "json":
+        line = json.loads(text)
+        assert (line["path"], line["fields"]) == ("/a\\udcff", ["\udcfe"])
+
+
+def test_the_http_library_cannot_tell_what_it_read() -> None:
+    log = Log()
+    try:
+        raise ValueError("Bearer hunter2")  # noqa: TRY301 - as the library does
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("Error handling request from %s", "10.0.0.1")
+    assert "hunter2" not in log.text
+    (line,) = log.lines
+    assert (line["part"], line["message"], line["error"]) == (
+        "aiohttp.server",
+        "Error handling request from 10.0.0.1",
+        "ValueError",
+    )
 
 
 def test_a_traceback_cannot_forge_a_line_either() -> None:

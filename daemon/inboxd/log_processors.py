@@ -22,8 +22,17 @@ _VARYING: Final = frozenset({"bytes", "failures", "attempt", "attempts", "second
 """Fields in which the same warning may differ from one time to the next."""
 _ESCAPES: Final = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x2028,
+        0x2029,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        *range(0xD800, 0xE000),  # halves of pairs, which bytes that are no UTF-8 become: no file can hold them
+    )
 }
+_SPEAKS_HTTP: Final = "aiohttp"
 
 
 def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature
@@ -59,9 +68,16 @@ def escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict: 
 
 
 def name_foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature
-    """A line of a library gets an event name like all others; what it says becomes its `message`."""
+    """A line of a library gets an event name like all others; what it says becomes its `message`.
+
+    The HTTP library puts into its errors what it could not read, which may be a token: of those only the kind is kept.
+    """
     record: logging.LogRecord | None = event.get("_record")
     event["message"] = event.get("event", "")
+    if record is not None and record.name.partition(".")[0] == _SPEAKS_HTTP:
+        error = event.pop("exc_info", None)
+        if isinstance(error, tuple) and error[0] is not None:
+            event["error"] = error[0].__name__
     event["event"] = "library_message"
     event["part"] = record.name if record is not None else "library"
     return event

@@ -1,5 +1,6 @@
 """structlog set-up: JSON lines for machines, colours for a terminal, secrets for nobody."""
 
+import json
 import logging
 import os
 import sys
@@ -109,7 +110,10 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def _to_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's signature
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=str).decode()
+    except UnicodeEncodeError:  # half of a pair somewhere inside a field
+        return json.dumps(event, default=str)
 
 
 def _to_journal(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's signature
