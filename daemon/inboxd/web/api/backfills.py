@@ -22,7 +22,7 @@ from inboxd.web.api.resources.backfills import (
     BackfillSummary,
     NewBackfill,
 )
-from inboxd.web.api.streams import Streams
+from inboxd.web.api.streams import First, Streams
 from inboxd.web.problems import ProblemError
 from inboxd.workers.backfill import BackfillDesk, Estimate
 from inboxd.workers.feed import Happening
@@ -149,9 +149,11 @@ class BackfillsApi:
         def ends(happening: Happening) -> bool:
             return RunStatus(str(happening.data["status"])).finished
 
-        first = msgspec.json.encode(self._summary(run))
-        ended = run.status.finished
-        return await self._streams.serve(request, concerns, ends=ends, first=("backfill.state", first), ended=ended)
+        async def first() -> First:
+            now = await self._find(request)
+            return First("backfill.state", msgspec.json.encode(self._summary(now)), now.status.finished)
+
+        return await self._streams.serve(request, concerns, ends=ends, first=first)
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pause a run; what is done stays done."""

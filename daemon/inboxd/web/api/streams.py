@@ -1,10 +1,10 @@
 """Server-sent events: what happens, as it happens (HTML standard, "Server-sent events")."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -12,11 +12,20 @@ from aiohttp_sse import EventSourceResponse, sse_response
 
 from inboxd.web.api.operations import Operation
 from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.web.protocol import told_when_gone
 from inboxd.workers.feed import Feed, Happening, Listener
 
 MAX_STREAMS: Final = 16
 SEND_TIMEOUT_S: Final = 10.0
 PATH: Final = "/api/events/stream"
+
+
+class First(NamedTuple):
+    """What a stream begins with; `ended` when nothing more comes."""
+
+    kind: str
+    data: bytes
+    ended: bool
 
 
 class Streams:
@@ -50,10 +59,12 @@ class Streams:
         concerns: Callable[[Happening], bool],
         *,
         ends: Callable[[Happening], bool] = lambda _happening: False,
-        first: tuple[str, bytes] | None = None,
-        ended: bool = False,
+        first: Callable[[], Awaitable[First]] | None = None,
     ) -> web.StreamResponse:
-        """Stream what `concerns` the client, after `first`, until something `ends` it."""
+        """Stream what `concerns` the client, until something `ends` it or the client hangs up.
+
+        `first` is what is told at the beginning; it is asked for when nothing that happens is missed any more.
+        """
         if self._open >= MAX_STREAMS:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open already.", headers={"Retry-After": "5"}
@@ -61,38 +72,42 @@ class Streams:
         last_id = _last_id(request)
         self._open += 1
         try:
-            with self._feed.listening() as listener:
+            with self._feed.listening() as listener, told_when_gone(request, listener.end):
+                beginning = None if first is None else await first()
                 async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
                     with suppress(ConnectionResetError, TimeoutError):
-                        if first is not None:
-                            await response.send(first[1].decode(), event=first[0])
-                        if last_id is not None:
-                            await self._catch_up(response, last_id, concerns)
-                        if not ended:
-                            await _follow(response, listener, concerns, ends)
+                        if beginning is not None:
+                            await response.send(beginning.data.decode(), event=beginning.kind)
+                        told = None if last_id is None else await self._catch_up(response, last_id, concerns)
+                        if beginning is None or not beginning.ended:
+                            await _follow(response, listener, told or 0, concerns, ends)
                 return response
         finally:
             self._open -= 1
 
     async def _catch_up(
         self, response: EventSourceResponse, last_id: int, concerns: Callable[[Happening], bool]
-    ) -> None:
+    ) -> int | None:
+        """Tell what was missed; the id of the last of it, which whoever listens is told again."""
         missed = self._feed.since(last_id)
         if missed is None:
             await response.send("{}", event="gap")
-        for happening in missed or ():
+            return None
+        for happening in missed:
             if concerns(happening):
                 await _send(response, happening)
+        return missed[-1].id if missed else None
 
 
 async def _follow(
     response: EventSourceResponse,
     listener: Listener,
+    told: int,
     concerns: Callable[[Happening], bool],
     ends: Callable[[Happening], bool],
 ) -> None:
     async for happening in listener:
-        if not concerns(happening):
+        if happening.id <= told or not concerns(happening):
             continue
         await _send(response, happening)
         if ends(happening):

@@ -1,0 +1,148 @@
+"""Event streams, as clients leave them: places are free at once, and nothing is told twice or missed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp_sse
+import pytest
+from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.payloads import Conversationalist
+from inboxd.web.api import streams
+from inboxd.web.api.streams import MAX_STREAMS
+
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, eventually
+
+STREAM = "/api/events/stream"
+
+
+async def listen(client: Client, path: str = STREAM, more: str = "") -> tuple[asyncio.StreamReader, Any, bytes]:
+    """Open a stream over a socket of its own; the head of the answer."""
+    url = urlsplit(client.admin_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n{more}\r\n".encode())
+    return reader, writer, await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+
+
+async def fill(client: Client, path: str = STREAM) -> list[Any]:
+    """Take every place there is."""
+    writers = []
+    for _ in range(MAX_STREAMS):
+        _, writer, head = await listen(client, path)
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        writers.append(writer)
+    _, writer, head = await listen(client, path)
+    assert head.startswith(b"HTTP/1.1 503 "), head
+    await close(writer)
+    return writers
+
+
+def hang_up(writer: Any, how: str) -> None:
+    if how == "half":
+        writer.write_eof()
+    elif how == "reset":
+        writer.transport.abort()
+    else:
+        writer.close()
+
+
+async def close(*writers: Any) -> None:
+    for writer in writers:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def is_free(client: Client, path: str) -> bool:
+    _, writer, head = await listen(client, path)
+    await close(writer)
+    return head.startswith(b"HTTP/1.1 200 ")
+
+
+async def paused_run(client: Client) -> str:
+    """A backfill run of which nothing more will be told; where its events are."""
+    conversation = {
+        "clientAccountId": ACCOUNT,
+        "platformConversationId": f"{ACCOUNT}_{ANA}",
+        "participantPlatformId": ANA,
+    }
+    await client.send("POST", "/api/messaging/conversations", conversation, status=201)
+    run = await client.send("POST", "/api/workers/backfill-profiles", {"accountId": ACCOUNT}, status=202)
+    await client.send("POST", run["links"]["pause"])
+    return str(run["links"]["events"])
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half"])
+@pytest.mark.parametrize("whose", ["everything", "run"])
+async def test_whoever_hangs_up_frees_a_place_at_once(
+    client: Client, graph: tuple[GraphServer, str], how: str, whose: str
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=60_000)  # nothing happens that would wake the streams
+    path = STREAM if whose == "everything" else await paused_run(client)
+    for _ in range(3):
+        writers = await fill(client, path)
+        for writer in writers:
+            hang_up(writer, how)
+        await eventually(lambda: is_free(client, path))
+        await close(*writers)
+
+
+async def test_what_happens_during_the_catch_up_is_told_once(
+    client: Client, graph: tuple[GraphServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first missed event is being sent, more happens: it is both missed and heard."""
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    who = Conversationalist(ACCOUNT, ANA, T0)
+    reader, writer, _ = await listen(client)
+    await client.deliver(who.says("first"))
+    first = (await asyncio.wait_for(reader.readuntil(b"id: "), 10), await reader.readline())[1].decode().strip()
+    await close(writer)
+    await client.deliver(who.says("missed"))
+    await client.settled()
+
+    before = aiohttp_sse.sse_response
+    reached = asyncio.Event()
+
+    @asynccontextmanager
+    async def slowly(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        """Let more happen after the client was counted among those who listen."""
+        await client.deliver(who.says("meanwhile"))
+        await client.settled()
+        reached.set()
+        async with before(*arguments, **options) as response:
+            yield response
+
+    monkeypatch.setattr(streams, "sse_response", slowly)
+    reader, writer, _ = await listen(client, more=f"Last-Event-ID: {first}\r\n")
+    await asyncio.wait_for(reached.wait(), 10)
+    await client.deliver(who.says("last"))
+    ids: list[int] = []
+    while len(ids) < 3:
+        line = (await asyncio.wait_for(reader.readline(), 10)).decode().strip()
+        if line.startswith("id: "):
+            ids.append(int(line.removeprefix("id: ")))
+    await close(writer)
+    assert len(set(ids)) == 3, "each of the three is told once"
+    assert ids == sorted(ids)
+
+
+async def test_a_run_that_ends_while_its_stream_begins_is_told_as_ended(
+    client: Client, graph: tuple[GraphServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = await paused_run(client)
+    run = events.removesuffix("/events")
+    before = streams.Streams.serve
+
+    async def late(self: Any, *arguments: Any, **options: Any) -> Any:
+        await client.send("POST", f"{run}/cancel")
+        return await before(self, *arguments, **options)
+
+    monkeypatch.setattr(streams.Streams, "serve", late)
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    async with client.session.get(client.admin_url + events, headers=headers) as response:
+        text = (await asyncio.wait_for(response.read(), 10)).decode()
+    (told,) = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+    assert told["status"] == "cancelled"
