@@ -11,7 +11,7 @@ from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
-from inboxd.web.auth import AccessToken, Gate
+from inboxd.web.auth import COOKIE, AccessToken, Gate
 from inboxd.web.problems import ProblemError
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, ManualClock, eventually
@@ -47,9 +47,29 @@ class TestTokens:
         for _ in range(10):
             await client.get("/api/budget", token="guess", status=401)
         await client.get("/api/budget", token="guess", status=429)
-        await client.get("/api/budget", status=429)
         await client.get("/api/budget", token=None, status=401)
         await client.get("/readyz", token=None)
+
+    async def test_a_token_that_is_right_passes_whoever_else_is_at_its_address(self, client: Client) -> None:
+        for number in range(12):
+            await client.send("GET", "/api/budget", token="stale", status=401 if number < 10 else 429)
+        for token in (ADMIN_TOKEN, "read-only"):
+            await client.get("/api/budget", token=token)
+        async with client.session.get(client.admin_url + "/metrics", headers=HEADERS) as response:
+            assert response.status == 200
+        await client.get("/api/budget", token="stale", status=429)
+
+    @pytest.mark.parametrize("authorization", ["Basic dXNlcjpwYXNz", "Negotiate x", ""])
+    async def test_what_a_proxy_adds_does_not_stand_in_the_way_of_a_session(
+        self, client: Client, authorization: str
+    ) -> None:
+        form = {"token": ADMIN_TOKEN, "next": "/"}
+        async with client.session.post(client.admin_url + "/sign-in", data=form, allow_redirects=False) as response:
+            cookie = response.cookies[COOKIE].value
+        headers = {"Cookie": f"{COOKIE}={cookie}", "Authorization": authorization}
+        for _ in range(12):
+            async with client.session.get(client.admin_url + "/api/budget", headers=headers) as response:
+                assert response.status == 200
 
     async def test_now_and_then_a_wrong_token_shuts_nobody_out(self) -> None:
         clock = ManualClock()

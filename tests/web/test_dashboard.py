@@ -118,7 +118,9 @@ async def test_a_forged_or_old_cookie_opens_nothing(browser: Browser, client: Cl
 async def test_guessing_is_slowed_down_here_too(browser: Browser) -> None:
     for _ in range(10):
         assert "no token of this daemon" in await browser.sign_in("wrong", status=401)
-    assert "wait a minute" in await browser.sign_in(status=429)
+    assert "wait a minute" in await browser.sign_in("wrong", status=429)
+    await browser.sign_in()
+    assert browser.path == "/", "who has the token gets in all the same"
 
 
 async def test_signing_out_ends_the_session(browser: Browser) -> None:

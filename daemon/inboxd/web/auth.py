@@ -54,7 +54,9 @@ class Gate:
     """Lets in who shows one of `tokens`, or a session that was opened with one; without any token it is shut.
 
     A session is a signed cookie: it outlives a restart and ends with its token or after SESSION_S. An address that
-    showed something wrong `max_failures` times within FAILURE_WINDOW_S has to wait.
+    showed something wrong `max_failures` times within FAILURE_WINDOW_S is told to wait, and logged no more. What is
+    right passes all the same: behind a proxy or on one machine many have the same address, and one old token among
+    them must not shut out the others. Tokens are too long to be guessed at any rate.
     """
 
     def __init__(
@@ -90,11 +92,13 @@ class Gate:
 
     async def _owner(self, request: web.Request) -> AccessToken:
         self._require_tokens()
-        if "Authorization" in request.headers:
-            scheme, _, given = request.headers["Authorization"].partition(" ")
-            return self._known(request, given.strip() if scheme.lower() == "bearer" else "")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._known(request, given.strip())
         session = self._session(request)
         if session is None:
+            if scheme:  # what a proxy in front may add for itself, as with Basic, says nothing to us
+                return self._known(request, "")
             raise _unauthorized()
         if request.method not in _READING:
             await _require_own_form(request, session)
@@ -104,24 +108,27 @@ class Gate:
     def _known(self, request: web.Request, shown: str) -> AccessToken:
         """Whose token this is; compared in constant time."""
         self._require_tokens()
-        address = request.remote or ""
-        failures = self._failures.get(address, Counter())
-        if failures[address] >= self._max_failures:
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "Too many requests with a wrong token came from this address; wait a minute.",
-                headers={"Retry-After": str(int(FAILURE_WINDOW_S))},
-            )
         given, found = shown.encode(errors="replace"), None
         for one in self._tokens:  # all of them, whichever it is: time tells nothing
             if hmac.compare_digest(given, one.token.reveal().encode()):
                 found = one
         if found is None:
-            failures[address] += 1  # in what is there, so that the window does not begin anew
-            self._failures.setdefault(address, failures)
-            self._log.warning("authentication_failed", address=address, failures=failures[address])
-            raise _unauthorized()
+            raise self._failure(request.remote or "")
         return found
+
+    def _failure(self, address: str) -> ProblemError:
+        """Count something wrong; what to answer to it."""
+        failures = self._failures.get(address, Counter())
+        if failures[address] >= self._max_failures:
+            return ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "Too many requests with a wrong token came from this address; wait a minute.",
+                headers={"Retry-After": str(int(FAILURE_WINDOW_S))},
+            )
+        failures[address] += 1  # in what is there, so that the window does not begin anew
+        self._failures.setdefault(address, failures)
+        self._log.warning("authentication_failed", address=address, failures=failures[address])
+        return _unauthorized()
 
     def _session(self, request: web.Request) -> Session | None:
         try:
