@@ -20,6 +20,8 @@ T = TypeVar("T")
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_OFFSET: Final = 1_000_000
+MAX_DEPTH: Final = 64
+"""Levels of nesting that a body may have."""
 _EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _QUERY: Final = web.RequestKey("asked.query", object)
@@ -214,19 +216,27 @@ def _plain(hint: Any) -> set[Any]:  # noqa: ANN401 - any type hint
 async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 - the operation's type
     data = await request.read()
     try:
-        return msgspec.convert(_whole(msgspec.json.decode(data)), kind)
+        return msgspec.convert(_whole(msgspec.json.decode(data), MAX_DEPTH), kind)
+    except RecursionError as error:  # of the decoder, or ours
+        raise _bad(f"The body is nested more than {MAX_DEPTH} levels deep.") from error
     except msgspec.ValidationError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _bad("The body must be a JSON object.") from error
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """JSON with 12.0 as 12: JSON Schema calls both an integer (validation, 6.1.1)."""
+def _whole(value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON
+    """JSON with 12.0 as 12: JSON Schema calls both an integer (validation, 6.1.1).
+
+    Raises RecursionError when it is nested more than `depth` levels: what is taken in must be told again later, by us
+    and by SQLite, whose own limits are not far.
+    """
+    if isinstance(value, (dict, list)) and depth == 0:
+        raise RecursionError
     if isinstance(value, dict):
-        return {name: _whole(inner) for name, inner in value.items()}
+        return {name: _whole(inner, depth - 1) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_whole(inner) for inner in value]
+        return [_whole(inner, depth - 1) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
 
 
