@@ -1,11 +1,20 @@
 """What strangers send to a real process: nothing of it may reach the log, and none of it may keep others out."""
 
+import asyncio
+import json
+import re
 import socket
+import urllib.error
+import urllib.request
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from inboxd.meta.signature import HEADER, sign
+from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.e2e.conftest import Process
+from tests.support import ACCOUNT, ANA, APP_SECRET, T0
 
 MARK = "hunter2"
 """Stands for a secret: a token, a text, a verify token."""
@@ -77,3 +86,105 @@ def test_nothing_of_a_broken_request_is_logged_or_echoed(inboxd: Process, listen
     logged = [line for line in inboxd.log.read_text().splitlines() if MARK in line]
     assert not logged, logged
     assert inboxd.get("/readyz")[0] == 200
+
+
+MIB = 1024 * 1024
+FORGED = f"POST /webhooks/instagram HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256={'0' * 64}\r\n".encode()
+SIZED = FORGED + b"Content-Length: %d\r\n\r\n" % (4 * MIB)
+CHUNKED = FORGED + b"Transfer-Encoding: chunked\r\n\r\n"
+PIECE = b"x" * 65_536
+CHUNK = b"10000\r\n" + PIECE + b"\r\n"
+
+
+async def hostile(port: int, kind: int, until: asyncio.Event) -> None:
+    """Bodies of up to 4 MiB that are signed by nobody, again and again: whole, in chunks, without end, slow, held."""
+    while not until.is_set():
+        with suppress(ConnectionError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                if kind == 0:
+                    pieces = [SIZED, *[PIECE] * 64]
+                elif kind == 1:
+                    pieces = [CHUNKED, *[CHUNK] * 60, b"0\r\n\r\n"]
+                elif kind == 2:
+                    pieces = [CHUNKED, *[CHUNK] * 63]
+                else:
+                    pieces = [SIZED, *[PIECE] * (63 if kind == 3 else 10)]
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    if kind == 4:
+                        await asyncio.sleep(0.1)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(until.wait(), 3)
+            finally:
+                writer.transport.abort()
+
+
+async def attacked(inboxd: Process, count: int, seconds: float) -> tuple[list[int], list[int]]:
+    """Statuses of small signed posts while so many strangers send, and of a large one, repeated as Meta does."""
+    until = asyncio.Event()
+    strangers = [asyncio.create_task(hostile(inboxd.public, number % 5, until)) for number in range(count)]
+    small: list[int] = []
+    large: list[int] = []
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() - began < seconds:
+        small += [await asyncio.to_thread(post, inboxd, body(1_000)) for _ in range(5)]
+        if 200 not in large:
+            large.append(await asyncio.to_thread(post, inboxd, body(4 * MIB)))
+    until.set()
+    await asyncio.gather(*strangers)
+    return small, large
+
+
+def body(size: int) -> bytes:
+    """A delivery of so many bytes."""
+    text = json.dumps(delivery(ACCOUNT, T0, [Conversationalist(ACCOUNT, ANA, T0).says("hola")]))
+    return (text[:-1] + " " * (size - len(text)) + "}").encode()
+
+
+def post(inboxd: Process, data: bytes) -> int:
+    """Send it signed; 0 when the connection is refused or lost."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{inboxd.public}/webhooks/instagram", data=data, headers={HEADER: sign(data, APP_SECRET)}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=15) as response:  # noqa: S310 - http
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def peak_mb(inboxd: Process) -> float:
+    """The most memory that was resident, in MB (10**6 bytes)."""
+    assert inboxd.process is not None
+    status = Path(f"/proc/{inboxd.process.pid}/status").read_text(encoding="ascii")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
+
+
+def test_five_hundred_strangers_fill_no_memory_and_keep_nobody_out(inboxd: Process) -> None:
+    inboxd.start()
+
+    small, large = asyncio.run(attacked(inboxd, 500, 8))
+
+    assert set(small) == {200}
+    assert 200 in large, "a body of full size is taken too, if not at once"
+    assert peak_mb(inboxd) < 250
+
+
+def test_idle_strangers_keep_nobody_out(inboxd: Process) -> None:
+    inboxd.start()
+    strangers = [socket.create_connection(("127.0.0.1", inboxd.public)) for _ in range(520)]
+    for stranger in strangers:
+        with suppress(ConnectionError):
+            stranger.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert [post(inboxd, body(1_000)) for _ in range(15)] == [200] * 15
+
+    for stranger in strangers:
+        stranger.close()

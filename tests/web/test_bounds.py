@@ -249,8 +249,8 @@ class Bodies:
         await asyncio.sleep(0.01)
 
     async def _read(self, address: str, content: Content, size: int) -> int:
-        with self.budget.body(address) as body:
-            found = await body.read(content, b"x" * size)  # type: ignore[arg-type]
+        with self.budget.body(address, b"x" * size) as body:
+            found = await body.read(content)  # type: ignore[arg-type]
             await self.stored.wait()
             return len(found)
 

@@ -47,9 +47,9 @@ class BodyBudget:
         """Bytes that are taken from the pool."""
         return self._by_address.total()
 
-    def body(self, remote: str | None) -> "Body":
-        """A body that is larger than a share: `with` it what it takes is given back."""
-        return Body(self, _address(remote))
+    def body(self, remote: str | None, first: bytes) -> "Body":
+        """A body that may become larger than a share, of which `first` is here; when it is left, its room is free."""
+        return Body(self, _address(remote), first)
 
     def enter(self, body: "Body") -> None:
         """It begins to arrive."""
@@ -86,11 +86,11 @@ class BodyBudget:
 class Body:
     """One body that takes from the pool, until it is left."""
 
-    def __init__(self, budget: BodyBudget, address: str) -> None:
+    def __init__(self, budget: BodyBudget, address: str, first: bytes) -> None:
         self.address = address
         self.pooled = 0
         self._budget = budget
-        self._received = 0
+        self._received = bytearray(first)
         self._began = asyncio.get_running_loop().time()
         self._limit: asyncio.Timeout | None = None
 
@@ -100,6 +100,7 @@ class Body:
 
     def __exit__(self, *_error: object) -> None:
         self._budget.leave(self)
+        self._received.clear()  # at once: the frames of an error live on until the collector comes
 
     @property
     def arriving(self) -> bool:
@@ -108,26 +109,29 @@ class Body:
 
     def speed(self) -> float:
         """Bytes a second, from its first to this moment."""
-        return self._received / max(asyncio.get_running_loop().time() - self._began, 0.001)
+        return len(self._received) / max(asyncio.get_running_loop().time() - self._began, 0.001)
 
-    async def read(self, content: StreamReader, first: bytes) -> bytes:
-        """All of it, of which `first` is here. Raises BodyTooLargeError and NoRoomError."""
-        body = bytearray()
+    async def read(self, content: StreamReader) -> bytes:
+        """All of it. Raises BodyTooLargeError and NoRoomError."""
+        received = self._received
         try:
             async with asyncio.timeout(None) as self._limit:
-                piece = first
-                while piece:
-                    self._received = len(body) + len(piece)
-                    if self._received > self._budget.max_body_bytes:
+                while True:
+                    if len(received) > self._budget.max_body_bytes:
                         raise BodyTooLargeError
-                    self._budget.grow(self, self._received)
-                    body += piece
+                    self._budget.grow(self, len(received))
                     piece = await content.readany()
+                    if not piece:
+                        break
+                    received += piece
+                    del piece  # while the next one is waited for, there is one copy
         except TimeoutError as error:
             raise NoRoomError from error
         finally:
             self._limit = None
-        return bytes(body)
+        whole = bytes(received)
+        received.clear()
+        return whole
 
     def drop(self) -> None:
         """Make room: whoever reads it ends with NoRoomError."""

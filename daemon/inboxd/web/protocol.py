@@ -4,13 +4,14 @@ aiohttp's parser puts what it could not read into its errors, and aiohttp logs t
 there may be a token.
 """
 
+import asyncio
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from inboxd import logs
@@ -18,7 +19,11 @@ from inboxd.web.guard import READ_BYTES, Guard
 from inboxd.web.problems import problem
 
 LINGER_S: Final = 2.0
-"""How long the rest of a body is thrown away after an early answer, so that the sender gets to read the answer."""
+"""How long the rest of a body is thrown away after an early answer, so that the sender gets to read the answer…"""
+LINGER_BYTES: Final = 256 * 1024
+LINGER_PAUSE_S: Final = 0.1
+"""…and how much of it at once: after so many bytes there is a pause before each read, or who sends rubbish as fast as
+they can would have us do nothing but read it."""
 _EXPECTS: Final = web.RequestKey("protocol.expects", bool)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NOT_HTTP: Final = "This is no HTTP request that this server can read."
@@ -31,7 +36,7 @@ class RequestProtocol(web.RequestHandler):
     guard: Guard
 
     def __init__(self, server: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
-        super().__init__(server, read_bufsize=READ_BYTES // 2, lingering_time=LINGER_S, **options)
+        super().__init__(server, read_bufsize=READ_BYTES // 2, lingering_time=0, **options)
 
     @property
     def is_waiting(self) -> bool:
@@ -47,9 +52,22 @@ class RequestProtocol(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Answer. Who is answered before their body is here is told that the connection ends with it."""
-        if not request.content.is_eof():
-            resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        if request.content.is_eof():
+            return await super().finish_response(request, resp, start_time)
+        resp.force_close()
+        told = await super().finish_response(request, resp, start_time)
+        with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
+            async with asyncio.timeout(LINGER_S):
+                await self._throw_away(request.content)
+        return told
+
+    async def _throw_away(self, content: StreamReader) -> None:
+        """Read the rest of a body that nobody wants."""
+        thrown = 0
+        while not content.is_eof() and not self._force_close:
+            thrown += len(await content.readany())
+            if thrown > LINGER_BYTES:
+                await asyncio.sleep(LINGER_PAUSE_S)
 
     def handle_error(
         self,

@@ -78,9 +78,10 @@ class Webhooks:
         body = await content.readany()
         if len(body) <= self._budget.share and content.at_eof():  # as nearly every delivery is: here at once
             return await self._take(request, signature, body)
-        with self._budget.body(request.remote) as large:  # its bytes count until it is stored
+        with self._budget.body(request.remote, body) as large:  # its bytes count until it is stored
+            body = b""
             try:
-                body = await large.read(content, body)
+                body = await large.read(content)
             except BodyTooLargeError:
                 return self._too_large()
             except NoRoomError:
