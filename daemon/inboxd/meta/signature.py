@@ -49,6 +49,10 @@ class SignatureVerifier:
         verdict = check_form(header)
         if header is None or verdict is not Verdict.VALID:
             return verdict
+        return self.check_body(header, body)
+
+    def check_body(self, header: str, body: bytes) -> Verdict:
+        """Whether `header`, whose form is good, signs `body`."""
         given = bytes.fromhex(header.removeprefix(_PREFIX))
         valid = False
         for key in self._keys:

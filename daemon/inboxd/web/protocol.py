@@ -6,7 +6,7 @@ there may be a token.
 
 import asyncio
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,6 +29,9 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NOT_HTTP: Final = "This is no HTTP request that this server can read."
 
 
+Finishing = Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
+
+
 class RequestProtocol(web.RequestHandler):
     """One connection, as aiohttp handles it. `guard` is set right after it is made."""
 
@@ -48,17 +51,20 @@ class RequestProtocol(web.RequestHandler):
         """The latest request has its answer; what still comes of its body is thrown away."""
         return self._waiter is None and self._current_request is None and not self._messages
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Finishing:
         """Answer. Who is answered before their body is here is told that the connection ends with it."""
         if request.content.is_eof():
-            return await super().finish_response(request, resp, start_time)
+            return super().finish_response(request, resp, start_time)
         resp.force_close()
-        told = await super().finish_response(request, resp, start_time)
+        return self._finish_early(super().finish_response(request, resp, start_time), request.content)
+
+    async def _finish_early(self, finishing: Finishing, content: StreamReader) -> tuple[web.StreamResponse, bool]:
+        told = await finishing
         with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
             async with asyncio.timeout(LINGER_S):
-                await self._throw_away(request.content)
+                await self._throw_away(content)
         return told
 
     async def _throw_away(self, content: StreamReader) -> None:
@@ -109,8 +115,12 @@ def beginning(make: RequestFactory) -> RequestFactory:
     """
 
     def begin(message: Any, payload: Any, protocol: RequestProtocol, *rest: Any) -> web.BaseRequest:  # noqa: ANN401
-        protocol.guard.expect()
-        payload.on_eof(protocol.guard.arrived)
+        guard = protocol.guard
+        if payload.is_eof():
+            guard.arrived()
+        else:
+            guard.expect()
+            payload.on_eof(guard.arrived)
         if hdrs.EXPECT not in message.headers:
             return make(message, payload, protocol, *rest)
         headers = CIMultiDict(message.headers)

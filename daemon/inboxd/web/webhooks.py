@@ -69,12 +69,13 @@ class Webhooks:
         """Verify, store durably, and only then acknowledge. What its head already rules out is not read."""
         signature = request.headers.get(_SIGNATURE)
         verdict = check_form(signature)
-        if verdict is not Verdict.VALID:
+        if signature is None or verdict is not Verdict.VALID:
             return self._unsigned(verdict, request.content_length)
-        if (request.content_length or 0) > self._budget.max_body_bytes:
-            return self._too_large()
-        go_on(request)
         content = request.content
+        if not content.is_eof():
+            if (request.content_length or 0) > self._budget.max_body_bytes:
+                return self._too_large()
+            go_on(request)
         body = await content.readany()
         if len(body) <= self._budget.share and content.at_eof():  # as nearly every delivery is: here at once
             return await self._take(request, signature, body)
@@ -90,8 +91,8 @@ class Webhooks:
                 return _try_again("Too many large bodies are arriving.")
             return await self._take(request, signature, body)
 
-    async def _take(self, request: web.Request, signature: str | None, body: bytes) -> web.Response:
-        verdict = self.verifier.check(signature, body)
+    async def _take(self, request: web.Request, signature: str, body: bytes) -> web.Response:
+        verdict = self.verifier.check_body(signature, body)
         if verdict is not Verdict.VALID:
             return self._unsigned(verdict, len(body))
         try:
