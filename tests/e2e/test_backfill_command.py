@@ -136,7 +136,7 @@ def test_who_failed_is_printed_with_the_reason(simulated: Simulated, *, daemon_r
 
     result = inboxd.run("backfill", "--account", ACCOUNT, "--follow")
     assert result.returncode == 1, result.stderr
-    assert "1 profiles, 1 errors, 2 skipped of 4" in result.stdout
+    assert "1 profile, 1 error, 2 skipped of 4" in result.stdout
     assert "failed: 42: Graph error 9010" in result.stdout
     assert "skipped: 2: Graph error 230" in result.stdout
 

@@ -90,12 +90,12 @@ def test_a_deeply_nested_body_is_looked_at_within_bounds_while_webhooks_are_answ
 
 def test_a_page_of_large_events_and_messages_is_bounded(inboxd: Process) -> None:
     inboxd.start()
-    filler = b'"' + b"x" * 2_000_000 + b'"'
+    filler, most = b'"' + b"x" * 2_000_000 + b'"', b'"' + b"x" * 20_000 + b'"'  # larger items are no messages
     for number in range(30):
         item = (
             b'{"sender":{"id":"7000000000000001"},"recipient":{"id":"%s"},"timestamp":%d,"message":{"mid":"m%d","text":%s,'
             b'"attachments":[{"type":"image","payload":{"title":%s}}]}}'
-            % (ACCOUNT.encode(), T0 + number, number, filler, filler)
+            % (ACCOUNT.encode(), T0 + number, number, most, most)
         )
         optin = b'{"sender":{"id":"7000000000000001"},"recipient":{"id":"%s"},"timestamp":%d,"optin":%s}' % (
             ACCOUNT.encode(),

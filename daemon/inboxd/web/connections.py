@@ -87,8 +87,10 @@ class GuardedSite(web.BaseSite):
         await super().stop()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ARRIVAL_S
-        while any(guard.awaited for guard in self._guards) and loop.time() < deadline:  # noqa: ASYNC110 - once, at the end
-            await asyncio.sleep(0.01)
+        while loop.time() < deadline:
+            await asyncio.sleep(0.01)  # before the first look: a connection may be accepted and not yet announced
+            if not any(guard.awaited for guard in self._guards):
+                break
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
 
