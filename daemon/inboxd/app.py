@@ -168,7 +168,7 @@ def _start_workers(
     pool.start(parts.housekeeping)
     pool.start(parts.traffic)
     pool.start(Pulse(clock, parts.metrics, on_beat))
-    pool.start(SearchIndexer(SearchIndex(parts.database), clock, busy=parts.busy))
+    pool.start(SearchIndexer(SearchIndex(parts.database), clock, waiting=lambda: parts.inbox.pressure))
     if settings.backfill.schedule:
         pool.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:

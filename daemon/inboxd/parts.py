@@ -63,10 +63,6 @@ class Parts:
     housekeeping: Housekeeping
     traffic: TrafficMonitor
 
-    def busy(self) -> bool:
-        """Whether senders wait for the disk: what can wait lets them go first."""
-        return self.inbox.pressure > RUSH
-
 
 @asynccontextmanager
 async def assembled(

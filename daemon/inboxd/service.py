@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from inboxd.errors import EX_OK, EX_SOFTWARE, InboxdError
 from inboxd.log_processors import Repeats
 from inboxd.notify import Notifier
 
+SWITCH_INTERVAL_S: Final = 0.001
 _FROM_SYSTEMD: Final = ["secrets, if they were changed: systemd hands them over at a start only"]
 
 Load = Callable[[], tuple[Settings, Secrets]]
@@ -53,6 +55,8 @@ class Service:
             gc.collect()
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
+            # The writer's thread gives up the interpreter at each statement and must get it back from a busy event loop.
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
             self._log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
             if not access_tokens(secrets):
                 self._log.warning("admin_api_off", reason="no admin_token is configured")

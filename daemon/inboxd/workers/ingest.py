@@ -30,12 +30,12 @@ from inboxd.workers.translate import Translated, changes_of, translate
 
 BATCH: Final = 500
 """Deliveries read at once, at most; their bytes are bounded too."""
-TRANSACTION_S: Final = 0.0003
+TRANSACTION_S: Final = 0.0002
 """How long a transaction may keep the writer while one sender waits for the disk on average…"""
-LONGEST_S: Final = 0.012
+LONGEST_S: Final = 0.016
 """…and at most, also when nobody waits. Every webhook that arrives meanwhile waits for its end; the more wait anyway,
 the less that adds."""
-MIN_EVENTS: Final = 4
+MIN_EVENTS: Final = 3
 MAX_EVENTS: Final = 500
 """Events of one transaction, whatever their cost was of late."""
 LINGER_S: Final = 0.02

@@ -8,23 +8,26 @@ from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.errors import StorageClosedError, StorageError
 from inboxd.store.search import SearchIndex
+from inboxd.workers.ingest import RUSH
 
 ROUND_S: Final = 0.5
 """How long a message may wait until it is found, when nothing else is to be done."""
 STEP: Final = 200
+SMALL_STEP: Final = 20
+"""Messages indexed in one transaction, while nobody and while somebody waits for the disk. In a rush there are none."""
 STEP_REST_S: Final = 0.01
 STORAGE_REST_S: Final = 5.0
 
 
 class SearchIndexer:
-    """Indexes messages in small steps. `busy` says whether senders wait for the disk: then it lets them go first."""
+    """Indexes messages in steps. `waiting` says how many senders wait for the disk on average: they go first."""
 
     name = "search"
 
-    def __init__(self, index: SearchIndex, clock: Clock, *, busy: Callable[[], bool]) -> None:
+    def __init__(self, index: SearchIndex, clock: Clock, *, waiting: Callable[[], float]) -> None:
         self._index = index
         self._clock = clock
-        self._busy = busy
+        self._waiting = waiting
         self._stopped = asyncio.Event()
         self._log = logs.get("search")
 
@@ -36,8 +39,8 @@ class SearchIndexer:
         """Index what has arrived, until `stop`."""
         while not self._stopped.is_set():
             try:
-                while not self._busy() and not self._stopped.is_set() and await self._index.behind():
-                    await self._index.advance(STEP)
+                while self._waiting() < RUSH and not self._stopped.is_set() and await self._index.behind():
+                    await self._index.advance(SMALL_STEP if self._waiting() else STEP)
                     await self._clock.sleep(STEP_REST_S)
             except StorageClosedError:
                 raise
