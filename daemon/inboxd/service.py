@@ -55,7 +55,7 @@ class Service:
             gc.collect()
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
-            # The writer's thread gives up the interpreter at each statement and must get it back from a busy event loop.
+            # The writer gives up the interpreter at each statement, and must get it back from a busy event loop.
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             self._log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
             if not access_tokens(secrets):

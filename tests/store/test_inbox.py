@@ -2,9 +2,9 @@ import asyncio
 import sqlite3
 
 import pytest
-from inboxd.errors import StorageBusyError, StorageUnavailableError
+from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
 from inboxd.store import database as database_module
-from inboxd.store.connection import fetch
+from inboxd.store.connection import MAX_ROWS, fetch
 from inboxd.store.database import Database
 from inboxd.store.inbox import Inbox, mark_done, mark_failed, mark_postponed
 
@@ -122,3 +122,29 @@ async def test_a_writer_that_takes_nothing_more_refuses_and_strands_nobody(
 
     await asyncio.wait_for(inbox.append(b"taken"), 2)
     assert [delivery.body for delivery in await inbox.pending(10)] == [b"taken"]
+
+
+async def test_more_than_one_statement_takes_is_stored_all_the_same(inbox: Inbox, database: Database) -> None:
+    inbox.max_waiting = 4 * MAX_ROWS
+    bodies = [str(number).encode() for number in range(3 * MAX_ROWS + 7)]
+
+    numbers = await asyncio.wait_for(asyncio.gather(*(inbox.append(body) for body in bodies)), 20)
+
+    stored = await database.read("SELECT id, body FROM deliveries ORDER BY id")
+    assert stored == list(zip(numbers, bodies, strict=True))
+    assert inbox.waiting == 0
+
+
+async def test_what_waits_behind_one_statement_hears_that_the_writer_takes_no_more(
+    inbox: Inbox, database: Database
+) -> None:
+    inbox.max_waiting = 4 * MAX_ROWS
+    appending = [asyncio.ensure_future(inbox.append(b"x")) for _ in range(2 * MAX_ROWS)]
+    await asyncio.sleep(0)
+    database._closing = True
+
+    results = await asyncio.wait_for(asyncio.gather(*appending, return_exceptions=True), 20)
+
+    assert {type(result) for result in results} <= {int, StorageClosedError}
+    assert inbox.waiting == 0
+    database._closing = False

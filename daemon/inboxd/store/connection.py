@@ -33,7 +33,8 @@ WRITER_PRAGMAS: Final = (
 CHECKPOINTER_PRAGMAS: Final = ("synchronous = FULL", f"busy_timeout = {BUSY_TIMEOUT_MS}", "cache_size = -256")
 READER_PRAGMAS: Final = ("query_only = ON", f"busy_timeout = {BUSY_TIMEOUT_MS}", "cache_size = -2048")
 _STATEMENTS: Final = 256
-_MAX_ROWS: Final = 256
+MAX_ROWS: Final = 256
+"""Rows that `insert_many` inserts with one statement."""
 
 
 class Connection(aiosqlite.Connection):
@@ -80,19 +81,21 @@ def fetch_packed(connection: sqlite3.Connection, sql: str, parameters: Sequence[
     return rows
 
 
-def insert_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> None:
-    """Run an `INSERT INTO … {rows} …` for all `rows`, in one step for each _MAX_ROWS of them.
+def insert_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> int:
+    """Run an `INSERT INTO … {rows} …` for all `rows`, in one step for each MAX_ROWS of them; the last row's id.
 
     Each step gives up and takes back the interpreter lock; a row a step (executemany) would let a busy event loop
     make the writer wait a hundred times over. Rows are padded to a power of two, so that the statement cache holds
     every statement; the padding is told by its NULL in the first column, which no row may have.
     """
-    for start in range(0, len(rows), _MAX_ROWS):
-        chunk = rows[start : start + _MAX_ROWS]
+    last_id = 0
+    for start in range(0, len(rows), MAX_ROWS):
+        chunk = rows[start : start + MAX_ROWS]
         width, count = len(chunk[0]), 1 << (len(chunk) - 1).bit_length()
         parameters = [value for row in chunk for value in row]
         parameters += [None] * (width * (count - len(chunk)))
-        connection.execute(_with_rows(sql, width, count), parameters)
+        last_id = connection.execute(_with_rows(sql, width, count), parameters).lastrowid or 0
+    return last_id
 
 
 @functools.lru_cache(maxsize=_STATEMENTS)

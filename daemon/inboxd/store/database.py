@@ -53,11 +53,13 @@ _REFUSALS: Final = frozenset(
 class _Job(Generic[T]):
     """A transaction that waits, and the future of the caller who waits for it."""
 
-    __slots__ = ("future", "transaction")
+    __slots__ = ("future", "is_statement", "transaction")
 
-    def __init__(self, transaction: Transaction[T], future: "asyncio.Future[T]") -> None:
+    def __init__(self, transaction: Transaction[T], future: "asyncio.Future[T]", *, is_statement: bool = False) -> None:
         self.transaction = transaction
         self.future = future
+        self.is_statement = is_statement
+        """It runs one statement, which needs no transaction around it."""
 
 
 class _Outcome(NamedTuple):
@@ -149,10 +151,14 @@ class Database:
 
         await self.write(transaction)
 
-    def submit(self, transaction: Transaction[T], *, urgent: bool = False) -> "asyncio.Future[T]":
+    def submit(
+        self, transaction: Transaction[T], *, urgent: bool = False, is_statement: bool = False
+    ) -> "asyncio.Future[T]":
         """Queue `transaction` at the writer: `write` without waiting.
 
-        `urgent` ones go first, since somebody outside waits for them; the others take turns with them.
+        `urgent` ones go first, since somebody outside waits for them; the others take turns with them. One that
+        `is_statement` runs a single statement: it is committed by itself, without another two statements around it, at
+        each of which the writer would have to win the interpreter back.
         """
         if self._closing:
             msg = "the database is closed"
@@ -162,7 +168,7 @@ class Database:
             msg = f"{MAX_WAITING} transactions are waiting for the disk"
             raise StorageBusyError(msg)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        queue.append(_Job(transaction, future))
+        queue.append(_Job(transaction, future, is_statement=is_statement))
         self._wake.set()
         return future
 
@@ -259,28 +265,29 @@ class Database:
             urgent_turn = not urgent_turn
             if jobs:
                 began = time.perf_counter()
-                outcomes = self._commit(connection, jobs)
+                outcomes = _commit(connection, jobs)
                 took = time.perf_counter() - began
                 loop.call_soon_threadsafe(self._settle, jobs, outcomes, took, connection.total_changes)
-
-    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
-        """Run `jobs` in one transaction. Nothing has succeeded unless it is in the file that the path leads to."""
-        try:
-            outcomes = _run_all(connection, jobs)
-            if self._files is not None:
-                self._files.require_same()
-        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            return [_Outcome(None, _refused(error))] * len(jobs)
-        return outcomes
 
     def _settle(self, jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome], took: float, changes: int) -> None:
         """Tell the callers what became of their jobs. Runs on the event loop."""
         self._checkpointer.note(changes)
+        outcomes = self._where_the_path_leads(outcomes)
         self.refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
         for job, outcome in zip(jobs, outcomes, strict=True):
             _tell(job, outcome)
         if self._on_commit is not None:
             self._on_commit(len(jobs), took)
+
+    def _where_the_path_leads(self, outcomes: Sequence[_Outcome]) -> Sequence[_Outcome]:
+        """The outcomes, or refusals: nothing has succeeded unless it is in the file that the path leads to."""
+        if self._files is None:
+            return outcomes
+        try:
+            self._files.require_same()
+        except StorageUnavailableError as error:
+            return [_Outcome(None, error)] * len(outcomes)
+        return outcomes
 
     async def _release(self) -> None:
         await self._checkpointer.close()
@@ -334,6 +341,16 @@ def _alone(connection: sqlite3.Connection, job: _Job[Any]) -> _Outcome:
         return _Outcome(job.transaction(connection), None)
     except Exception as error:  # noqa: BLE001 - whatever it is, its caller must hear of it
         return _Outcome(None, _refused(error))
+
+
+def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
+    """Run `jobs` in one transaction. When it is refused, every caller hears of it."""
+    try:
+        if len(jobs) == 1 and jobs[0].is_statement:
+            return [_Outcome(jobs[0].transaction(connection), None)]
+        return _run_all(connection, jobs)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return [_Outcome(None, _refused(error))] * len(jobs)
 
 
 def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:

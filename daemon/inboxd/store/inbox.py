@@ -13,7 +13,7 @@ import msgspec
 from inboxd.clock import Clock
 from inboxd.errors import StorageBusyError, StorageError
 from inboxd.store.arrivals import MINUTE_MS, MINUTES, Arrivals
-from inboxd.store.connection import Row, fetch_packed, insert_many
+from inboxd.store.connection import MAX_ROWS, Row, fetch_packed, insert_many
 from inboxd.store.database import Database
 
 QUIET_S: Final = 0.02
@@ -168,7 +168,7 @@ class Inbox:
         return self._pressure if self._clock.monotonic() - self._committed_at < QUIET_S else 0.0
 
     def _queue(self) -> None:
-        """Ask the writer for a transaction that stores whatever waits when its turn comes."""
+        """Ask the writer to store what waits when its turn comes: as much as one statement takes."""
         taken: list[_Waiting] = []
         began = False
         last_id = 0
@@ -177,9 +177,8 @@ class Inbox:
             nonlocal began, last_id
             began = True
             self._queued = False
-            taken.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
-            insert_many(connection, _APPEND, [(one.received_at, one.body) for one in taken])
-            ((last_id,),) = connection.execute("SELECT last_insert_rowid()").fetchall()
+            taken.extend(self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_ROWS)))
+            last_id = insert_many(connection, _APPEND, [(one.received_at, one.body) for one in taken])
 
         def settle(commit: "asyncio.Future[None]") -> None:
             error = commit.exception()
@@ -199,8 +198,23 @@ class Inbox:
             if error is None:
                 self.arrivals.add(self._clock.now_ms(), len(taken))
                 self.arrived.set()
+            self._queue_rest()
 
-        self._database.submit(store, urgent=True).add_done_callback(settle)
+        self._database.submit(store, urgent=True, is_statement=True).add_done_callback(settle)
+
+    def _queue_rest(self) -> None:
+        """More may have waited than one statement takes: nobody may wait until the next delivery comes."""
+        if self._queued or not self._waiting:
+            return
+        self._queued = True
+        try:
+            self._queue()
+        except StorageError as error:
+            self._queued = False
+            while self._waiting:
+                stranded = self._waiting.popleft().durable
+                if not stranded.done():
+                    stranded.set_exception(error)
 
     async def recall(self) -> None:
         """Take up what arrived before this start, as far as the latest _RECALLED deliveries tell."""
