@@ -22,7 +22,7 @@ imports: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 unit: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py

@@ -161,3 +161,9 @@ async def test_whoever_was_called_gone_because_of_a_bad_parameter_is_due_again(
     assert now - 1000 <= times[0] <= now + 200_000
     assert [later - earlier for earlier, later in itertools.pairwise(times)] == [180_000] * 99
     assert [row[0] for row in rows[:3]] == ["1099", "1098", "1097"], "the latest that was heard of first"
+
+
+def test_every_migration_is_a_step() -> None:
+    folder = Path(migrations.__file__).parent / "schema"
+    assert [step.name for step in migrations.steps()] == sorted(path.name for path in folder.iterdir())
+    assert [step.version for step in migrations.steps()] == list(range(1, migrations.newest() + 1))

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from inboxd.errors import DatabaseTooNewError, NotOurDatabaseError, StorageError, StorageUnavailableError
 
 APPLICATION_ID: Final = 0x696E6278  # "inbx": what file(1) and we recognise the file by
-_NAME: Final = re.compile(r"(\d{4})_[a-z_]+\.sql")
+_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
 class Step(NamedTuple):
