@@ -22,7 +22,6 @@ from inboxd.parts import Parts, assembled, configured_accounts, lifetimes, limit
 from inboxd.plural import counted
 from inboxd.reload import Reloader
 from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
 from inboxd.store.search import SearchIndex
 from inboxd.web.access import AccessLogger, access_logger
 from inboxd.web.admin import Pages, admin_application
@@ -172,7 +171,7 @@ def _start_workers(
     if settings.backfill.schedule:
         pool.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:
-        describe = partial(_condition, parts.accounts, parts.database)
+        describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, pool, monitor))
         pool.start(Watchdog(notifier, parts.database, clock, describe, stalled=lambda: monitor.stall is not None))
 
 
@@ -206,7 +205,7 @@ def _admin(
         ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
-        SystemApi(database, parts.inbox, clock, pool, lambda: accounts.served),
+        SystemApi(database, parts.inbox, clock, pool, health, lambda: accounts.served),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,
@@ -308,10 +307,10 @@ class Api(Protocol):
         """What can be done."""
 
 
-def _condition(accounts: Accounts, database: Database) -> str:
+def _condition(accounts: Accounts, health: DaemonHealth) -> str:
     """How we are, in one line for `systemctl status`."""
     served = list(accounts.served.values())
-    receiving = "receiving" if database.refusal is None else f"not receiving: {database.refusal}"
+    receiving = "; ".join([*health.problems, *health.degraded]) or "receiving"
     idle = sum(not one.account.callable for one in served)
     paused = sum(one.graph.budget.report().paused_until is not None for one in served)
     needs = f", {idle} without calls" if idle else ""

@@ -120,6 +120,8 @@ def test_what_a_file_lacks_is_said_once(inboxd: Process) -> None:
     assert done.stderr.count("clientAccountId") == 1
     assert len(done.stderr.splitlines()) == 1
     assert imported(inboxd, "empty.csv", "").returncode == 65
+    done = imported(inboxd, "array.json", '[{"clientAccountId":"1","participantPlatformId":"2"}]')
+    assert (done.returncode, "JSON Lines with" in done.stderr) == (65, True), done.stderr
 
 
 @pytest.mark.parametrize(

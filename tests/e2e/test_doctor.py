@@ -4,16 +4,19 @@ import asyncio
 import json
 import signal
 import sqlite3
+import time
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.graph import GraphServer
 from inboxd.simulator.serving import serving
 
 from tests.e2e.conftest import Process, free_port
-from tests.support import ACCOUNT, TOKEN
+from tests.support import ACCOUNT, APP_SECRET, TOKEN
 
 
 def diagnoses(inboxd: Process, *, code: int) -> dict[str, list[dict[str, Any]]]:
@@ -126,3 +129,28 @@ def test_what_is_known_of_accounts_without_a_daemon(inboxd: Process) -> None:
     (account,) = diagnoses(inboxd, code=1)[f"account {ACCOUNT}"]
     assert account["health"] in {"wrong", "warning"}
     assert account["remedy"]
+
+
+def test_what_waits_and_what_was_set_aside_is_said(inboxd: Process) -> None:
+    body = b"signed, but no JSON"
+    inboxd.start()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{inboxd.public}/webhooks/instagram", body, {HEADER: sign(body, APP_SECRET)}
+    )
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - http
+    deadline = time.monotonic() + 20
+    while not inboxd.get("/api/deliveries?state=failed")[1]["total"]:
+        assert time.monotonic() < deadline
+
+    found = diagnoses(inboxd, code=1)
+    assert [one["detail"] for one in found["deliveries"]] == ["1 delivery set aside"]
+    assert [one["detail"] for one in found["backlog"]] == ["0 deliveries waiting"]
+
+
+def test_a_database_that_was_moved_away_is_no_fresh_start(inboxd: Process) -> None:
+    inboxd.start()
+    inboxd.database.rename(inboxd.folder / "aside")
+
+    (database,) = diagnoses(inboxd, code=1)["database"]
+    assert database["health"] == "wrong"
+    assert "moved under the running daemon" in database["detail"]

@@ -38,6 +38,8 @@ async def test_a_file_that_is_gone_acknowledges_nothing(client: Client, body: by
     assert str(client.database) in readiness["problems"][0]
 
     aside.replace(client.database)
+    await client.settled()  # what was refused is in the file all the same: it is processed without another delivery
+    assert len(await client.conversations()) == 1
     status, answer, _ = await client.post(body)
     assert status == 200, answer
     assert (await client.get("/readyz", token=None))["ready"]
@@ -75,6 +77,8 @@ async def test_work_that_is_not_done_is_not_ready(hung: Client, body: bytes) -> 
             return response.status == 503 and any("none is processed since 20" in one for one in problems)
 
     await eventually(said)
+    problems = (await hung.get("/api/workers"))["problems"]
+    assert ["none is processed since 20" in one for one in problems] == [True]
 
 
 async def test_intake_goes_on_while_a_worker_cannot_run(

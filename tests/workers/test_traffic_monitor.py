@@ -141,6 +141,20 @@ async def test_what_was_usual_is_taken_from_the_file(rig: Rig) -> None:
     assert await rig.look() == [("traffic_unusual", ("silent", ACCOUNT))]
 
 
+async def test_a_restart_makes_nothing_red_and_nothing_green(rig: Rig) -> None:
+    stranger = "17841499999999999"
+    for account in (ACCOUNT, stranger):
+        await rig.database.execute(
+            "INSERT INTO conversations (account_id, participant_id, last_message_at, created_at, updated_at)"
+            " VALUES (?, ?, ?, 1, 1)",
+            (account, ANA, rig.clock.now - 60_000),
+        )
+    rig.begin()
+    rig.monitor.observe({(ACCOUNT, COMPANION): 6})
+
+    assert await rig.look() == [("traffic_unusual", ("unserved", stranger))]
+
+
 async def test_many_who_do_not_exist(rig: Rig) -> None:
     later = rig.clock.now + GONE_REST_S * 1000
     await rig.people("unavailable", 12, next_attempt_at=later - 10)

@@ -45,6 +45,7 @@ from inboxd.errors import (
     InboxdError,
     NotOurDatabaseError,
 )
+from inboxd.plural import counted
 from inboxd.store import accounts, backup
 from inboxd.store.database import open_for_reading
 from inboxd.store.lock import lock
@@ -62,6 +63,8 @@ TIMEOUT_S: Final = 10.0
 MAX_SKEW_S: Final = 60
 LITTLE_ROOM: Final = 0.10
 TOO_LITTLE_BYTES: Final = 256 * 1024 * 1024
+OLD_S: Final = 60.0
+"""A delivery that waits for longer than this is late."""
 BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
 OLDEST_SQLITE: Final = (3, 40, 0)
 _OTHERS: Final = stat.S_IRWXO | stat.S_IRWXG
@@ -186,6 +189,9 @@ def _disk(database: Path) -> Iterator[Diagnosis]:
 
 def _database(path: Path) -> Diagnosis:
     if not path.exists():
+        if _is_running(path):
+            remedy = "Put it back; or stop the daemon, 'inboxd restore' a backup, and start it."
+            return Diagnosis("database", Health.WRONG, f"{path} was deleted or moved under the running daemon", remedy)
         return Diagnosis(
             "database", Health.WARNING, f"{path} does not exist yet", "The daemon makes it when it starts."
         )
@@ -276,11 +282,8 @@ async def _answering(remote: Remote) -> AsyncIterator[Diagnosis]:
     """What the running daemon says of itself and its accounts. Raises DaemonError."""
     listed = await remote.call("GET", "/api/accounts", AccountList)
     yield Diagnosis("daemon", Health.OK, "it runs and answers")
-    for worker in (await remote.call("GET", "/api/workers", WorkerList)).parked:
-        detail = f"it crashes again and again since {worker.since}: {worker.reason}"
-        yield Diagnosis(
-            f"worker {worker.name}", Health.WRONG, detail, "Report it with the traceback of worker_crashed."
-        )
+    for diagnosis in _of_workers(await remote.call("GET", "/api/workers", WorkerList)):
+        yield diagnosis
     for one in listed.accounts:
         checked = await remote.call("POST", f"/api/accounts/{one.id}/check", CheckedAccount)
         for diagnosis in _of_account(checked):
@@ -289,6 +292,25 @@ async def _answering(remote: Remote) -> AsyncIterator[Diagnosis]:
         yield diagnosis
     for budget in (await remote.call("GET", "/api/budget", BudgetList)).budgets:
         yield _of_budget(budget)
+
+
+def _of_workers(workers: WorkerList) -> Iterator[Diagnosis]:
+    """What is not stored, not processed or not done at all."""
+    for problem in workers.problems:
+        yield Diagnosis("processing", Health.WRONG, problem, "journalctl -u inboxd -p warning; see docs/operations.md")
+    for worker in workers.parked:
+        detail = f"it crashes again and again since {worker.since}: {worker.reason}"
+        remedy = "Report it with the traceback of worker_crashed."
+        yield Diagnosis(f"worker {worker.name}", Health.WRONG, detail, remedy)
+    waiting = f"{counted(workers.deliveries_waiting, 'delivery', 'deliveries')} waiting"
+    if workers.oldest_waiting_seconds > OLD_S:
+        detail = f"{waiting}, the oldest for {workers.oldest_waiting_seconds:.0f} s"
+        yield Diagnosis("backlog", Health.WARNING, detail, "Nothing, while it shrinks: look again in a minute.")
+    elif not workers.problems:
+        yield Diagnosis("backlog", Health.OK, waiting)
+    if workers.deliveries_failed:
+        detail = f"{counted(workers.deliveries_failed, 'delivery', 'deliveries')} set aside"
+        yield Diagnosis("deliveries", Health.WARNING, detail, "Look at /deliveries of the dashboard, and retry them.")
 
 
 def _is_running(database: Path) -> bool:
@@ -321,7 +343,7 @@ def _of_traffic(report: TrafficReport) -> Iterator[Diagnosis]:
 
 def _of_budget(budget: BudgetResource) -> Diagnosis:
     name, left = f"account {budget.account_id}", f"{budget.remaining} of {budget.allowance_per_hour} calls are left"
-    remedy = "Nothing: it goes on by itself. If it happens daily, lower budget.calls_per_hour."
+    remedy = "Nothing: it goes on by itself. If Meta throttles you every day, lower budget.calls_per_hour."
     if budget.paused_until is not None:
         detail = f"budget: no calls until {budget.paused_until}: {budget.paused_reason}"
         return Diagnosis(name, Health.WARNING, detail, remedy)

@@ -111,7 +111,13 @@ def _rows(file: TextIO, unknown: _Unknown) -> Iterator[tuple[int, dict[str, Any]
                 yield number, _json_row(line, unknown)
         return
     reader = csv.reader(itertools.chain([first], file), strict=True)
-    heading = _heading(next(reader, []), unknown)
+    names = _next(reader)
+    if isinstance(names, str):
+        msg = (
+            f"the first line is neither a heading ({names}) nor a JSON object: CSV, or JSON Lines with an object a line"
+        )
+        raise ImportFileError(msg)
+    heading = _heading(names or [], unknown)
     while (row := _next(reader)) is not None:
         if row != []:
             yield reader.line_num, row if isinstance(row, str) else _csv_row(heading, row)

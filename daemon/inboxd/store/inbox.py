@@ -197,7 +197,7 @@ class Inbox:
                     one.durable.set_exception(error)
             if error is None:
                 self.arrivals.add(self._clock.now_ms(), len(taken))
-                self.arrived.set()
+            self.arrived.set()  # also when it was refused: where the file had moved away, it may be in it all the same
             self._queue_rest()
 
         self._database.submit(store, urgent=True, is_statement=True).add_done_callback(settle)

@@ -48,6 +48,8 @@ MAX_LAG_MS: Final = 3000
 """…and when it is this far behind, it goes at full speed until it has caught up, whoever waits."""
 SLICE_S: Final = 0.001
 """How long decoding holds the event loop before it lets requests in."""
+LOOK_S: Final = 30.0
+"""How long nobody looks when nothing arrives."""
 STORAGE_REST_S: Final = 1.0
 """Pause before trying again when the disk refuses."""
 _MAX_KINDS: Final = 100
@@ -243,11 +245,12 @@ class Ingest:
             return LONGEST_S
         return min(TRANSACTION_S * max(1.0, waiting), LONGEST_S)
 
-    async def _idle_s(self) -> float | None:
+    async def _idle_s(self) -> float:
+        """Until the next attempt, and not for ever: whatever came in unnoticed must not lie there."""
         next_at = await self._inbox.next_attempt_at()
         if next_at is None:
-            return None
-        return max(0.0, (next_at - self._clock.now_ms()) / 1000)
+            return LOOK_S
+        return min(max(0.0, (next_at - self._clock.now_ms()) / 1000), LOOK_S)
 
     def _meaning(self, number: int, event: Event, handled: _Handled) -> _Meaning:
         delivery = handled.delivery

@@ -141,13 +141,20 @@ class TrafficMonitor:
         return sorted(self._counts.keys() | self._accounts.served.keys())
 
     async def _recall(self, now: int) -> None:
-        """Take up from the file when the accounts that are served were active before this start."""
+        """Take up from the file when accounts were active before this start: in such an hour a message came."""
         since = now - 2 * HISTORY_HOURS * HOUR_MS
         for account_id, hour, last_at in await store.active_hours(self._read, since, now):
-            if account_id in self._accounts.served:
-                known = self._counts.setdefault(account_id, _Counts())
-                known.hours.setdefault(hour, [0, 0, 0])
-                known.last_at = max(last_at, known.last_at or 0)
+            served = account_id in self._accounts.served
+            if not (served or self._is_stranger(account_id, "message")):
+                continue
+            known = self._counts.setdefault(account_id, _Counts())
+            counts = known.hours.setdefault(hour, [0, 0, 0])
+            counts[0] += 1
+            counts[1] += 1
+            known.last_at = max(last_at, known.last_at or 0)
+            if not served:
+                known.unserved_at = known.last_at
+        self._forget_strangers()
         self._recalled = True
 
     async def _traffic_of(self, account_id: str, now: int) -> AccountTraffic:

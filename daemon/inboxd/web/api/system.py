@@ -13,6 +13,7 @@ from inboxd.web.api.openapi import document
 from inboxd.web.api.operations import OPERATIONS, Operation, answer
 from inboxd.web.api.resources.deliveries import ParkedWorkerResource, WorkerList
 from inboxd.web.problems import SAFE_HEADERS
+from inboxd.workers.health import DaemonHealth
 from inboxd.workers.pool import WorkerPool
 
 DOCUMENT_PATH: Final = "/api/openapi.json"
@@ -30,12 +31,14 @@ class SystemApi:
         inbox: Inbox,
         clock: Clock,
         pool: WorkerPool,
+        health: DaemonHealth,
         served: Callable[[], Collection[str]],
     ) -> None:
         self._database = database
         self._inbox = inbox
         self._clock = clock
         self._pool = pool
+        self._health = health
         self._served = served
         self._document: bytes | None = None
 
@@ -60,6 +63,7 @@ class SystemApi:
                     for name, since, crashes, reason in self._pool.parked
                 ],
                 gave_up=self._pool.gave_up,
+                problems=self._health.problems,
                 deliveries_waiting=waiting,
                 oldest_waiting_seconds=round(oldest_s, 3),
                 deliveries_failed=failed,

@@ -54,7 +54,8 @@ def _of_traffic(finding: TrafficFinding, names: Mapping[str, str]) -> Need:
     account_id = finding.account_id
     who = "All accounts" if account_id is None else names.get(account_id, f"Account {account_id}")
     urgent = finding.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY}
-    return Need(f"{who}: {finding.detail}. {finding.remedy}", "/accounts", urgent=urgent)
+    path = "/accounts" if account_id is None or account_id in names else f"/inbox?account={account_id}"
+    return Need(f"{who}: {finding.detail}. {finding.remedy}", path, urgent=urgent)
 
 
 def _name(account: Account) -> str:

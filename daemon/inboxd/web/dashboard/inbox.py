@@ -66,7 +66,7 @@ class InboxPages:
             "q": words,
             "unread": unread,
             "account": account_id,
-            "accounts": self._choice(account_id),
+            "accounts": self._choice(account_id, found),
             "labels": self._labels(found),
             "following": following,
             "first": before is None,
@@ -107,9 +107,9 @@ class InboxPages:
         account = served.account
         return account.username or account.name or account.id
 
-    def _choice(self, chosen: str) -> list[tuple[str, str]]:
+    def _choice(self, chosen: str, found: Sequence[Conversation]) -> list[tuple[str, str]]:
         """The accounts between which the list can choose, each with its name; none where there is nothing to choose."""
-        ids = {*self._accounts.served, *([chosen] if chosen else [])}
+        ids = {*self._accounts.served, *([chosen] if chosen else []), *(one.key.account_id for one in found)}
         if len(ids) < 2 and not chosen:
             return []
         return sorted(((one, self._name(one)) for one in ids), key=lambda pair: pair[1].lower())

@@ -114,6 +114,8 @@ class WorkerList(Resource, frozen=True):
     """Those that are parked are among them: they are started again."""
     parked: list[ParkedWorkerResource]
     gave_up: bool
+    problems: list[str]
+    """Why webhooks cannot be stored or are not processed, as at `/readyz`."""
     deliveries_waiting: int
     oldest_waiting_seconds: float
     deliveries_failed: int
