@@ -379,9 +379,7 @@ def demo(*, once: bool) -> None:
 @cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=9100, show_default=True)
 @click.option("--account", "account_id", default="17841400000000001", show_default=True)
-@click.option(
-    "--webhook-url", help="Send a day's traffic to this address, over and over. The secret is asked for below."
-)
+@click.option("--webhook-url", help="Send some lively traffic to this address, once. Needs --app-secret.")
 @click.option(
     "--app-secret", envvar="INBOXD_SIMULATOR_APP_SECRET", help="Signs the webhooks. [env: INBOXD_SIMULATOR_APP_SECRET]"
 )
