@@ -1,5 +1,7 @@
 import asyncio
 import sqlite3
+from collections import deque
+from typing import Any
 
 import pytest
 from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
@@ -148,3 +150,39 @@ async def test_what_waits_behind_one_statement_hears_that_the_writer_takes_no_mo
     assert {type(result) for result in results} <= {int, StorageClosedError}
     assert inbox.waiting == 0
     database._closing = False
+
+
+async def test_a_batch_is_bounded_in_bytes_and_a_larger_delivery_is_read_alone(inbox: Inbox) -> None:
+    for size in (400, 600, 1, 5000, 10):
+        await inbox.append(b"x" * size)
+
+    async def sizes(max_bytes: int) -> list[int]:
+        return [len(delivery.body) for delivery in await inbox.pending(100, max_bytes=max_bytes)]
+
+    assert await sizes(1000) == [400, 600]
+    assert await sizes(999) == [400]
+    assert await sizes(1001) == [400, 600, 1]
+    assert await sizes(399) == [400]
+    assert await sizes(100_000) == [400, 600, 1, 5000, 10]
+
+
+async def test_what_arrives_while_the_writer_takes_what_waits_is_not_stranded(inbox: Inbox) -> None:
+    """The moment after the last one was taken: who arrives then needs a transaction of its own."""
+    loop = asyncio.get_running_loop()
+    late: list[asyncio.Future[int]] = []
+
+    async def arrive() -> None:
+        late.append(asyncio.ensure_future(inbox.append(b"late")))
+        await asyncio.sleep(0)
+
+    class Watched(deque[Any]):
+        def popleft(self) -> Any:
+            taken = super().popleft()
+            if not late:
+                asyncio.run_coroutine_threadsafe(arrive(), loop).result(5)
+            return taken
+
+    inbox._waiting = Watched()
+    await asyncio.wait_for(inbox.append(b"early"), 5)
+    await asyncio.wait_for(late[0], 5)
+    assert [delivery.body for delivery in await inbox.pending(10)] == [b"early", b"late"]

@@ -1,14 +1,16 @@
 """Deliveries through the real store: exactly once, in any order, and nobody pays for a neighbour."""
 
+import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inboxd.domain.conversation import ConversationKey
+from inboxd.errors import StorageClosedError, StorageUnavailableError
 from inboxd.metrics import Metrics
 from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of, without_parties
 from inboxd.simulator.traffic import story
@@ -20,7 +22,7 @@ from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.search import SearchIndex
 from inboxd.workers.batch_size import BatchSize
 from inboxd.workers.feed import Feed
-from inboxd.workers.ingest import Ingest
+from inboxd.workers.ingest import LONGEST_S, MAX_EVENTS, MAX_LAG_MS, TRANSACTION_S, Ingest
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock
 
@@ -491,5 +493,76 @@ async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_
     assert await rig.rows("SELECT state FROM deliveries ORDER BY id") == [("done",), ("done",), ("failed",), ("done",)]
 
 
+async def test_a_part_of_a_delivery_that_was_refused_is_not_done_with_the_rest(
+    rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.ingest, "_batch_size", BatchSize(smallest=3, largest=3))
+    write = rig.database.write
+    refused = 0
+
+    async def refuse_the_first(transaction: Any) -> Any:
+        nonlocal refused
+        refused += 1
+        if refused == 1:
+            msg = "on purpose"
+            raise StorageUnavailableError(msg)
+        return await write(transaction)
+
+    await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says(str(n)) for n in range(11)])).encode())
+    with monkeypatch.context() as once:
+        once.setattr(rig.database, "write", refuse_the_first)
+        with pytest.raises(StorageUnavailableError):
+            await rig.ingest.process()
+    assert await rig.rows("SELECT state, attempts FROM deliveries") == [("pending", 0)]
+
+    await rig.take()
+    assert len(await rig.all("v1_messages")) == 11
+    assert await rig.rows("SELECT state FROM deliveries") == [("done",)]
+
+
+async def test_no_transaction_has_more_events_than_it_may(
+    rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    store = rig.ingest._store
+
+    async def noting(meanings: Any, **named: Any) -> None:
+        sizes.append(len(meanings))
+        await store(meanings, **named)
+
+    monkeypatch.setattr(rig.ingest, "_store", noting)
+    await rig.deliver(*(who.says(str(number)) for number in range(2 * MAX_EVENTS)))
+
+    assert sum(sizes) == 2 * MAX_EVENTS
+    assert max(sizes) <= MAX_EVENTS
+
+
+async def test_who_is_late_takes_the_longest_transactions_whoever_waits(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inbox, "pressure", 2.0)
+    assert rig.ingest._transaction_s() == 2 * TRANSACTION_S
+    await rig.inbox.append(b"late")
+    rig.clock.now += MAX_LAG_MS + 1
+    seen: list[float] = []
+    monkeypatch.setattr(rig.ingest, "_finish", _at_once(lambda: seen.append(rig.ingest._transaction_s())))
+    await rig.ingest.process()
+    assert seen == [LONGEST_S]
+
+
+async def test_a_file_that_was_closed_ends_processing(tmp_path: Path) -> None:
+    async with Database(tmp_path / "closed") as database:
+        rig = Rig(database)
+    with pytest.raises(StorageClosedError):
+        await asyncio.wait_for(rig.ingest.run(), 5)
+
+
 def _named(item: Item, username: Any) -> Item:
     return {**item, "sender": {**item["sender"], "username": username}}
+
+
+def _at_once(tell: Callable[[], None]) -> Callable[[object], Awaitable[None]]:
+    async def told(_batch: object) -> None:
+        tell()
+
+    return told
