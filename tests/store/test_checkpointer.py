@@ -9,6 +9,8 @@ import pytest
 from inboxd.store import checkpointer as module
 from inboxd.store.database import Database
 
+from tests.support import eventually
+
 
 def rows(count: int, size: int = 1000) -> Callable[[sqlite3.Connection], None]:
     def insert(connection: sqlite3.Connection) -> None:
@@ -65,3 +67,62 @@ async def test_a_checkpoint_that_fails_costs_nothing_else(
         assert (await database.read("SELECT count(*) FROM deliveries"))[0][0] == 50
         assert database.refusal is None
     assert "checkpoint_failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("left", "on_the_writer"), [([10], [True]), ([9000, 500, 400], [True]), ([9000, 9000, 9000, 401], [])]
+)
+async def test_the_writer_is_left_a_few_pages_or_none(
+    tmp_path: Path, left: list[int], on_the_writer: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remaining = list(left)
+    monkeypatch.setattr(module, "CHANGES", 1)
+    monkeypatch.setattr(module, "passive", lambda _connection: remaining.pop(0))
+    asked: list[bool] = []
+
+    async def on_writer(_function: object) -> int:
+        asked.append(True)
+        return 0
+
+    checkpointer = module.Checkpointer(tmp_path / "d", on_writer)
+    await checkpointer.open()
+    await asyncio.sleep(0)
+    checkpointer.note(1)
+
+    async def calm() -> bool:
+        return not remaining and asked == on_the_writer
+
+    await eventually(calm)
+    await checkpointer.close()
+    assert asked == on_the_writer
+
+
+async def test_emptying_the_journal_waits_for_the_checkpoint_in_hand(database: Database) -> None:
+    async with database._checkpointer.lock:
+        emptied = asyncio.ensure_future(database.checkpoint())
+        await asyncio.sleep(0.05)
+        assert not emptied.done()
+    assert await emptied
+
+
+async def test_so_many_rows_are_changed_between_two_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    async def on_writer(_function: object) -> int:
+        done.append(changes)
+        return 0
+
+    monkeypatch.setattr(module, "CHANGES", 100)
+    monkeypatch.setattr(module, "passive", lambda _connection: 0)
+    checkpointer = module.Checkpointer(tmp_path / "d", on_writer)
+    await checkpointer.open()
+    await asyncio.sleep(0)
+    for changes in range(0, 351, 50):
+        checkpointer.note(changes)
+        for _ in range(5):
+            await asyncio.sleep(0.005)
+    await checkpointer.close()
+
+    assert done == [100, 200, 300]

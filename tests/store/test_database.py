@@ -16,7 +16,7 @@ from inboxd.errors import (
 from inboxd.store import database as module
 from inboxd.store import migrations
 from inboxd.store.connection import Row, fetch, insert_many
-from inboxd.store.database import Database, open_for_reading
+from inboxd.store.database import Database, _Job, open_for_reading
 
 
 def put(value: int) -> Callable[[sqlite3.Connection], int]:
@@ -110,6 +110,17 @@ async def test_a_crashed_writer_leaves_nobody_waiting(tmp_path: Path, monkeypatc
         assert "on purpose" in (database.refusal or "")
         with pytest.raises(StorageClosedError):
             await database.write(put(2))
+
+
+async def test_a_crashed_writer_leaves_no_checkpoint_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_arguments: object) -> None:
+        msg = "on purpose"
+        raise RuntimeError(msg)
+
+    async with Database(tmp_path / "d") as database:
+        monkeypatch.setattr(database, "_drain", crash)
+        with pytest.raises(StorageClosedError, match="on purpose"):
+            await asyncio.wait_for(database.checkpoint(), 5)
 
 
 async def test_one_file_has_one_daemon(database: Database) -> None:
@@ -268,3 +279,18 @@ async def test_a_file_that_is_not_the_one_that_is_open_takes_nothing(tmp_path: P
         await database.write(put(3))
         assert database.refusal is None
         assert [number for number in await stored(database) if number != 2] == [1, 3]
+
+
+async def test_whoever_is_patient_gets_a_turn_among_the_urgent(database: Database) -> None:
+    order: list[str] = []
+    loop = asyncio.get_running_loop()
+    spare = [loop.create_future() for _ in range(20)]
+
+    def urgent(_connection: sqlite3.Connection) -> None:
+        order.append("urgent")
+        if spare:  # somebody urgent comes during every commit
+            database._urgent.append(_Job(urgent, spare.pop()))
+
+    waiting = [database.submit(urgent, urgent=True), database.submit(lambda _connection: order.append("patient"))]
+    await asyncio.gather(*waiting)
+    assert order.index("patient") <= 1
