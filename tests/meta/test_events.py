@@ -237,3 +237,32 @@ def test_no_json_makes_the_decoder_fail_otherwise(value: object) -> None:
             decoded(json.dumps(wrapped).encode())
         except UnreadableDeliveryError:
             continue
+
+
+def test_an_item_without_a_time_has_its_entrys() -> None:
+    item = Conversationalist(ACCOUNT, ANA, T0).says("hi")
+    del item["timestamp"]
+
+    (event,) = decoded(json.dumps(delivery(ACCOUNT, T0 + 5, [item])).encode())
+    assert event.timestamp == T0 + 5
+
+
+@pytest.mark.parametrize(("pairs", "kind"), [(events.MAX_BRACKETS - 10, "referral"), (events.MAX_BRACKETS, "unknown")])
+def test_an_item_has_so_many_brackets_at_most(pairs: int, kind: str) -> None:
+    item = {**Conversationalist(ACCOUNT, ANA, T0).says("hi"), "referral": {"x": [[]] * (pairs - 1)}}
+    del item["message"]
+
+    (event,) = decoded(json.dumps(delivery(ACCOUNT, T0, [item])).encode())
+    assert event.kind == kind
+
+
+@pytest.mark.parametrize(("levels", "kind"), [(events.MAX_NESTING - 2, "referral"), (events.MAX_NESTING, "unknown")])
+def test_an_item_of_objects_in_objects_has_so_many_levels_at_most(levels: int, kind: str) -> None:
+    nested: object = "x"
+    for _ in range(levels):
+        nested = {"x": nested}
+    item = {**Conversationalist(ACCOUNT, ANA, T0).says("hi"), "referral": nested}
+    del item["message"]
+
+    (event,) = decoded(json.dumps(delivery(ACCOUNT, T0, [item])).encode())
+    assert event.kind == kind

@@ -113,3 +113,11 @@ def test_a_missing_time_is_the_time_of_arrival(who: Conversationalist) -> None:
 
     assert change is not None
     assert change.at == T0 + 7
+
+
+def test_who_writes_to_itself_is_no_participant_who_wrote() -> None:
+    item = Conversationalist(ACCOUNT, ACCOUNT, T0).says("a note")
+
+    translated = meaning(item)
+    assert translated.key == ConversationKey(ACCOUNT, ACCOUNT)
+    assert not translated.participant_wrote
