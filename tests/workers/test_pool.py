@@ -23,12 +23,14 @@ class Crashing:
     def __init__(self, times: int) -> None:
         self.left = times
         self.stopped = asyncio.Event()
+        self.calm = asyncio.Event()
 
     async def run(self) -> None:
         self.left -= 1
         if self.left >= 0:
             msg = "on purpose"
             raise RuntimeError(msg)
+        self.calm.set()
         await self.stopped.wait()
 
     def stop(self) -> None:
@@ -93,3 +95,46 @@ async def test_a_worker_that_does_not_stop_is_cancelled(monkeypatch: pytest.Monk
         pool.start(Stubborn(0))
         await asyncio.sleep(0)
     assert pool.running == []
+
+
+@pytest.mark.parametrize(("crashes", "parked"), [(MAX_CRASHES - 1, 0), (MAX_CRASHES, 1)])
+async def test_so_many_crashes_park_a_worker(crashes: int, parked: int) -> None:
+    async with WorkerPool(Impatient(), Metrics(), lambda: 0.0, on_give_up=pytest.fail) as pool:
+        worker = Crashing(crashes)
+        pool.start(worker)
+
+        async def calm() -> bool:
+            return worker.left < 0
+
+        await eventually(calm)
+        assert len(pool.parked) == parked
+        await pool.end("crashing")
+        assert pool.parked == [], "whoever is ended is not missed"
+
+
+async def test_a_parked_worker_tells_since_when_not_when_it_crashed_last() -> None:
+    told = []
+    for crashes in (MAX_CRASHES, MAX_CRASHES + 3):
+        async with WorkerPool(Impatient(), Metrics(), lambda: 0.0, on_give_up=pytest.fail) as pool:
+            worker = Crashing(crashes)
+            pool.start(worker)
+            await asyncio.wait_for(worker.calm.wait(), 5)
+            told += [one.since for one in pool.parked]
+    assert len(told) == 2
+    assert told[0] == told[1]
+
+
+async def test_a_parked_worker_that_rests_is_not_taken_for_a_healthy_one() -> None:
+    class Resting(Impatient):
+        async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+            if (timeout_s or 0) < 30:
+                return await super().wait(event, timeout_s)
+            resting.set()
+            return await event.wait()
+
+    resting, clock = asyncio.Event(), Resting()
+    async with WorkerPool(clock, Metrics(), lambda: 0.5, on_give_up=pytest.fail) as pool:
+        pool.start(Crashing(99))
+        await asyncio.wait_for(resting.wait(), 5)
+        clock.now += 10 * int(module.HEALTHY_AFTER_S * 1000)
+        assert [one.name for one in pool.parked] == ["crashing"]

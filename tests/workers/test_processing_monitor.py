@@ -5,6 +5,7 @@ import sqlite3
 from typing import Any
 
 import pytest
+from inboxd.errors import StorageUnavailableError
 from inboxd.metrics import Metrics
 from inboxd.notify import Notifier
 from inboxd.store.connection import fetch
@@ -110,3 +111,19 @@ async def test_a_stall_is_no_sign_of_life(database: Database, stalled: bool, sig
     await watchdog.run()
 
     assert len(sent) == signs
+
+
+async def test_a_disk_that_refuses_while_something_waits_is_none(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await rig.inbox.append(b"x")
+    assert await rig.stall_after(0) is None
+    with monkeypatch.context() as full:
+        full.setattr(rig.database, "write", _refuse)
+        assert await rig.stall_after(A_MINUTE_MS) is None
+        assert await rig.stall_after(A_MINUTE_MS) is None
+    assert await rig.stall_after(0) is None, "since it takes writes again, a minute has not passed"
+    assert await rig.stall_after(A_MINUTE_MS) == Stall(first, rig.clock.now - A_MINUTE_MS)
+
+
+async def _refuse(_transaction: object) -> None:
+    msg = "the disk is full"
+    raise StorageUnavailableError(msg)

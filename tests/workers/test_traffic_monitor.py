@@ -177,3 +177,24 @@ async def test_the_file_is_asked_by_index(database: Database) -> None:
         plans.append(" ".join(str(row[3]) for row in await database.read(f"EXPLAIN QUERY PLAN {sql}", parameters)))
     assert "USING COVERING INDEX conversations_by_activity" in plans[0]
     assert "USING INDEX participants_due" in plans[1]
+
+
+async def test_who_was_never_served_is_not_taken_from_the_file(rig: Rig) -> None:
+    await rig.database.execute(
+        "INSERT INTO conversations (account_id, participant_id, last_message_at, created_at, updated_at)"
+        " VALUES (?, ?, ?, 1, 1)",
+        (STRANGER, ANA, T0 - HOUR_MS),
+    )
+    await rig.look()
+    assert [one.account_id for one in rig.monitor.traffic] == [ACCOUNT]
+
+
+async def test_what_is_older_than_a_day_does_not_count(rig: Rig) -> None:
+    rig.see(message=3)
+    rig.clock.now += 23 * HOUR_MS
+    rig.see(message=2)
+    await rig.look()
+    assert [one.events for one in rig.monitor.traffic] == [5]
+    rig.clock.now += 2 * HOUR_MS
+    await rig.look()
+    assert [one.events for one in rig.monitor.traffic] == [2]
