@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from inboxd.domain.account import Flavour
+from inboxd.domain.account import Cause, Flavour
+from inboxd.domain.retry import Remedy
+from inboxd.errors import StorageUnavailableError
+from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.metrics import Metrics
 from inboxd.secret import Secret
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
-from inboxd.workers.accounts import Accounts
+from inboxd.store.accounts import StoredAccount
+from inboxd.workers.accounts import Accounts, ConfiguredAccount
 from inboxd.workers.checkup import Checkup
 from inboxd.workers.tokens import TokenKeeper
 
@@ -189,3 +193,90 @@ async def test_whoever_has_no_token_pays_nothing(slow: Slow, tmp_path: Path) -> 
         with pytest.raises(GraphError):
             await graph.user_profile(ANA)
         assert len(await accounts._ledger.calls(ACCOUNT)) == paid
+
+
+async def test_a_token_that_is_being_stored_while_the_app_is_removed_is_not_used(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url = slow
+    async with process(tmp_path, url, ManualClock()) as accounts:
+        served = accounts.served[ACCOUNT]
+        save, go = accounts._store.save, asyncio.Event()
+
+        async def save_slowly(account: StoredAccount) -> None:
+            await go.wait()
+            await save(account)
+
+        monkeypatch.setattr(accounts._store, "save", save_slowly)
+        give = asyncio.ensure_future(accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN))
+        await asyncio.sleep(0)
+        remove = asyncio.ensure_future(accounts.app_removed(served, "the owner removed the app"))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(give, remove)
+        assert (state_of(accounts), token_of(accounts)) == ("deauthorized", None)
+
+
+async def test_an_account_that_cannot_be_removed_from_the_file_is_still_served(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url = slow
+
+    async def refuse(_account_id: str) -> None:
+        msg = "the disk is full"
+        raise StorageUnavailableError(msg)
+
+    async with process(tmp_path, url, ManualClock()) as accounts:
+        served = accounts.served[ACCOUNT]
+        monkeypatch.setattr(accounts._store, "remove", refuse)
+        with pytest.raises(StorageUnavailableError):
+            await accounts.remove(served)
+        assert accounts.served == {ACCOUNT: served}
+        assert token_of(accounts) == TOKEN
+
+
+async def test_a_token_that_was_given_meanwhile_is_not_replaced_by_the_old_ones_successor(
+    slow: Slow, tmp_path: Path
+) -> None:
+    _, url = slow
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        used = served.graph.token
+        await accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN)
+        await accounts.refreshed(served, RefreshedToken(Secret("a successor"), 5_000_000), used)
+        assert (token_of(accounts), served.account.token_expires_at) == ("another", None)
+    async with process(tmp_path, url, clock) as accounts:
+        assert token_of(accounts) == "another"
+
+
+async def test_a_token_that_was_refused_is_not_used_though_the_disk_refuses_too(
+    slow: Slow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url = slow
+
+    async def refuse(_account: StoredAccount) -> None:
+        msg = "the disk is full"
+        raise StorageUnavailableError(msg)
+
+    async with process(tmp_path, url, ManualClock()) as accounts:
+        monkeypatch.setattr(accounts._store, "save", refuse)
+        with pytest.raises(StorageUnavailableError):
+            await accounts.verdict(ACCOUNT, GraphError("the token is dead", Remedy.NEEDS_LOGIN))
+        assert not accounts.served[ACCOUNT].account.callable
+        assert accounts.served[ACCOUNT].account.reason == "the token is dead"
+
+
+async def test_a_token_of_the_configuration_is_taken_once(slow: Slow, tmp_path: Path) -> None:
+    _, url = slow
+    clock = ManualClock()
+    another = ConfiguredAccount(ACCOUNT, Flavour.INSTAGRAM, "shop", None, Secret("another"))
+    async with process(tmp_path, url, clock) as accounts:
+        await accounts.renew([another])
+        served = accounts.served[ACCOUNT]
+        assert token_of(accounts) == "another"
+        await accounts.refreshed(served, RefreshedToken(Secret("its successor"), 5_000_000), served.graph.token)
+        await accounts.renew([another])
+        assert token_of(accounts) == "its successor"
+    async with process(tmp_path, url, clock, token="another") as accounts:
+        assert token_of(accounts) == "its successor"
