@@ -101,6 +101,26 @@ async def test_one_file_that_cannot_be_removed_is_told_and_keeps_no_other(rig: R
     assert (await rig.eraser.erase(SUBJECT, rounds=1)).waits_for is None
 
 
+async def test_what_is_done_last_waits_for_files_and_deliveries(rig: Rig) -> None:
+    called = 0
+
+    async def finally_too() -> None:
+        nonlocal called
+        called += 1
+
+    stuck = rig.folder / "aa" / f"{'aa' * 32}.webp"
+    stuck.mkdir(parents=True)
+    await rig.eraser.erase(SUBJECT, rounds=1, finally_too=finally_too)
+    assert called == 0, "a picture is left"
+    stuck.rmdir()
+    (number,) = await rig.deliver(f"waits {ANA}", settled=False)
+    await rig.eraser.erase(SUBJECT, rounds=1, finally_too=finally_too)
+    assert called == 0, "a delivery waits"
+    await rig.database.write(lambda connection: mark_done(connection, [number], now=0))
+    await rig.eraser.erase(SUBJECT, rounds=1, finally_too=finally_too)
+    assert called == 1
+
+
 async def test_nobody_is_left_in_memory(rig: Rig) -> None:
     for who in (ANA, BRUNO):
         await rig.person(who)
