@@ -9,8 +9,9 @@ import json
 import re
 from typing import Final
 
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},:]', re.DOTALL)
-_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
+# A string that never ends is one until the end of the text: to look for an end from each quote in it would take hours.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{},:]', re.DOTALL)
+_BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 MAX_PARTS: Final = 100_000
 """Elements of one array; a body of 4 MiB with more than this has nothing in it that anybody could use."""
 _OPENING: Final = frozenset((b"[", b"{"))
