@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.profile import Profile
 from inboxd.errors import StorageClosedError
-from inboxd.store import profiles
+from inboxd.store import conversations, profiles
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions
@@ -17,6 +18,7 @@ from inboxd.store.inbox import Inbox, mark_done
 from inboxd.store.people import subject_of
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import FetchedProfile
+from inboxd.workers import erasing
 from inboxd.workers.deletion import DeletionWorker
 from inboxd.workers.erasing import LAST_STEP, STEP, Eraser
 
@@ -152,6 +154,53 @@ async def test_what_comes_while_it_is_erased_is_erased_too_or_waited_for(rig: Ri
     await rig.deliver(f"waits {ANA}", settled=False)
     assert (await rig.eraser.erase(SUBJECT, rounds=2)).waits_for == "deliveries"
     assert await rig.bodies() == ["old of others", f"waits {ANA}"]
+
+
+async def test_what_names_only_a_message_that_came_meanwhile_is_erased_too(rig: Rig) -> None:
+    async def message(mid: str) -> None:
+        change = Sent(
+            key=KEY, mid=mid, at=1, sender_id=ANA, direction=Direction.INBOUND, content=Content("text"), standby=False
+        )
+        await rig.database.write(lambda connection: conversations.apply_changes(connection, {KEY}, [(None, change)], 1))
+
+    await message("known")
+    store, looks = ErasureStore(rig.database), 0
+
+    class Busy(ErasureStore):
+        async def finish(self, *arguments: object) -> object:  # type: ignore[override]
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                await message("came meanwhile")
+                await rig.deliver('{"read": {"mid": "came meanwhile"}}', '{"read": {"mid": "of others"}}')
+            return await store.finish(*arguments)  # type: ignore[arg-type]
+
+    rig.eraser._store = Busy(rig.database)
+    await rig.eraser.erase(SUBJECT, rounds=1)
+    assert await rig.bodies() == ['{"read": {"mid": "of others"}}']
+
+
+async def test_a_delivery_that_is_put_back_between_look_and_erasure_is_waited_for(rig: Rig) -> None:
+    await rig.deliver(f"one {ANA}", "of others")
+    store = ErasureStore(rig.database)
+
+    class Busy(ErasureStore):
+        async def remove(self, sql: str, numbers: list[int]) -> object:  # type: ignore[override]
+            await rig.database.execute("UPDATE deliveries SET state = 'pending'")
+            return await store.remove(sql, numbers)
+
+    rig.eraser._store = Busy(rig.database)
+    assert (await rig.eraser.erase(SUBJECT, rounds=1)).waits_for == "deliveries"
+    assert await rig.bodies() == [f"one {ANA}", "of others"]
+
+
+async def test_an_erasure_that_finds_no_end_is_not_called_complete(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(ErasureStore):
+        async def finish(self, *_arguments: object) -> None: ...
+
+    monkeypatch.setattr(erasing, "MAX_LOOKS", 2)
+    rig.eraser._store = Endless(rig.database)
+    assert (await rig.eraser.erase(SUBJECT, rounds=2)).waits_for == "deliveries"
 
 
 async def test_an_id_that_is_given_again_hides_nothing(rig: Rig) -> None:
