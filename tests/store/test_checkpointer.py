@@ -92,8 +92,10 @@ async def test_the_writer_is_left_a_few_pages_or_none(
     async def calm() -> bool:
         return not remaining and asked == on_the_writer
 
-    await eventually(calm)
-    await checkpointer.close()
+    try:
+        await eventually(calm)
+    finally:
+        await checkpointer.close()
     assert asked == on_the_writer
 
 
