@@ -275,6 +275,18 @@ async def test_the_slowest_of_an_address_is_dropped_when_it_has_its_half(bodies:
         task.cancel()
 
 
+async def test_who_was_dropped_is_counted_out_once(bodies: Bodies) -> None:
+    slow = await bodies.begin("192.0.2.1", MIB // 2)
+    others = [await bodies.begin("192.0.2.1") for _ in range(2)]
+
+    assert isinstance(slow.exception(), NoRoomError)
+    assert bodies.budget.pooled == 2 * (MIB - SHARE_BYTES)
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+    assert bodies.budget.pooled == 0
+
+
 async def test_what_waits_for_the_disk_is_not_dropped(bodies: Bodies) -> None:
     first, second = [await bodies.begin("192.0.2.1") for _ in range(2)]
     for task in (first, second):
