@@ -166,3 +166,24 @@ async def test_without_room_for_a_copy_nothing_is_brought_forward(
         async with Database(path):
             pass
     assert backup.check(path) == 1
+
+
+async def test_the_copy_from_before_an_upgrade_stays_when_the_upgrade_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d"
+    with closing(sqlite3.connect(path)) as connection:
+        for step in migrations.steps()[:9]:
+            connection.executescript(step.sql)
+        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 9")
+    steps = migrations.steps()
+    with monkeypatch.context() as killed:
+        killed.setattr(migrations, "steps", lambda: [*steps[:10], steps[-1]._replace(sql="no SQL")])
+        with pytest.raises(StorageError):
+            async with Database(path):
+                pass
+    async with Database(path):
+        copies = [one.name for one in tmp_path.glob("d.schema-*")]
+    assert copies == ["d.schema-0009"]
+    assert not (tmp_path / "d.upgrading").exists()

@@ -119,7 +119,7 @@ class MessageEdit(msgspec.Struct, frozen=True):
     @property
     def is_companion(self) -> bool:
         """Whether it is no edit: nearly every ordinary message is accompanied by one without text or with number 0."""
-        return not self.text or (self.num_edit is not None and self.number == 0)
+        return not self.text or self.num_edit in (0, "0")
 
     @property
     def number(self) -> int:
@@ -305,7 +305,7 @@ def _no_number(name: str) -> None:
 
 def to_ms(value: object) -> int | None:
     """A timestamp in milliseconds: Meta sends ms or s, as numbers or strings; None when it is no time at all."""
-    if not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = int(value)

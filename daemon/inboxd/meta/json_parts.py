@@ -13,7 +13,7 @@ from typing import Final
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{},:]', re.DOTALL)
 _BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 MAX_PARTS: Final = 100_000
-"""Elements of one array; a body of 4 MiB with more than this has nothing in it that anybody could use."""
+"""Members of one object, or half the elements of one array: what has more holds nothing that anybody could use."""
 _OPENING: Final = frozenset((b"[", b"{"))
 _CLOSING: Final = frozenset((b"]", b"}"))
 _SEPARATORS: Final = frozenset((b",", b":"))

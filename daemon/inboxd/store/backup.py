@@ -160,20 +160,33 @@ def require_whole(path: Path) -> None:
 def before_migration(connection: sqlite3.Connection, path: Path) -> None:
     """Keep a copy of a database that is about to be brought forward, beside it; earlier such copies go.
 
+    While a file named `.upgrading` says that an upgrade was interrupted, the copy from before it stays the way back.
     Raises StorageUnavailableError when that is impossible: nothing is brought forward without a way back.
     """
     version = migrations.recognise(connection, path)
     if version in {0, migrations.newest()}:
         return
     target = path.with_name(f"{path.name}.schema-{version:04d}")
+    copies = list(path.parent.glob(f"{path.name}.schema-[0-9][0-9][0-9][0-9]"))
+    if copies and _upgrading(path).exists():
+        return
     _remove(_abandoned(path.parent, f"{path.name}.schema-[0-9][0-9][0-9][0-9]{_PARTIAL}*"), _ignore)
     try:
         snapshot(path, target)
     except BackupError as error:
         msg = f"{error}. Without a copy the database is not brought from schema {version} to {migrations.newest()}"
         raise StorageUnavailableError(msg) from error
-    copies = path.parent.glob(f"{path.name}.schema-[0-9][0-9][0-9][0-9]")
     _remove([old for old in copies if old != target], _ignore)
+    _upgrading(path).touch()
+
+
+def migration_completed(path: Path) -> None:
+    """The database is of the newest version."""
+    _upgrading(path).unlink(missing_ok=True)
+
+
+def _upgrading(path: Path) -> Path:
+    return path.with_name(f"{path.name}.upgrading")
 
 
 def _all(folder: Path) -> list[Path]:

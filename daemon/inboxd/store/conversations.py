@@ -60,6 +60,8 @@ UPDATE conversations AS c SET
     seen_at = nullif(max(coalesce(c.seen_at, 0), h.value ->> 2), 0)
 FROM json_each(?) AS h WHERE c.id = h.value ->> 0
 """
+MOST_UNREAD: Final = 1000
+"""Nobody counts further, and each new message of a conversation would count them all again."""
 _LAST_ANSWER: Final = """
 SELECT m.timeline_at FROM messages AS m
 WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction = 1
@@ -74,9 +76,12 @@ UPDATE conversations AS c SET
     ), c.last_message_at),
     answered_at = coalesce(({_LAST_ANSWER}), c.answered_at),
     unread_count = (
-        SELECT count(*) FROM messages AS m
-        WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
-          AND m.timeline_at > max(coalesce(({_LAST_ANSWER}), 0), coalesce(c.read_at, 0))
+        SELECT count(*) FROM (
+            SELECT 1 FROM messages AS m
+            WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
+              AND m.timeline_at > max(coalesce(({_LAST_ANSWER}), 0), coalesce(c.read_at, 0))
+            LIMIT {MOST_UNREAD}
+        )
     ),
     updated_at = ?
 WHERE c.id IN (SELECT value FROM json_each(?))

@@ -229,6 +229,7 @@ class Database:
     def _bring_forward(self, connection: sqlite3.Connection) -> None:
         backup.before_migration(connection, self.path)
         migrations.migrate(connection, self.path)
+        backup.migration_completed(self.path)
 
     async def _write_loop(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()

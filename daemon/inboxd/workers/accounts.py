@@ -143,9 +143,10 @@ class Accounts:
             if served is None or one.token is None:
                 continue
             if served.token_origin is None or not self._vault.recognises(served.token_origin, one.token):
-                served.token_origin = self._vault.fingerprint(one.token)
-                now = self._clock.now_ms()
-                await self.update(served, one.token, cause=Cause.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN)
+                origin, now = self._vault.fingerprint(one.token), self._clock.now_ms()
+                await self.update(
+                    served, one.token, origin, cause=Cause.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN
+                )
 
     async def owner_of(self, token: Secret, flavour: Flavour) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
@@ -165,10 +166,11 @@ class Accounts:
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
         if served is not None and served.account.flavour is not flavour:
+            account = msgspec.structs.replace(served.account, flavour=flavour)
             async with served.lock:
+                await self._save(account, token, served.token_origin)  # if the disk refuses, all stays as it is
                 self._leave(served)
             await self._dismiss(served)  # the other product has another host
-            account = msgspec.structs.replace(served.account, flavour=flavour)
             served = await self._serve(account, token, served.token_origin)
         if served is None:
             account = Account(
@@ -212,6 +214,7 @@ class Accounts:
         self,
         served: Served,
         token: Secret | None = None,
+        origin: bytes | None = None,
         *,
         cause: Cause | None = None,
         reason: str | None = None,
@@ -220,6 +223,7 @@ class Accounts:
     ) -> bool:
         """Store what changed about an account, and a new token if there is one; use it once it is durable.
 
+        `origin` is the fingerprint of a token from the configuration, by which it is recognised the next time.
         `cause` is why the state may change, and `reason` what is said of it. Nothing is changed, and the answer is
         False, when the account is not served any more, when nothing follows from `cause` in its state, or when the
         token `used` is no longer in use. Raises StorageError.
@@ -237,8 +241,9 @@ class Accounts:
             dropped = cause is Cause.APP_REMOVED
             if cause is not None and cause is not Cause.TOKEN_GIVEN:  # no calls from now on, whatever the disk says
                 served.account = msgspec.structs.replace(served.account, state=account.state, reason=reason)
-            await self._save(account, None if dropped else token or served.graph.token, served.token_origin)
-            served.account = account
+            origin = origin or served.token_origin
+            await self._save(account, None if dropped else token or served.graph.token, origin)
+            served.account, served.token_origin = account, origin
             if token is not None:
                 served.graph.token = token
         self._name(account)
@@ -293,7 +298,7 @@ class Accounts:
             return
         log = self._log.info if error is None else self._log.error
         log("account_state", account_id=account_id, state=state.value, reason=reason)
-        await self.update(served, cause=cause, reason=reason)
+        await self.update(served, cause=cause, reason=reason, used=served.graph.token)
 
     async def _serve_configured(self, one: ConfiguredAccount, stored: StoredAccount | None) -> None:
         now = self._clock.now_ms()

@@ -5,6 +5,8 @@ from typing import Final
 _SHARE: Final = 0.2
 """Weight of the latest transaction in the average."""
 _FIRST_GUESS_S: Final = 100e-6
+_DEAREST_S: Final = 1e-3
+"""No event is taken to cost more: one stall must not make every later transaction a small one."""
 
 
 class BatchSize:
@@ -20,6 +22,6 @@ class BatchSize:
         return int(min(max(seconds / self._event_s, self._smallest), self._largest))
 
     def took(self, events: int, seconds: float) -> None:
-        """A transaction of so many events took so long. Smaller ones tell little: most of their time is fixed cost."""
-        if events > self._smallest:
-            self._event_s += (max(seconds / events, 1e-6) - self._event_s) * _SHARE
+        """A transaction of so many events took so long. Of few events most is fixed cost: larger ones correct it."""
+        if events:
+            self._event_s += (min(max(seconds / events, 1e-6), _DEAREST_S) - self._event_s) * _SHARE

@@ -102,13 +102,13 @@ class WorkerPool:
         if worker is None:
             return
         self._workers.remove(worker)
-        self._parked.pop(name, None)
         worker.stop()
         task = self._tasks.pop(name)
         _, late = await asyncio.wait([task], timeout=GRACE_S)
         if late:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        self._parked.pop(name, None)  # it may have crashed once more on its way out
 
     async def _supervise(self, worker: Worker, *, essential: bool) -> None:
         crashes = 0
