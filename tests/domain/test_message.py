@@ -1,5 +1,6 @@
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,12 @@ from inboxd.domain.message import (
     Content,
     Deleted,
     Direction,
+    Edit,
     Edited,
     Message,
     MessageChange,
     Reacted,
+    Reaction,
     Seen,
     Sent,
     fold,
@@ -138,3 +141,66 @@ def test_a_standby_copy_never_replaces_the_full_one(order: int) -> None:
 
     assert message is not None
     assert message.content == full.content
+
+
+def copy(at: int = T0, *, sender_id: str = ANA, text: str = "hola", direction: Direction = Direction.INBOUND) -> Sent:
+    return Sent(key=KEY, mid="m", at=at, sender_id=sender_id, direction=direction, content=Content("text", text))
+
+
+def edited(number: int, at: int, text: str = "new", sender_id: str = ANA) -> Edited:
+    return Edited(key=KEY, mid="m", at=at, sender_id=sender_id, text=text, number=number)
+
+
+def deleted(at: int, sender_id: str = ANA) -> Deleted:
+    return Deleted(key=KEY, mid="m", at=at, sender_id=sender_id)
+
+
+def reacted(at: int, reaction: str | None, emoji: str | None = None) -> Reacted:
+    return Reacted(key=KEY, mid="m", at=at, by=ANA, reaction=reaction, emoji=emoji)
+
+
+def seen(at: int, *, by_account: bool) -> Seen:
+    return Seen(key=KEY, mid="m", at=at, by_account=by_account)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("happened", "facts"),
+    [
+        # The earliest time that anything is known of is when it was noticed, and the earliest copy when it was sent.
+        ([copy(T0), copy(T0 + 5)], {"noticed_at": T0, "sent_at": T0, "timeline_at": T0}),
+        ([copy(T0 + 5), edited(1, T0)], {"noticed_at": T0, "sent_at": T0 + 5, "timeline_at": T0 + 5}),
+        ([copy(sender_id="1"), copy(sender_id="2")], {"sender_id": "1"}),
+        ([edited(1, T0, sender_id="1"), edited(1, T0, sender_id="2")], {"sender_id": "1"}),
+        ([deleted(T0, sender_id="1"), deleted(T0, sender_id="2")], {"sender_id": "1"}),
+        (
+            [copy(direction=Direction.INBOUND), copy(direction=Direction.OUTBOUND)],
+            {"direction": Direction.INBOUND},
+        ),
+        ([copy(text="a"), copy(text="b")], {"content": Content("text", "b")}),
+        # Edits are ordered by number, whenever they arrive or say that they happened; then by time, then by text.
+        ([edited(1, T0 + 9, "first"), edited(2, T0 + 1, "second")], {"edit": Edit(2, T0 + 1, "second")}),
+        ([edited(1, T0 + 1, "z"), edited(1, T0 + 9, "a")], {"edit": Edit(1, T0 + 9, "a")}),
+        ([edited(1, T0, "a"), edited(1, T0, "b")], {"edit": Edit(1, T0, "b")}),
+        ([deleted(T0 + 3), deleted(T0 + 5)], {"deleted_at": T0 + 3}),
+        ([seen(T0 + 3, by_account=True), seen(T0 + 5, by_account=True)], {"seen_by_account_at": T0 + 3}),
+        ([seen(T0 + 3, by_account=False), seen(T0 + 5, by_account=False)], {"seen_by_participant_at": T0 + 3}),
+        (
+            [seen(T0 + 3, by_account=False), seen(T0 + 5, by_account=True)],
+            {"seen_by_participant_at": T0 + 3, "seen_by_account_at": T0 + 5},
+        ),
+        # The later reaction counts; of the same instant giving one outranks taking it back, then the alphabet decides.
+        ([reacted(T0, "sad"), reacted(T0 + 1, "love")], {"reactions": (Reaction(ANA, T0 + 1, "love"),)}),
+        ([reacted(T0, "sad"), reacted(T0 + 1, None)], {"reactions": (Reaction(ANA, T0 + 1),)}),
+        ([reacted(T0, "sad"), reacted(T0, None)], {"reactions": (Reaction(ANA, T0, "sad"),)}),
+        ([reacted(T0, "love"), reacted(T0, "sad")], {"reactions": (Reaction(ANA, T0, "sad"),)}),
+        ([reacted(T0, "other", "a"), reacted(T0, "other", "b")], {"reactions": (Reaction(ANA, T0, "other", "b"),)}),
+    ],
+)
+def test_which_of_two_wins_whatever_their_order(
+    happened: Sequence[MessageChange], facts: dict[str, Any], order: int
+) -> None:
+    """The property above holds for a join with every minimum and maximum exchanged: only examples tell them apart."""
+    message = folded(happened[::order])
+
+    assert {name: getattr(message, name) for name in facts} == facts
