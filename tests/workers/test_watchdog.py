@@ -1,9 +1,171 @@
+"""Signs of life as the service manager gets them: real datagrams on a real socket."""
+
+import asyncio
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
 import pytest
+from inboxd import app
 from inboxd.clock import Clock
-from inboxd.errors import StorageBusyError, StorageError, StorageUnavailableError
+from inboxd.config import Secrets, Settings
+from inboxd.errors import StorageBusyError, StorageClosedError, StorageError, StorageUnavailableError
 from inboxd.notify import Notifier
+from inboxd.simulator.payloads import Conversationalist
 from inboxd.store.database import Database
+from inboxd.workers import processing_monitor
+from inboxd.workers import watchdog as module
+from inboxd.workers.ingest import Ingest
 from inboxd.workers.watchdog import Watchdog
+
+from tests.support import ACCOUNT, ANA, T0, Client, eventually
+
+WATCHDOG_S = 0.06
+
+
+class Manager:
+    """systemd's end of the socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+        self.notifier = Notifier({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": f"{WATCHDOG_S * 1e6:.0f}"})
+
+    def signs(self) -> int:
+        """Signs of life since the last look."""
+        count = 0
+        while True:
+            try:
+                count += b"WATCHDOG=1" in self._socket.recv(4096)
+            except BlockingIOError:
+                return count
+
+    async def sign(self) -> None:
+        async def came() -> bool:
+            return self.signs() > 0
+
+        await eventually(came)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    found = Manager(tmp_path / "notify")
+    yield found
+    found.close()
+
+
+class Rounds(Clock):
+    """Counts the rounds of whoever waits with it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.longest_s = 0.0
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        self.count += 1
+        self.longest_s = max(self.longest_s, timeout_s or float("inf"))
+        return await super().wait(event, timeout_s)
+
+    async def more(self, number: int) -> None:
+        end = self.count + number
+
+        async def over() -> bool:
+            return self.count >= end
+
+        await eventually(over)
+
+
+async def test_a_writer_that_hangs_gives_no_sign_until_it_goes_on(
+    database: Database, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    clock, go_on, hangs = Rounds(), threading.Event(), threading.Event()
+
+    def hang(_connection: sqlite3.Connection) -> None:
+        hangs.set()
+        go_on.wait(30)
+
+    watchdog = Watchdog(manager.notifier, database, clock, lambda: "as ever")
+    running = asyncio.ensure_future(watchdog.run())
+    try:
+        await manager.sign()
+        assert clock.longest_s <= WATCHDOG_S / 2, "systemd's advice: twice as often as it wants to hear"
+        hanging = database.submit(hang)
+        await asyncio.to_thread(hangs.wait, 10)
+        await clock.more(1)  # the round under way may have been told before
+        manager.signs()
+        await clock.more(3)
+        assert manager.signs() == 0
+    finally:
+        go_on.set()
+    await hanging
+    await manager.sign()
+    watchdog.stop()
+    await running
+
+
+async def test_a_writer_that_died_gives_no_sign_ever_again(
+    database: Database, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_arguments: object) -> None:
+        msg = "on purpose"
+        raise RuntimeError(msg)
+
+    running = asyncio.ensure_future(Watchdog(manager.notifier, database, Clock(), lambda: "as ever").run())
+    await manager.sign()
+    monkeypatch.setattr(database, "_drain", crash)
+    with pytest.raises(StorageClosedError):
+        await asyncio.wait_for(running, 10)
+    manager.signs()
+    with pytest.raises(StorageClosedError):  # nor when the pool starts it again
+        await asyncio.wait_for(Watchdog(manager.notifier, database, Clock(), lambda: "as ever").run(), 10)
+    assert manager.signs() == 0
+
+
+async def test_a_daemon_that_stores_and_does_not_process_gives_no_sign(
+    settings: Settings,
+    secrets: Secrets,
+    tmp_path: Path,
+    manager: Manager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang(_self: Ingest) -> int:
+        await asyncio.sleep(60)
+        return 0
+
+    monkeypatch.setattr(Ingest, "process", hang)
+    monkeypatch.setattr(processing_monitor, "ROUND_S", 0.02)
+    monkeypatch.setattr(processing_monitor, "STALLED_AFTER_S", 0.1)
+    beat = asyncio.Event()
+    path = tmp_path / "inboxd.sqlite3"
+    async with (
+        app.running(
+            settings, secrets, path, on_give_up=pytest.fail, notifier=manager.notifier, on_beat=beat.set
+        ) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        await manager.sign()
+        client = Client(session, daemon.public_url, daemon.admin_url, path)
+        await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("hola"))
+
+        async def stalled() -> bool:
+            async with session.get(f"{daemon.admin_url}/readyz") as response:
+                return response.status == 503
+
+        await eventually(stalled)
+        signs = []
+        for _ in range(2):  # the first time what was told before; then half a second, of many rounds of the watchdog
+            beat.clear()
+            await beat.wait()
+            signs.append(manager.signs())
+        assert signs[1] == 0
 
 
 @pytest.mark.parametrize(
