@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from inboxd.domain.traffic import Cause
 from inboxd.metrics import Metrics
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
 from tests.support import ADMIN_TOKEN, Client
@@ -18,6 +19,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 ALERTS = DOCS / "monitoring" / "alerts.yml"
 GRAFANA = DOCS / "monitoring" / "grafana.json"
 NAME = re.compile(r"\b(?:inboxd|process)_[a-z_]+[a-z]\b")
+OF_THE_SCRAPE = {"instance", "job"}
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
 
@@ -42,6 +44,66 @@ def test_what_is_drawn_and_watched_exists() -> None:
     names = {name for text in expressions() for name in NAME.findall(text)}
     assert len(names) > 20
     assert names - exposed() == set()
+
+
+def labels() -> dict[str, set[str]]:
+    """The labels that each series has, besides those that Prometheus gives to whatever it scrapes."""
+    found: dict[str, set[str]] = {}
+    for one in vars(Metrics("1")).values():
+        if isinstance(one, MetricWrapperBase):
+            for suffix in ("", "_total", "_bucket", "_sum", "_count"):
+                found[one._name + suffix] = set(one._labelnames) | ({"le"} if suffix == "_bucket" else set())
+    return found
+
+
+def selectors(text: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The series of ours in an expression, each with what is asked of its labels: name, operator, value."""
+    found = re.findall(r"\b(inboxd_[a-z_]+)\b(?:\{([^}]*)\})?", text)
+    return [(name, re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', asked)) for name, asked in found]
+
+
+def test_what_is_asked_of_a_label_can_be_true() -> None:
+    """A matcher of a label that is not there matches nothing, and an alert that matches nothing is silent for ever."""
+    known, asked = labels(), 0
+    for text in expressions():
+        for name, matchers in selectors(text):
+            for label, operator, wanted in matchers:
+                if label in OF_THE_SCRAPE:
+                    continue
+                asked += 1
+                assert label in known[name], f"{text}: {name} has no label {label}"
+                values = {one.labels[label] for one in samples(name.removesuffix("_total")) if label in one.labels}
+                assert set(wanted.split("|") if "~" in operator else [wanted]) <= values, text
+    assert asked > 6
+
+
+def test_what_is_summed_by_and_shown_is_a_label_of_each_series() -> None:
+    known, looked_at = labels(), 0
+    shown = [
+        (target["expr"], re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat", "")))
+        for panel in json.loads(GRAFANA.read_text(encoding="utf-8"))["panels"]
+        for target in panel["targets"]
+    ]
+    shown += [
+        (re.findall(r"expr: (.+)", alert)[0], re.findall(r"\$labels\.(\w+)", alert))
+        for alert in ALERTS.read_text(encoding="utf-8").split("- alert:")[1:]
+    ]
+    for text, told in shown:
+        by = {one for group in re.findall(r"\bby \(([^)]*)\)", text) for one in re.split(r",\s*", group)}
+        for name, _ in selectors(text):
+            for label in by.union(told) - OF_THE_SCRAPE:
+                looked_at += 1
+                assert label in known[name], f"{text}: {name} has no label {label}"
+    assert looked_at > 15
+
+
+def test_the_labels_in_the_list_of_metrics_are_those_that_there_are() -> None:
+    listed = re.findall(r"`(inboxd_[a-z_]+)\{([a-z,]+)\}`", (DOCS / "operations.md").read_text(encoding="utf-8"))
+    assert len(listed) > 10
+    known = labels()
+    for name, names in listed:
+        if name != "inboxd_build_info":
+            assert set(names.split(",")) == known[name], name
 
 
 def test_no_metric_is_left_out_of_sight() -> None:
