@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,49 @@ def test_requests_in_flight_are_answered_before_it_stops(inboxd: Process) -> Non
         answer = sock.recv(1000)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert inboxd.wait() == 0
+
+
+def stopping(inboxd: Process) -> None:
+    """Tell it to stop, and wait until it says that it does."""
+    inboxd.signal(signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while '"event":"stopping"' not in inboxd.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_delivery_that_waits_for_the_disk_when_it_is_told_to_stop_is_stored_and_answered(inboxd: Process) -> None:
+    inboxd.start()
+    body = hello()
+    with (
+        closing(sqlite3.connect(inboxd.database, isolation_level=None)) as other,
+        socket.create_connection(("127.0.0.1", inboxd.public), timeout=10) as sock,
+    ):
+        other.execute("PRAGMA busy_timeout = 5000")
+        other.execute("BEGIN IMMEDIATE")  # the commit waits
+        head = f"POST /webhooks/instagram HTTP/1.1\r\nHost: x\r\n{HEADER}: {sign(body, APP_SECRET)}\r\n"
+        sock.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        stopping(inboxd)
+        time.sleep(0.3)  # of the second that it has
+        other.execute("ROLLBACK")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert inboxd.wait() == 0
+    with closing(sqlite3.connect(inboxd.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM deliveries").fetchone() == (1,)
+
+
+def test_somebody_who_does_not_read_the_answer_keeps_nobody_up(inboxd: Process) -> None:
+    inboxd.start()
+    body = hello()
+    assert post(inboxd, body[:-1] + b" " * (4_000_000 - len(body)) + b"}") == 200
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", inboxd.admin))
+        request = f"GET /api/deliveries/1/raw HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+        sock.sendall(request.encode())
+        assert sock.recv(12) == b"HTTP/1.1 200"
+        inboxd.signal(signal.SIGTERM)
+        assert inboxd.wait() == 0
 
 
 def test_what_was_not_understood_before_a_stop_is_understood_after(inboxd: Process) -> None:
