@@ -20,7 +20,7 @@ from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import DueFetch, Profiles
 from inboxd.workers.accounts import Served
-from inboxd.workers.enrich import Enricher
+from inboxd.workers.enrich import DOUBT_REST_MS, Enricher
 from inboxd.workers.feed import Feed
 from inboxd.workers.profiles import ProfileFetcher
 
@@ -227,6 +227,8 @@ async def test_somebody_who_writes_while_being_refused_is_asked_again(rig: Rig) 
     await rig.fetcher._fetch(due)
 
     assert (await rig.row())[::3] == ("no_consent", 0)
+    await wrote(rig, ANA)
+    assert (await rig.row())[::3] == ("no_consent", 0), "writing once more puts nothing off"
 
 
 async def test_nobody_of_that_id_gets_a_long_rest(rig: Rig) -> None:
@@ -370,3 +372,30 @@ async def test_the_account_itself_is_never_asked_about(rig: Rig) -> None:
     await rig.know(ACCOUNT)
     await wrote(rig, ACCOUNT)
     assert await rig.fetch_due() == 0
+
+
+async def test_writing_hastens_no_retry_that_is_planned(rig: Rig) -> None:
+    """Who writes every second while Meta fails would else use up the budget and the attempts."""
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1)
+    await rig.know(ANA)
+    for retry_in_ms in (1000, 2000):
+        assert await rig.fetch_due() == 1
+        await wrote(rig, ANA)
+        assert (await rig.row())[::3] == ("pending", retry_in_ms)
+        assert await rig.fetch_due() == 0
+        rig.clock.now += retry_in_ms
+
+
+async def test_writing_does_not_end_the_rest_after_what_was_said_of_everybody(rig: Rig) -> None:
+    rig.server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=100)
+    people = [igsid(number) for number in range(MANY_PEOPLE)]
+    await rig.know(*people)
+    for _ in range(MANY_PEOPLE):
+        due = await rig.fetcher._next_due()
+        assert due is not None
+        await rig.fetcher._fetch(due)
+    resting = "SELECT participant_id FROM participants WHERE state = 'pending' AND next_attempt_at = ?"
+    rests = [row[0] for row in await rig.database.read(resting, (rig.clock.now + DOUBT_REST_MS,))]
+    assert rests
+    await wrote(rig, *rests)
+    assert [row[0] for row in await rig.database.read(resting, (rig.clock.now + DOUBT_REST_MS,))] == rests
