@@ -6,9 +6,10 @@ import io
 import itertools
 import json
 import re
+import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,17 @@ class Client:
             return bool((await self.get("/api/deliveries?state=pending"))["total"] == 0)
 
         await eventually(idle)
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """No file of this process may become larger than the journal of the database at `path` is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name(path.name + "-wal").stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: float = 20) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from inboxd.store import database as module
 from inboxd.store import migrations
 from inboxd.store.connection import Row, fetch, insert_many
 from inboxd.store.database import Database, _Job, open_for_reading
+
+from tests.support import full_disk
 
 
 def put(value: int) -> Callable[[sqlite3.Connection], int]:
@@ -77,6 +80,59 @@ async def test_a_full_disk_refuses_everybody_and_recovers(database: Database) ->
     assert await stored(database) == [0]
 
 
+def fill(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO deliveries (received_at, body) VALUES (0, zeroblob(400000))")
+
+
+def write_what_is_read_only(connection: sqlite3.Connection) -> None:
+    """As on a file system that was remounted: the statement is refused, and the transaction stays open."""
+    connection.execute("PRAGMA query_only = ON")
+    try:
+        put(99)(connection)
+    finally:
+        connection.execute("PRAGMA query_only = OFF")
+
+
+@pytest.mark.parametrize(("job", "said"), [(fill, "full"), (write_what_is_read_only, "readonly")])
+async def test_trouble_with_the_file_refuses_everybody_who_shares_the_commit(
+    database: Database, job: Callable[[sqlite3.Connection], None], said: str
+) -> None:
+    await database.write(lambda connection: fetch(connection, "PRAGMA max_page_count = 60"))
+    jobs: list[Callable[[sqlite3.Connection], object]] = [put(1), job, put(2)]
+    outcomes = await asyncio.gather(*(database.write(one) for one in jobs), return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [StorageUnavailableError] * 3
+    assert said in (database.refusal or "")
+    assert await stored(database) == []
+
+
+def refusal(database: Database) -> str | None:
+    return database.refusal
+
+
+async def test_looking_through_the_writer_makes_no_room(database: Database) -> None:
+    """The processing monitor and the watchdog do that every few seconds: a full disk must stay one."""
+    await database.write(put(1))
+    with full_disk(database.path):
+        with pytest.raises(StorageUnavailableError):
+            await database.write(put(2))
+        told = refusal(database)
+        assert told is not None
+        await database.write(lambda _connection: None)
+        await database.write(lambda connection: fetch(connection, "SELECT count(*) FROM deliveries"))
+        assert refusal(database) == told
+        with pytest.raises(StorageUnavailableError):
+            await database.probe()
+        assert refusal(database) is not None
+
+    await database.write(lambda _connection: None)
+    assert refusal(database) is not None, "nothing has been written yet"
+    await database.probe()
+    assert refusal(database) is None
+    await database.write(put(2))
+    assert await stored(database) == [1, 2]
+
+
 async def test_the_queue_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 3)
     writes = [asyncio.ensure_future(database.write(put(n))) for n in range(5)]
@@ -126,6 +182,21 @@ async def test_a_crashed_writer_leaves_no_checkpoint_waiting(tmp_path: Path, mon
 async def test_one_file_has_one_daemon(database: Database) -> None:
     with pytest.raises(DatabaseLockedError, match="another inboxd"):
         await Database(database.path).__aenter__()
+
+
+async def test_an_older_file_is_not_read_as_if_it_were_of_today(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    with closing(sqlite3.connect(path)) as connection:
+        for step in migrations.steps()[:-1]:
+            connection.executescript(step.sql)
+        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {migrations.newest() - 1}")
+
+    with pytest.raises(NotOurDatabaseError, match=r"older inboxd .* start the daemon once"):
+        async with open_for_reading(path):
+            pass
+    async with Database(path), open_for_reading(path) as reading:  # which brings it forward
+        assert await reading.read("SELECT count(*) FROM deliveries") == [(0,)]
 
 
 async def test_a_newer_file_is_refused(tmp_path: Path) -> None:

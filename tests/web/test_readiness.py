@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from inboxd import app
 from inboxd.config import Secrets, Settings
 from inboxd.domain.retry import Backoff
 from inboxd.simulator.payloads import Conversationalist, delivery
-from inboxd.workers import pool, processing_monitor
+from inboxd.store.database import Database
+from inboxd.workers import housekeeping, pool, processing_monitor
 from inboxd.workers.ingest import Ingest
+from inboxd.workers.processing_monitor import ProcessingMonitor
 from inboxd.workers.search import SearchIndexer
 
-from tests.support import ACCOUNT, ANA, T0, Client, eventually
+from tests.support import ACCOUNT, ANA, T0, Client, eventually, full_disk
 
 
 @pytest.fixture
@@ -108,3 +111,51 @@ async def test_intake_goes_on_while_a_worker_cannot_run(
         assert status == 200
         await client.settled()
         assert len(await client.conversations()) == 1
+
+
+async def test_a_full_disk_is_told_until_it_has_room_though_nobody_writes(
+    settings: Settings, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """Meta backs off, so that no delivery may come for long: the daemon itself must find out, and not too soon."""
+    looks = Counter[str]()
+
+    def counted(kind: type, name: str) -> None:
+        original = getattr(kind, name)
+
+        async def counting(self: object) -> object:
+            try:
+                return await original(self)
+            finally:
+                looks[name] += 1
+
+        monkeypatch.setattr(kind, name, counting)
+
+    counted(Database, "probe")
+    counted(ProcessingMonitor, "look")
+    monkeypatch.setattr(processing_monitor, "ROUND_S", 0.02)
+    monkeypatch.setattr(housekeeping, "ROUND_S", 0.05)
+    monkeypatch.setattr(housekeeping, "EXPIRE_EVERY_ROUNDS", 1_000_000)  # which writes too
+    path = tmp_path / "inboxd.sqlite3"
+    async with (
+        app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Client(session, daemon.public_url, daemon.admin_url, path)
+        assert (await client.post(body))[0] == 200
+        await client.settled()
+
+        async def ready() -> bool:
+            async with session.get(daemon.admin_url + "/readyz") as response:
+                return response.status == 200
+
+        async def looked() -> bool:
+            return looks["look"] >= 4 and looks["probe"] >= 2
+
+        with full_disk(path):
+            assert (await client.post(body))[0] == 503
+            looks.clear()
+            await eventually(looked)
+            readiness = await client.get("/readyz", token=None, status=503)
+            assert "webhooks cannot be stored" in readiness["problems"][0]
+        await eventually(ready)
+        assert (await client.post(body))[0] == 200

@@ -90,8 +90,10 @@ class Database:
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
+        self._changes = 0
         self.refusal: str | None = None
-        """Why the last commit was refused; None while commits succeed."""
+        """Why the last commit was refused; None once something was written since. Whoever only looks, through the
+        writer's connection, has written nothing: on a full disk that succeeds too."""
 
     async def __aenter__(self) -> Self:
         """Take the lock, open, migrate, start the writer.
@@ -197,6 +199,7 @@ class Database:
             connection.execute(f"PRAGMA user_version = {version:d}")
 
         await self.write(touch)
+        self.refusal = None
 
     async def checkpoint(self) -> bool:
         """Move what the journal holds into the file and empty the journal; False while a reader needs it.
@@ -274,7 +277,10 @@ class Database:
         """Tell the callers what became of their jobs. Runs on the event loop."""
         self._checkpointer.note(changes)
         outcomes = self._where_the_path_leads(outcomes)
-        self.refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
+        refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
+        if refusal is not None or changes != self._changes:
+            self.refusal = refusal
+        self._changes = changes
         for job, outcome in zip(jobs, outcomes, strict=True):
             _tell(job, outcome)
         if self._on_commit is not None:
