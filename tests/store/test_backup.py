@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,51 @@ async def test_what_is_no_backup_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(error):
             backup.restore(tmp_path / name, path)
     assert deliveries(path) == 1
+    assert not list(tmp_path.glob("*.before-restore-*"))
+
+
+def orphan(path: Path) -> None:
+    """A message of no conversation."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "INSERT INTO messages (conversation_id, mid, mid_key, noticed_at, created_at, updated_at)"
+            " VALUES (99, 'm', 1, 1, 1, 1)"
+        )
+        connection.commit()
+
+
+def gap(path: Path) -> None:
+    """A row that is missing from an index."""
+    index = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = 'deliveries_by_state'"
+    with closing(sqlite3.connect(path)) as connection:
+        (row,) = connection.execute(index).fetchall()
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM sqlite_schema WHERE name = 'deliveries_by_state'")
+        connection.commit()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO deliveries (received_at, body) VALUES (1, x'')")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+        connection.commit()
+
+
+@pytest.mark.parametrize(("damage", "said"), [(orphan, "refers to nothing"), (gap, "missing from index")])
+async def test_a_copy_that_is_not_sound_gets_no_name_and_replaces_nothing(
+    tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    """Copying notices nothing of such damage: pages are copied as they are."""
+    path, folder = tmp_path / "inboxd.sqlite3", tmp_path / "backups"
+    async with Database(path) as database:
+        await Inbox(database, Clock(), max_waiting=10).append(b"one")
+        good = backup.make(path, folder, keep=1, now=datetime(2026, 5, 1, tzinfo=UTC))
+        damage(path)
+        with pytest.raises(backup.BackupError, match=said):
+            backup.make(path, folder, keep=1, now=datetime(2026, 5, 2, tzinfo=UTC))
+    assert list(folder.iterdir()) == [good]
+    assert backup.check(good) == migrations.newest()
+    (tmp_path / "unsound").write_bytes(path.read_bytes())
+    with pytest.raises(backup.BackupError, match=said):  # nor is one restored
+        backup.restore(tmp_path / "unsound", path)
     assert not list(tmp_path.glob("*.before-restore-*"))
 
 
