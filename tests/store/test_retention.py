@@ -1,15 +1,22 @@
 """What is old goes, in steps; what it meant for its conversation stays true; the file shrinks."""
 
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.store import conversations
 from inboxd.store.backfills import Backfills
+from inboxd.store.connection import Row
 from inboxd.store.conversations import ConversationFilter, Conversations
 from inboxd.store.database import Database
 from inboxd.store.events import KeptEvent, keep
 from inboxd.store.inbox import Inbox, mark_done, mark_failed
 from inboxd.store.retention import Retention
 from inboxd.store.search import SearchIndex, phrase
+from inboxd.workers.backfill import BackfillDesk
 from inboxd.workers.housekeeping import DAY_MS, Housekeeping, Keep
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock
@@ -67,6 +74,98 @@ async def test_only_what_is_old_and_has_come_to_this_state_goes(database: Databa
     assert await retention.deliveries("done", clock.now, 0, 100) == (1, 5)
     assert await retention.deliveries("done", clock.now, 5, 100) == (0, None)
     assert [delivery.id for delivery in (await inbox.page(state=None, limit=10, offset=0))[0]] == [5, 4, 3]
+
+
+Meanwhile = Callable[[], Awaitable[object]]
+
+
+def between_look_and_removal(database: Database, monkeypatch: pytest.MonkeyPatch, meanwhile: Meanwhile) -> None:
+    """Something happens once a step has looked at rows, and before it removes them."""
+    read = database.read
+
+    async def read_and_wait(sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        rows = await read(sql, parameters)
+        await meanwhile()
+        return rows
+
+    monkeypatch.setattr(database, "read", read_and_wait)
+
+
+async def test_what_is_put_back_into_the_queue_meanwhile_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Inbox(database, ManualClock(T0), max_waiting=10)
+    number = await inbox.append(b"{}")
+    await database.write(lambda connection: mark_failed(connection, number, attempts=1, now=T0, error=""))
+    between_look_and_removal(database, monkeypatch, lambda: inbox.retry(number))
+    await Retention(database).deliveries("failed", T0 + 1, 0, 10)
+    assert [one.id for one in await inbox.pending(10)] == [number]
+
+
+@pytest.mark.parametrize("table", ["deliveries", "events", "messages"])
+async def test_what_has_got_the_id_of_something_old_meanwhile_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    clock = ManualClock(T0)
+    inbox, retention = Inbox(database, clock, max_waiting=10), Retention(database)
+
+    async def add(at: int) -> None:
+        clock.now = at
+        event = KeptEvent("unknown", ACCOUNT, ANA, at, None, str(at).encode(), 1)
+        await inbox.append(b"{}")
+        await database.write(lambda connection: mark_done(connection, [1], at))
+        await database.write(lambda connection: keep(connection, [event], at))
+        await write(database, f"m{at}", at)
+
+    async def replace() -> None:
+        await database.execute(f"DELETE FROM {table}")
+        await add(T0 + 10 * DAY_MS)
+
+    await add(T0)
+    before = T0 + DAY_MS
+    with monkeypatch.context() as patch:
+        between_look_and_removal(database, patch, replace)
+        if table == "deliveries":
+            await retention.deliveries("done", before, 0, 10)
+        elif table == "events":
+            await retention.events(before, 0, 10)
+        else:
+            await retention.messages(before, 0, 10, before)
+    column = "received_at" if table == "deliveries" else "created_at"
+    assert await database.read(f"SELECT id, {column} FROM {table}") == [(1, T0 + 10 * DAY_MS)]
+
+
+async def test_zero_days_are_for_ever(database: Database) -> None:
+    clock = ManualClock(T0)
+    inbox = Inbox(database, clock, max_waiting=10)
+    for _ in range(2):
+        await inbox.append(b"{}")
+    event = KeptEvent("unknown", ACCOUNT, ANA, T0, None, b"{}", 1)
+
+    def fill(connection: sqlite3.Connection) -> None:
+        mark_done(connection, [1], T0)
+        mark_failed(connection, 2, attempts=1, now=T0, error="odd")
+        keep(connection, [event], T0)
+        connection.execute("INSERT INTO early_changes VALUES (?, 1, 'm', 'x', ?)", (ACCOUNT, T0))
+
+    await database.write(fill)
+    await write(database, "m", T0)
+    backfills = Backfills(database)
+    run = await BackfillDesk(backfills, clock).start(ACCOUNT, origin="api", batch_size=10, dry_run=True)
+    tables = ("deliveries", "events", "early_changes", "messages", "backfill_runs")
+
+    async def count() -> list[int]:
+        return [(await database.read(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]
+
+    kept = await count()
+    assert (kept, run.status) == ([2, 1, 1, 1, 1], RunStatus.COMPLETED)
+    clock.now += 3650 * DAY_MS
+    housekeeping = Housekeeping(database, backfills, clock, Keep(0, 0, 0, 0, 0))
+    assert await housekeeping.expire() == {}
+    assert await count() == kept
+    housekeeping.keep = Keep(1, 1, 1, 1, 1)  # they would have gone
+    await housekeeping.expire()
+    assert await count() == [0] * len(tables)
 
 
 async def test_what_came_while_the_clock_was_ahead_keeps_nothing_else_for_ever(database: Database) -> None:
