@@ -163,6 +163,60 @@ async def test_pages_follow_by_cursor_and_by_link(client: Client) -> None:
     await client.get(f"{LIST}?cursor=nonsense", status=400)
 
 
+async def walked(client: Client, path: str, name: str, *, limit: int) -> list[Json]:
+    """Everything in a list, page by page."""
+    seen: list[Json] = []
+    page = await client.get(f"{path}?limit={limit}")
+    while True:
+        assert len(page[name]) <= limit
+        seen += page[name]
+        if page["nextCursor"] is None:
+            return seen
+        page = await client.get(f"{path}?limit={limit}&cursor={page['nextCursor']}")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 200])
+async def test_what_is_of_the_same_instant_is_on_one_page_each_the_newest_first(client: Client, limit: int) -> None:
+    """Meta's times of one delivery are often equal; a page may end between any two of them."""
+    order = [3, 0, 4, 1, 2]
+    for number in order:
+        await client.deliver(Conversationalist(ACCOUNT, igsid(number), T0 + 500).says("hola"))
+        await client.settled()
+    await client.deliver(Conversationalist(ACCOUNT, igsid(8), T0).says("before"))
+    who = Conversationalist(ACCOUNT, igsid(9), T0 + 5_000_000)
+    await client.deliver(who.says("after"))
+    await client.settled()
+
+    people = [one["participantPlatformId"] for one in await walked(client, LIST, "conversations", limit=limit)]
+    assert people == [igsid(number) for number in (9, *reversed(order), 8)]
+
+    items = [who.says(str(number)) for number in range(6)]
+    for item in items[1:5]:
+        item["timestamp"] = items[1]["timestamp"]
+    await client.deliver(*items)
+    await client.settled()
+    (conversation,) = (await client.get(f"{LIST}?limit=1"))["conversations"]
+    assert conversation["participantPlatformId"] == igsid(9)
+    messages = await walked(client, f"{LIST}/{conversation['id']}/messages", "messages", limit=limit)
+    assert [one["content"] for one in messages] == ["5", "4", "3", "2", "1", "0", "after"]
+
+
+async def test_lists_begin_with_the_newest(client: Client) -> None:
+    who = Conversationalist(ACCOUNT, ANA, T0)
+    for word in ("first", "second", "third"):
+        await client.deliver(who.says(word), who.opens_link(f"link-{word}"))
+        await client.settled()
+    newest_first = ["3", "2", "1"]
+    assert [one["id"] for one in (await client.get("/api/deliveries"))["deliveries"]] == newest_first
+    assert [one["id"] for one in (await client.get("/api/deliveries?state=done"))["deliveries"]] == newest_first
+    told = [one["payload"]["referral"]["ref"] for one in (await client.get("/api/events"))["events"]]
+    assert told == ["link-third", "link-second", "link-first"]
+    async with client.session.get(f"{client.admin_url}/inbox", headers=HEADERS) as response:
+        page = await response.text()
+    assert "third" in page, "the latest message is what a conversation is shown with"
+    assert "second" not in page
+
+
 async def test_conversations_are_read_closed_and_deleted(client: Client) -> None:
     await talk(client, 1)
     (conversation,) = await client.conversations()
