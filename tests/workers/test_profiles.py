@@ -1,6 +1,7 @@
 """The profile worker against the simulated Graph API, with a clock that is ours."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, REOPEN_REST_S
@@ -399,3 +401,28 @@ async def test_writing_does_not_end_the_rest_after_what_was_said_of_everybody(ri
     assert rests
     await wrote(rig, *rests)
     assert [row[0] for row in await rig.database.read(resting, (rig.clock.now + DOUBT_REST_MS,))] == rests
+
+
+async def test_what_is_stored_with_a_profile_is_stored_with_it_or_not_at_all(rig: Rig) -> None:
+    """A process may end between two transactions: a run would ask again, or count somebody who has no profile."""
+
+    def refuse(_connection: sqlite3.Connection) -> None:
+        msg = "the run's row cannot be written"
+        raise ValueError(msg)
+
+    await rig.know(ANA)
+    before = await rig.row()
+    error = await rig.enricher.ask(ANA, Priority.BACKFILL, also=refuse)
+    assert error is not None
+    assert await rig.row() == before
+    assert rig.cache.get(KEY) is None
+    with pytest.raises(ValueError, match="cannot be written"):
+        await rig.enricher.blame(ANA, 1, error, refuse)
+    assert await rig.row() == before
+
+    def note(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO schedules VALUES ('the run', 1)")
+
+    assert await rig.enricher.ask(ANA, Priority.BACKFILL, also=note) is None
+    assert (await rig.row())[0] == "complete"
+    assert await rig.database.read("SELECT begun_at FROM schedules WHERE name = 'the run'") == [(1,)]
