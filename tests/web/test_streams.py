@@ -2,17 +2,25 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import aiohttp
 import aiohttp_sse
 import pytest
+from aiohttp import web
+from inboxd.clock import Clock
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.web.api import streams
+from inboxd.web.api.operations import OPERATIONS, add_operations
 from inboxd.web.api.streams import MAX_STREAMS
+from inboxd.web.connections import GuardedSite, bind
+from inboxd.web.problems import problem_middleware
+from inboxd.workers.feed import MAX_BEHIND, Feed
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, eventually
 
@@ -146,3 +154,79 @@ async def test_a_run_that_ends_while_its_stream_begins_is_told_as_ended(
         text = (await asyncio.wait_for(response.read(), 10)).decode()
     (told,) = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
     assert told["status"] == "cancelled"
+
+
+class Stalled(NamedTuple):
+    """The streams alone, and somebody who opens them and reads nothing of what is told."""
+
+    feed: Feed
+    url: str
+    server: web.Server
+    readers: list[socket.socket]
+
+    async def open(self) -> None:
+        url = urlsplit(self.url)
+        sock = socket.socket()
+        self.readers.append(sock)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, (url.hostname, url.port))
+        await loop.sock_sendall(sock, f"GET {STREAM} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head = await asyncio.wait_for(loop.sock_recv(sock, 12), 10)
+        assert head == b"HTTP/1.1 200", head
+
+    async def is_free(self) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(self.url + STREAM) as response:
+            return response.status == 200
+
+    async def fill(self) -> None:
+        for _ in range(MAX_STREAMS):
+            await self.open()
+        assert not await self.is_free()
+
+
+@pytest.fixture
+async def stalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stalled]:
+    monkeypatch.setattr(streams, "SEND_TIMEOUT_S", 0.3)
+    feed = Feed(Clock())
+    app = web.Application(middlewares=[problem_middleware])
+    app[OPERATIONS] = []
+    add_operations(app, streams.Streams(feed).operations())
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = GuardedSite(
+        runner,
+        bind("127.0.0.1", 0, key="admin"),
+        max_connections=64,
+        request_timeout_s=5,
+        on_refused=pytest.fail,
+    )
+    await site.start()
+    assert runner.server is not None
+    found = Stalled(feed, site.name, runner.server, [])
+    yield found
+    for sock in found.readers:
+        sock.close()
+    await runner.cleanup()
+
+
+async def test_sixteen_streams_may_be_open_and_the_next_is_told_to_wait(client: Client) -> None:
+    answers = [await listen(client) for _ in range(17)]
+    await close(*(writer for _, writer, _ in answers))
+    heads = [head.decode() for _, _, head in answers]
+    assert [head.split(" ", 2)[1] for head in heads] == ["200"] * 16 + ["503"]
+    assert "Retry-After: 5" in heads[-1]
+
+
+@pytest.mark.parametrize("told", ["a little at a time", "more than is kept for it"])
+async def test_who_reads_nothing_loses_the_place_and_the_connection(stalled: Stalled, told: str) -> None:
+    await stalled.fill()
+    for _ in range(MAX_BEHIND + 2 if told == "more than is kept for it" else 100):
+        stalled.feed.publish("message.received", {"text": "x" * 65_536})
+    await eventually(stalled.is_free)
+
+    async def hung_up() -> bool:
+        return not stalled.server.connections
+
+    await eventually(hung_up)
