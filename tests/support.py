@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import resource
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -262,6 +263,24 @@ def full_disk(path: Path) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@asynccontextmanager
+async def slow_disk(database: Database) -> AsyncIterator[None]:
+    """Whatever is written meanwhile becomes durable afterwards, and nobody goes on before that."""
+    reached, go = threading.Event(), threading.Event()
+
+    def busy(_connection: object) -> None:
+        reached.set()
+        go.wait(20)
+
+    writing = asyncio.ensure_future(database.write(busy))
+    await asyncio.to_thread(reached.wait, 20)
+    try:
+        yield
+    finally:
+        go.set()
+        await writing
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: float = 20) -> None:

@@ -1,5 +1,7 @@
 """How an account's calls heed what Meta answers: throttling, dead tokens, proofs, doubt."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
 from inboxd.domain.account import Flavour
@@ -12,7 +14,7 @@ from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
 from inboxd.store.database import Database
 
-from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, TOKEN, TravelClock, meta
+from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, TOKEN, TravelClock, eventually, meta, slow_disk
 
 OTHER = "17841400000000002"
 PAGE = "100200300400500"
@@ -236,3 +238,110 @@ async def test_a_host_that_is_down_gets_one_probe_at_a_time(graph: Simulated, da
         await clock.travel(30)
         await account.user_profile(ANA)
         assert platform.client.circuit.stopped_s() == 0
+
+
+@pytest.mark.parametrize(("code", "everybody"), [(4, True), (80002, False)])
+async def test_a_stop_outlives_the_process_and_ends_with_the_first_good_answer(
+    graph: Simulated,
+    database: Database,
+    code: int,
+    everybody: bool,  # noqa: FBT001
+) -> None:
+    server, url = graph
+    server.tokens["other-token"] = Token(OTHER)
+    clock = TravelClock()
+    server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=code)
+    async with meta(url, database, clock) as platform:
+        account = await platform.account()
+        with pytest.raises(GraphError):
+            await account.user_profile(ANA)
+        stopped_s = max(account.budget.throttle.stopped_s(), platform.traffic.app.stopped_s())
+    assert stopped_s > 0
+
+    server.behaviour = CALM
+    await clock.travel(10)
+    async with meta(url, database, clock) as platform:
+        account, other = await platform.account(), await platform.account("other-token", OTHER)
+        until = clock.now_ms() + (stopped_s - 10) * 1000
+        for one, is_stopped in ((account, True), (other, everybody)):
+            report = one.budget.report()
+            assert (report.paused_until is not None) == is_stopped
+            assert report.paused_until is None or report.paused_until == pytest.approx(until, abs=5)
+        made = len(server.calls)
+        call = asyncio.ensure_future(account.user_profile(ANA))
+        await clock.travel(stopped_s - 11)
+        assert len(server.calls) == made, "stopped, in the new process too"
+        await clock.travel(2)
+        assert (await call).username
+
+    async with meta(url, database, clock) as platform:
+        account = await platform.account()
+        assert account.budget.report().paused_until is None
+        assert (account.budget.throttle.strikes, platform.traffic.app.strikes) == (0, 0)
+
+
+async def test_a_call_that_was_being_written_down_when_another_was_throttled_waits(database: Database) -> None:
+    asked: list[asyncio.Event] = []
+
+    async def handler(_request: web.Request) -> web.Response:
+        asked.append(asyncio.Event())
+        throttled = len(asked) == 1
+        await asked[-1].wait()
+        error = {"error": {"code": 80002, "message": "too many calls"}}
+        return web.json_response(error if throttled else {"username": "ana_x"})
+
+    async def reached() -> bool:
+        return len(asked) == 1
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    clock = TravelClock()
+    async with serving(app) as url, meta(url, database, clock) as platform:
+        account = await platform.account()
+        first = asyncio.ensure_future(account.user_profile(ANA))
+        await eventually(reached)
+        async with slow_disk(database):
+            second = asyncio.ensure_future(account.user_profile(igsid(1)))
+
+            async def paid() -> bool:
+                return account.budget.report().used == 2
+
+            async def stopped() -> bool:
+                return account.budget.throttle.stopped_s() > 0
+
+            await eventually(paid)
+            asked[0].set()
+            await eventually(stopped)
+        with pytest.raises(GraphError, match="80002"):
+            await first
+        await clock.travel(account.budget.throttle.stopped_s() - 1)
+        assert len(asked) == 1, "Meta had said stop before it was sent"
+        await clock.travel(2)
+        asked[1].set()
+        assert (await second).username == "ana_x"
+        assert len(await platform.ledger.calls(ACCOUNT)) == 3, "what was written down is paid, and so is the new one"
+
+
+async def test_a_refusal_of_an_old_token_that_comes_late_does_not_stop_the_new_one(database: Database) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.headers["Authorization"] != f"Bearer {TOKEN}":
+            return web.json_response({"username": "ana_x"})
+        asked.set()
+        await go.wait()
+        return web.json_response({"error": {"code": 190, "error_subcode": 463, "message": "expired"}})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    async with serving(app) as url, meta(url, database) as platform:
+        account = await platform.account()
+        late = asyncio.ensure_future(account.user_profile(ANA))
+        await asked.wait()
+        account.token = Secret("new-token")
+        go.set()
+        with pytest.raises(GraphError) as caught:
+            await late
+        assert caught.value.remedy is Remedy.NEEDS_LOGIN
+        assert platform.verdicts == []
+        assert (await account.user_profile(ANA)).username == "ana_x"

@@ -205,3 +205,77 @@ async def test_old_calls_do_not_pile_up_in_the_file(database: Database) -> None:
         await clock.travel(6 * HOUR)
     ((kept,),) = await database.read("SELECT count(*) FROM graph_calls")
     assert kept <= 31
+
+
+async def test_a_call_leaves_the_hour_an_hour_after_its_end(database: Database) -> None:
+    """Meta counted it at some moment between its start and its end."""
+    clock = TravelClock()
+    rig = await Rig(database, clock, calls_per_hour=2).started()
+    tasks = [asyncio.ensure_future(rig.work(takes_s=500)) for _ in range(2)]
+    began = clock.seconds
+    await clock.travel(HOUR + 499)
+    assert [at for at, _ in rig.calls] == [began] * 2
+    await clock.travel(2)
+    assert len(rig.calls) == 4
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_call_that_a_restart_cut_off_counts_as_the_longest_that_it_can_have_been(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock, calls_per_hour=1).started()
+    began = clock.seconds
+    with rig.working(Priority.LIVE):
+        await clock.travel(0.5)  # and then the process is killed
+    rig = await Rig(database, clock, calls_per_hour=1).started()
+    assert rig.budget.report().resets_at == pytest.approx(clock.now_ms() + HOUR * 1000, abs=2), "it has ended by now"
+    await clock.travel(100)
+    rig = await Rig(database, clock, calls_per_hour=1).started()
+    with rig.working(Priority.LIVE):
+        await clock.travel(began + HOUR + 14 - clock.seconds)
+        assert not rig.calls
+        await clock.travel(2)
+        assert len(rig.calls) == 1
+
+
+@pytest.mark.parametrize(("up_before_s", "up_after_s"), [(100.0, 3000.0), (3000.0, 100.0), (50_000.0, 3000.0)])
+async def test_calls_before_a_reboot_are_free_an_hour_after_the_boot_whatever_the_old_clock_said(
+    database: Database, up_before_s: float, up_after_s: float
+) -> None:
+    rig = await Rig(database, TravelClock(monotonic=up_before_s)).started()
+    await rig.ledger.record(ACCOUNT, up_before_s)
+    for _ in range(9):
+        await rig.ledger.record(ACCOUNT, up_before_s + 20)
+
+    clock = TravelClock(boot="second boot", monotonic=up_after_s)
+    rig = await Rig(database, clock).started()
+    assert rig.budget.report().remaining == 0
+    with rig.working(Priority.LIVE):
+        await clock.travel(HOUR + 14 - clock.seconds)
+        assert not rig.calls
+        await clock.travel(15)
+        assert len(rig.calls) == 10
+
+
+async def test_a_stop_from_before_a_reboot_ends_as_if_it_had_begun_with_it(database: Database) -> None:
+    rig = await Rig(database, TravelClock(monotonic=2000)).started()
+    rig.budget.throttle.pull(900, "Graph error 80002")
+    await rig.ledger.save_stop(ACCOUNT, rig.budget.throttle.stop())
+    clock = TravelClock(boot="second boot", monotonic=600)
+    rig = await Rig(database, clock).started()
+    assert rig.budget.throttle.stopped_s() == pytest.approx(300, abs=0.01)
+
+
+async def test_calls_of_an_earlier_boot_are_still_known_when_this_one_has_made_its_own(database: Database) -> None:
+    rig = await Rig(database, TravelClock(monotonic=50_000)).started()
+    await rig.work(count=8, takes_s=0)
+    clock = TravelClock(boot="second boot", monotonic=20)
+    rig = await Rig(database, clock).started()
+    await rig.work(count=2, takes_s=0)
+    rig = await Rig(database, clock).started()
+    assert rig.budget.report().remaining == 0
+
+    await clock.travel(4 * HOUR)
+    await rig.work(count=1, takes_s=0)
+    ((kept,),) = await database.read("SELECT count(*) FROM graph_calls")
+    assert kept == 1, "and in the end they are forgotten"

@@ -1,6 +1,7 @@
 """An account's Graph API against real answers of a real server, good and bad."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -140,3 +141,48 @@ async def test_nobody_there_and_nobody_answering_are_passing_faults(database: Da
         assert await remedy_of(client) is Remedy.RETRY_LATER
     async with meta("http://127.0.0.1:1", database) as platform:
         assert await remedy_of(await platform.account()) is Remedy.RETRY_LATER
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("elsewhere", ["another host", "the same host"])
+async def test_nobody_is_sent_on_with_what_was_asked(database: Database, status: int, elsewhere: str) -> None:
+    """The address that an answer names would say what is asked for, and is never asked."""
+    seen: list[str] = []
+
+    async def target(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        return web.json_response({"username": "mallory", "access_token": "mallorys-token", "expires_in": 5_000_000})
+
+    other = web.Application()
+    other.router.add_route("*", "/{path:.*}", target)
+    async with serving(other) as other_url:
+
+        async def handler(request: web.Request) -> web.Response:
+            if request.path.startswith("/elsewhere"):
+                return await target(request)
+            place = "/elsewhere" if elsewhere == "the same host" else f"{other_url}/elsewhere"
+            return web.Response(status=status, headers={"Location": place})
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handler)
+        async with serving(app) as url, meta(url, database) as platform:
+            account = await platform.account()
+            assert await remedy_of(account) is Remedy.RETRY_LATER
+            with pytest.raises(GraphError):
+                await account.refresh_token()
+            with pytest.raises(GraphError):
+                await platform.client.send("GET", "refresh_access_token", {}, TOKEN, as_form=True)
+    assert seen == []
+
+
+async def test_an_answer_of_a_mebibyte_is_read_and_a_longer_one_is_not(database: Database) -> None:
+    profile = json.dumps({"username": "ana_x", "id": ANA}).encode()
+    length = 1024 * 1024
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=profile.ljust(length), content_type="application/json")
+
+    async with answering(database, handler) as account:
+        assert (await account.user_profile(ANA)).username == "ana_x"
+        length += 1
+        assert await remedy_of(account) is Remedy.RETRY_LATER

@@ -23,7 +23,7 @@ from inboxd.workers.checkup import Checkup
 from inboxd.workers.tokens import TokenKeeper
 
 from tests.hostile import PROFILE, HostileGraph
-from tests.support import ACCOUNT, ANA, TOKEN, ManualClock, eventually
+from tests.support import ACCOUNT, ANA, TOKEN, ManualClock, eventually, slow_disk
 from tests.workers.test_accounts import DAY_MS, process, token_of
 
 
@@ -280,3 +280,91 @@ async def test_a_token_of_the_configuration_is_taken_once(slow: Slow, tmp_path: 
         assert token_of(accounts) == "its successor"
     async with process(tmp_path, url, clock, token="another") as accounts:
         assert token_of(accounts) == "its successor"
+
+
+async def test_a_dead_token_that_is_told_late_leaves_the_account_active(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    server.answers[ANA] = lambda request: (
+        web.json_response({"error": {"code": 190, "message": "no"}})
+        if request.headers["Authorization"] == f"Bearer {TOKEN}"
+        else web.json_response(PROFILE)
+    )
+    clock = ManualClock()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        call = asyncio.ensure_future(served.graph.user_profile(ANA))
+        await server.asked()
+        await accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN)
+        server.go.set()
+        await ended(call)
+        assert (state_of(accounts), token_of(accounts)) == ("active", "another")
+        assert (await served.graph.user_profile(ANA)).username == PROFILE["username"]
+
+
+async def test_two_who_change_an_account_at_once_both_have_their_way(slow: Slow, tmp_path: Path) -> None:
+    _, url = slow
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        slow[0].go.set()
+        served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        async with slow_disk(accounts._store._database):
+            changes = [
+                asyncio.ensure_future(accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN)),
+                asyncio.ensure_future(accounts.update(served, subscription_checked_at=4711)),
+                asyncio.ensure_future(accounts.update(served, username="renamed")),
+            ]
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*changes) == [True] * 3
+        account = served.account
+        assert (account.subscription_checked_at, account.username, token_of(accounts)) == (4711, "renamed", "another")
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        account = accounts.served[ACCOUNT].account
+        assert (account.subscription_checked_at, account.username, token_of(accounts)) == (4711, "renamed", "another")
+
+
+@pytest.mark.parametrize("given", ["while Meta answers", "while it is being stored", "while the disk is full"])
+async def test_a_refresh_never_takes_the_place_of_a_token_that_was_given_later(
+    slow: Slow, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = slow
+    clock, metrics = ManualClock(), Metrics()
+    async with process(tmp_path, url, clock) as accounts:
+        served = accounts.served[ACCOUNT]
+        clock.now += 2 * DAY_MS
+        keeper = TokenKeeper(served, accounts, clock, metrics)
+
+        async def give() -> None:
+            await accounts.update(served, Secret("given"), cause=Cause.TOKEN_GIVEN)
+
+        if given == "while Meta answers":
+            look = asyncio.ensure_future(keeper.look())
+            await server.asked()
+            await give()
+            server.go.set()
+            await look
+        elif given == "while it is being stored":
+            async with slow_disk(accounts._store._database):
+                giving = asyncio.ensure_future(give())
+                await asyncio.sleep(0)
+                late = asyncio.ensure_future(
+                    accounts.refreshed(served, RefreshedToken(Secret("refreshed"), 5_184_000), Secret(TOKEN))
+                )
+                await asyncio.sleep(0)
+            await asyncio.gather(giving, late)
+        else:
+            server.go.set()
+
+            async def full(*_: object, **__: object) -> None:
+                msg = "database or disk is full"
+                raise StorageUnavailableError(msg)
+
+            with monkeypatch.context() as broken:
+                broken.setattr(accounts._store, "save", full)
+                with pytest.raises(StorageUnavailableError):
+                    await keeper.look()
+            await give()
+            await keeper.look()
+        assert token_of(accounts) == "given"
+        assert metrics.token_refreshes.labels("done")._value.get() == 0
+    async with process(tmp_path, url, clock) as accounts:
+        assert token_of(accounts) == "given"

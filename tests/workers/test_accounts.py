@@ -22,7 +22,7 @@ from inboxd.workers.checkup import Checkup, Finding, Outcome
 from inboxd.workers.subscriptions import SubscriptionKeeper
 from inboxd.workers.tokens import TokenKeeper
 
-from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock
+from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock, TravelClock
 
 PAGE = "100200300400500"
 DAY_MS = 86_400_000
@@ -325,3 +325,18 @@ async def test_a_permission_that_is_back_is_noticed_after_a_restart_too(graph: S
     async with process(tmp_path, url, clock) as accounts:
         await accounts.served[ACCOUNT].graph.user_profile(ANA)
         assert accounts.served[ACCOUNT].account.reason is None
+
+
+async def test_a_call_before_a_restart_counts_from_the_latest_moment_at_which_it_can_have_ended(
+    graph: Simulated, tmp_path: Path
+) -> None:
+    _, url = graph
+    clock = TravelClock()
+    async with process(tmp_path, url, clock) as accounts:
+        await accounts.served[ACCOUNT].graph.user_profile(ANA)
+    made_at = clock.now_ms()
+    await clock.travel(60)
+    async with process(tmp_path, url, clock) as accounts:
+        resets_at = accounts.served[ACCOUNT].graph.budget.report().resets_at
+    longest_ms = (10 + 5) * 1000  # the time that a call is given, and what may lie between its record and its start
+    assert resets_at == pytest.approx(made_at + longest_ms + 3_600_000, abs=2)

@@ -83,7 +83,7 @@ class TokenKeeper:
                 return
             await self._accounts.update(self._served, refresh_tried_at=self._clock.now_ms())
             return
-        if used is not None and self._served.graph.token is used:  # nobody set or dropped it meanwhile
+        if used is not None:  # `_keep` sees whether it still is the one in use
             self._refreshed = (used, new)
 
     async def _keep(self) -> None:
