@@ -179,11 +179,11 @@ async def test_the_file_is_asked_by_index(database: Database) -> None:
     assert "USING INDEX participants_due" in plans[1]
 
 
-async def test_who_was_never_served_is_not_taken_from_the_file(rig: Rig) -> None:
+async def test_who_was_not_served_a_day_ago_is_not_taken_from_the_file(rig: Rig) -> None:
     await rig.database.execute(
         "INSERT INTO conversations (account_id, participant_id, last_message_at, created_at, updated_at)"
         " VALUES (?, ?, ?, 1, 1)",
-        (STRANGER, ANA, T0 - HOUR_MS),
+        (STRANGER, ANA, T0 - 25 * HOUR_MS),
     )
     await rig.look()
     assert [one.account_id for one in rig.monitor.traffic] == [ACCOUNT]

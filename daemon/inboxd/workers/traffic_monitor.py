@@ -145,7 +145,7 @@ class TrafficMonitor:
         since = now - 2 * HISTORY_HOURS * HOUR_MS
         for account_id, hour, last_at in await store.active_hours(self._read, since, now):
             served = account_id in self._accounts.served
-            if not (served or self._is_stranger(account_id, "message")):
+            if not served and (now - last_at >= DAY_MS or not self._is_stranger(account_id, "message")):
                 continue
             known = self._counts.setdefault(account_id, _Counts())
             counts = known.hours.setdefault(hour, [0, 0, 0])
