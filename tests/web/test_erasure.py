@@ -118,6 +118,18 @@ async def live(client: Client) -> dict[str, str]:
     return {"username": str(ana["username"]), "picture": picture[40:80].hex(), "name": name}
 
 
+def of_account(database: Path) -> set[str]:
+    """The tables in which there is a row that says that it is of the account."""
+    found = set()
+    with closing(sqlite3.connect(database)) as connection:
+        for table in tables(connection):
+            columns = {row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')}
+            for column in columns & {"account_id", "scope"}:
+                if connection.execute(f'SELECT 1 FROM "{table}" WHERE "{column}" = ?', (ACCOUNT,)).fetchone():
+                    found.add(table)
+    return found
+
+
 def told(ana: dict[str, str]) -> list[str]:
     """Everything that would tell of Ana. Index entries may have lost their first letters to a neighbour."""
     return [ANA, MID, ana["username"], ana["name"], EDITED, *(word[1:] for word in WORDS)]
@@ -159,13 +171,19 @@ async def said(client: Client, page: str) -> str:
 async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Client) -> None:
     ana = await live(client)
     folder = client.database.parent
+    early: Item = {"timestamp": T0, "message_edit": {"mid": "aWdfZAGnever", "num_edit": 1, "text": "of nobody"}}
+    await client.deliver(early)  # its message never comes, so it is in no conversation
+    await client.settled()
+    of_its_own = of_account(client.database)
+    assert of_its_own > {"graph_calls", "graph_stops", "backfill_runs", "early_changes", "conversations", "events"}
     page = await ask_for_deletion(client)
 
     async def completed() -> bool:
         return "completed at" in await said(client, page)
 
     await eventually(completed, within_s=40)
-    assert left(folder, *told(ana), BRUNO, "uenos", "from-") == []
+    assert left(folder, *told(ana), BRUNO, "uenos", "from-", "aWdfZAGnever") == []
+    assert of_account(client.database) == set()
     assert pictures(folder) == []
     assert (await client.get("/api/deliveries"))["total"] == 0
 

@@ -14,6 +14,7 @@ from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions
 from inboxd.store.erasure import ErasureStore
+from inboxd.store.events import KeptEvent, keep
 from inboxd.store.inbox import Inbox, mark_done
 from inboxd.store.people import subject_of
 from inboxd.store.profile_cache import ProfileCache
@@ -55,6 +56,10 @@ class Rig:
         if settled:
             await self.database.write(lambda connection: mark_done(connection, numbers, now=0))
         return numbers
+
+    async def event(self, payload: str, *, who: str | None = None) -> None:
+        event = KeptEvent("unknown", ACCOUNT, who, None, None, payload.encode(), 1)
+        await self.database.write(lambda connection: keep(connection, [event], self.clock.now))
 
     async def bodies(self) -> list[str]:
         return [bytes(row[0]).decode() for row in await self.database.read("SELECT body FROM deliveries ORDER BY id")]
@@ -222,6 +227,62 @@ async def test_an_id_that_is_given_again_hides_nothing(rig: Rig) -> None:
     assert await rig.bodies() == ["of others"]
 
 
+async def test_what_arrives_in_the_last_moment_is_erased_with_the_last_step(rig: Rig) -> None:
+    await rig.deliver("of others")
+    store = ErasureStore(rig.database)
+
+    class Busy(ErasureStore):
+        async def finish(self, *arguments: object) -> object:  # type: ignore[override]
+            await rig.deliver(f"late {ANA}")
+            await rig.event(f"late {ANA}")
+            return await store.finish(*arguments)  # type: ignore[arg-type]
+
+    rig.eraser._store = Busy(rig.database)
+    erased = await rig.eraser.erase(SUBJECT, rounds=1)
+    assert (erased.counts["deliveries"], erased.counts["events"], erased.waits_for) == (1, 1, None)
+    assert await rig.bodies() == ["of others"]
+    assert await rig.database.read("SELECT id FROM events") == []
+
+
+async def test_what_waited_and_is_processed_meanwhile_goes_in_the_next_round(rig: Rig) -> None:
+    numbers = await rig.deliver(f"waits {ANA}", settled=False)
+    sleep = rig.clock.sleep
+
+    async def process(seconds: float) -> None:
+        rig.clock.sleep = sleep  # type: ignore[method-assign]
+        await rig.database.write(lambda connection: mark_done(connection, numbers, now=0))
+        await rig.person()  # which it made
+        await sleep(seconds)
+
+    rig.clock.sleep = process  # type: ignore[method-assign]
+    erased = await rig.eraser.erase(SUBJECT, rounds=2)
+    assert (erased.waits_for, await rig.bodies()) == (None, [])
+    assert await rig.database.read("SELECT participant_id FROM participants") == []
+    assert len(rig.cache) == 0
+
+
+async def test_what_is_put_back_into_the_queue_meanwhile_is_waited_for(rig: Rig) -> None:
+    await rig.deliver(f"retried {ANA}")
+    store = ErasureStore(rig.database)
+
+    class Busy(ErasureStore):
+        async def remove(self, sql: str, numbers: list[int]) -> object:  # type: ignore[override]
+            await rig.database.execute("UPDATE deliveries SET state = 'pending'")
+            return await store.remove(sql, numbers)
+
+    rig.eraser._store = Busy(rig.database)
+    assert (await rig.eraser.erase(SUBJECT, rounds=1)).waits_for == "deliveries"
+    assert await rig.bodies() == [f"retried {ANA}"]
+
+
+async def test_what_is_filed_under_a_person_goes_though_its_bytes_do_not_spell_the_id(rig: Rig) -> None:
+    """JSON may write any digit as an escape."""
+    await rig.event('{"sender":{"id":"\\u0037..."}}', who=ANA)
+    await rig.event('{"sender":{"id":"\\u0038..."}}', who=BRUNO)
+    await rig.eraser.erase(SUBJECT, rounds=1)
+    assert await rig.database.read("SELECT participant_id FROM events") == [(BRUNO,)]
+
+
 async def test_more_than_a_step_of_everything(rig: Rig) -> None:
     await rig.deliver(*[f"{number} {ANA}" for number in range(STEP + 7)])
     erased = await rig.eraser.erase(SUBJECT, rounds=1)
@@ -250,6 +311,19 @@ async def test_one_request_that_fails_keeps_no_other_waiting(rig: Rig) -> None:
     broken = False
     assert await worker.carry_out() is True
     assert await rig.deletions.open() == []
+
+
+async def test_when_a_deletion_is_completed_no_file_names_the_account_any_more(rig: Rig) -> None:
+    await rig.person(account_id=OTHER)
+    await rig.deletions.request("code", OTHER, rig.clock.now)
+
+    async def nothing(_account_id: str) -> None: ...
+
+    assert await DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing).carry_out()
+    names = [
+        path.name for path in rig.database.path.parent.glob("inboxd.sqlite3*") if OTHER in path.read_text("latin1")
+    ]
+    assert names == []
 
 
 async def test_a_stop_ends_it_between_two_steps_and_the_next_run_goes_on(rig: Rig) -> None:

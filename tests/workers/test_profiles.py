@@ -426,3 +426,14 @@ async def test_what_is_stored_with_a_profile_is_stored_with_it_or_not_at_all(rig
     assert await rig.enricher.ask(ANA, Priority.BACKFILL, also=note) is None
     assert (await rig.row())[0] == "complete"
     assert await rig.database.read("SELECT begun_at FROM schedules WHERE name = 'the run'") == [(1,)]
+
+
+async def test_who_was_forgotten_while_meta_was_asked_is_kept_in_no_memory_and_told_to_nobody(rig: Rig) -> None:
+    await rig.know(ANA)
+    due = await rig.fetcher._next_due()
+    assert due is not None
+    await rig.database.execute("DELETE FROM participants")
+    told: list[str] = []
+    rig.feed.publish = lambda kind, _data: told.append(kind)  # type: ignore[method-assign,assignment]
+    await rig.fetcher._fetch(due)
+    assert (rig.cache.get(KEY), rig.pictures, told) == (None, 0, [])
