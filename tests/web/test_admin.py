@@ -89,7 +89,7 @@ async def test_words_of_messages_and_names_are_found(client: Client) -> None:
     await talk(client, 5)
 
     async def found() -> bool:
-        return bool((await client.get("/api/messaging/messages?q=cafe"))["results"])
+        return len((await client.get("/api/messaging/messages?q=cafe"))["results"]) == 5
 
     await eventually(found)
     results = (await client.get("/api/messaging/messages?q=CAF%C3%89+cr*"))["results"]

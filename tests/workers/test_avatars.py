@@ -97,6 +97,13 @@ async def test_whoever_takes_their_picture_away_has_none_and_the_file_goes(rig: 
     assert rig.files() == [(await rig.row(BRUNO))[0]]
 
 
+async def test_the_latest_is_fetched_first(rig: Rig) -> None:
+    for who in (ANA, BRUNO):
+        await rig.profile(who)
+        rig.clock.now += 1
+    assert [due.key.participant_id for due in await rig.avatars.due(rig.clock.now, 10)] == [BRUNO, ANA]
+
+
 async def test_the_oldest_leave_when_there_are_too_many(rig: Rig) -> None:
     await rig.profile()
     await rig.keeper.fetch_due()

@@ -170,6 +170,22 @@ async def test_a_backfill_waits_for_the_host_and_says_so(database: Database) -> 
     await host.close()
 
 
+async def test_a_backfill_begins_with_the_latest_conversation(database: Database) -> None:
+    """What somebody looks at now has its name first; an old inbox takes hours."""
+    server = HostileGraph()
+    order = [3, 0, 4, 1, 2, 5]
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(*(igsid(number) for number in range(6)))
+        for at, number in enumerate(order[:-1]):  # of the last one nobody knows when it was
+            await database.execute(
+                "UPDATE conversations SET last_message_at = ? WHERE participant_id = ?", (1000 - at, igsid(number))
+            )
+        await rig.desk.start(ACCOUNT, origin="api", batch_size=2)
+        for _ in range(10):
+            await rig.clock.travel(1)
+        assert [call.rpartition("/")[2] for call in server.calls] == [igsid(number) for number in order]
+
+
 class OneBadPerson(HostileGraph):
     """Meta's edge fails for one person only, each time."""
 
