@@ -1,8 +1,10 @@
 """The journal is emptied beside the writer: it stays small, and nobody waits for more than a few pages of it."""
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,18 @@ def rows(count: int, size: int = 1000) -> Callable[[sqlite3.Connection], None]:
         )
 
     return insert
+
+
+@asynccontextmanager
+async def opened(checkpointer: module.Checkpointer, path: Path) -> AsyncIterator[module.Checkpointer]:
+    file = os.open(path, os.O_RDONLY | os.O_CREAT)
+    await checkpointer.open(file)
+    await asyncio.sleep(0)
+    try:
+        yield checkpointer
+    finally:
+        await checkpointer.close()
+        os.close(file)
 
 
 async def test_the_journal_begins_anew_while_writing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,19 +98,36 @@ async def test_the_writer_is_left_a_few_pages_or_none(
         asked.append(True)
         return 0
 
-    checkpointer = module.Checkpointer(tmp_path / "d", on_writer)
-    await checkpointer.open()
-    await asyncio.sleep(0)
-    checkpointer.note(1)
-
     async def calm() -> bool:
         return not remaining and asked == on_the_writer
 
-    try:
+    async with opened(module.Checkpointer(tmp_path / "d", on_writer), tmp_path / "d") as checkpointer:
+        checkpointer.note(1)
         await eventually(calm)
-    finally:
-        await checkpointer.close()
     assert asked == on_the_writer
+
+
+async def test_the_writer_does_not_sync_what_another_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite syncs the file when the last page is moved: on the writer that would be everybody's pages."""
+    happened: list[str] = []
+    left = [9000, 300]
+    monkeypatch.setattr(module, "CHANGES", 1)
+    monkeypatch.setattr(module, "passive", lambda _connection: left.pop(0))
+    monkeypatch.setattr(module.os, "fdatasync", lambda _file: happened.append("synced"))
+
+    async def on_writer(_function: object) -> int:
+        happened.append("writer")
+        return 0
+
+    async def written() -> bool:
+        return "writer" in happened
+
+    async with opened(module.Checkpointer(tmp_path / "d", on_writer), tmp_path / "d") as checkpointer:
+        checkpointer.note(1)
+        await eventually(written)
+    assert happened == ["synced", "synced", "writer"]
 
 
 async def test_emptying_the_journal_waits_for_the_checkpoint_in_hand(database: Database) -> None:
@@ -118,13 +149,10 @@ async def test_so_many_rows_are_changed_between_two_checkpoints(
 
     monkeypatch.setattr(module, "CHANGES", 100)
     monkeypatch.setattr(module, "passive", lambda _connection: 0)
-    checkpointer = module.Checkpointer(tmp_path / "d", on_writer)
-    await checkpointer.open()
-    await asyncio.sleep(0)
-    for changes in range(0, 351, 50):
-        checkpointer.note(changes)
-        for _ in range(5):
-            await asyncio.sleep(0.005)
-    await checkpointer.close()
+    async with opened(module.Checkpointer(tmp_path / "d", on_writer), tmp_path / "d") as checkpointer:
+        for changes in range(0, 351, 50):
+            checkpointer.note(changes)
+            for _ in range(5):
+                await asyncio.sleep(0.005)
 
     assert done == [100, 200, 300]

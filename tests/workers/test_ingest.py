@@ -550,6 +550,22 @@ async def test_who_is_late_takes_the_longest_transactions_whoever_waits(
     assert seen == [LONGEST_S]
 
 
+async def test_who_becomes_late_in_the_middle_of_a_batch_rests_no_more(
+    rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of many deliveries, and a rest after each transaction: it must not take minutes."""
+    monkeypatch.setattr(Inbox, "pressure", 64.0)
+    monkeypatch.setattr(rig.ingest._batch_size, "fitting", lambda _seconds: 1)
+    for number in range(40):
+        await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says(str(number))])).encode())
+    began = rig.clock.now
+
+    await rig.ingest.process()
+
+    assert await rig.rows("SELECT DISTINCT state FROM deliveries") == [("done",)]
+    assert rig.clock.now - began < MAX_LAG_MS + 1000
+
+
 async def test_a_file_that_was_closed_ends_processing(tmp_path: Path) -> None:
     async with Database(tmp_path / "closed") as database:
         rig = Rig(database)

@@ -1,11 +1,13 @@
 """Moving what the journal holds into the database file, beside the writer instead of on its time.
 
 SQLite's own automatic checkpoint runs inside a commit: everybody behind that commit waits until thousands of pages are
-written and synced. Here another connection does that work while the writer goes on. Only the last few pages, written
-meanwhile, are the writer's, so that the journal begins anew ("Write-Ahead Logging", "Checkpointing").
+written and synced. Here another connection writes them while the writer goes on, and they are synced at once: SQLite
+leaves that to whoever writes the last page. Only the last few pages, written meanwhile, are the writer's, so that the
+journal begins anew ("Write-Ahead Logging", "Checkpointing").
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -39,14 +41,19 @@ class Checkpointer:
         self._on_writer = on_writer
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._file = -1
         self._changes = self._due = 0
         self._wake = asyncio.Event()
         self.lock = asyncio.Lock()
         """Held during a checkpoint: two at a time would be in each other's way."""
         self._log = logs.get("checkpointer")
 
-    async def open(self) -> None:
-        """Begin. Raises sqlite3.Error."""
+    async def open(self, file: int) -> None:
+        """Begin, with a descriptor of the database file that stays open until `close` has returned.
+
+        Raises sqlite3.Error.
+        """
+        self._file = file
         self._connection = await connect(self._path, CHECKPOINTER_PRAGMAS)
         self._task = asyncio.create_task(self._loop(self._connection), name="database-checkpointer")
 
@@ -74,11 +81,17 @@ class Checkpointer:
             try:
                 async with self.lock:
                     await self._checkpoint(connection)
-            except (sqlite3.Error, StorageError) as error:  # SQLite's own checkpoint will have to do
+            except (sqlite3.Error, OSError, StorageError) as error:  # SQLite's own checkpoint will have to do
                 self._log.warning("checkpoint_failed", error=str(error))
 
     async def _checkpoint(self, connection: Connection) -> None:
         for _ in range(PASSES):
-            if await connection.run(passive) <= FEW_FRAMES:
+            left = await connection.run(self._passive_and_synced)
+            if left <= FEW_FRAMES:
                 await self._on_writer(passive)
                 return
+
+    def _passive_and_synced(self, connection: sqlite3.Connection) -> int:
+        left = passive(connection)
+        os.fdatasync(self._file)
+        return left

@@ -27,6 +27,7 @@ WRITER_PRAGMAS: Final = (
     "foreign_keys = ON",
     "secure_delete = ON",  # what is erased is overwritten, wherever SQLite had moved it before
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
+    "temp_store = MEMORY",  # a transaction of several jobs must not open files
     "cache_size = -12288",  # KiB
     f"journal_size_limit = {WAL_LIMIT_BYTES}",
 )

@@ -79,6 +79,9 @@ class Database:
         self.path = path
         self._on_commit = on_commit
         self._lock_fd: int | None = None
+        self._file_fd: int | None = None
+        """The file, to sync it. It is closed last: closing any descriptor of a file gives up all of the process's
+        locks on it (fcntl(2)), SQLite's too."""
         self._writer: Connection | None = None
         self._files: FileIdentity | None = None
         self._checkpointer = Checkpointer(path, self._on_writer)
@@ -111,7 +114,8 @@ class Database:
                 self._readers.put_nowait(reader)
                 await reader.open()
             self._files = FileIdentity(self.path)
-            await self._checkpointer.open()
+            self._file_fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            await self._checkpointer.open(self._file_fd)
         except sqlite3.Error as error:
             await self._release()
             raise migrations.opening_error(self.path, error) from error
@@ -303,9 +307,10 @@ class Database:
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        for descriptor in (self._file_fd, self._lock_fd):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._file_fd = self._lock_fd = None
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from inboxd.workers.translate import Translated, changes_of, translate
 
 BATCH: Final = 500
 """Deliveries read at once, at most; their bytes are bounded too."""
-TRANSACTION_S: Final = 0.0002
+TRANSACTION_S: Final = 0.0001
 """How long a transaction may keep the writer while one sender waits for the disk on average…"""
 LONGEST_S: Final = 0.016
 """…and at most, also when nobody waits. Every webhook that arrives meanwhile waits for its end; the more wait anyway,
@@ -124,6 +124,8 @@ class Ingest:
         self._log = logs.get("ingest")
         self._unknown_seen: set[str] = set()
         self._late = False
+        self._oldest_at = clock.now_ms()
+        """When the delivery that is being processed came (ms)."""
         self._stopping = False
         self._storing: asyncio.Task[None] | None = None
         self._batch_size = BatchSize(smallest=MIN_EVENTS, largest=MAX_EVENTS)
@@ -157,15 +159,14 @@ class Ingest:
         if not pending:
             self._late = False
             return 0
-        if self._clock.now_ms() - pending[0].received_at > MAX_LAG_MS:
-            self._late = True
-        elif len(pending) < RUSH:
+        if len(pending) < RUSH:
             self._late = False
         batch = _Batch()
         try:
             for delivery in pending:
                 if self._stopping:
                     break
+                self._oldest_at = delivery.received_at
                 batch = await self._handle(_Handled(delivery), batch)
         finally:
             await self._stored()
@@ -234,14 +235,20 @@ class Ingest:
     async def _let_receivers_go_first(self) -> None:
         """Processing uses what receiving leaves: Meta waits for its answer, nobody waits for ours."""
         rested = 0.0
-        while not self._late and rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
+        while not self._is_late() and rested < RUSH_REST_S and self._inbox.pressure > RUSH and not self._stopping:
             await self._clock.sleep(0.01)
             rested += 0.01
+
+    def _is_late(self) -> bool:
+        """Whether processing is behind. Looked at within a batch too, which lasts with a rest after each transaction."""
+        if self._clock.now_ms() - self._oldest_at > MAX_LAG_MS:
+            self._late = True
+        return self._late
 
     def _transaction_s(self) -> float:
         """How long the next transaction may take."""
         waiting = self._inbox.pressure
-        if self._late or waiting == 0:
+        if self._is_late() or waiting == 0:
             return LONGEST_S
         return min(TRANSACTION_S * max(1.0, waiting), LONGEST_S)
 
