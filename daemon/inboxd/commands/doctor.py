@@ -336,7 +336,8 @@ def _of_traffic(report: TrafficReport) -> Iterator[Diagnosis]:
     for one in report.findings:
         health = Health.WRONG if one.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY} else Health.WARNING
         check = "traffic" if one.account_id is None else f"traffic {one.account_id}"
-        yield Diagnosis(check, health, one.detail, one.remedy)
+        since = "" if one.since is None else f", since {one.since}"
+        yield Diagnosis(check, health, one.detail + since, one.remedy)
     if not report.findings:
         yield Diagnosis("traffic", Health.OK, "nothing unusual")
 
