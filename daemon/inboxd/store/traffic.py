@@ -31,7 +31,7 @@ async def active_hours(read: Read, since: int, until: int) -> list[ActiveHour]:
 class Unavailable(NamedTuple):
     """How many people are unavailable, and when the first of them is asked about again (ms)."""
 
-    count: int
+    people: int
     due_at: int | None
 
 

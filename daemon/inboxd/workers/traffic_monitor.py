@@ -208,7 +208,7 @@ class TrafficMonitor:
             messages=messages,
             companions=companions,
             companions_since=known.companions_since,
-            unavailable=gone.count,
+            unavailable=gone.people,
             unavailable_since=None if gone.due_at is None else gone.due_at - GONE_REST_S * 1000,
             asked=asked,
         )
