@@ -182,3 +182,4 @@ def test_an_outage_of_metas_is_called_one(inboxd: Process) -> None:
     )
     assert not [one for one in found[f"account {ACCOUNT}"] if "no calls until" in one["detail"]]
     assert "inboxd_graph_unreachable 1.0" in text(inboxd, "/metrics")
+    assert "Meta has not answered since" in text(inboxd, "/accounts")
