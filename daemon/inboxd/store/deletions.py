@@ -37,8 +37,10 @@ SELECT EXISTS (
 """From account to account along the index, however many rows each has."""
 _KNOWN: Final = """
 SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?1) OR EXISTS (SELECT 1 FROM conversations WHERE account_id = ?1)
-    OR EXISTS (SELECT 1 FROM participants WHERE account_id = ?1) OR EXISTS (SELECT 1 FROM events WHERE account_id = ?1)
+    OR EXISTS (SELECT 1 FROM participants WHERE account_id = ?1)
 """
+_KNOWN_BY_EVENTS: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE account_id = ?)"
+"""Looks through all of them, as the erasure itself does."""
 _UNDERSTOOD: Final = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'done')"
 
 
@@ -105,8 +107,11 @@ class Deletions:
 
     async def knows(self, account_id: str) -> bool:
         """Whether there is such an account, or anything that is filed under it."""
-        ((found,),) = await self._database.read(_KNOWN, (account_id,))
-        return bool(found)
+        for sql in (_KNOWN, _KNOWN_BY_EVENTS):
+            ((found,),) = await self._database.read(sql, (account_id,))
+            if found:
+                return True
+        return False
 
     async def open(self) -> list[OpenDeletion]:
         """The requests that are not completed, the oldest first."""
