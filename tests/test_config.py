@@ -81,6 +81,24 @@ def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[instagram]\ngraph_url = 'graph.example'", "instagram.graph_url: Expected http:// or https:// and a host"),
+        ("[public]\nbase_url = 'https://a.example/inbox'", "and nothing after it, such as 'https://inbox.example.com'"),
+        ("[instagram]\ngraph_version = '25'", "such as 'v25.0'"),
+        ("[instagram]\napp_id = 'x'", "instagram.app_id: Expected an id of Meta's"),
+        ("[[accounts]]\nid = 'shop'", "digits alone"),
+        ("[[accounts]]\nid = '1'\npage_id = 'x'", "digits alone"),
+    ],
+)
+def test_what_is_expected_is_said_in_words(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(written(tmp_path, text), {})
+    assert told in str(caught.value)
+    assert "regex" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
         ("INBOXD_ADMIN__PROT", "1", "did you mean 'INBOXD_ADMIN__PORT'"),

@@ -46,6 +46,35 @@ def test_what_is_drawn_and_watched_exists() -> None:
     assert names - exposed() == set()
 
 
+@pytest.mark.parametrize(
+    "series",
+    [
+        "inboxd_processing_stalled",
+        "inboxd_workers_parked",
+        "inboxd_graph_unreachable",
+        "inboxd_budget_slowed_by",
+        "inboxd_traffic_findings",
+        'result="no_room"',
+        "inboxd_connections_refused_total",
+    ],
+)
+def test_whatever_rests_or_is_refused_is_drawn(series: str) -> None:
+    assert series in GRAFANA.read_text(encoding="utf-8").replace('\\"', '"')
+
+
+def test_no_panel_lies_on_another() -> None:
+    panels = json.loads(GRAFANA.read_text(encoding="utf-8"))["panels"]
+    cells = [
+        (column, row)
+        for place in (panel["gridPos"] for panel in panels)
+        for column in range(place["x"], place["x"] + place["w"])
+        for row in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(column for column, _ in cells) < 24
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
 def labels() -> dict[str, set[str]]:
     """The labels that each series has, besides those that Prometheus gives to whatever it scrapes."""
     found: dict[str, set[str]] = {}
@@ -125,6 +154,11 @@ def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
 def test_where_the_runbook_is_read_is_a_setting_of_prometheus() -> None:
     text = (DOCS / "monitoring" / "prometheus.yml").read_text(encoding="utf-8")
     assert re.search(r"external_labels:\n(?:\s+#.*\n)*\s+inboxd_runbook: https://", text)
+
+
+@pytest.mark.parametrize("series", ["inboxd_graph_unreachable", 'inboxd_deliveries_total{result="no_room"}'])
+def test_what_is_no_fault_of_ours_has_an_alert_too(series: str) -> None:
+    assert series in ALERTS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("cause", list(Cause))

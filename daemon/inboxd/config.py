@@ -21,10 +21,25 @@ Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Days = Annotated[int, Meta(ge=1, le=36_500)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Host = Annotated[str, Meta(min_length=1)]
-MetaId = Annotated[str, Meta(pattern=r"^[0-9]{1,32}\Z")]
+_ID: Final = r"^[0-9]{1,32}\Z"
+_ID_OR_NONE: Final = r"^[0-9]{0,32}\Z"
+_VERSION: Final = r"^v[0-9]{1,3}\.[0-9]{1,2}\Z"
+_URL: Final = r"^https?://[^/?#@\s]+\Z"
+_URL_OR_NONE: Final = r"^(https?://[^/?#@\s]+)?\Z"
+_AN_URL: Final = "http:// or https:// and a host, perhaps with a port, and nothing after it, such as"
+_IN_WORDS: Final = {
+    _ID: "an id of Meta's: digits alone, in quotes, such as '17841400000000001'",
+    _ID_OR_NONE: "an id of Meta's: digits alone, in quotes, such as '17841400000000001', or nothing ('')",
+    _VERSION: "a version of the Graph API, such as 'v25.0'",
+    _URL: f"{_AN_URL} 'https://graph.instagram.com'",
+    _URL_OR_NONE: f"{_AN_URL} 'https://inbox.example.com', or nothing ('')",
+}
+"""What is expected, for the person who wrote something else."""
+
+MetaId = Annotated[str, Meta(pattern=_ID)]
 Network = Annotated[str, Meta(min_length=1)]
 """An IP network such as 10.0.0.0/8."""
-Url = Annotated[str, Meta(pattern=r"^https?://[^/?#@\s]+\Z")]
+Url = Annotated[str, Meta(pattern=_URL)]
 
 ENV_PREFIX: Final = "INBOXD_"
 DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
@@ -51,7 +66,7 @@ class Public(_Section, frozen=True):
     max_waiting: Positive = 1000
     max_connections: Positive = 512
     request_timeout_s: Seconds = 10.0
-    base_url: Annotated[str, Meta(pattern=r"^(https?://[^/?#@\s]+)?\Z")] = ""
+    base_url: Annotated[str, Meta(pattern=_URL_OR_NONE)] = ""
 
 
 class Admin(_Section, frozen=True):
@@ -87,8 +102,8 @@ class Instagram(_Section, frozen=True):
 
     graph_url: Url = "https://graph.instagram.com"
     facebook_graph_url: Url = "https://graph.facebook.com"
-    app_id: Annotated[str, Meta(pattern=r"^[0-9]{0,32}\Z")] = ""
-    graph_version: Annotated[str, Meta(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}\Z")] = "v25.0"
+    app_id: Annotated[str, Meta(pattern=_ID_OR_NONE)] = ""
+    graph_version: Annotated[str, Meta(pattern=_VERSION)] = "v25.0"
     timeout_s: Seconds = 10.0
 
 
@@ -147,7 +162,7 @@ class Account(_Section, frozen=True):
     id: MetaId
     name: str = ""
     flavour: Literal["instagram", "facebook"] = "instagram"
-    page_id: Annotated[str, Meta(pattern=r"^[0-9]{0,32}\Z")] = ""
+    page_id: Annotated[str, Meta(pattern=_ID_OR_NONE)] = ""
 
 
 class Settings(_Section, frozen=True):
@@ -444,6 +459,8 @@ def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 def _explained(error: msgspec.ValidationError) -> str:
     """Msgspec's message with the key in the words of the file: `$.admin.port` becomes `admin.port`."""
     text, _, where = str(error).partition(" - at `$.")
+    for pattern, words in _IN_WORDS.items():
+        text = text.replace(f"`str` matching regex {pattern!r}", words)
     return f"{where.rstrip('`')}: {text}" if where else text
 
 

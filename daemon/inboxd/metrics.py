@@ -67,6 +67,9 @@ class Metrics:
         self.budget_paused = Gauge(
             "inboxd_budget_paused_seconds", "Time until calls may go on.", ["account"], registry=self.registry
         )
+        self.graph_unreachable = Gauge(
+            "inboxd_graph_unreachable", "1 while Meta's host does not answer.", registry=self.registry
+        )
         self.budget_slowed_by = Gauge(
             "inboxd_budget_slowed_by",
             "How many times longer the pause between two calls is, because of Meta's usage headers.",

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from inboxd.clock import iso_utc
 from inboxd.domain.account import Account, AccountState, Flavour
-from inboxd.domain.budget import BudgetReport
+from inboxd.domain.budget import BudgetReport, times_slower
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, WaitingFor, waiting
 
@@ -66,3 +66,8 @@ def test_whoever_holds_the_fetch_waits_like_all_others() -> None:
     found = why(budget=all_at_once)
     assert found is not None
     assert found.what is WaitingFor.STOP
+
+
+@pytest.mark.parametrize(("slowness", "told"), [(1.67, "1.7"), (1.04, "1.0"), (25.0, "25"), (50, "50"), (2.96, "3.0")])
+def test_a_slow_down_is_told_as_it_is(slowness: float, told: str) -> None:
+    assert times_slower(slowness) == f"{told} times slower"

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.graph import GraphServer
+from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.serving import serving
 
 from tests.e2e.conftest import Process, free_port
-from tests.support import ACCOUNT, APP_SECRET, TOKEN
+from tests.e2e.test_process import post
+from tests.e2e.test_traffic import text
+from tests.support import ACCOUNT, APP_SECRET, T0, TOKEN
 
 
 def diagnoses(inboxd: Process, *, code: int) -> dict[str, list[dict[str, Any]]]:
@@ -154,3 +157,29 @@ def test_a_database_that_was_moved_away_is_no_fresh_start(inboxd: Process) -> No
     (database,) = diagnoses(inboxd, code=1)["database"]
     assert database["health"] == "wrong"
     assert "moved under the running daemon" in database["detail"]
+
+
+def test_an_outage_of_metas_is_called_one(inboxd: Process) -> None:
+    inboxd.environment |= {
+        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{free_port()}",
+        "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+        f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
+    }
+    inboxd.start()
+    for number in range(8):
+        said = Conversationalist(ACCOUNT, str(7_000_000 + number), T0).says("hi")
+        assert post(inboxd, json.dumps(delivery(ACCOUNT, T0, [said])).encode()) == 200
+    deadline = time.monotonic() + 20
+    while not any(line["event"] == "graph_unreachable" for line in inboxd.logged()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (budget,) = inboxd.get("/api/budget")[1]["budgets"]
+    found = diagnoses(inboxd, code=1)
+    (outage,) = found["meta"]
+    assert (outage["health"], outage["detail"]) == (
+        "wrong",
+        f"Meta has not answered since {budget['unreachableSince']}",
+    )
+    assert not [one for one in found[f"account {ACCOUNT}"] if "no calls until" in one["detail"]]
+    assert "inboxd_graph_unreachable 1.0" in text(inboxd, "/metrics")
+    assert "Meta has not answered since" in text(inboxd, "/accounts")

@@ -77,6 +77,9 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     nobody = inboxd.run("export", *whom, ANA)
     assert nobody.returncode == 69
     assert "no participant" in nobody.stderr
+    nobody = inboxd.run("forget", *whom, ANA, "--yes")
+    told = f"inboxd: nothing is kept of {ANA} in account {ACCOUNT}\n"
+    assert (nobody.returncode, nobody.stdout, nobody.stderr) == (69, "", told)
 
     inboxd.signal(signal.SIGTERM)
     inboxd.wait()
@@ -86,6 +89,8 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     nobody = inboxd.run("export", *whom, BRUNO_ID)
     assert nobody.returncode == 69
     assert nobody.stderr == f"inboxd: nothing is kept of {BRUNO_ID} in account {ACCOUNT}\n"
+    again = inboxd.run("forget", *whom, BRUNO_ID, "--yes", "--json")
+    assert (again.returncode, again.stderr, json.loads(again.stdout)["messages"]) == (69, nobody.stderr, 0)
     wrong = inboxd.run("export", "--account", "../x", "--participant", "1")
     assert wrong.returncode == 64
     assert messages(inboxd.database) == 0
@@ -104,6 +109,9 @@ def test_an_account_is_erased_with_and_without_a_daemon(inboxd: Process) -> None
         gone = inboxd.run("erase-account", "--account", ACCOUNT, "--yes")
         assert gone.returncode == 0, gone.stderr
         assert f"everything of {ACCOUNT} is erased" in gone.stdout
+        nothing = inboxd.run("erase-account", "--account", "17841499999999999", "--yes")
+        assert (nothing.returncode, nothing.stdout) == (69, "")
+        assert "nothing is known of the account 17841499999999999" in nothing.stderr
         unknown = inboxd.run("erase-account", "--account", ACCOUNT, "--yes", "--code", "0" * 32)
         assert unknown.returncode == 69
         if runs:

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 
+from inboxd.clock import iso_utc
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.e2e.conftest import Process, free_port
@@ -26,6 +27,7 @@ def test_an_account_that_nobody_added_is_said_everywhere(inboxd: Process) -> Non
     inboxd.start()
     (traffic,) = [one for one in json.loads(inboxd.run("doctor", "--json").stdout) if one["check"] == "traffic"]
     assert traffic["health"] == "ok"
+    before = iso_utc(int(time.time() * 1000))
     somebody = Conversationalist(STRANGER, ANA, T0)
     for number in range(5):
         said = json.dumps(delivery(STRANGER, T0, [somebody.says(str(number))])).encode()
@@ -41,9 +43,12 @@ def test_an_account_that_nobody_added_is_said_everywhere(inboxd: Process) -> Non
     (diagnosis,) = [
         one for one in json.loads(inboxd.run("doctor", "--json").stdout) if one["check"] == f"traffic {STRANGER}"
     ]
-    assert (diagnosis["health"], diagnosis["detail"]) == ("warning", finding["detail"])
-    assert f"Account {STRANGER}: {finding['detail']}" in text(inboxd, "/")
+    assert before <= finding["since"] <= iso_utc(int(time.time() * 1000))
+    told = f"{finding['detail']}, since {finding['since']}"
+    assert (diagnosis["health"], diagnosis["detail"]) == ("warning", told)
+    assert f"Account {STRANGER}: {told}" in text(inboxd, "/")
     assert 'inboxd_traffic_findings{cause="unserved"} 1.0' in text(inboxd, "/metrics")
     assert STRANGER not in text(inboxd, "/metrics")
     (line,) = [line for line in inboxd.logged() if line["event"] == "traffic_unusual"]
     assert (line["level"], line["cause"], line["account_id"]) == ("warning", "unserved", STRANGER)
+    assert line["since"] == finding["since"]

@@ -74,29 +74,62 @@ def file_of_version(path: Path, version: int) -> sqlite3.Connection:
     return connection
 
 
+Row = tuple[str, int | None, str | None, int | None, int | None, str | None]
+"""A message: mid, when it was sent, text; number, time and text of its edit."""
+
+
+def store_messages(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    connection.execute(
+        "INSERT INTO conversations (id, account_id, participant_id, created_at, updated_at) VALUES (1, ?, ?, 1, 1)",
+        (ACCOUNT, ANA),
+    )
+    for number, (mid, sent_at, text, edit_number, edited_at, edited_text) in enumerate(rows, 1):
+        connection.execute(
+            "INSERT INTO messages (id, conversation_id, mid, mid_key, sender_id, direction, sent_at, timeline_at,"
+            " noticed_at, type, text, edit_number, edited_at, edited_text, created_at, updated_at)"
+            " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, 'text', ?, ?, ?, ?, 1, 1)",
+            (
+                number, mid, mid_key(mid), ANA, None if sent_at is None else 0, sent_at, sent_at or T0 + 1, T0,
+                text, edit_number, edited_at, edited_text,
+            ),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [9, 13])
+async def test_messages_are_not_called_edited_for_a_companion_with_their_own_text(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(file_of_version(path, version)) as connection:
+        store_messages(
+            connection,
+            [
+                ("accompanied", T0, "otter", 0, T0 + 1, "otter"),
+                ("edited", T0, "penguin", 1, T0 + 1, "penguin"),
+                ("edited, without the number", T0, "heron", 0, T0 + 1, "egret"),
+                ("never arrived", None, None, 0, T0 + 1, "orca"),
+            ],
+        )
+        connection.commit()
+    async with Database(path) as database:
+        index = SearchIndex(database)
+        while await index.advance(100):
+            pass
+        shown = await database.read("SELECT content, edited_at IS NULL FROM v1_messages ORDER BY id")
+        assert shown == [("otter", 1), ("penguin", 0), ("egret", 0), ("orca", 0)]
+        assert [row[0] for row in await database.read("SELECT text FROM message_search ORDER BY rowid")] == [
+            text for text, _ in shown
+        ]
+
+
 async def test_messages_that_a_textless_edit_blanked_have_their_text_again(tmp_path: Path) -> None:
     path = tmp_path / "inboxd.sqlite3"
     with closing(file_of_version(path, 9)) as connection:
-        connection.execute(
-            "INSERT INTO conversations (id, account_id, participant_id, created_at, updated_at) VALUES (1, ?, ?, 1, 1)",
-            (ACCOUNT, ANA),
-        )
-        rows = [
+        rows: list[Row] = [
             ("blanked", T0, "walrus", 0, T0 + 1, ""),
             ("edited", T0, "penguin", 1, T0 + 1, "puffin"),
             ("untouched", T0, "seal", None, None, None),
             ("never arrived", None, None, 0, T0 + 1, ""),
         ]
-        for number, (mid, sent_at, text, edit_number, edited_at, edited_text) in enumerate(rows, 1):
-            connection.execute(
-                "INSERT INTO messages (id, conversation_id, mid, mid_key, sender_id, direction, sent_at, timeline_at,"
-                " noticed_at, type, text, edit_number, edited_at, edited_text, created_at, updated_at)"
-                " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, 'text', ?, ?, ?, ?, 1, 1)",
-                (
-                    number, mid, mid_key(mid), ANA, None if sent_at is None else 0, sent_at, sent_at or T0 + 1, T0,
-                    text, edit_number, edited_at, edited_text,
-                ),
-            )  # fmt: skip
+        store_messages(connection, rows)
         connection.execute("UPDATE search_progress SET indexed_to = 4")
         connection.execute("INSERT INTO message_search (rowid, text) VALUES (2, 'puffin'), (3, 'seal')")
         connection.commit()

@@ -292,7 +292,7 @@ async def test_one_resource_is_fetched_conditionally_and_large_answers_are_compr
     await talk(client, 10)
 
     async def calm() -> bool:
-        return all(one["participantUsername"] for one in await client.conversations())
+        return all(one["participantUsername"] and one["participantAvatar"] for one in await client.conversations())
 
     await eventually(calm)
     (conversation, *_) = await client.conversations()

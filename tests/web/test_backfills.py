@@ -218,8 +218,13 @@ async def test_whoever_live_enrichment_got_first_is_not_asked_again(client: Clie
     graph[0].behaviour = Behaviour(latency_ms=30)
     await register(client, *range(12))
     run = await start(client, batchSize=100)
-    for number in (9, 10, 11):
-        who = Conversationalist(ACCOUNT, igsid(number), T0 - 10**9)  # older than all others: they stay at the end
+
+    async def begun() -> bool:
+        return bool(people_asked(graph[0]))
+
+    await eventually(begun)
+    for number in (0, 1, 2):  # registered first: they are at the end of the batch that is being worked on
+        who = Conversationalist(ACCOUNT, igsid(number), T0 - 10**9)
         await client.deliver(who.says("hi"))
         address = f"/api/participants/{ACCOUNT}/{igsid(number)}"
         await client.send("POST", f"{address}/refresh", status=202)

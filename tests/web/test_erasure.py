@@ -277,6 +277,10 @@ async def test_whoever_looks_after_the_inbox_erases_an_account_that_could_not_be
     assert (await client.get(f"/api/deletions/{code}"))["status"] == "not_matched"
     await client.send("POST", "/api/deletions", {"accountId": ACCOUNT, "code": "0" * 32}, status=404)
 
+    mistyped = {"accountId": ACCOUNT + "7", "code": code}
+    await client.send("POST", "/api/deletions", mistyped, status=409)
+    assert (await client.get(f"/api/deletions/{code}"))["status"] == "not_matched"
+
     asked = await client.send("POST", "/api/deletions", {"accountId": ACCOUNT, "code": code}, status=202)
     assert asked["code"] == code
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import pytest
 from inboxd.config import Logs, Settings
+from inboxd.simulator.payloads import Conversationalist
 from inboxd.web.auth import COOKIE
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, VERIFY_TOKEN, Client
+from tests.support import ACCOUNT, ADMIN_TOKEN, T0, VERIFY_TOKEN, Client
 
 BEARER = f"Authorization: Bearer {ADMIN_TOKEN}\r\n"
 ODD = ["%ff", "%ed%b2%80", "%00", "\xff", "\xed\xb2\x80", "é", "%F0%9F%92%99", "%", "%zz", "'", "<", "%2e%2e", "%0d%0a"]
@@ -33,6 +34,17 @@ async def answer_to(client: Client, request: str, *, public: bool = False) -> tu
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, logs=Logs(access_sample=1.0))
+
+
+@pytest.mark.parametrize("odd", ["{", "}", "{odd}", "a/b", "50%", "%7B", "é ?#;", "..."])
+async def test_whoever_has_an_odd_id_can_be_asked_for_and_forgotten(client: Client, odd: str) -> None:
+    await client.deliver(Conversationalist(ACCOUNT, odd, T0).says("hi"))
+    await client.settled()
+    path = f"/api/participants/{ACCOUNT}/{quote(odd, safe='')}"
+    assert (await client.get(path))["participantPlatformId"] == odd
+    assert [message["content"] for message in (await client.get(path + "/export"))["messages"]] == ["hi"]
+    assert (await client.send("DELETE", path))["messages"] == 1
+    await client.get(path, status=404)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import io
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile
 from inboxd.errors import StorageClosedError
@@ -15,6 +17,7 @@ from inboxd.meta.pictures import PictureClient, PictureRules
 from inboxd.metrics import Metrics
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.pictures import avatar
+from inboxd.simulator.serving import serving
 from inboxd.store import profiles
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
@@ -37,9 +40,9 @@ class Rig:
         self.avatars = Avatars(database, folder)
         self.keeper = AvatarKeeper(self.avatars, client, self.clock, Metrics(), lambda: 0.0, max_count=100)
 
-    async def profile(self, who: str = ANA, *, picture: bool = True) -> None:
+    async def profile(self, who: str = ANA, *, picture: bool = True, host: str | None = None) -> None:
         key = ConversationKey(ACCOUNT, who)
-        url = f"{self.url}/pictures/{who}.png" if picture else None
+        url = f"{host or self.url}/pictures/{who}.png" if picture else None
 
         def transaction(connection: object) -> None:
             profiles.ensure(connection, [key], self.clock.now)  # type: ignore[arg-type]
@@ -56,6 +59,38 @@ class Rig:
 
     def files(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("*/*"))
+
+
+class PictureHost:
+    """A host of pictures that answers as it is told to: a status, or None to hang up."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status: int | None = 200
+        self.broken: str | None = None
+        self.asked_for: Counter[str] = Counter()
+
+    @property
+    def asked(self) -> int:
+        return self.asked_for.total()
+
+    async def give(self, request: web.Request) -> web.Response:
+        who = request.match_info["who"]
+        self.asked_for[who] += 1
+        if self.status is None:
+            assert request.transport is not None
+            request.transport.abort()
+        status = 500 if who == self.broken else self.status or 500
+        return web.Response(status=status, body=picture((10, 10), "PNG"))
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[PictureHost]:
+    found = PictureHost()
+    app = web.Application()
+    app.router.add_get("/pictures/{who}.png", found.give)
+    async with serving(app) as found.url:
+        yield found
 
 
 @pytest.fixture
@@ -138,6 +173,38 @@ async def test_a_passing_fault_is_tried_three_times(rig: Rig) -> None:
         rig.clock.now += seconds * 1000
     await rig.keeper.fetch_due()
     assert await rig.row() == (None, None, None)
+
+
+async def test_an_outage_of_the_host_costs_no_picture_an_attempt(rig: Rig, host: PictureHost) -> None:
+    people = [str(7_000_000 + number) for number in range(250)]
+    for who in people:
+        await rig.profile(who, host=host.url)
+    for status in (500, 503, 429, None):
+        host.status = status
+        for _ in range(5):
+            before = host.asked
+            while await rig.keeper.fetch_due():
+                pass
+            # Two at once, and aiohttp asks again when a kept connection is closed.
+            assert host.asked - before <= 4, "a host that rests is let alone"
+            rig.clock.now += 5 * 60_000 + 10
+    host.status = 200
+    while await rig.keeper.fetch_due():
+        pass
+    assert {(await rig.row(who))[0] for who in people} == {rig.files()[0]}
+
+
+async def test_a_picture_that_its_host_alone_does_not_give_is_given_up(rig: Rig, host: PictureHost) -> None:
+    host.broken = ANA
+    await rig.profile(ANA, host=host.url)
+    for number in range(10):
+        await rig.profile(str(7_000_000 + number), host=host.url)
+        while await rig.keeper.fetch_due():
+            pass
+        rig.clock.now += 3_600_000
+    assert await rig.row() == (None, None, None)
+    assert 3 <= host.asked_for[ANA] <= 5
+    assert len(rig.files()) == 1
 
 
 @pytest.mark.parametrize("target", ["http://169.254.169.254/", "http://127.0.0.2/", "https://elsewhere.example/"])

@@ -121,6 +121,65 @@ async def test_silence_and_that_it_outlives_a_restart(rig: Rig) -> None:
     assert await rig.look() == [("traffic_usual_again", ("silent", ACCOUNT))]
 
 
+async def test_since_when_is_said_as_long_as_it_lasts(rig: Rig) -> None:
+    rig.see(STRANGER, message=1)
+    rig.monitor.observe({(ACCOUNT, COMPANION): 3})
+    gone_since = rig.clock.now - 10
+    await rig.people("unavailable", 12, next_attempt_at=gone_since + GONE_REST_S * 1000)
+    for _ in range(2):
+        rig.clock.now += 10 * 60_000
+        rig.see(STRANGER, message=1)
+        rig.monitor.observe({(ACCOUNT, COMPANION): 3})
+        await rig.look()
+        assert {one.cause: one.since for one in rig.monitor.findings} == {
+            Cause.UNSERVED: T0,
+            Cause.COMPANIONS_ONLY: T0,
+            Cause.UNAVAILABLE: gone_since,
+        }
+    rig.see(message=1)
+    rig.clock.now += 25 * HOUR_MS
+    await rig.look()
+    assert rig.monitor.findings == []
+    rig.monitor.observe({(ACCOUNT, COMPANION): 5})
+    rig.see(STRANGER, message=1)
+    await rig.look()
+    assert [one.since for one in rig.monitor.findings] == [rig.clock.now] * 2
+
+
+async def test_silence_is_noticed_after_a_clock_that_was_ahead(rig: Rig) -> None:
+    for _ in range(24 * 8):
+        rig.see(message=1)
+        rig.clock.now += HOUR_MS
+    await rig.look()
+    rig.clock.now += 365 * 24 * HOUR_MS
+    rig.see(message=1)
+    await rig.look()
+    rig.clock.now -= 365 * 24 * HOUR_MS
+    assert await rig.look() == []
+    corrected_at = rig.clock.now
+    rig.clock.now += 7 * HOUR_MS
+    assert await rig.look() == [("traffic_unusual", ("silent", ACCOUNT))]
+    assert [one.since for one in rig.monitor.findings] == [corrected_at]
+
+
+async def test_what_was_usual_is_found_out_after_a_start_with_a_clock_that_was_ahead(rig: Rig) -> None:
+    for number in range(24 * 8):
+        await rig.database.execute(
+            "INSERT INTO conversations (account_id, participant_id, last_message_at, created_at, updated_at)"
+            " VALUES (?, ?, ?, 1, 1)",
+            (ACCOUNT, str(number), T0 + number * HOUR_MS),
+        )
+    now = T0 + 24 * 8 * HOUR_MS
+    rig.clock.now = now + 365 * 24 * HOUR_MS
+    rig.begin()
+    rig.see(message=1)
+    assert await rig.look() == []
+    rig.clock.now = now
+    assert await rig.look() == []
+    rig.clock.now += 7 * HOUR_MS
+    assert await rig.look() == [("traffic_unusual", ("silent", ACCOUNT))]
+
+
 async def test_what_was_usual_is_taken_from_the_file(rig: Rig) -> None:
     await rig.look()
     for number in range(24 * 8):

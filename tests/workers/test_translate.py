@@ -12,6 +12,8 @@ from inboxd.workers.translate import Translated, sides, translate
 from tests.support import ACCOUNT, ANA, T0, decoded
 
 KEY = ConversationKey(ACCOUNT, ANA)
+DAY = 86_400_000
+IN_2090 = 3_786_912_000_000
 PAGE = "100200300400500"
 KNOWN = {ACCOUNT: ACCOUNT, PAGE: ACCOUNT}
 NOBODY: dict[str, str] = {}
@@ -113,6 +115,53 @@ def test_a_missing_time_is_the_time_of_arrival(who: Conversationalist) -> None:
 
     assert change is not None
     assert change.at == T0 + 7
+
+
+@pytest.mark.parametrize(
+    ("told", "sent_at", "received_at", "at"),
+    [
+        (T0 + DAY, None, T0, T0 + DAY),
+        (T0 + DAY + 1, None, T0, T0),
+        (IN_2090, T0 - 5, T0, T0 - 5),
+        (IN_2090, IN_2090, T0, T0),
+        (None, IN_2090, T0, T0),
+        (T0, T0 + 5, T0 - 90 * DAY, T0),  # our clock is behind
+        (T0 + 2 * DAY, T0, T0 - 90 * DAY, T0),
+        (T0, T0 + 5, 1_000, T0),  # and was never set
+        (T0, None, 1_000, 1_000),
+    ],
+)
+def test_a_time_in_the_future_is_as_good_as_none(
+    told: int | None, sent_at: int | None, received_at: int, at: int, who: Conversationalist
+) -> None:
+    for item in (who.says("hi"), who.sees(who.says("hi"))):
+        for parties in (True, False):
+            said = dict(item)
+            said.pop("timestamp")
+            if told is not None:
+                said["timestamp"] = told
+            if not parties and "read" in said:
+                del said["sender"], said["recipient"]
+            entry = {"id": ACCOUNT, "messaging": [said]} | ({} if sent_at is None else {"time": sent_at})
+            (event,) = decoded(json.dumps({"object": "instagram", "entry": [entry]}).encode())
+            translated = translate(event, KNOWN, received_at)
+            change = translated.change or translated.partyless
+            assert change is not None
+            assert change.at == at
+
+
+def test_copies_of_a_message_without_mid_and_without_any_time_are_recognised(who: Conversationalist) -> None:
+    for item in (who.says("hi"), who.taps("Hours?", "HOURS", with_mid=False)):
+        item.pop("timestamp")
+        item.get("message", {}).pop("mid", None)
+        body = json.dumps({"object": "instagram", "entry": [{"id": ACCOUNT, "messaging": [item]}]}).encode()
+        mids = set()
+        for received_at in (T0, T0 + 7):
+            change = translate(decoded(body)[0], KNOWN, received_at).change
+            assert change is not None
+            assert change.at == received_at
+            mids.add(change.mid)
+        assert len(mids) == 1
 
 
 def test_who_writes_to_itself_is_no_participant_who_wrote() -> None:

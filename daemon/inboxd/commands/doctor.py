@@ -36,6 +36,7 @@ from inboxd.config import (
 )
 from inboxd.console import console
 from inboxd.domain.account import Account, Flavour
+from inboxd.domain.budget import times_slower
 from inboxd.domain.traffic import Cause
 from inboxd.errors import (
     EX_OK,
@@ -290,7 +291,11 @@ async def _answering(remote: Remote) -> AsyncIterator[Diagnosis]:
             yield diagnosis
     for diagnosis in _of_traffic(await remote.call("GET", TRAFFIC, TrafficReport)):
         yield diagnosis
-    for budget in (await remote.call("GET", "/api/budget", BudgetList)).budgets:
+    budgets = (await remote.call("GET", "/api/budget", BudgetList)).budgets
+    outage = next((one for one in budgets if one.unreachable_since is not None), None)
+    if outage is not None:
+        yield _of_outage(outage)
+    for budget in budgets:
         yield _of_budget(budget)
 
 
@@ -336,20 +341,30 @@ def _of_traffic(report: TrafficReport) -> Iterator[Diagnosis]:
     for one in report.findings:
         health = Health.WRONG if one.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY} else Health.WARNING
         check = "traffic" if one.account_id is None else f"traffic {one.account_id}"
-        yield Diagnosis(check, health, one.detail, one.remedy)
+        since = "" if one.since is None else f", since {one.since}"
+        yield Diagnosis(check, health, one.detail + since, one.remedy)
     if not report.findings:
         yield Diagnosis("traffic", Health.OK, "nothing unusual")
+
+
+def _of_outage(budget: BudgetResource) -> Diagnosis:
+    detail = f"Meta has not answered since {budget.unreachable_since}"
+    remedy = (
+        "Nothing, if it is Meta's: it is asked again every half minute, and everybody who waits gets their name then. "
+        "If 'graph' above is wrong too, look at this machine's network, name resolution and clock."
+    )
+    return Diagnosis("meta", Health.WRONG, detail, remedy)
 
 
 def _of_budget(budget: BudgetResource) -> Diagnosis:
     name, left = f"account {budget.account_id}", f"{budget.remaining} of {budget.allowance_per_hour} calls are left"
     remedy = "Nothing: it goes on by itself. If Meta throttles you every day, lower budget.calls_per_hour."
-    if budget.paused_until is not None:
+    if budget.unreachable_since is None and budget.paused_until is not None:
         detail = f"budget: no calls until {budget.paused_until}: {budget.paused_reason}"
         return Diagnosis(name, Health.WARNING, detail, remedy)
     if budget.slowed_by > 1:
         why = "Meta says that its allowance runs out"
-        detail = f"budget: {left}, {budget.slowed_by:.0f} times slower until {budget.slowed_until}: {why}"
+        detail = f"budget: {left}, {times_slower(budget.slowed_by)} until {budget.slowed_until}: {why}"
         return Diagnosis(name, Health.WARNING, detail, remedy)
     return Diagnosis(name, Health.OK, f"budget: {left}")
 

@@ -21,6 +21,7 @@ from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
 from inboxd.store.deletions import Deletions, Outcome
 from inboxd.store.profile_cache import ProfileCache
+from inboxd.web.api.deletions import NOTHING_KNOWN
 from inboxd.web.api.deletions import PATH as DELETIONS
 from inboxd.web.api.resources.deletions import DeletionResource, NewDeletion
 from inboxd.workers.deletion import DeletionWorker
@@ -91,8 +92,10 @@ async def forget(settings: Settings, secrets: Secrets, path: Path, key: Conversa
             erasure = await forgetter.forget(key, patient=False)
     if as_json:
         click.echo(msgspec.json.encode(erasure).decode())
-    else:
+    elif not erasure.nobody:
         _tell(erasure)
+    if erasure.nobody:
+        raise _nobody(key)
     return EX_OK if erasure.complete else UNFINISHED
 
 
@@ -118,12 +121,15 @@ async def erase_account(
         click.echo(msgspec.json.encode(deletion).decode())
     elif deletion.status == "completed":
         click.echo(f"everything of {account_id} is erased; {BACKUPS}")
-    else:
+    elif deletion.status == "running":
         click.echo(
             f"{deletion.code}: not complete yet, it waits for: {deletion.waits_for or 'its turn'}. "
             "The daemon goes on with it",
             err=True,
         )
+    if deletion.status == "nothing_kept":
+        msg = f"nothing is known of the account {account_id}, and nothing of it is kept"
+        raise NobodyError(msg)
     return EX_OK if deletion.status == "completed" else UNFINISHED
 
 
@@ -136,17 +142,20 @@ async def _erase_account(database: Database, wanted: NewDeletion) -> DeletionRes
         if receipt is None or receipt.outcome is not Outcome.NOT_MATCHED:
             msg = f"there is no request with the code {wanted.code} that waits for you"
             raise NobodyError(msg)
+        if not await deletions.knows(wanted.account_id):
+            raise NobodyError(NOTHING_KNOWN.format(wanted.account_id))
     known = {one.account.id: one.account for one in await accounts.all()}
 
     async def erased(account_id: str) -> None:
         if account_id in known and not known[account_id].configured:
             await accounts.remove(account_id)
 
-    await deletions.request(code, wanted.account_id, clock.now_ms())
     avatars = Avatars(database, database.path.parent / AVATAR_FOLDER)
     eraser = Eraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
     aliases = {alias: one.id for one in known.values() for alias in one.aliases}
-    await DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased).carry_out()
+    worker = DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased)
+    await deletions.request(code, wanted.account_id, clock.now_ms())
+    await worker.carry_out()
     receipt = await deletions.receipt(code)
     if receipt is None:  # pragma: no cover - it was requested above
         raise NobodyError(code)
@@ -164,8 +173,7 @@ async def export(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         else:
             found = await forgetter.export(key)
             if found is None:
-                msg = f"nothing is kept of {key.participant_id} in account {key.account_id}"
-                raise NobodyError(msg)
+                raise _nobody(key)
             person = found
     click.echo(msgspec.json.format(msgspec.json.encode(person)).decode())
 
@@ -176,6 +184,10 @@ async def _forgetter(path: Path) -> AsyncIterator[Forgetter]:
     async with Database(path) as database:
         avatars = Avatars(database, path.parent / AVATAR_FOLDER)
         yield Forgetter(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+
+
+def _nobody(key: ConversationKey) -> NobodyError:
+    return NobodyError(f"nothing is kept of {key.participant_id} in account {key.account_id}")
 
 
 def _address(key: ConversationKey) -> str:

@@ -26,6 +26,11 @@ class Stop(NamedTuple):
     reason: str
 
 
+def times_slower(slowness: float) -> str:
+    """A slow-down in words: `1.7 times slower`, `25 times slower`."""
+    return f"{slowness:.{1 if slowness < 10 else 0}f} times slower"
+
+
 class BudgetReport(NamedTuple):
     """How an account's budget stands. Times are milliseconds since the epoch, UTC."""
 
@@ -42,6 +47,8 @@ class BudgetReport(NamedTuple):
     """Until when that holds if Meta says nothing new; None when nothing is slowed."""
     free_at: int | None = None
     """When the hour has room for a live call again; None when it has."""
+    unreachable_since: int | None = None
+    """Since when Meta's host has not answered; None while it does."""
 
     @property
     def remaining(self) -> int:

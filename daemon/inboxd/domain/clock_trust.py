@@ -1,4 +1,4 @@
-"""Whether the wall clock may be believed by those who remove what is old.
+"""Whether the wall clock may be believed by those who remove what is old, and whether a time that Meta tells may be.
 
 A machine can wake up with a clock that is a year ahead, and all that is kept for half a year would be gone in a minute.
 So one look at the clock is not enough. It is compared with what is known: where it stood the last time it was believed
@@ -14,6 +14,27 @@ CONFIRM_S: Final = 86_400.0
 """A doubted clock is believed after running on for this long, unless messages say otherwise."""
 _MAX_DRIFT_MS: Final = 3_600_000
 """A doubted clock that leaves the monotonic one by this was set: the doubt begins anew."""
+
+
+MAX_AHEAD_MS: Final = 86_400_000
+"""A time of Meta's that is this much later than our clock is not believed, unless our clock is behind."""
+_MAX_BEHIND_MS: Final = 366 * 86_400_000
+"""A clock of ours that is further behind than this was never set; see UNSET_BEFORE."""
+UNSET_BEFORE: Final = 1_735_689_600_000
+"""The beginning of 2025, before which there was no inboxd: a clock that stands there was not set since the boot."""
+
+
+def is_believable(told: int, received_at: int, sent_at: int | None) -> bool:
+    """Whether something that arrived at `received_at`, by our clock, can have happened at the time `told` (ms).
+
+    A message from the year 2090 would be the first in the inbox for ever. But our clock may be behind, and Meta's is
+    right then: it is taken for that when Meta also says of the entry that it was sent later than our clock stands
+    (`sent_at`), and agrees with itself. What both say is no more than a year later, unless our clock was never set.
+    """
+    if told <= received_at + MAX_AHEAD_MS:
+        return True
+    behind = sent_at is not None and received_at + MAX_AHEAD_MS < sent_at and told <= sent_at + MAX_AHEAD_MS
+    return behind and (received_at < UNSET_BEFORE or told <= received_at + _MAX_BEHIND_MS)
 
 
 class _Doubt(NamedTuple):

@@ -47,7 +47,7 @@ class TrafficFinding(NamedTuple):
     cause: Cause
     account_id: str | None
     since: int | None
-    """Since when (ms), where that is known."""
+    """Since when (ms), as far as is known: what was so before a start may have been so for longer."""
     detail: str
     remedy: str
 
@@ -64,13 +64,19 @@ class AccountTraffic(NamedTuple):
     last_at: int | None = None
     """When the latest event arrived (ms)."""
     unserved_at: int | None = None
-    """When an event last arrived while the account was not served (ms)."""
+    """When an event last arrived while the account was not served (ms)…"""
+    unserved_since: int | None = None
+    """…and when the first did, without a day's pause since."""
     events: int = 0
     """Events of the last 24 hours; of them…"""
     messages: int = 0
     companions: int = 0
+    companions_since: int | None = None
+    """When the first companion arrived after the latest message (ms)."""
     unavailable: int = 0
-    """People who were found not to exist in the last hour."""
+    """People who were found not to exist in the last hour…"""
+    unavailable_since: int | None = None
+    """…and when the first of them was (ms)."""
     asked: int = 0
     """Graph calls of the last hour."""
 
@@ -136,7 +142,7 @@ def _silence(
 def _unserved(one: AccountTraffic) -> TrafficFinding:
     detail = "events arrive for this account, and it is not served: they are kept under its id, without names"
     remedy = "Add it with 'inboxd account add', or remove the app from the account if it is none of yours."
-    return TrafficFinding(Cause.UNSERVED, one.account_id, None, detail, remedy)
+    return TrafficFinding(Cause.UNSERVED, one.account_id, one.unserved_since, detail, remedy)
 
 
 def _companions_only(one: AccountTraffic) -> TrafficFinding:
@@ -145,7 +151,7 @@ def _companions_only(one: AccountTraffic) -> TrafficFinding:
         "In the App Dashboard, subscribe the app to the webhook field 'messages' and see that it has the access that "
         f"this account needs; then inboxd account check {one.account_id}."
     )
-    return TrafficFinding(Cause.COMPANIONS_ONLY, one.account_id, None, detail, remedy)
+    return TrafficFinding(Cause.COMPANIONS_ONLY, one.account_id, one.companions_since, detail, remedy)
 
 
 def _unavailable(one: AccountTraffic) -> TrafficFinding:
@@ -156,4 +162,4 @@ def _unavailable(one: AccountTraffic) -> TrafficFinding:
         f"Hardly all of them are gone: inboxd account check {one.account_id}, and see the reasons at "
         "/api/participants?profileState=unavailable."
     )
-    return TrafficFinding(Cause.UNAVAILABLE, one.account_id, None, detail, remedy)
+    return TrafficFinding(Cause.UNAVAILABLE, one.account_id, one.unavailable_since, detail, remedy)

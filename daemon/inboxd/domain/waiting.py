@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from inboxd.domain.account import Account
-from inboxd.domain.budget import BudgetReport
+from inboxd.domain.budget import BudgetReport, times_slower
 from inboxd.domain.profile import ProfileState
 
 
@@ -80,7 +80,7 @@ def _behind(budget: BudgetReport, iso: Callable[[int], str], *, asking: bool) ->
         return Waiting(WaitingFor.BUDGET, told, budget.free_at)
     if budget.slowness > 1 and budget.slowed_until is not None:
         until = iso(budget.slowed_until)
-        told = f"calls are {budget.slowness:.0f} times slower until {until}: Meta says that its allowance runs out"
+        told = f"calls are {times_slower(budget.slowness)} until {until}: Meta says that its allowance runs out"
         return Waiting(WaitingFor.SLOWNESS, told, budget.slowed_until)
     if asking:
         return Waiting(WaitingFor.ANSWER, "the profile is being fetched")

@@ -117,11 +117,14 @@ class Circuit(Brake):
         super().__init__(clock)
         self._probe = probe
         self._failures = 0
+        self._failing_since = 0
         self._latest: str | None = None
         self._waiting: Counter[str] = Counter()
 
     def failed(self, reason: str) -> None:
         """The host did not answer, or not as Meta does."""
+        if not self._failures:
+            self._failing_since = self._clock.now_ms()
         self._failures += 1
         if self._failures >= FAILURES_TO_OPEN and self.stopped_s() == 0:
             self.pull_longer(reason, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
@@ -131,6 +134,11 @@ class Circuit(Brake):
         self._failures = 0
         if self.strikes:
             self.release()
+
+    @property
+    def open_since(self) -> int | None:
+        """When the first of the failures was that opened it (ms); None while calls go through."""
+        return self._failing_since if self.strikes else None
 
     def waits(self, account_id: str, more: int) -> None:
         """So many more calls of an account wait, for whatever."""

@@ -208,6 +208,7 @@ class Budget:
             slowness=self.slowness,
             slowed_until=self._in_ms(slowed_s) if slowed_s else None,
             free_at=self._free_at(),
+            unreachable_since=self._host.open_since,
         )
 
     def _free_at(self) -> int | None:

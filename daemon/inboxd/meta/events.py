@@ -179,6 +179,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     sender_username: str | None = None
     timestamp: int | None = None
     """Milliseconds since the epoch; from the item, else its entry; None when neither says."""
+    entry_time: int | None = None
+    """When Meta sent the entry, where it says so."""
     standby: bool = False
     is_self: bool = False
     """The account did it to itself; postbacks say so on the item."""
@@ -416,6 +418,7 @@ def _messaging(entry_id: str, raw: msgspec.Raw, entry_time: int | None, *, stand
             recipient_id=recipient_id if parties else None,
             sender_username=_username(item.sender),
             timestamp=to_ms(item.timestamp) or entry_time,
+            entry_time=entry_time,
             standby=standby,
             is_self=bool(item.is_self),
         )

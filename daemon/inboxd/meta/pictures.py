@@ -7,6 +7,7 @@ is really connected to, after DNS, on every hop. Size, time and redirects are bo
 import ipaddress
 import socket
 from collections.abc import Collection, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -39,6 +40,10 @@ class PictureRules(NamedTuple):
 
 class PictureError(InboxdError):
     """A picture could not be fetched now; it may be possible later."""
+
+
+class PictureHostError(PictureError):
+    """The host does not answer, or cannot: that says nothing about the picture."""
 
 
 class PictureGoneError(PictureError):
@@ -76,9 +81,18 @@ class PictureClient:
             await self._session.close()
 
     async def fetch(self, address: str) -> bytes:
-        """The bytes at `address`. Raises PictureGoneError, PictureRefusedError, or PictureError for passing trouble."""
-        for _ in range(MAX_REDIRECTS + 1):
-            found = await self._hop(self._checked(address))
+        """The bytes at `address`.
+
+        Raises PictureGoneError, PictureRefusedError, PictureHostError when the host of the address does not answer, or
+        PictureError for other passing trouble.
+        """
+        for hop in range(MAX_REDIRECTS + 1):
+            try:
+                found = await self._hop(self._checked(address))
+            except PictureHostError as error:
+                if hop:
+                    raise PictureError(str(error)) from error  # the host has answered: it led us there
+                raise
             if isinstance(found, bytes):
                 return found
             address = found
@@ -94,20 +108,18 @@ class PictureClient:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS:
                     return str(url.join(URL(response.headers.get("Location", ""))))
-                if response.status in _GONE:
-                    raise PictureGoneError(f"HTTP {response.status}")
-                if response.status != 200:
-                    raise PictureError(f"HTTP {response.status}")
+                if response.status != HTTPStatus.OK:
+                    raise _failure(response.status)
                 return await _read(response)
         except TimeoutError as error:
             msg = "no answer in time"
-            raise PictureError(msg) from error
+            raise PictureHostError(msg) from error
         except aiohttp.ClientConnectorError as error:
             if _is_forbidden(error):
                 raise PictureRefusedError(f"{url.host} has no public address") from error
-            raise PictureError(f"no answer: {type(error).__name__}") from error
+            raise PictureHostError(f"no answer: {type(error).__name__}") from error
         except aiohttp.ClientError as error:
-            raise PictureError(f"no answer: {type(error).__name__}") from error
+            raise PictureHostError(f"no answer: {type(error).__name__}") from error
         except ValueError as error:
             msg = "a redirect to what is no address"
             raise PictureRefusedError(msg) from error
@@ -161,6 +173,15 @@ def _is_forbidden(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _failure(status: int) -> PictureError:
+    said = f"HTTP {status}"
+    if status in _GONE:
+        return PictureGoneError(said)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return PictureHostError(said)
+    return PictureError(said)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -31,6 +31,12 @@ _PUT_OFF: Final = """
 UPDATE participants SET avatar_due_at = ?1, avatar_attempts = ?2
 WHERE account_id = ?3 AND participant_id = ?4 AND profile_pic = ?5
 """
+_PUT_OFF_HOST: Final = """
+UPDATE participants SET avatar_due_at = ?1 WHERE (account_id, participant_id) IN (
+    SELECT account_id, participant_id FROM participants
+    WHERE avatar_due_at <= ?2 AND substr(profile_pic, 1, length(?3)) = ?3 ORDER BY avatar_due_at DESC LIMIT ?4
+)
+"""
 _NEARER: Final = "UPDATE participants SET avatar_due_at = ?1 WHERE avatar_due_at > ?2"
 _ASK_AGAIN: Final = """
 UPDATE participants SET next_attempt_at = coalesce(next_attempt_at, ?1), attempts = 0
@@ -101,6 +107,10 @@ class Avatars:
         """Try a picture again at `next_at` (ms), or not before the profile is fetched again."""
         row = (next_at, attempts, *due.key, due.url)
         await self._database.execute(_PUT_OFF, row)
+
+    async def put_off_host(self, origin: str, now: int, next_at: int, step: int) -> None:
+        """Up to `step` of the pictures that are due at `now` are to be had from `origin`, not before `next_at` (ms)."""
+        await self._database.execute(_PUT_OFF_HOST, (next_at, now, origin, step))
 
     async def bring_nearer(self, now: int, latest: int) -> None:
         """What is due later than `latest` (ms) was put off by a clock that was ahead: it is due now."""

@@ -14,9 +14,14 @@ ON CONFLICT (code) DO UPDATE SET
 WHERE outcome IS NOT NULL
 """
 _ONE: Final = "SELECT requested_at, completed_at, outcome, waits_for FROM deletions WHERE code = ?"
-_OPEN: Final = "SELECT code, account_id FROM deletions WHERE completed_at IS NULL ORDER BY requested_at LIMIT 1000"
+_OPEN: Final = """
+SELECT code, account_id, requested_at, waits_for IS NOT NULL FROM deletions
+WHERE completed_at IS NULL ORDER BY requested_at LIMIT 1000
+"""
 _WAITS: Final = "UPDATE deletions SET waits_for = ?1 WHERE code = ?2 AND waits_for IS NOT ?1"
-_COMPLETE: Final = "UPDATE deletions SET account_id = NULL, completed_at = ?, waits_for = NULL WHERE code = ?"
+_COMPLETE: Final = """
+UPDATE deletions SET account_id = NULL, completed_at = ?, outcome = ?, waits_for = NULL WHERE code = ?
+"""
 _EXPIRE: Final = "DELETE FROM deletions WHERE completed_at < ?"
 _KEPT: Final = """
 WITH RECURSIVE kept (account_id) AS (
@@ -30,6 +35,12 @@ SELECT EXISTS (
 )
 """
 """From account to account along the index, however many rows each has."""
+_KNOWN: Final = """
+SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?1) OR EXISTS (SELECT 1 FROM conversations WHERE account_id = ?1)
+    OR EXISTS (SELECT 1 FROM participants WHERE account_id = ?1)
+"""
+_KNOWN_BY_EVENTS: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE account_id = ?)"
+"""Looks through all of them, as the erasure itself does."""
 _UNDERSTOOD: Final = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'done')"
 
 
@@ -47,6 +58,9 @@ class OpenDeletion(NamedTuple):
 
     code: str
     account_id: str
+    requested_at: int
+    waited: bool
+    """Whether it was tried before, and could not be completed."""
 
 
 class Receipt(NamedTuple):
@@ -91,17 +105,25 @@ class Deletions:
         ((waiting,),) = await self._database.read(_UNDERSTOOD)
         return bool(waiting)
 
+    async def knows(self, account_id: str) -> bool:
+        """Whether there is such an account, or anything that is filed under it."""
+        for sql in (_KNOWN, _KNOWN_BY_EVENTS):
+            ((found,),) = await self._database.read(sql, (account_id,))
+            if found:
+                return True
+        return False
+
     async def open(self) -> list[OpenDeletion]:
         """The requests that are not completed, the oldest first."""
-        return [OpenDeletion(*row) for row in await self._database.read(_OPEN)]
+        return [OpenDeletion(row[0], row[1], row[2], bool(row[3])) for row in await self._database.read(_OPEN)]
 
     async def waits(self, code: str, reason: str) -> None:
         """The request could not be completed yet."""
         await self._database.execute(_WAITS, (reason, code))
 
-    async def complete(self, code: str, now: int) -> None:
+    async def complete(self, code: str, now: int, outcome: Outcome | None = None) -> None:
         """The request is carried out; from now on its receipt names nobody."""
-        await self._database.execute(_COMPLETE, (now, code))
+        await self._database.execute(_COMPLETE, (now, outcome, code))
 
     async def expire(self, before: int) -> int:
         """Forget receipts of requests completed before `before` (ms); how many."""

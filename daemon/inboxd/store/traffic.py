@@ -10,7 +10,8 @@ SELECT account_id, last_message_at / 3600000, max(last_message_at) FROM conversa
 WHERE last_message_at > ? AND last_message_at <= ? GROUP BY 1, 2 ORDER BY 2 DESC LIMIT ?
 """
 _UNAVAILABLE: Final = """
-SELECT count(*) FROM participants WHERE account_id = ? AND next_attempt_at > ? AND state = 'unavailable'
+SELECT count(*), min(next_attempt_at) FROM participants
+WHERE account_id = ? AND next_attempt_at > ? AND state = 'unavailable'
 """
 
 
@@ -27,7 +28,14 @@ async def active_hours(read: Read, since: int, until: int) -> list[ActiveHour]:
     return [ActiveHour(*row) for row in await read(_HOURS, (since, until, _MAX_ROWS))]
 
 
-async def unavailable(read: Read, account_id: str, due_after: int) -> int:
-    """How many people of an account are unavailable and asked about again only after `due_after` (ms)."""
-    ((count,),) = await read(_UNAVAILABLE, (account_id, due_after))
-    return int(count)
+class Unavailable(NamedTuple):
+    """How many people are unavailable, and when the first of them is asked about again (ms)."""
+
+    people: int
+    due_at: int | None
+
+
+async def unavailable(read: Read, account_id: str, due_after: int) -> Unavailable:
+    """Those of an account who are unavailable and asked about again only after `due_after` (ms)."""
+    (row,) = await read(_UNAVAILABLE, (account_id, due_after))
+    return Unavailable(*row)

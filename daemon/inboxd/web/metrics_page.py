@@ -65,6 +65,7 @@ class MetricsPage:
         budget = (metrics.budget_used, metrics.budget_remaining, metrics.budget_paused, metrics.budget_slowed_by)
         for gauge in (*gauges, *budget):
             gauge.clear()  # accounts that are no longer served
+        unreachable = False
         for account_id, served in self._accounts.served.items():
             account, report = served.account, served.graph.budget.report()
             metrics.account_callable.labels(account_id).set(account.callable)
@@ -76,6 +77,8 @@ class MetricsPage:
             paused_s = 0 if report.paused_until is None else (report.paused_until - now) / 1000
             metrics.budget_paused.labels(account_id).set(paused_s)
             metrics.budget_slowed_by.labels(account_id).set(round(report.slowness, 2))
+            unreachable |= report.unreachable_since is not None
+        metrics.graph_unreachable.set(unreachable)
 
     async def _observe_backfills(self) -> None:
         gauge = self._metrics.backfill

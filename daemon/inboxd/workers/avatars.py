@@ -8,9 +8,10 @@ from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.domain.retry import Backoff
 from inboxd.errors import StorageClosedError, StorageError
-from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureRefusedError
+from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
 from inboxd.metrics import Metrics
 from inboxd.store.avatars import Avatars, DuePicture
+from inboxd.workers.picture_hosts import PictureHosts, origin_of
 
 AT_ONCE: Final = 2
 ATTEMPTS: Final = 3
@@ -19,6 +20,7 @@ FRESH_MS: Final = 86_400_000
 """An address from a profile that is older than this has died of age: a new profile brings a new one."""
 SWEEP_EVERY_S: Final = 6 * 3600.0
 TRIM_STEP: Final = 200
+PUT_OFF_STEP: Final = 200
 _BACKOFF: Final = Backoff(base_s=60, cap_s=3600)
 
 
@@ -43,6 +45,7 @@ class AvatarKeeper:
         self._metrics = metrics
         self._random = random
         self._max_count = max_count
+        self._hosts = PictureHosts(clock)
         self._wake = asyncio.Event()
         self._decoding = asyncio.Lock()
         """Held while a picture is decoded: one takes as much memory as we have for that."""
@@ -86,7 +89,11 @@ class AvatarKeeper:
         return len(due)
 
     async def _fetch(self, due: DuePicture) -> None:
-        now = self._clock.now_ms()
+        now, origin = self._clock.now_ms(), origin_of(due.url)
+        rest_s = self._hosts.rest_s(origin)
+        if rest_s:
+            await self._avatars.put_off_host(origin, now, now + int(rest_s * 1000) + 1, PUT_OFF_STEP)
+            return
         try:
             data = await self._pictures.fetch(due.url)
             async with self._decoding:
@@ -100,6 +107,9 @@ class AvatarKeeper:
         except PictureRefusedError as error:
             await self._avatars.put_off(due, None)
             self._note(due, "refused", error)
+        except PictureHostError as error:
+            await self._host_failed(due, origin, now, error)
+            return
         except PictureError as error:
             await self._try_again(due, now, error)
         except Exception as error:  # noqa: BLE001 - whatever comes from outside is a failure of this one picture
@@ -108,6 +118,15 @@ class AvatarKeeper:
         else:
             if await self._avatars.keep(due, small, now) is not None:
                 self._metrics.avatars.labels("stored").inc()
+        self._hosts.answered(origin)
+
+    async def _host_failed(self, due: DuePicture, origin: str, now: int, error: Exception) -> None:
+        """An outage costs no picture an attempt; when the host gives others meanwhile, it is this picture's failure."""
+        if self._hosts.failed(due.key, origin):
+            await self._try_again(due, now, error)
+            return
+        await self._avatars.put_off(due, now + int(self._hosts.rest_s(origin) * 1000) + 1, attempts=due.attempts)
+        self._note(due, "failed", error)
 
     async def _try_again(self, due: DuePicture, now: int, error: Exception) -> None:
         attempts = due.attempts + 1

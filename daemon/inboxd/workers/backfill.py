@@ -12,7 +12,7 @@ import msgspec
 from inboxd import logs
 from inboxd.clock import Clock, iso_utc
 from inboxd.domain.backfill import STEERING, BackfillRun, Outcome, RunStatus, Steering, estimated_s
-from inboxd.domain.budget import Priority
+from inboxd.domain.budget import Priority, times_slower
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, Remedy, decide
 from inboxd.errors import StorageClosedError, StorageError
@@ -345,9 +345,7 @@ class BackfillDesk:
             status, reason = RunStatus.WAITING, f"the next call may be made at {until}"
         elif status is RunStatus.RUNNING and budget.slowness > 1:
             until = iso_utc(self._clock.now_ms() + int(budget.slowed_s() * 1000))
-            reason = (
-                f"calls are {budget.slowness:.0f} times slower until {until}: Meta says that its allowance runs out"
-            )
+            reason = f"calls are {times_slower(budget.slowness)} until {until}: Meta says that its allowance runs out"
         return Estimate(status, reason, eta_s)
 
     def duration_s(self, account_id: str, calls: int) -> float | None:

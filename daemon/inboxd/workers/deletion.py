@@ -9,7 +9,7 @@ from inboxd import logs
 from inboxd.clock import Clock
 from inboxd.domain.retry import Backoff
 from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store.deletions import Deletions, OpenDeletion
+from inboxd.store.deletions import Deletions, OpenDeletion, Outcome
 from inboxd.store.erasure import Subject
 from inboxd.workers.erasing import Eraser, ErasureInterruptedError
 
@@ -48,6 +48,7 @@ class DeletionWorker:
         self._aliases = aliases
         self._clock = clock
         self._on_erased = on_erased
+        self._started_at = clock.now_ms()
         self._wake = asyncio.Event()
         self._stopping = False
         self._log = logs.get("deletion")
@@ -95,6 +96,10 @@ class DeletionWorker:
 
     async def _erase(self, request: OpenDeletion) -> bool:
         account_id = request.account_id
+        # What an earlier process, or an earlier try, has erased of it is not there to be counted any more.
+        begun = request.waited or request.requested_at < self._started_at
+        served = account_id in self._aliases.values()
+        known = begun or served or await self._deletions.knows(account_id)
         ids = frozenset({account_id, *(alias for alias, one in self._aliases.items() if one == account_id)})
         erased = await self._eraser.erase(
             Subject(account_id, None, ids),
@@ -108,7 +113,8 @@ class DeletionWorker:
                 "deletion_waits", code=request.code, waits_for=erased.waits_for, remedy=_REMEDIES[erased.waits_for]
             )
             return False
-        await self._deletions.complete(request.code, self._clock.now_ms())
+        outcome = None if known or erased.rows else Outcome.NOTHING_KEPT
+        await self._deletions.complete(request.code, self._clock.now_ms(), outcome)
         self._log.info("deletion_completed", code=request.code, rows=erased.counts.total())
         await self._eraser.empty_journal(1)  # which has held the account's id until now
         return True

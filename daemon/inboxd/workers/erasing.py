@@ -38,6 +38,11 @@ class Erased(NamedTuple):
     journal_emptied: bool
 
     @property
+    def rows(self) -> int:
+        """Rows that were the subject's; pictures that nobody refers to may have been anybody's."""
+        return self.counts.total() - self.counts["avatars"]
+
+    @property
     def waits_for(self) -> str | None:
         """What it still waits for; None when nothing is left."""
         if self.waiting:

@@ -54,6 +54,12 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
         """Whether nothing is left outside of backups."""
         return self.journal_emptied and not self.deliveries_waiting and not self.files_left
 
+    @property
+    def nobody(self) -> bool:
+        """Whether nothing was kept of the person."""
+        erased = self.messages + self.conversations + self.profiles + self.events
+        return self.complete and not (erased + self.backfill_attempts + self.deliveries)
+
 
 class Person(msgspec.Struct, frozen=True, rename="camel"):
     """Everything that is kept of one person."""

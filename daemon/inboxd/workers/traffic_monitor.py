@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from inboxd import logs
-from inboxd.clock import Clock
+from inboxd.clock import Clock, iso_utc
 from inboxd.domain.account import AccountState
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import (
@@ -39,13 +39,15 @@ _NOT_STRANGERS: Final = frozenset({"unknown"})
 class _Counts:
     """What arrived for one account."""
 
-    __slots__ = ("hours", "last_at", "unserved_at")
+    __slots__ = ("companions_since", "hours", "last_at", "unserved_at", "unserved_since")
 
     def __init__(self) -> None:
         self.hours: dict[int, list[int]] = {}
         """Hour since the epoch to events, messages and companions; no more than HISTORY_HOURS of them."""
         self.last_at: int | None = None
         self.unserved_at: int | None = None
+        self.unserved_since: int | None = None
+        self.companions_since: int | None = None
 
     def add(self, at: int, count: int, kind: str) -> None:
         hour = at // HOUR_MS
@@ -53,9 +55,29 @@ class _Counts:
         counts[0] += count
         counts[1] += count if kind in MESSAGE_KINDS else 0
         counts[2] += count if kind == COMPANION else 0
+        if kind in MESSAGE_KINDS:
+            self.companions_since = None
+        elif kind == COMPANION and self.companions_since is None:
+            self.companions_since = at
         self.last_at = max(at, self.last_at or 0)
         if len(self.hours) > HISTORY_HOURS:
             del self.hours[min(self.hours)]
+
+    def unserved(self, at: int) -> None:
+        """Something arrived that nobody is served with."""
+        if self.unserved_at is None or at - self.unserved_at >= DAY_MS:
+            self.unserved_since = at
+        self.unserved_at = at
+
+    def correct(self, now: int) -> bool:
+        """Take back what a clock that was ahead has noted; whether there was anything."""
+        if self.last_at is None or self.last_at <= now:
+            return False
+        self.hours = {hour: counts for hour, counts in self.hours.items() if hour <= now // HOUR_MS}
+        for name in ("last_at", "unserved_at", "unserved_since", "companions_since"):
+            at = getattr(self, name)
+            setattr(self, name, None if at is None else min(at, now))
+        return True
 
     def of_last_day(self, now: int) -> list[int]:
         since = (now - DAY_MS) // HOUR_MS
@@ -87,7 +109,8 @@ class TrafficMonitor:
         self._counts: dict[str, _Counts] = {}
         self._started_at = clock.now_ms()
         self._recalled = False
-        self._said: set[tuple[Cause, str | None]] = set()
+        self._said: dict[tuple[Cause, str | None], int | None] = {}
+        """What is unusual, and since when."""
         self._wake = asyncio.Event()
         self._stopping = False
         self._log = logs.get("traffic")
@@ -110,7 +133,7 @@ class TrafficMonitor:
             if not served:
                 if known.unserved_at is None:
                     self._wake.set()  # that is said at once
-                known.unserved_at = now
+                known.unserved(now)
         self._forget_strangers()
 
     async def run(self) -> None:
@@ -128,17 +151,24 @@ class TrafficMonitor:
     async def look(self) -> None:
         """One look: what is unusual is said if it is new, and so is its end. Raises StorageError."""
         now = self._clock.now_ms()
+        self._correct(now)
         if not self._recalled:
             await self._recall(now)
         self.traffic = [await self._traffic_of(account_id, now) for account_id in self._known()]
-        self.findings = findings(
-            self.traffic, now=now, started_at=self._started_at, silent_after_hours=self.silent_after_hours
-        )
+        found = findings(self.traffic, now=now, started_at=self._started_at, silent_after_hours=self.silent_after_hours)
+        self.findings = [one._replace(since=self._said.get((one.cause, one.account_id), one.since)) for one in found]
         self._say()
         self._measure()
 
     def _known(self) -> list[str]:
         return sorted(self._counts.keys() | self._accounts.served.keys())
+
+    def _correct(self, now: int) -> None:
+        """After a clock that was ahead: silence would not be noticed before that time came."""
+        self._started_at = min(self._started_at, now)
+        corrected = [known.correct(now) for known in self._counts.values()]
+        if any(corrected):
+            self._recalled = False  # the hours before this time may not have been looked at, or not be there any more
 
     async def _recall(self, now: int) -> None:
         """Take up from the file when accounts were active before this start: in such an hour a message came."""
@@ -148,12 +178,11 @@ class TrafficMonitor:
             if not served and (now - last_at >= DAY_MS or not self._is_stranger(account_id, "message")):
                 continue
             known = self._counts.setdefault(account_id, _Counts())
-            counts = known.hours.setdefault(hour, [0, 0, 0])
-            counts[0] += 1
-            counts[1] += 1
+            counts = known.hours.setdefault(hour, [1, 0, 0])
+            counts[1] = max(counts[1], 1)
             known.last_at = max(last_at, known.last_at or 0)
             if not served:
-                known.unserved_at = known.last_at
+                known.unserved(known.last_at)
         self._forget_strangers()
         self._recalled = True
 
@@ -161,12 +190,12 @@ class TrafficMonitor:
         known = self._counts.get(account_id, _Counts())
         served = self._accounts.served.get(account_id)
         events, messages, companions = known.of_last_day(now)
-        unavailable = asked = 0
+        gone, asked = store.Unavailable(0, None), 0
         if served is not None:
             asked = served.graph.budget.report().used
             # Who does not exist is asked about again after GONE_REST_S: that tells when it was found.
             within_the_hour = now + GONE_REST_S * 1000 - HOUR_MS
-            unavailable = await store.unavailable(self._read, account_id, within_the_hour)
+            gone = await store.unavailable(self._read, account_id, within_the_hour)
         return AccountTraffic(
             account_id=account_id,
             served=served is not None,
@@ -174,25 +203,29 @@ class TrafficMonitor:
             hours=known.usual_hours(),
             last_at=known.last_at,
             unserved_at=known.unserved_at,
+            unserved_since=known.unserved_since,
             events=events,
             messages=messages,
             companions=companions,
-            unavailable=unavailable,
+            companions_since=known.companions_since,
+            unavailable=gone.people,
+            unavailable_since=None if gone.due_at is None else gone.due_at - GONE_REST_S * 1000,
             asked=asked,
         )
 
     def _say(self) -> None:
-        current = {(one.cause, one.account_id) for one in self.findings}
+        current = {(one.cause, one.account_id): one.since for one in self.findings}
         for one in self.findings:
             if (one.cause, one.account_id) not in self._said:
                 self._log.warning(
                     "traffic_unusual",
                     account_id=one.account_id,
                     cause=one.cause.value,
+                    since=None if one.since is None else iso_utc(one.since),
                     detail=one.detail,
                     remedy=one.remedy,
                 )
-        for cause, account_id in sorted(self._said - current, key=str):
+        for cause, account_id in sorted(self._said.keys() - current.keys(), key=str):
             self._log.info("traffic_usual_again", account_id=account_id, cause=cause.value)
         self._said = current
 

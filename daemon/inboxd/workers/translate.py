@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from inboxd.domain.clock_trust import is_believable
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import (
     AnyPartylessChange,
@@ -77,7 +78,7 @@ def changes_of(translated: Iterable[tuple[int, Translated]]) -> Happened:
 def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Translated:
     """The meaning of `event` for somebody who serves `accounts`: every id that names one, and its own.
 
-    `received_at` (ms) stands in for a missing time.
+    `received_at` (ms) stands in for a time that is missing or in the future.
     """
     body = event.body
     if isinstance(body, events.MessageEdit) and body.is_companion:
@@ -89,7 +90,7 @@ def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Tr
     key, direction = sides(event, accounts)
     if isinstance(body, events.Other):
         return Translated(key, kept=True)
-    at = event.timestamp if event.timestamp is not None else received_at
+    at = _time(event, received_at)
     sender = key.account_id if direction is Direction.OUTBOUND else key.participant_id
     change = _change(event, key, at, direction, sender)
     wrote = direction is Direction.INBOUND and isinstance(change, Sent) and key.account_id != key.participant_id
@@ -121,16 +122,24 @@ def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, D
     return key, Direction.OUTBOUND if account_sent or is_echo else Direction.INBOUND
 
 
+def _time(event: Event, received_at: int) -> int:
+    """When it happened: as the item says, else as its entry says, else when it arrived."""
+    for told in (event.timestamp, event.entry_time):
+        if told is not None and is_believable(told, received_at, event.entry_time):
+            return told
+    return received_at
+
+
 def _change(event: Event, key: ConversationKey, at: int, direction: Direction, sender: str) -> MessageChange:
     match event.body:
         case events.Message(is_deleted=True, mid=str(mid)):
             return Deleted(key=key, mid=mid, at=at, sender_id=sender)
         case events.Message() as body:
-            mid = body.mid or _made_up_mid("message", key, at, bytes(event.raw))
+            mid = body.mid or _made_up_mid("message", key, event.timestamp, bytes(event.raw))
             content = _content(body)
         case events.Postback() as body:
             told = (body.title, body.payload, body.referral)
-            mid = body.mid or _made_up_mid("postback", key, at, *told)
+            mid = body.mid or _made_up_mid("postback", key, event.timestamp, *told)
             content = Content(type="postback", text=body.title, details=_details(body, is_self=event.is_self))
         case events.MessageEdit() as body:
             text = body.text or ""
@@ -156,7 +165,7 @@ def _change(event: Event, key: ConversationKey, at: int, direction: Direction, s
 
 def _partyless(event: Event, accounts: Mapping[str, str], received_at: int) -> AnyPartylessChange:
     account_id = accounts.get(event.entry_id, event.entry_id)
-    at = event.timestamp if event.timestamp is not None else received_at
+    at = _time(event, received_at)
     match event.body:
         case events.MessageEdit() as body:
             number = body.number
@@ -221,7 +230,10 @@ def _details(body: events.Message | events.Postback, *, is_self: bool = False) -
     return {name: value for name, value in found.items() if value is not None} or None
 
 
-def _made_up_mid(kind: str, key: ConversationKey, at: int, *told: object) -> str:
-    """A name for what came without a mid: the same for every copy, so that copies are recognised."""
+def _made_up_mid(kind: str, key: ConversationKey, at: int | None, *told: object) -> str:
+    """A name for what came without a mid: the same for every copy, so that copies are recognised.
+
+    Made of what Meta said alone: a copy arrives later.
+    """
     text = msgspec.json.encode((key, at, *told), order="deterministic")
     return f"{kind}:" + hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -14,6 +14,8 @@ from inboxd.web.api.resources.deletions import DeletionResource, NewDeletion
 from inboxd.web.problems import ProblemError
 
 PATH: Final = "/api/deletions"
+NOTHING_KNOWN: Final = "Nothing is known of the account {}, so the request with this code still waits."
+"""Of a mistyped id it would be wrong to tell the person who asked that everything is gone."""
 
 
 class DeletionsApi:
@@ -51,6 +53,8 @@ class DeletionsApi:
             receipt = await self._receipt(wanted.code)
             if receipt.outcome is not Outcome.NOT_MATCHED:
                 raise ProblemError(HTTPStatus.CONFLICT, "The request with this code is not one that waits for you.")
+            if not await self._deletions.knows(wanted.account_id):
+                raise ProblemError(HTTPStatus.CONFLICT, NOTHING_KNOWN.format(wanted.account_id))
         code = wanted.code or secrets.token_hex(16)
         await self._deletions.request(code, wanted.account_id, self._clock.now_ms())
         await self._stop_calls(wanted.account_id)

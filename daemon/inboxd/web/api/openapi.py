@@ -1,6 +1,5 @@
 """The OpenAPI 3.1 document, made from the operations and their types."""
 
-import re
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -8,11 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from inboxd import __version__
-from inboxd.web.api.operations import Operation
+from inboxd.web.api.operations import PATH_PARAMETER, Operation
 from inboxd.web.problems import CONTENT_TYPE as PROBLEM_TYPE
 from inboxd.web.problems import Problem
 
-PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _REF: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = (400, 401, 403, 404, 405, 406, 413, 429, 500, 503)
 _PROBLEM_EXAMPLE: Final = {"status": 404, "title": "Not Found", "detail": "There is no conversation with this id."}

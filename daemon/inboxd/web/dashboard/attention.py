@@ -55,7 +55,8 @@ def _of_traffic(finding: TrafficFinding, names: Mapping[str, str]) -> Need:
     who = "All accounts" if account_id is None else names.get(account_id, f"Account {account_id}")
     urgent = finding.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY}
     path = "/accounts" if account_id is None or account_id in names else f"/inbox?account={account_id}"
-    return Need(f"{who}: {finding.detail}. {finding.remedy}", path, urgent=urgent)
+    since = "" if finding.since is None else f", since {iso_utc(finding.since)}"
+    return Need(f"{who}: {finding.detail}{since}. {finding.remedy}", path, urgent=urgent)
 
 
 def _name(account: Account) -> str:

@@ -12,6 +12,7 @@ import jinja2
 from aiohttp import hdrs, web
 
 from inboxd.clock import Clock, iso_utc
+from inboxd.domain.budget import times_slower
 from inboxd.web.auth import SESSION
 from inboxd.web.dashboard.people import shown
 from inboxd.web.problems import SAFE_HEADERS, Handler, ProblemError
@@ -57,6 +58,7 @@ def set_up(app: web.Application, clock: Clock) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "times_slower": times_slower,
         "when": _when,
         "number": _number,
         "span": span,

@@ -48,6 +48,7 @@ class BudgetResource(Resource, frozen=True):
     paused_reason: str | None
     slowed_by: float
     slowed_until: str | None
+    unreachable_since: str | None = None
 
     @classmethod
     def of(cls, account_id: str, report: BudgetReport) -> Self:
@@ -63,6 +64,7 @@ class BudgetResource(Resource, frozen=True):
             paused_reason=report.reason,
             slowed_by=round(report.slowness, 2),
             slowed_until=iso(report.slowed_until),
+            unreachable_since=iso(report.unreachable_since),
         )
 
 
