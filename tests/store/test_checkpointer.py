@@ -115,7 +115,7 @@ async def test_the_writer_does_not_sync_what_another_has_written(
     left = [9000, 300]
     monkeypatch.setattr(module, "CHANGES", 1)
     monkeypatch.setattr(module, "passive", lambda _connection: left.pop(0))
-    monkeypatch.setattr(module.os, "fdatasync", lambda _file: happened.append("synced"))
+    monkeypatch.setattr(os, "fdatasync", lambda _file: happened.append("synced"))
 
     async def on_writer(_function: object) -> int:
         happened.append("writer")

@@ -240,7 +240,7 @@ class Ingest:
             rested += 0.01
 
     def _is_late(self) -> bool:
-        """Whether processing is behind. Looked at within a batch too, which lasts with a rest after each transaction."""
+        """Whether processing is behind. Looked at within a batch too: with rests one lasts long."""
         if self._clock.now_ms() - self._oldest_at > MAX_LAG_MS:
             self._late = True
         return self._late
