@@ -1,1 +1,0 @@
-"""The commands that talk to a daemon, or do its work while none runs."""

@@ -1,1 +1,0 @@
-"""What runs in the background, owned and supervised by the pool."""
