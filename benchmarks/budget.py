@@ -19,9 +19,9 @@ from typing import Final
 
 import aiohttp
 import uvloop
-from inboxd import app, logs
-from inboxd.clock import Clock
-from inboxd.config import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd import app
+from inboxd.accounts.call_log_store import GraphCalls
+from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
 from inboxd.domain.account import Flavour
 from inboxd.domain.budget import Priority
 from inboxd.meta.account_graph import AccountGraph
@@ -30,13 +30,14 @@ from inboxd.meta.budget import Traffic
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.signature import HEADER, sign
-from inboxd.secret import Secret
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
-from inboxd.store.database import Database
-from inboxd.store.graph_calls import GraphCalls
+from inboxd.storage.database import Database
 
 ACCOUNT: Final = "17841400000000001"
 TOKEN: Final = "benchmark-token"

@@ -9,11 +9,11 @@ import hypothesis
 import pytest
 import uvloop
 from inboxd import app
-from inboxd.config import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
-from inboxd.secret import Secret
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
-from inboxd.store.database import Database
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, OTHER_APP_SECRET, TOKEN, VERIFY_TOKEN, Client
 

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from inboxd.clock import Clock
+from inboxd.accounts.call_log_store import GraphCalls
 from inboxd.domain.account import Flavour
-from inboxd.meta import events
+from inboxd.meta import webhook_events as events
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.budget import Budget, Traffic
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.signature import HEADER, sign
-from inboxd.secret import Secret
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.secret import Secret
 from inboxd.simulator.payloads import Item, delivery
-from inboxd.store.database import Database
-from inboxd.store.graph_calls import GraphCalls
+from inboxd.storage.database import Database
 
 ACCOUNT = "17841400000000001"
 ANA = "7000000000000001"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from inboxd.domain.traffic import Cause
-from inboxd.metrics import Metrics
+from inboxd.runtime.metrics import Metrics
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 

@@ -11,56 +11,56 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from inboxd import logs
-from inboxd.clock import Clock
-from inboxd.config import Backfill, Secrets, Settings, require_secrets
+from inboxd.accounts.api import AccountsApi
+from inboxd.accounts.check import Checkup
+from inboxd.accounts.manager import Accounts
+from inboxd.accounts.pages import AccountPages
+from inboxd.config.reload import Reloader
+from inboxd.config.schema import Backfill, Secrets, Settings, require_secrets
+from inboxd.conversations.api import ConversationsApi
+from inboxd.conversations.ingest import Ingest
+from inboxd.conversations.pages import InboxPages
+from inboxd.conversations.search_store import SearchIndex
+from inboxd.conversations.search_worker import SearchIndexer
+from inboxd.core import Parts, assembled, configured_accounts, lifetimes, limits
+from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import Flavour
+from inboxd.events.api import Streams
+from inboxd.http.access_log import AccessLogger, access_logger
+from inboxd.http.admin import Pages, admin_application
+from inboxd.http.api_docs import DocsPage
+from inboxd.http.auth import AccessToken
+from inboxd.http.bodies import BodyBudget
+from inboxd.http.connections import KEEPALIVE_S, GuardedSite, bind, url_of
+from inboxd.http.operations import Operation
+from inboxd.maintenance.api import SystemApi
+from inboxd.maintenance.health import DaemonHealth
+from inboxd.maintenance.health_api import Health
+from inboxd.maintenance.metrics_api import MetricsPage
+from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
-from inboxd.metrics import Metrics
-from inboxd.notify import Notifier
-from inboxd.parts import Parts, assembled, configured_accounts, lifetimes, limits
-from inboxd.plural import counted
-from inboxd.reload import Reloader
-from inboxd.store.backfills import Backfills
-from inboxd.store.search import SearchIndex
-from inboxd.web.access import AccessLogger, access_logger
-from inboxd.web.admin import Pages, admin_application
-from inboxd.web.api.accounts import AccountsApi
-from inboxd.web.api.backfills import BackfillsApi
-from inboxd.web.api.conversations import ConversationsApi
-from inboxd.web.api.deletions import DeletionsApi
-from inboxd.web.api.deliveries import DeliveriesApi
-from inboxd.web.api.docs import DocsPage
-from inboxd.web.api.operations import Operation
-from inboxd.web.api.participants import ParticipantsApi
-from inboxd.web.api.streams import Streams
-from inboxd.web.api.system import SystemApi
-from inboxd.web.api.traffic import TrafficApi
-from inboxd.web.auth import AccessToken
-from inboxd.web.bodies import BodyBudget
-from inboxd.web.callbacks import Callbacks
-from inboxd.web.connections import KEEPALIVE_S, GuardedSite, bind, url_of
-from inboxd.web.dashboard.accounts import AccountPages
-from inboxd.web.dashboard.backfill import BackfillPages
-from inboxd.web.dashboard.deliveries import DeliveryPages
-from inboxd.web.dashboard.inbox import InboxPages
-from inboxd.web.dashboard.overview import Overview
-from inboxd.web.health import Health
-from inboxd.web.metrics_page import MetricsPage
-from inboxd.web.webhooks import Webhooks
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.backfill import BackfillDesk
-from inboxd.workers.checkup import Checkup
-from inboxd.workers.forgetting import Forgetter
-from inboxd.workers.health import DaemonHealth
-from inboxd.workers.ingest import Ingest
-from inboxd.workers.outlook import ProfileOutlook
-from inboxd.workers.pool import WorkerPool
-from inboxd.workers.processing_monitor import ProcessingMonitor
-from inboxd.workers.pulse import Pulse
-from inboxd.workers.schedule import BackfillSchedule
-from inboxd.workers.search import SearchIndexer
-from inboxd.workers.watchdog import Watchdog
+from inboxd.privacy.api import DeletionsApi
+from inboxd.privacy.callbacks import Callbacks
+from inboxd.privacy.participant_eraser import Forgetter
+from inboxd.profiles.api import ParticipantsApi
+from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.receiving.api import DeliveriesApi
+from inboxd.receiving.pages import DeliveryPages
+from inboxd.receiving.processing_monitor import ProcessingMonitor
+from inboxd.receiving.webhooks import Webhooks
+from inboxd.runs.backfill.api import BackfillsApi
+from inboxd.runs.backfill.pages import BackfillPages
+from inboxd.runs.backfill.schedule import BackfillSchedule
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.loop_monitor import Pulse
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.notify import Notifier
+from inboxd.runtime.plural import counted
+from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.watchdog import Watchdog
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""

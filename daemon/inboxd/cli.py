@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, TextIO
 import click
 
 from inboxd import __version__
-from inboxd.config import (
+from inboxd.config.schema import (
     Secrets,
     Settings,
     concerns,
@@ -23,9 +23,9 @@ from inboxd.config import (
     load_settings,
     require_secrets,
 )
-from inboxd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, InboxdError
-from inboxd.secret import Secret
-from inboxd.terminal import printable
+from inboxd.runtime.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, InboxdError
+from inboxd.runtime.secret import Secret
+from inboxd.runtime.terminal import printable
 
 _INTERRUPTED: Final = 130
 
@@ -47,7 +47,7 @@ def cli() -> None:
 @config_option
 def run(config_path: Path | None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
-    from inboxd import logs  # noqa: PLC0415 - the other commands start without the server
+    from inboxd.runtime import logs  # noqa: PLC0415 - the other commands start without the server
     from inboxd.service import Service  # noqa: PLC0415 - the same
 
     def load() -> tuple[Settings, Secrets]:
@@ -104,7 +104,7 @@ def conversations(
     config_path: Path | None, *, as_json: bool, limit: int, offset: int, account_id: str | None, unread: bool
 ) -> None:
     """Show the conversations: who, last message, unread. Reads the file; the daemon may run or not."""
-    from inboxd.store.conversations import ConversationFilter  # noqa: PLC0415 - see run
+    from inboxd.conversations.store import ConversationFilter  # noqa: PLC0415 - see run
 
     settings = _settings(config_path)
     condition = ConversationFilter(account_id=account_id, has_unread=True if unread else None)
@@ -124,7 +124,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="The API's JS
 @json_option
 def account_list(config_path: Path | None, *, as_json: bool) -> None:
     """Show who is served, and how they stand with Meta."""
-    from inboxd.commands.account import show_all  # noqa: PLC0415 - see run
+    from inboxd.accounts.commands import show_all  # noqa: PLC0415 - see run
 
     _run(show_all(*_surroundings(config_path), as_json=as_json))
 
@@ -144,7 +144,7 @@ def account_add(config_path: Path | None, *, as_json: bool, flavour: str, name: 
 
     Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
     """
-    from inboxd.commands.account import add  # noqa: PLC0415 - see run
+    from inboxd.accounts.commands import add  # noqa: PLC0415 - see run
 
     if token_file is None:
         text = click.prompt("Access token", hide_input=True)
@@ -166,7 +166,7 @@ def account_add(config_path: Path | None, *, as_json: bool, flavour: str, name: 
 @click.argument("account_id")
 def account_check(config_path: Path | None, account_id: str, *, as_json: bool) -> None:
     """Look an account over: token, permissions, settings, subscription. Exits 1 if anything is missing."""
-    from inboxd.commands.account import check  # noqa: PLC0415 - see run
+    from inboxd.accounts.commands import check  # noqa: PLC0415 - see run
 
     sys.exit(_run(check(*_surroundings(config_path), account_id, as_json=as_json)))
 
@@ -176,7 +176,7 @@ def account_check(config_path: Path | None, account_id: str, *, as_json: bool) -
 @click.argument("account_id")
 def account_remove(config_path: Path | None, account_id: str) -> None:
     """Stop serving an account and forget its token; its conversations stay."""
-    from inboxd.commands.account import remove  # noqa: PLC0415 - see run
+    from inboxd.accounts.commands import remove  # noqa: PLC0415 - see run
 
     _run(remove(*_surroundings(config_path), account_id))
     click.echo(f"{account_id} is no longer served")
@@ -228,7 +228,7 @@ def backfill(
 
     Who failed is printed with the reason. pause, resume and cancel are for the run that is not finished.
     """
-    from inboxd.commands import backfill as command  # noqa: PLC0415 - see run
+    from inboxd.runs.backfill import commands as command  # noqa: PLC0415 - see run
 
     if context.invoked_subcommand is not None:
         return
@@ -248,8 +248,8 @@ def _steering(how: str, text: str) -> None:
     @json_option
     @click.option("--account", "account_id", required=True, help="The account's id.")
     def steer(config_path: Path | None, *, as_json: bool, account_id: str) -> None:
-        from inboxd.commands import backfill as command  # noqa: PLC0415 - see run
         from inboxd.domain.backfill import Steering  # noqa: PLC0415 - see run
+        from inboxd.runs.backfill import commands as command  # noqa: PLC0415 - see run
 
         _run(command.steer(*_surroundings(config_path), account_id, Steering(how), as_json=as_json))
 
@@ -270,7 +270,7 @@ def import_conversations(config_path: Path | None, file: str) -> None:
     unreadCount, status and metadata. Other columns are named and left out. Bad rows are reported by their number and
     left out; exits 1 then.
     """
-    from inboxd.commands import importing  # noqa: PLC0415 - see run
+    from inboxd.conversations import commands as importing  # noqa: PLC0415 - see run
 
     with _opened(file) as rows:
         sys.exit(_run(importing.import_conversations(*_surroundings(config_path), rows)))
@@ -285,7 +285,7 @@ def doctor(config_path: Path | None, *, as_json: bool) -> None:
     Configuration, secrets, clock, disk, permissions, database, backups, DNS and TLS to Meta, the daemon, each account's
     token and subscription, and the public address when public.base_url names it.
     """
-    from inboxd.commands.doctor import doctor as look_over  # noqa: PLC0415 - see run
+    from inboxd.maintenance.doctor import doctor as look_over  # noqa: PLC0415 - see run
 
     sys.exit(_run(look_over(config_path, os.environ, as_json=as_json)))
 
@@ -298,7 +298,7 @@ def backup(config_path: Path | None, file: Path | None) -> None:
 
     The copy is one moment of the database, and is checked from its first to its last page before it gets its name.
     """
-    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+    from inboxd.maintenance import commands as keeping  # noqa: PLC0415 - see run
 
     settings, path = _storage(config_path)
     folder = settings.storage.backups(os.environ)
@@ -310,7 +310,7 @@ def backup(config_path: Path | None, file: Path | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def restore(config_path: Path | None, file: Path) -> None:
     """Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside."""
-    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+    from inboxd.maintenance import commands as keeping  # noqa: PLC0415 - see run
 
     _, path = _storage(config_path)
     keeping.put_back(file, path)
@@ -328,7 +328,7 @@ participant_option = click.option("--participant", "participant_id", required=Tr
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(config_path: Path | None, *, as_json: bool, account_id: str, participant_id: str, yes: bool) -> None:
     """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
-    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+    from inboxd.maintenance import commands as keeping  # noqa: PLC0415 - see run
 
     whom = keeping.person_of(account_id, participant_id)
     if not yes:
@@ -348,7 +348,7 @@ def erase_account(config_path: Path | None, *, as_json: bool, account_id: str, c
     For somebody who asked Meta to delete their data when nobody could tell which account is theirs; with their code the
     page that they were given says how it stands.
     """
-    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+    from inboxd.maintenance import commands as keeping  # noqa: PLC0415 - see run
 
     if not yes:
         click.confirm(f"Erase the account {account_id} with everybody in it?", abort=True, err=True)
@@ -362,7 +362,7 @@ def erase_account(config_path: Path | None, *, as_json: bool, account_id: str, c
 @participant_option
 def export(config_path: Path | None, account_id: str, participant_id: str) -> None:
     """Print everything that is kept of one person, as JSON."""
-    from inboxd.commands import keeping  # noqa: PLC0415 - see run
+    from inboxd.maintenance import commands as keeping  # noqa: PLC0415 - see run
 
     _run(keeping.export(*_surroundings(config_path), keeping.key_of(account_id, participant_id)))
 
@@ -429,7 +429,7 @@ def _fail() -> NoReturn:
 
 def _surroundings(config_path: Path | None) -> tuple[Settings, Secrets, Path]:
     """Settings, secrets and database for a command that may open the database itself."""
-    from inboxd import logs  # noqa: PLC0415 - see run
+    from inboxd.runtime import logs  # noqa: PLC0415 - see run
 
     os.umask(0o027)
     logs.set_up(level="error", log_format="console", stream=sys.stderr)
@@ -495,11 +495,11 @@ async def _until_told_to_end(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: AN
 async def _conversations(settings: Settings, condition: Any, *, limit: int, offset: int, as_json: bool) -> None:  # noqa: ANN401 - ConversationFilter, imported late
     import msgspec  # noqa: PLC0415 - see run
 
-    from inboxd.console import console, conversation_table  # noqa: PLC0415 - see run
-    from inboxd.store.accounts import stored  # noqa: PLC0415 - see run
-    from inboxd.store.conversations import Conversations  # noqa: PLC0415 - see run
-    from inboxd.store.database import open_for_reading  # noqa: PLC0415 - see run
-    from inboxd.web.api.resources.conversations import ConversationList, ConversationResource  # noqa: PLC0415 - see run
+    from inboxd.accounts.store import stored  # noqa: PLC0415 - see run
+    from inboxd.conversations.resources import ConversationList, ConversationResource  # noqa: PLC0415 - see run
+    from inboxd.conversations.store import Conversations  # noqa: PLC0415 - see run
+    from inboxd.runtime.console import console, conversation_table  # noqa: PLC0415 - see run
+    from inboxd.storage.database import open_for_reading  # noqa: PLC0415 - see run
 
     async with open_for_reading(settings.storage.resolved(os.environ)) as connection:
         store = Conversations(connection.read)

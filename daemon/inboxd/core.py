@@ -8,35 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from inboxd import __version__, logs
-from inboxd.clock import Clock
-from inboxd.config import Secrets, Settings
+from inboxd import __version__
+from inboxd.accounts.call_log_store import GraphCalls
+from inboxd.accounts.manager import Accounts, ConfiguredAccount, Limits
+from inboxd.accounts.store import AccountStore
+from inboxd.accounts.vault import KEY_FILE, Vault, key_from
+from inboxd.accounts.workers import AccountStaff
+from inboxd.config.schema import Secrets, Settings
+from inboxd.conversations.ingest import RUSH
 from inboxd.domain.account import Flavour
+from inboxd.events.bus import Feed
+from inboxd.maintenance.traffic_monitor import TrafficMonitor
 from inboxd.meta.budget import Traffic
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.pictures import PictureClient, PictureRules
-from inboxd.metrics import Metrics
-from inboxd.store.accounts import AccountStore
-from inboxd.store.avatars import Avatars
-from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
-from inboxd.store.deletions import Deletions
-from inboxd.store.graph_calls import GraphCalls
-from inboxd.store.inbox import Inbox
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.vault import KEY_FILE, Vault, key_from
-from inboxd.workers.accounts import Accounts, ConfiguredAccount, Limits
-from inboxd.workers.avatars import AvatarKeeper
-from inboxd.workers.backfill import BackfillDesk, BackfillWorker
-from inboxd.workers.deletion import DeletionWorker
-from inboxd.workers.enrich import Enricher
-from inboxd.workers.erasing import Eraser
-from inboxd.workers.feed import Feed
-from inboxd.workers.housekeeping import Housekeeping, Keep
-from inboxd.workers.ingest import RUSH
-from inboxd.workers.pool import WorkerPool
-from inboxd.workers.staff import AccountStaff
-from inboxd.workers.traffic_monitor import TrafficMonitor
+from inboxd.privacy.account_eraser import Eraser
+from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.deletion_worker import DeletionWorker
+from inboxd.privacy.retention_worker import Housekeeping, Keep
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_worker import AvatarKeeper
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.sync import Enricher
+from inboxd.receiving.store import Inbox
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.supervisor import WorkerPool
+from inboxd.storage.database import Database
 
 AVATAR_FOLDER: Final = "avatars"
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from inboxd import __version__, logs
-from inboxd.activation import inherited_socket
+from inboxd import __version__
 from inboxd.app import Daemon, access_tokens, running
-from inboxd.config import Secrets, Settings
-from inboxd.errors import EX_OK, EX_SOFTWARE, InboxdError
-from inboxd.log_processors import Repeats
-from inboxd.notify import Notifier
+from inboxd.config.schema import Secrets, Settings
+from inboxd.runtime import logs
+from inboxd.runtime.activation import inherited_socket
+from inboxd.runtime.errors import EX_OK, EX_SOFTWARE, InboxdError
+from inboxd.runtime.log_processors import Repeats
+from inboxd.runtime.notify import Notifier
 
 SWITCH_INTERVAL_S: Final = 0.001
 _FROM_SYSTEMD: Final = ["secrets, if they were changed: systemd hands them over at a start only"]

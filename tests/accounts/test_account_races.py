@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from inboxd.accounts.check import Checkup
+from inboxd.accounts.manager import Accounts, ConfiguredAccount
+from inboxd.accounts.store import StoredAccount
+from inboxd.accounts.token_refresher import TokenKeeper
 from inboxd.domain.account import Cause, Flavour
 from inboxd.domain.retry import Remedy
-from inboxd.errors import StorageUnavailableError
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
-from inboxd.metrics import Metrics
-from inboxd.secret import Secret
+from inboxd.runtime.errors import StorageUnavailableError
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.secret import Secret
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
-from inboxd.store.accounts import StoredAccount
-from inboxd.workers.accounts import Accounts, ConfiguredAccount
-from inboxd.workers.checkup import Checkup
-from inboxd.workers.tokens import TokenKeeper
 
+from tests.accounts.test_manager import DAY_MS, process, token_of
 from tests.hostile import PROFILE, HostileGraph
 from tests.support import ACCOUNT, ANA, TOKEN, ManualClock, eventually, slow_disk
-from tests.workers.test_accounts import DAY_MS, process, token_of
 
 
 class SlowGraph(HostileGraph):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from inboxd.meta.signed_request import sign_request
-from inboxd.simulator.graph import Behaviour, GraphServer, Token
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
 

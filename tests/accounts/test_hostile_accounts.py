@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from inboxd.accounts.check import Checkup
+from inboxd.accounts.resources import AccountResource, BudgetResource
+from inboxd.accounts.subscription_monitor import SubscriptionKeeper
+from inboxd.accounts.token_refresher import TokenKeeper
 from inboxd.domain.account import Account, Flavour
 from inboxd.meta.graph_errors import GraphError
-from inboxd.metrics import Metrics
+from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.serving import serving
-from inboxd.store.database import Database
-from inboxd.web.api.resources.accounts import AccountResource, BudgetResource
-from inboxd.workers.checkup import Checkup
-from inboxd.workers.subscriptions import SubscriptionKeeper
-from inboxd.workers.tokens import TokenKeeper
+from inboxd.storage.database import Database
 
+from tests.accounts.test_manager import DAY_MS, process, token_of
 from tests.hostile import ABSENT, ERROR, ME, ODD, PROFILE, HostileGraph, Json, encoded, replaced
 from tests.support import ACCOUNT, ANA, ManualClock, TravelClock, meta
-from tests.workers.test_accounts import DAY_MS, process, token_of
 
 SEED = 20261124
 Hostile = tuple[HostileGraph, str]

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from inboxd import parts
-from inboxd.clock import Clock
-from inboxd.config import Account, Instagram, Secrets, Settings
-from inboxd.config import Budget as BudgetSettings
+from inboxd import core as parts
+from inboxd.accounts.check import Checkup, Finding, Outcome
+from inboxd.accounts.manager import Accounts
+from inboxd.accounts.subscription_monitor import SubscriptionKeeper
+from inboxd.accounts.token_refresher import TokenKeeper
+from inboxd.config.schema import Account, Instagram, Secrets, Settings
+from inboxd.config.schema import Budget as BudgetSettings
 from inboxd.domain.account import AccountState, Flavour
-from inboxd.errors import ConfigError, StorageUnavailableError
 from inboxd.meta.graph_errors import GraphError
-from inboxd.metrics import Metrics
-from inboxd.secret import Secret
-from inboxd.simulator.graph import Behaviour, GraphServer, Token
-from inboxd.store.database import Database
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.checkup import Checkup, Finding, Outcome
-from inboxd.workers.subscriptions import SubscriptionKeeper
-from inboxd.workers.tokens import TokenKeeper
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import ConfigError, StorageUnavailableError
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock, TravelClock
 

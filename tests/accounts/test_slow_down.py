@@ -5,14 +5,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from inboxd.config import Budget, Settings
-from inboxd.simulator.graph import Behaviour, GraphServer, Token
+from inboxd.config.schema import Budget, Settings
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 
+from tests.dashboard.test_dashboard import Browser, browser
+from tests.runs.backfill.test_api import register, start
 from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, Json, eventually
-from tests.web.test_backfills import register, start
-from tests.web.test_dashboard import Browser, browser
 
 __all__ = ["browser"]
 OTHER = "17841400000000002"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from inboxd.simulator.graph import Behaviour
+from inboxd.simulator.graph_server import Behaviour
 from inboxd.simulator.payloads import Conversationalist, Item, mid_of
 from inboxd.simulator.people import igsid
-from inboxd.simulator.traffic import story
+from inboxd.simulator.story import story
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options

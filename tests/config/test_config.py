@@ -1,17 +1,10 @@
 from pathlib import Path
 
 import pytest
-from inboxd.config import (
-    Account,
-    Settings,
-    find_config,
-    load_secrets,
-    load_settings,
-    require_secrets,
-)
-from inboxd.errors import ConfigError
+from inboxd.config.schema import Account, Settings, find_config, load_secrets, load_settings, require_secrets
+from inboxd.runtime.errors import ConfigError
 
-DEFAULT = Path(__file__).parent.parent / "config.toml"
+DEFAULT = Path(__file__).parent.parent.parent / "config.toml"
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -4,9 +4,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from inboxd.config import Secrets, Settings
+from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.conversation import ConversationStatus
-from inboxd.simulator.graph import GraphServer
+from inboxd.simulator.graph_server import GraphServer
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import person
 

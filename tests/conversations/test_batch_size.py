@@ -1,4 +1,4 @@
-from inboxd.workers.batch_size import BatchSize
+from inboxd.conversations.batch_size import BatchSize
 
 
 def test_one_stall_does_not_make_every_later_transaction_a_small_one() -> None:

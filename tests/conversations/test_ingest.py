@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inboxd.conversations import store as conversations
+from inboxd.conversations.batch_size import BatchSize
+from inboxd.conversations.ingest import LONGEST_S, MAX_EVENTS, MAX_LAG_MS, TRANSACTION_S, Ingest
+from inboxd.conversations.search_store import SearchIndex
 from inboxd.domain.conversation import ConversationKey
-from inboxd.errors import StorageClosedError, StorageUnavailableError
-from inboxd.metrics import Metrics
+from inboxd.events.bus import Feed
+from inboxd.profiles.cache import ProfileCache
+from inboxd.receiving.store import Inbox
+from inboxd.runtime.errors import StorageClosedError, StorageUnavailableError
+from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of, without_parties
-from inboxd.simulator.traffic import story
-from inboxd.store import conversations
-from inboxd.store.connection import fetch
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.search import SearchIndex
-from inboxd.workers.batch_size import BatchSize
-from inboxd.workers.feed import Feed
-from inboxd.workers.ingest import LONGEST_S, MAX_EVENTS, MAX_LAG_MS, TRANSACTION_S, Ingest
+from inboxd.simulator.story import story
+from inboxd.storage.connection import fetch
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock
 

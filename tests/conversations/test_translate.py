@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from inboxd.conversations.translate import Translated, sides, translate
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Direction, Reacted, Sent
 from inboxd.simulator.payloads import Conversationalist, Item, delivery
-from inboxd.workers.translate import Translated, sides, translate
 
 from tests.support import ACCOUNT, ANA, T0, decoded
 

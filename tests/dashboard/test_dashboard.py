@@ -14,13 +14,13 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from inboxd.config import NamedToken, Secrets, Settings
-from inboxd.secret import Secret
-from inboxd.simulator.graph import GraphServer, Token
+from inboxd.config.schema import NamedToken, Secrets, Settings
+from inboxd.dashboard.overview import bars
+from inboxd.http.auth import COOKIE
+from inboxd.http.pages import span
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
-from inboxd.web.auth import COOKIE
-from inboxd.web.dashboard.overview import bars
-from inboxd.web.dashboard.rendering import span
 from multidict import CIMultiDictProxy
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, eventually
@@ -312,7 +312,7 @@ async def test_the_script_tells_date_and_time_of_all_that_is_not_of_today(tmp_pa
     (tmp_path / "run.js").write_text(
         DOM % ", ".join(json.dumps([iso, in_list]) for iso in isos for in_list in (True, False))
     )
-    script = importlib.resources.files("inboxd.web.dashboard") / "static" / "dashboard.js"
+    script = importlib.resources.files("inboxd.dashboard") / "static" / "dashboard.js"
     environment = {"TZ": "UTC", "LC_ALL": "en_GB.UTF-8", "PATH": os.environ["PATH"]}
     done = await asyncio.create_subprocess_exec(
         "node", str(tmp_path / "run.js"), str(script), env=environment, stdout=asyncio.subprocess.PIPE

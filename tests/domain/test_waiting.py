@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
-from inboxd.clock import iso_utc
 from inboxd.domain.account import Account, AccountState, Flavour
 from inboxd.domain.budget import BudgetReport, times_slower
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, WaitingFor, waiting
+from inboxd.runtime.clock import iso_utc
 
 from tests.support import ACCOUNT, T0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.people import igsid
-from inboxd.store import migrations
+from inboxd.storage import migrations
 
 from tests.e2e.conftest import Process
 from tests.support import ACCOUNT, T0

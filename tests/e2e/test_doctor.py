@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from inboxd.meta.signature import HEADER, sign
-from inboxd.simulator.graph import GraphServer
+from inboxd.simulator.graph_server import GraphServer
 from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.serving import serving
 

@@ -10,17 +10,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from inboxd.clock import Clock
-from inboxd.store import backup
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox
+from inboxd.receiving.store import Inbox
+from inboxd.runtime.clock import Clock
+from inboxd.storage import backup
+from inboxd.storage.database import Database
 
 from tests.e2e.conftest import Process
 
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from inboxd.store import backup
+from inboxd.storage import backup
 steps, wanted = 0, int(sys.argv[1])
 def step(event, arguments):
     global steps

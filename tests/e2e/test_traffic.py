@@ -4,7 +4,7 @@ import json
 import time
 import urllib.request
 
-from inboxd.clock import iso_utc
+from inboxd.runtime.clock import iso_utc
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.e2e.conftest import Process, free_port

@@ -12,15 +12,15 @@ import aiohttp
 import aiohttp_sse
 import pytest
 from aiohttp import web
-from inboxd.clock import Clock
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.events import api as streams
+from inboxd.events.api import MAX_STREAMS
+from inboxd.events.bus import MAX_BEHIND, Feed
+from inboxd.http.connections import GuardedSite, bind
+from inboxd.http.operations import OPERATIONS, add_operations
+from inboxd.http.problems import problem_middleware
+from inboxd.runtime.clock import Clock
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
-from inboxd.web.api import streams
-from inboxd.web.api.operations import OPERATIONS, add_operations
-from inboxd.web.api.streams import MAX_STREAMS
-from inboxd.web.connections import GuardedSite, bind
-from inboxd.web.problems import problem_middleware
-from inboxd.workers.feed import MAX_BEHIND, Feed
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, eventually
 

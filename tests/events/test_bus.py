@@ -1,4 +1,4 @@
-from inboxd.workers.feed import HISTORY, MAX_BEHIND, Feed
+from inboxd.events.bus import HISTORY, MAX_BEHIND, Feed
 
 from tests.support import ManualClock
 

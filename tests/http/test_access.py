@@ -10,10 +10,10 @@ import aiohttp
 import msgspec
 import pytest
 from inboxd import app
-from inboxd.clock import Clock
-from inboxd.config import NamedToken, Secrets, Settings
-from inboxd.secret import Secret
-from inboxd.web.auth import COOKIE
+from inboxd.config.schema import NamedToken, Secrets, Settings
+from inboxd.http.auth import COOKIE
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.secret import Secret
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, Client
 

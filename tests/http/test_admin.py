@@ -6,13 +6,13 @@ import json
 import msgspec
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from inboxd.config import NamedToken, Secrets
-from inboxd.secret import Secret
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.config.schema import NamedToken, Secrets
+from inboxd.http.auth import COOKIE, AccessToken, Gate
+from inboxd.http.problems import ProblemError
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
-from inboxd.web.auth import COOKIE, AccessToken, Gate
-from inboxd.web.problems import ProblemError
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, ManualClock, eventually
 

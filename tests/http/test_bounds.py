@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from inboxd.config import Settings
+from inboxd.config.schema import Settings
+from inboxd.http.bodies import SHARE_BYTES, BodyBudget, NoRoomError
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
-from inboxd.web.bodies import SHARE_BYTES, BodyBudget, NoRoomError
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, Client, eventually
 

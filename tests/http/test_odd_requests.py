@@ -6,9 +6,9 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 import pytest
-from inboxd.config import Logs, Settings
+from inboxd.config.schema import Logs, Settings
+from inboxd.http.auth import COOKIE
 from inboxd.simulator.payloads import Conversationalist
-from inboxd.web.auth import COOKIE
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, T0, VERIFY_TOKEN, Client
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from inboxd.config import Admin, Settings
+from inboxd.config.schema import Admin, Settings
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 

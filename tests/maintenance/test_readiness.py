@@ -10,14 +10,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 from inboxd import app
-from inboxd.config import Secrets, Settings
+from inboxd.config.schema import Secrets, Settings
+from inboxd.conversations.ingest import Ingest
+from inboxd.conversations.search_worker import SearchIndexer
 from inboxd.domain.retry import Backoff
+from inboxd.privacy import retention_worker as housekeeping
+from inboxd.receiving import processing_monitor
+from inboxd.receiving.processing_monitor import ProcessingMonitor
+from inboxd.runtime import supervisor as pool
 from inboxd.simulator.payloads import Conversationalist, delivery
-from inboxd.store.database import Database
-from inboxd.workers import housekeeping, pool, processing_monitor
-from inboxd.workers.ingest import Ingest
-from inboxd.workers.processing_monitor import ProcessingMonitor
-from inboxd.workers.search import SearchIndexer
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, Client, eventually, full_disk
 

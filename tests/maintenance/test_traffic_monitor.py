@@ -6,14 +6,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from inboxd import logs, parts
-from inboxd.config import Secrets, Settings
+from inboxd import core as parts
+from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import COMPANION, HOUR_MS, Cause
-from inboxd.metrics import Metrics
-from inboxd.store import traffic as store
-from inboxd.store.database import Database
-from inboxd.workers.traffic_monitor import MAX_STRANGERS, TrafficMonitor
+from inboxd.maintenance import traffic_store as store
+from inboxd.maintenance.traffic_monitor import MAX_STRANGERS, TrafficMonitor
+from inboxd.runtime import logs
+from inboxd.runtime.metrics import Metrics
+from inboxd.storage.database import Database
 from structlog.testing import capture_logs
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock

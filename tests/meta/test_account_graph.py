@@ -8,11 +8,11 @@ from inboxd.domain.account import Flavour
 from inboxd.domain.retry import Remedy
 from inboxd.meta.account_graph import MANY_PEOPLE, Owner
 from inboxd.meta.graph_errors import GraphError
-from inboxd.secret import Secret
-from inboxd.simulator.graph import Behaviour, GraphServer, Token
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
-from inboxd.store.database import Database
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, TOKEN, TravelClock, eventually, meta, slow_disk
 

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from inboxd.accounts.call_log_store import GraphCalls
 from inboxd.domain.budget import Priority
-from inboxd.errors import StorageError
-from inboxd.meta.brake import Circuit
 from inboxd.meta.budget import Budget, Traffic
-from inboxd.store.database import Database
-from inboxd.store.graph_calls import GraphCalls
+from inboxd.meta.throttle import Circuit
+from inboxd.runtime.errors import StorageError
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, TravelClock
 

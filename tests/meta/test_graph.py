@@ -10,10 +10,10 @@ from aiohttp import web
 from inboxd.domain.retry import Remedy
 from inboxd.meta.account_graph import PROFILE_FIELDS, AccountGraph
 from inboxd.meta.graph_errors import GraphError
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid, person
 from inboxd.simulator.serving import serving
-from inboxd.store.database import Database
+from inboxd.storage.database import Database
 
 from tests.support import ANA, TOKEN, meta
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inboxd.meta import events
-from inboxd.meta.events import UnreadableDeliveryError, to_ms
+from inboxd.meta import webhook_events as events
+from inboxd.meta.webhook_events import UnreadableDeliveryError, to_ms
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.support import ACCOUNT, ANA, T0, decoded

@@ -5,23 +5,24 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.profile import Profile
-from inboxd.errors import StorageClosedError
-from inboxd.store import conversations, profiles
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.store.deletions import Deletions
-from inboxd.store.erasure import ErasureStore
-from inboxd.store.events import KeptEvent, keep
-from inboxd.store.inbox import Inbox, mark_done
-from inboxd.store.people import subject_of
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import FetchedProfile
-from inboxd.workers import erasing
-from inboxd.workers.deletion import DeletionWorker
-from inboxd.workers.erasing import LAST_STEP, STEP, Eraser
+from inboxd.privacy import account_eraser as erasing
+from inboxd.privacy.account_eraser import LAST_STEP, STEP, Eraser
+from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.deletion_worker import DeletionWorker
+from inboxd.privacy.erasure_store import ErasureStore
+from inboxd.privacy.export_store import subject_of
+from inboxd.profiles import store as profiles
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import FetchedProfile
+from inboxd.receiving.store import Inbox, mark_done
+from inboxd.receiving.webhook_event_store import KeptEvent, keep
+from inboxd.runtime.errors import StorageClosedError
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, eventually
 

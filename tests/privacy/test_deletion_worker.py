@@ -1,12 +1,12 @@
 import asyncio
 
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.store.deletions import Deletions
-from inboxd.store.inbox import Inbox, mark_done
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.workers.deletion import DeletionWorker
-from inboxd.workers.erasing import Eraser
+from inboxd.privacy.account_eraser import Eraser
+from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.deletion_worker import DeletionWorker
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.cache import ProfileCache
+from inboxd.receiving.store import Inbox, mark_done
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ManualClock, eventually
 

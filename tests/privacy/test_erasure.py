@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from inboxd.meta.signed_request import sign_request
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist, Item
 
 from tests.support import ACCOUNT, ANA, APP_SECRET, BRUNO, T0, Client, Json, eventually

@@ -1,7 +1,7 @@
 import pytest
-from inboxd.store import mentions
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox, mark_done
+from inboxd.privacy import mention_store as mentions
+from inboxd.receiving.store import Inbox, mark_done
+from inboxd.storage.database import Database
 
 from tests.support import ManualClock
 

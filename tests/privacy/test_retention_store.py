@@ -4,20 +4,20 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from inboxd.conversations import store as conversations
+from inboxd.conversations.search_store import SearchIndex, phrase
+from inboxd.conversations.store import ConversationFilter, Conversations
 from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
-from inboxd.store import conversations
-from inboxd.store.backfills import Backfills
-from inboxd.store.connection import Row
-from inboxd.store.conversations import ConversationFilter, Conversations
-from inboxd.store.database import Database
-from inboxd.store.events import KeptEvent, keep
-from inboxd.store.inbox import Inbox, mark_done, mark_failed
-from inboxd.store.retention import Retention
-from inboxd.store.search import SearchIndex, phrase
-from inboxd.workers.backfill import BackfillDesk
-from inboxd.workers.housekeeping import DAY_MS, Housekeeping, Keep
+from inboxd.privacy.retention_store import Retention
+from inboxd.privacy.retention_worker import DAY_MS, Housekeeping, Keep
+from inboxd.receiving.store import Inbox, mark_done, mark_failed
+from inboxd.receiving.webhook_event_store import KeptEvent, keep
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.storage.connection import Row
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock
 

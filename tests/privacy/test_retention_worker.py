@@ -3,15 +3,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
-from inboxd.errors import StorageClosedError
-from inboxd.store import conversations
-from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
-from inboxd.store.deletions import Deletions
-from inboxd.store.inbox import Inbox, mark_done, mark_failed
-from inboxd.workers.housekeeping import DAY_MS, Housekeeping, Keep
+from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.retention_worker import DAY_MS, Housekeeping, Keep
+from inboxd.receiving.store import Inbox, mark_done, mark_failed
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runtime.errors import StorageClosedError
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, ManualClock
 

@@ -12,17 +12,17 @@ import pytest
 from aiohttp import web
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile
-from inboxd.errors import StorageClosedError
 from inboxd.meta.pictures import PictureClient, PictureRules
-from inboxd.metrics import Metrics
-from inboxd.simulator.graph import Behaviour, GraphServer
-from inboxd.simulator.pictures import avatar
+from inboxd.profiles import store as profiles
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_worker import AvatarKeeper
+from inboxd.profiles.thumbnail import SIDE, NotAPictureError, portrait
+from inboxd.runtime.errors import StorageClosedError
+from inboxd.runtime.metrics import Metrics
+from inboxd.simulator.avatars import avatar
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
-from inboxd.store import profiles
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.workers.avatars import AvatarKeeper
-from inboxd.workers.portrait import SIDE, NotAPictureError, portrait
+from inboxd.storage.database import Database
 from PIL import Image
 
 from tests.meta.test_pictures import LOCAL
@@ -274,7 +274,7 @@ async def test_pictures_are_decoded_one_at_a_time_and_not_on_the_event_loop(
 
     for who in (ANA, BRUNO):
         await rig.profile(who)
-    monkeypatch.setattr("inboxd.workers.avatars._portrait", watched)
+    monkeypatch.setattr("inboxd.profiles.avatar_worker._portrait", watched)
     assert await rig.keeper.fetch_due() == 2
     assert most == 1
     assert threading.get_ident() not in threads

@@ -3,10 +3,10 @@ import sqlite3
 import pytest
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
-from inboxd.store import profiles
-from inboxd.store.database import Database
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import FetchedProfile, Profiles
+from inboxd.profiles import store as profiles
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import FetchedProfile, Profiles
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import msgspec
 import pytest
-from inboxd.config import Budget, Settings
+from inboxd.config.schema import Budget, Settings
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving

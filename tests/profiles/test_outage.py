@@ -9,24 +9,25 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from inboxd.accounts.manager import Served
+from inboxd.conversations import store as conversations
 from inboxd.domain.account import Account, AccountState, Flavour
 from inboxd.domain.backfill import STEERING, RunStatus, Steering
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
+from inboxd.events.bus import Feed
 from inboxd.meta.account_graph import AccountGraph
-from inboxd.metrics import Metrics
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.profiles import store as profiles
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import Profiles
+from inboxd.profiles.sync import Enricher
+from inboxd.profiles.worker import ProfileFetcher
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runtime.metrics import Metrics
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
-from inboxd.store import conversations, profiles
-from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import Profiles
-from inboxd.workers.accounts import Served
-from inboxd.workers.backfill import BackfillDesk, BackfillWorker
-from inboxd.workers.enrich import Enricher
-from inboxd.workers.feed import Feed
-from inboxd.workers.profiles import ProfileFetcher
+from inboxd.storage.database import Database
 
 from tests.hostile import HostileGraph
 from tests.support import ACCOUNT, TOKEN, Meta, TravelClock, meta

@@ -7,13 +7,13 @@ import pytest
 from aiohttp import web
 from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
+from inboxd.profiles import store as profiles
 from inboxd.simulator.serving import serving
-from inboxd.store import profiles
-from inboxd.store.database import Database
+from inboxd.storage.database import Database
 
 from tests.hostile import HostileGraph
+from tests.profiles.test_outage import Rig, at_work
 from tests.support import ACCOUNT, ANA, eventually
-from tests.workers.test_outage import Rig, at_work
 
 CHANCES_S = 10
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from inboxd.workers.portrait import BUDGET_BYTES, MAX_PIXELS, SIDE, NotAPictureError, portrait
+from inboxd.profiles.thumbnail import BUDGET_BYTES, MAX_PIXELS, SIDE, NotAPictureError, portrait
 from PIL import Image
 
 MUTATIONS = 1500
@@ -18,7 +18,7 @@ MEASURED = """
 import sys
 from pathlib import Path
 import inboxd.app
-from inboxd.workers import portrait
+from inboxd.profiles import thumbnail as portrait
 def most():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
 before = most()

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
-from inboxd.config import Budget, Settings
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.config.schema import Budget, Settings
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 
+from tests.dashboard.test_dashboard import Browser, browser
 from tests.support import ACCOUNT, T0, Client, Json, eventually
-from tests.web.test_dashboard import Browser, browser
 
 __all__ = ["browser"]
 OTHER = "17841400000000002"

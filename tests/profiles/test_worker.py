@@ -8,23 +8,23 @@ from typing import Any
 
 import msgspec
 import pytest
+from inboxd.accounts.manager import Served
 from inboxd.domain.account import Account, AccountState, Flavour
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, REOPEN_REST_S
+from inboxd.events.bus import Feed
 from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
-from inboxd.metrics import Metrics
-from inboxd.simulator.graph import Behaviour, GraphServer
+from inboxd.profiles import store as profiles
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import DueFetch, Profiles
+from inboxd.profiles.sync import DOUBT_REST_MS, Enricher
+from inboxd.profiles.worker import ProfileFetcher
+from inboxd.runtime.metrics import Metrics
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
-from inboxd.store import profiles
-from inboxd.store.database import Database
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import DueFetch, Profiles
-from inboxd.workers.accounts import Served
-from inboxd.workers.enrich import DOUBT_REST_MS, Enricher
-from inboxd.workers.feed import Feed
-from inboxd.workers.profiles import ProfileFetcher
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, meta
 

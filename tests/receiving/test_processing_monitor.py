@@ -5,14 +5,14 @@ import sqlite3
 from typing import Any
 
 import pytest
-from inboxd.errors import StorageUnavailableError
-from inboxd.metrics import Metrics
-from inboxd.notify import Notifier
-from inboxd.store.connection import fetch
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox, mark_done, mark_postponed
-from inboxd.workers.processing_monitor import STALLED_AFTER_S, ProcessingMonitor, Stall
-from inboxd.workers.watchdog import Watchdog
+from inboxd.receiving.processing_monitor import STALLED_AFTER_S, ProcessingMonitor, Stall
+from inboxd.receiving.store import Inbox, mark_done, mark_postponed
+from inboxd.runtime.errors import StorageUnavailableError
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.notify import Notifier
+from inboxd.runtime.watchdog import Watchdog
+from inboxd.storage.connection import fetch
+from inboxd.storage.database import Database
 
 from tests.support import T0, ManualClock
 

@@ -4,11 +4,11 @@ from collections import deque
 from typing import Any
 
 import pytest
-from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
-from inboxd.store import database as database_module
-from inboxd.store.connection import MAX_ROWS, fetch
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox, mark_done, mark_failed, mark_postponed
+from inboxd.receiving.store import Inbox, mark_done, mark_failed, mark_postponed
+from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
+from inboxd.storage import database as database_module
+from inboxd.storage.connection import MAX_ROWS, fetch
+from inboxd.storage.database import Database
 
 from tests.support import ManualClock
 

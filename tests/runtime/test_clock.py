@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inboxd.clock import iso_utc
+from inboxd.runtime.clock import iso_utc
 
 
 @pytest.mark.parametrize(

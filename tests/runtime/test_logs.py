@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import structlog
-from inboxd import logs
-from inboxd.log_processors import MAX_REMEMBERED, WINDOW_S, Repeats
+from inboxd.runtime import logs
+from inboxd.runtime.log_processors import MAX_REMEMBERED, WINDOW_S, Repeats
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
 import asyncio
 
 import pytest
-from inboxd.clock import Clock
-from inboxd.metrics import Metrics
-from inboxd.workers import pool as module
-from inboxd.workers.pool import MAX_CRASHES, WorkerPool
+from inboxd.runtime import supervisor as module
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.supervisor import MAX_CRASHES, WorkerPool
 
 from tests.support import ManualClock, eventually
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 from inboxd import app
-from inboxd.clock import Clock
-from inboxd.config import Secrets, Settings
-from inboxd.errors import StorageBusyError, StorageClosedError, StorageError, StorageUnavailableError
-from inboxd.notify import Notifier
+from inboxd.config.schema import Secrets, Settings
+from inboxd.conversations.ingest import Ingest
+from inboxd.receiving import processing_monitor
+from inboxd.runtime import watchdog as module
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageError, StorageUnavailableError
+from inboxd.runtime.notify import Notifier
+from inboxd.runtime.watchdog import Watchdog
 from inboxd.simulator.payloads import Conversationalist
-from inboxd.store.database import Database
-from inboxd.workers import processing_monitor
-from inboxd.workers import watchdog as module
-from inboxd.workers.ingest import Ingest
-from inboxd.workers.watchdog import Watchdog
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, Client, eventually
 

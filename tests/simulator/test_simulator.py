@@ -5,13 +5,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict
-from inboxd.simulator.graph import CONTROL_PATH, Behaviour, GraphServer, Token
+from inboxd.simulator.avatars import avatar
+from inboxd.simulator.graph_server import CONTROL_PATH, Behaviour, GraphServer, Token
 from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.people import igsid, person
-from inboxd.simulator.pictures import avatar
 from inboxd.simulator.sender import Unreliability, WebhookSender
 from inboxd.simulator.serving import serving
-from inboxd.simulator.traffic import story
+from inboxd.simulator.story import story
 from PIL import Image
 
 from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN, decoded

@@ -8,11 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from inboxd.clock import Clock
-from inboxd.errors import DatabaseLockedError, DatabaseTooNewError, InboxdError, NotOurDatabaseError, StorageError
-from inboxd.store import backup, migrations
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox
+from inboxd.receiving.store import Inbox
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import (
+    DatabaseLockedError,
+    DatabaseTooNewError,
+    InboxdError,
+    NotOurDatabaseError,
+    StorageError,
+)
+from inboxd.storage import backup, migrations
+from inboxd.storage.database import Database
 
 from tests.support import ManualClock
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from inboxd.store import checkpointer as module
-from inboxd.store.database import Database
+from inboxd.storage import checkpointer as module
+from inboxd.storage.database import Database
 
 from tests.support import eventually
 

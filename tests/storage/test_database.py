@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from inboxd.errors import (
+from inboxd.runtime.errors import (
     DatabaseLockedError,
     DatabaseTooNewError,
     NotOurDatabaseError,
@@ -14,10 +14,10 @@ from inboxd.errors import (
     StorageClosedError,
     StorageUnavailableError,
 )
-from inboxd.store import database as module
-from inboxd.store import migrations
-from inboxd.store.connection import Row, fetch, insert_many
-from inboxd.store.database import Database, _Job, open_for_reading
+from inboxd.storage import database as module
+from inboxd.storage import migrations
+from inboxd.storage.connection import Row, fetch, insert_many
+from inboxd.storage.database import Database, _Job, open_for_reading
 
 from tests.support import full_disk
 

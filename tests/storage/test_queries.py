@@ -4,23 +4,21 @@ import re
 from typing import Any
 
 import pytest
+from inboxd.accounts import call_log_store as graph_calls
+from inboxd.conversations import search_store as search
+from inboxd.conversations import store as conversations
+from inboxd.conversations.store import ConversationFilter, Place, _stretches
 from inboxd.domain.conversation import ConversationStatus
-from inboxd.store import (
-    avatars,
-    backfills,
-    conversations,
-    deletions,
-    erasure,
-    events,
-    graph_calls,
-    inbox,
-    profiles,
-    retention,
-    search,
-    statistics,
-)
-from inboxd.store.conversations import ConversationFilter, Place, _stretches
-from inboxd.store.database import Database
+from inboxd.maintenance import statistics_store as statistics
+from inboxd.privacy import deletion_store as deletions
+from inboxd.privacy import erasure_store as erasure
+from inboxd.privacy import retention_store as retention
+from inboxd.profiles import avatar_store as avatars
+from inboxd.profiles import store as profiles
+from inboxd.receiving import store as inbox
+from inboxd.receiving import webhook_event_store as events
+from inboxd.runs.backfill import store as backfills
+from inboxd.storage.database import Database
 
 STATEMENTS = {
     "pending": inbox._PENDING,

@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from inboxd.clock import Clock
+from inboxd.conversations.search_store import SearchIndex, phrase
+from inboxd.conversations.store import ConversationFilter, Conversations, mid_key
 from inboxd.domain.conversation import ConversationKey
-from inboxd.store import migrations
-from inboxd.store.conversations import ConversationFilter, Conversations, mid_key
-from inboxd.store.database import Database
-from inboxd.store.profiles import Profiles
-from inboxd.store.search import SearchIndex, phrase
+from inboxd.profiles.store import Profiles
+from inboxd.runtime.clock import Clock
+from inboxd.storage import migrations
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0
 

@@ -6,13 +6,9 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.domain.retry import Remedy
-from inboxd.meta.graph_errors import GraphError
-from inboxd.secret import Secret
-from inboxd.store import statistics
-from inboxd.store.database import Read
-from inboxd.web.api.operations import Operation, answer, body, not_found
-from inboxd.web.api.resources.accounts import (
+from inboxd.accounts.check import Checkup
+from inboxd.accounts.manager import Accounts, Served
+from inboxd.accounts.resources import (
     AccountList,
     AccountResource,
     BudgetList,
@@ -21,9 +17,13 @@ from inboxd.web.api.resources.accounts import (
     NewAccount,
     StatisticsResource,
 )
-from inboxd.web.problems import SAFE_HEADERS, ProblemError
-from inboxd.workers.accounts import Accounts, Served
-from inboxd.workers.checkup import Checkup
+from inboxd.domain.retry import Remedy
+from inboxd.http.operations import Operation, answer, body, not_found
+from inboxd.http.problems import SAFE_HEADERS, ProblemError
+from inboxd.maintenance import statistics_store as statistics
+from inboxd.meta.graph_errors import GraphError
+from inboxd.runtime.secret import Secret
+from inboxd.storage.database import Read
 
 PATH: Final = "/api/accounts"
 

@@ -7,9 +7,9 @@ it ended before this one began: what happened then counts as having happened at 
 import sqlite3
 from typing import Final
 
-from inboxd.clock import Clock
 from inboxd.domain.budget import Stop
-from inboxd.store.database import Database
+from inboxd.runtime.clock import Clock
+from inboxd.storage.database import Database
 
 HOUR_MS: Final = 3_600_000
 _CALLS: Final = "SELECT boot, at FROM graph_calls WHERE account_id = ?"

@@ -7,14 +7,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from inboxd.clock import Clock, iso_utc
+from inboxd.accounts.manager import Accounts, Served
 from inboxd.domain.account import Cause, Flavour
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import Remedy
-from inboxd.errors import InboxdError
 from inboxd.meta.graph_errors import GraphError
-from inboxd.secret import Secret
-from inboxd.workers.accounts import Accounts, Served
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import InboxdError
+from inboxd.runtime.secret import Secret
 
 PATIENCE_S: Final = 20.0
 """How long each look of a person's check may take: there are three."""

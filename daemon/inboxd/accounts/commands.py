@@ -9,18 +9,18 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from inboxd import parts
-from inboxd.clock import Clock
-from inboxd.commands.remote import Remote
-from inboxd.config import Secrets, Settings
-from inboxd.console import account_table, console, finding_table
+from inboxd import core as parts
+from inboxd.accounts.check import Checkup, Outcome
+from inboxd.accounts.manager import Accounts, Served
+from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
+from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.account import Flavour
-from inboxd.errors import EX_OK, EX_USAGE, DatabaseLockedError, InboxdError
-from inboxd.secret import Secret
-from inboxd.store.database import Database
-from inboxd.web.api.resources.accounts import AccountList, AccountResource, CheckedAccount, NewAccount
-from inboxd.workers.accounts import Accounts, Served
-from inboxd.workers.checkup import Checkup, Outcome
+from inboxd.http.client import Remote
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.console import account_table, console, finding_table
+from inboxd.runtime.errors import EX_OK, EX_USAGE, DatabaseLockedError, InboxdError
+from inboxd.runtime.secret import Secret
+from inboxd.storage.database import Database
 
 INCOMPLETE: Final = 1
 """The exit code when something is missing."""

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
+from inboxd.accounts.store import AccountStore, StoredAccount
+from inboxd.accounts.vault import Vault
 from inboxd.domain.account import Account, AccountState, Cause, Flavour, following
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import Remedy
@@ -16,9 +16,9 @@ from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
 from inboxd.meta.budget import Budget, Ledger, Traffic
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
-from inboxd.secret import Secret
-from inboxd.store.accounts import AccountStore, StoredAccount
-from inboxd.store.vault import Vault
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.secret import Secret
 
 SLACK_S: Final = 5.0
 """A call is made at most this long after it was recorded."""

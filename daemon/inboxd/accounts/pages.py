@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
-from inboxd.store import statistics
-from inboxd.store.database import Read
-from inboxd.web.api.operations import not_found
-from inboxd.web.dashboard.rendering import page
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.checkup import Checkup, Finding
+from inboxd.accounts.check import Checkup, Finding
+from inboxd.accounts.manager import Accounts
+from inboxd.http.operations import not_found
+from inboxd.http.pages import page
+from inboxd.maintenance import statistics_store as statistics
+from inboxd.storage.database import Read
 
 
 class AccountPages:

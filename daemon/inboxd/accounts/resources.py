@@ -2,12 +2,12 @@
 
 from typing import Self
 
-from inboxd.clock import iso_utc
+from inboxd.accounts.check import Finding
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import BudgetReport
-from inboxd.store.statistics import Statistics
-from inboxd.web.api.resources.base import Resource, iso
-from inboxd.workers.checkup import Finding
+from inboxd.http.resources import Resource, iso
+from inboxd.maintenance.statistics_store import Statistics
+from inboxd.runtime.clock import iso_utc
 
 
 class StatisticsResource(Resource, frozen=True):

@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.account import Account, AccountState, Flavour
-from inboxd.store.connection import Row
-from inboxd.store.database import Database, Read
+from inboxd.storage.connection import Row
+from inboxd.storage.database import Database, Read
 
 _COLUMNS: Final = (
     "id, flavour, state, reason, name, username, app_scoped_id, page_id, configured, token_obtained_at, "

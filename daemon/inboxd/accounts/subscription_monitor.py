@@ -3,14 +3,14 @@
 import asyncio
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock
+from inboxd.accounts.check import ensure_subscribed
+from inboxd.accounts.manager import Accounts, Served
 from inboxd.domain.retry import Remedy
-from inboxd.errors import StorageClosedError, StorageError
 from inboxd.meta.graph_errors import GraphError
-from inboxd.metrics import Metrics
-from inboxd.workers.accounts import Accounts, Served
-from inboxd.workers.checkup import ensure_subscribed
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.metrics import Metrics
 
 EVERY_MS: Final = 3_600_000
 RETRY_MS: Final = 600_000

@@ -3,15 +3,15 @@
 import asyncio
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
+from inboxd.accounts.manager import Accounts, Served
 from inboxd.domain.retry import Remedy
-from inboxd.errors import StorageClosedError, StorageError
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
-from inboxd.metrics import Metrics
-from inboxd.secret import Secret
-from inboxd.workers.accounts import Accounts, Served
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.secret import Secret
 
 ROUND_S: Final = 3600.0
 STORAGE_REST_S: Final = 5.0

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from inboxd.errors import ConfigError, StorageUnavailableError
-from inboxd.secret import Secret
+from inboxd.runtime.errors import ConfigError, StorageUnavailableError
+from inboxd.runtime.secret import Secret
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet

@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Collection
 
-from inboxd.clock import Clock
+from inboxd.accounts.manager import Accounts, Served
+from inboxd.accounts.subscription_monitor import SubscriptionKeeper
+from inboxd.accounts.token_refresher import TokenKeeper
 from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
-from inboxd.metrics import Metrics
-from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import Profiles
-from inboxd.workers.accounts import Accounts, Served
-from inboxd.workers.backfill import BackfillDesk, BackfillWorker
-from inboxd.workers.enrich import Enricher
-from inboxd.workers.feed import Feed
-from inboxd.workers.pool import WorkerPool
-from inboxd.workers.profiles import ProfileFetcher
-from inboxd.workers.subscriptions import SubscriptionKeeper
-from inboxd.workers.tokens import TokenKeeper
+from inboxd.events.bus import Feed
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import Profiles
+from inboxd.profiles.sync import Enricher
+from inboxd.profiles.worker import ProfileFetcher
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.supervisor import WorkerPool
+from inboxd.storage.database import Database
 
 
 class AccountStaff:

@@ -13,8 +13,8 @@ import msgspec
 from cronsim import CronSim, CronSimError
 from msgspec import Meta
 
-from inboxd.errors import ConfigError
-from inboxd.secret import Secret
+from inboxd.runtime.errors import ConfigError
+from inboxd.runtime.secret import Secret
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1, le=2**31)]

@@ -9,27 +9,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.clock import Clock
-from inboxd.domain.conversation import Conversation, ConversationStatus
-from inboxd.store import conversations as store
-from inboxd.store.conversations import ConversationFilter, Conversations, Place
-from inboxd.store.database import Database
-from inboxd.store.search import phrase
-from inboxd.web.api import cursors
-from inboxd.web.api.cursors import Cursor
-from inboxd.web.api.operations import (
-    MAX_LIMIT,
-    Operation,
-    Page,
-    Query,
-    answer,
-    body,
-    not_found,
-    page_links,
-    path_id,
-    query,
-)
-from inboxd.web.api.resources.conversations import (
+from inboxd.conversations import store
+from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
+from inboxd.conversations.resources import (
     ConversationChange,
     ConversationList,
     ConversationResource,
@@ -43,9 +25,27 @@ from inboxd.web.api.resources.conversations import (
     NewImport,
     import_fields,
 )
-from inboxd.web.problems import SAFE_HEADERS, ProblemError
-from inboxd.workers.outlook import ProfileOutlook
-from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
+from inboxd.conversations.search_store import phrase
+from inboxd.conversations.store import ConversationFilter, Conversations, Place
+from inboxd.domain.conversation import Conversation, ConversationStatus
+from inboxd.http import cursors
+from inboxd.http.cursors import Cursor
+from inboxd.http.operations import (
+    MAX_LIMIT,
+    Operation,
+    Page,
+    Query,
+    answer,
+    body,
+    not_found,
+    page_links,
+    path_id,
+    query,
+)
+from inboxd.http.problems import SAFE_HEADERS, ProblemError
+from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.runtime.clock import Clock
+from inboxd.storage.database import Database
 
 PATH: Final = "/api/messaging/conversations"
 Words = Annotated[

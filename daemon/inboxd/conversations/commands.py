@@ -11,21 +11,15 @@ from typing import Any, Final, NoReturn, Protocol, TextIO
 import click
 import msgspec
 
-from inboxd.clock import Clock
-from inboxd.commands.remote import Remote
-from inboxd.config import Secrets, Settings
-from inboxd.errors import EX_DATAERR, EX_OK, DatabaseLockedError, InboxdError
-from inboxd.plural import counted
-from inboxd.store.database import Database
-from inboxd.terminal import printable
-from inboxd.web.api.resources.conversations import (
-    IMPORT_REQUIRED,
-    ImportReport,
-    NewConversation,
-    NewImport,
-    import_fields,
-)
-from inboxd.workers.registry import ConversationExistsError, MisnamedError, register
+from inboxd.config.schema import Secrets, Settings
+from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
+from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
+from inboxd.http.client import Remote
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import EX_DATAERR, EX_OK, DatabaseLockedError, InboxdError
+from inboxd.runtime.plural import counted
+from inboxd.runtime.terminal import printable
+from inboxd.storage.database import Database
 
 IMPORTS: Final = "/api/messaging/imports"
 CHUNK: Final = 200

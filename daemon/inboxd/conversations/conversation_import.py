@@ -3,10 +3,11 @@
 import sqlite3
 from typing import Final, NamedTuple, Self
 
+from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
-from inboxd.errors import InboxdError
-from inboxd.store import conversations, profiles
-from inboxd.store.database import Database
+from inboxd.profiles import store as profiles
+from inboxd.runtime.errors import InboxdError
+from inboxd.storage.database import Database
 
 FOREIGN_ID: Final = "importedConversationId"
 

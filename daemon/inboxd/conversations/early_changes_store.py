@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
+from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
-from inboxd.store import conversations
-from inboxd.store.connection import fetch_packed, insert_many
+from inboxd.storage.connection import fetch_packed, insert_many
 
 _ADD: Final = """
 INSERT INTO early_changes (account_id, mid_key, mid, change, created_at) {rows} ON CONFLICT DO NOTHING

@@ -9,24 +9,26 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from inboxd import logs
-from inboxd.clock import Clock
+from inboxd.conversations import early_changes_store as early_changes
+from inboxd.conversations import store as conversations
+from inboxd.conversations.batch_size import BatchSize
+from inboxd.conversations.translate import Translated, changes_of, translate
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.retry import DELIVERY_HANDLING, Remedy, decide
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.meta import events
-from inboxd.meta.events import Event
-from inboxd.metrics import Metrics
-from inboxd.store import conversations, early_changes, profiles
-from inboxd.store import events as kept_events
-from inboxd.store.database import Database
-from inboxd.store.events import KeptEvent
-from inboxd.store.inbox import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import FetchedProfile
-from inboxd.workers.batch_size import BatchSize
-from inboxd.workers.feed import Feed
-from inboxd.workers.translate import Translated, changes_of, translate
+from inboxd.events.bus import Feed
+from inboxd.meta import webhook_events as events
+from inboxd.meta.webhook_events import Event
+from inboxd.profiles import store as profiles
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import FetchedProfile
+from inboxd.receiving import webhook_event_store as kept_events
+from inboxd.receiving.store import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
+from inboxd.receiving.webhook_event_store import KeptEvent
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.metrics import Metrics
+from inboxd.storage.database import Database
 
 BATCH: Final = 500
 """Deliveries read at once, at most; their bytes are bounded too."""

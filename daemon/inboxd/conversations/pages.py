@@ -5,19 +5,19 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.clock import Clock
+from inboxd.accounts.manager import Accounts
+from inboxd.conversations import store as conversations
+from inboxd.conversations.resources import MessageResource
+from inboxd.conversations.search_store import phrase
+from inboxd.conversations.store import ConversationFilter, Conversations, Place
 from inboxd.domain.conversation import Conversation
 from inboxd.domain.waiting import Waiting
-from inboxd.store import conversations
-from inboxd.store.conversations import ConversationFilter, Conversations, Place
-from inboxd.store.database import Database
-from inboxd.store.search import phrase
-from inboxd.web.api import cursors
-from inboxd.web.api.operations import not_found, path_id
-from inboxd.web.api.resources.conversations import MessageResource
-from inboxd.web.dashboard.rendering import page, see_other
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.outlook import ProfileOutlook
+from inboxd.http import cursors
+from inboxd.http.operations import not_found, path_id
+from inboxd.http.pages import page, see_other
+from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.runtime.clock import Clock
+from inboxd.storage.database import Database
 
 LIMIT: Final = 50
 _MAX_WORDS: Final = 200

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Final, Self
 import msgspec
 from msgspec import Meta
 
-from inboxd.clock import iso_utc
+from inboxd.conversations.conversation_import import KnownConversation
+from inboxd.conversations.store import StoredMessage
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Direction, Message
 from inboxd.domain.payload import PayloadForm, is_shallow, shown
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting
-from inboxd.store.conversations import StoredMessage
-from inboxd.web.api.resources.base import MetaId, Resource, avatar_path, iso
-from inboxd.workers.registry import KnownConversation
+from inboxd.http.resources import MetaId, Resource, avatar_path, iso
+from inboxd.runtime.clock import iso_utc
 
 
 class ConversationResource(Resource, frozen=True):

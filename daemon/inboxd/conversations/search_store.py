@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Final
 
-from inboxd.store.database import Database
+from inboxd.storage.database import Database
 
 MATCHES: Final = 2000
 """A search of conversations looks at so many of the latest messages that match, and so many names."""

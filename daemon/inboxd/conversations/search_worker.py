@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store.search import SearchIndex
-from inboxd.workers.ingest import RUSH
+from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.search_store import SearchIndex
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
 
 ROUND_S: Final = 0.5
 """How long a message may wait until it is found, when nothing else is to be done."""

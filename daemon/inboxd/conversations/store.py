@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from inboxd.conversations.search_store import CONVERSATION_IDS, MESSAGE_IDS
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import (
     Attachment,
@@ -19,9 +20,8 @@ from inboxd.domain.message import (
     fold,
 )
 from inboxd.domain.profile import ProfileState
-from inboxd.store.connection import Row, fetch, fetch_packed, insert_many
-from inboxd.store.database import Read
-from inboxd.store.search import CONVERSATION_IDS, MESSAGE_IDS
+from inboxd.storage.connection import Row, fetch, fetch_packed, insert_many
+from inboxd.storage.database import Read
 
 _CREATE: Final = """
 INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}

@@ -25,8 +25,8 @@ from inboxd.domain.message import (
     Seen,
     Sent,
 )
-from inboxd.meta import events
-from inboxd.meta.events import Event
+from inboxd.meta import webhook_events as events
+from inboxd.meta.webhook_events import Event
 
 
 class Translated(NamedTuple):

@@ -1,1 +1,1 @@
-"""The dashboard: what the daemon does, for people. Server-rendered; a little script keeps it live."""
+"""The frame of the dashboard's pages, and the overview."""

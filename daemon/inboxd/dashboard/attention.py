@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from inboxd.clock import iso_utc
 from inboxd.domain.account import Account, AccountState
 from inboxd.domain.traffic import Cause, TrafficFinding
+from inboxd.runtime.clock import iso_utc
 
 BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
 LITTLE_ROOM: Final = 0.10

@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from inboxd.clock import Clock
+from inboxd.accounts.manager import Accounts
+from inboxd.dashboard import attention
 from inboxd.domain.traffic import TrafficFinding
-from inboxd.store import backup
-from inboxd.store.arrivals import MINUTES
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox
-from inboxd.web.dashboard import attention
-from inboxd.web.dashboard.rendering import page
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.health import DaemonHealth
+from inboxd.http.pages import page
+from inboxd.maintenance.health import DaemonHealth
+from inboxd.receiving.arrivals import MINUTES
+from inboxd.receiving.store import Inbox
+from inboxd.runtime.clock import Clock
+from inboxd.storage import backup
+from inboxd.storage.database import Database
 
 _BAR: Final = 4
 _GAP: Final = 1

@@ -9,10 +9,10 @@ import msgspec
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from inboxd.web.api.operations import Operation
-from inboxd.web.problems import SAFE_HEADERS, ProblemError
-from inboxd.web.protocol import told_when_gone
-from inboxd.workers.feed import Feed, Happening, Listener
+from inboxd.events.bus import Feed, Happening, Listener
+from inboxd.http.operations import Operation
+from inboxd.http.problems import SAFE_HEADERS, ProblemError
+from inboxd.http.protocol import told_when_gone
 
 MAX_STREAMS: Final = 16
 SEND_TIMEOUT_S: Final = 10.0

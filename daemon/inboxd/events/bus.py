@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from inboxd.clock import Clock
+from inboxd.runtime.clock import Clock
 
 HISTORY: Final = 1000
 """Happenings that a listener who comes back can still be told."""

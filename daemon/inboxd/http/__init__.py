@@ -1,1 +1,1 @@
-"""The two HTTP listeners: public webhooks and the admin side."""
+"""The toolkit of both listeners: connections, bodies, access, operations, pages."""

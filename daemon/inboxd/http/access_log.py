@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from inboxd import logs
+from inboxd.runtime import logs
 
 DELIVERY: Final = web.RequestKey("delivery_id", int)
 """The delivery that a request brought."""

@@ -6,14 +6,14 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from inboxd.clock import Clock
-from inboxd.web.api.operations import OPERATIONS, Operation, add_operations
-from inboxd.web.auth import AccessToken, Gate
-from inboxd.web.dashboard.rendering import FILES, SIGN_IN, error_pages, set_up
-from inboxd.web.dashboard.sessions import Sessions
-from inboxd.web.forms import MAX_FORM_BYTES
-from inboxd.web.problems import Handler, ProblemError, problem_middleware
-from inboxd.web.protocol import go_on
+from inboxd.http.auth import AccessToken, Gate
+from inboxd.http.forms import MAX_FORM_BYTES
+from inboxd.http.operations import OPERATIONS, Operation, add_operations
+from inboxd.http.pages import FILES, SIGN_IN, error_pages, set_up
+from inboxd.http.problems import Handler, ProblemError, problem_middleware
+from inboxd.http.protocol import go_on
+from inboxd.http.sessions import Sessions
+from inboxd.runtime.clock import Clock
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 

@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from aiohttp import web
 from cachetools import TTLCache
 
-from inboxd import logs
-from inboxd.clock import Clock
-from inboxd.secret import Secret
-from inboxd.web import forms
-from inboxd.web.problems import Handler, ProblemError
+from inboxd.http import forms
+from inboxd.http.problems import Handler, ProblemError
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.secret import Secret
 
 FAILURE_WINDOW_S: Final = 60.0
 _ADDRESSES: Final = 4096

@@ -7,8 +7,8 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 import msgspec
 
-from inboxd.config import Secrets, Settings
-from inboxd.errors import EX_UNAVAILABLE, ConfigError, InboxdError
+from inboxd.config.schema import Secrets, Settings
+from inboxd.runtime.errors import EX_UNAVAILABLE, ConfigError, InboxdError
 
 T = TypeVar("T")
 TIMEOUT_S: Final = 90.0

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from inboxd import logs
-from inboxd.errors import AddressInUseError
-from inboxd.web.guard import READ_BYTES, Guard, stream
-from inboxd.web.protocol import RequestProtocol, beginning
+from inboxd.http.guard import READ_BYTES, Guard, stream
+from inboxd.http.protocol import RequestProtocol, beginning
+from inboxd.runtime import logs
+from inboxd.runtime.errors import AddressInUseError
 
 SWEEP_S: Final = 0.5
 ARRIVAL_S: Final = 0.8

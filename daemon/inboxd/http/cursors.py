@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from inboxd.store.conversations import Place
-from inboxd.web.problems import ProblemError
+from inboxd.conversations.store import Place
+from inboxd.http.problems import ProblemError
 
 PATTERN: Final = r"^([0-9]{1,18}|-)\.[0-9]{1,18}$(?!\n)"
 Cursor = Annotated[str, Meta(pattern=PATTERN, description="`nextCursor` of the page before; instead of `offset`.")]

@@ -6,8 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.web.problems import ProblemError
-from inboxd.web.protocol import go_on
+from inboxd.http.problems import ProblemError
+from inboxd.http.protocol import go_on
 
 TYPE: Final = "application/x-www-form-urlencoded"
 

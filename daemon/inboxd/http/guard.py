@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from inboxd import logs
+from inboxd.runtime import logs
 
 READ_BYTES: Final = 32 * 1024
 """Read from a socket at a time: what aiohttp holds of a body that nobody reads is about twice this, not megabytes."""

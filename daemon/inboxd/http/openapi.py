@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from inboxd import __version__
-from inboxd.web.api.operations import PATH_PARAMETER, Operation
-from inboxd.web.problems import CONTENT_TYPE as PROBLEM_TYPE
-from inboxd.web.problems import Problem
+from inboxd.http.operations import PATH_PARAMETER, Operation
+from inboxd.http.problems import CONTENT_TYPE as PROBLEM_TYPE
+from inboxd.http.problems import Problem
 
 _REF: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = (400, 401, 403, 404, 405, 406, 413, 429, 500, 503)

@@ -12,8 +12,8 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
-from inboxd.web.api.compression import compressed
-from inboxd.web.problems import SAFE_HEADERS, Handler, ProblemError
+from inboxd.http.compression import compressed
+from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 
 T = TypeVar("T")
 

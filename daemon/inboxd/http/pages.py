@@ -11,17 +11,25 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
-from inboxd.clock import Clock, iso_utc
+from inboxd.conversations.display import shown
 from inboxd.domain.budget import times_slower
-from inboxd.web.auth import SESSION
-from inboxd.web.dashboard.people import shown
-from inboxd.web.problems import SAFE_HEADERS, Handler, ProblemError
+from inboxd.http.auth import SESSION
+from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
+from inboxd.runtime.clock import Clock, iso_utc
 
 SIGN_IN: Final = "/sign-in"
 STATIC: Final = "/static"
 _FILES: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
 FILES: Final = frozenset(f"{STATIC}/{name}" for name in _FILES)
 """Their paths."""
+_TEMPLATES: Final = (
+    "inboxd.dashboard",
+    "inboxd.receiving",
+    "inboxd.accounts",
+    "inboxd.conversations",
+    "inboxd.runs.backfill",
+)
+"""The packages that have templates."""
 _KINDS: Final = {
     "unsupported": "something that Instagram does not pass on",
     "ephemeral": "something to be looked at once",
@@ -51,7 +59,7 @@ def set_up(app: web.Application, clock: Clock) -> None:
     app[_CLOCK] = clock
     environment = aiohttp_jinja2.setup(
         app,
-        loader=jinja2.PackageLoader("inboxd.web.dashboard"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in _TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -100,7 +108,7 @@ def file(name: str) -> web.Response:
     """A file of the dashboard. Raises HTTPNotFound."""
     if name not in _FILES:
         raise web.HTTPNotFound
-    data = importlib.resources.files("inboxd.web.dashboard").joinpath("static", name).read_bytes()
+    data = importlib.resources.files("inboxd.dashboard").joinpath("static", name).read_bytes()
     headers = {**HEADERS, "Cache-Control": "no-cache"}
     return web.Response(body=data, content_type=_FILES[name], charset="utf-8", headers=headers)
 

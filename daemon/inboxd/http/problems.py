@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from inboxd import logs
-from inboxd.errors import StorageError
+from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CONTENT_TYPE: Final = "application/problem+json"

@@ -14,9 +14,9 @@ from typing import Any, Final
 from aiohttp import StreamReader, hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from inboxd import logs
-from inboxd.web.guard import READ_BYTES, Guard
-from inboxd.web.problems import problem
+from inboxd.http.guard import READ_BYTES, Guard
+from inboxd.http.problems import problem
+from inboxd.runtime import logs
 
 LINGER_S: Final = 2.0
 """How long the rest of a body is thrown away after an early answer, so that the sender gets to read the answer…"""

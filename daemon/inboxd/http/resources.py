@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from inboxd.clock import iso_utc
+from inboxd.runtime.clock import iso_utc
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -5,10 +5,10 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.web.auth import COOKIE, SESSION_S, SIGN_OUT, Gate
-from inboxd.web.dashboard.rendering import SIGN_IN, STATIC, file, page, see_other
-from inboxd.web.forms import fields_of
-from inboxd.web.problems import ProblemError
+from inboxd.http.auth import COOKIE, SESSION_S, SIGN_OUT, Gate
+from inboxd.http.forms import fields_of
+from inboxd.http.pages import SIGN_IN, STATIC, file, page, see_other
+from inboxd.http.problems import ProblemError
 
 _MAX_TOKEN: Final = 4096
 

@@ -6,15 +6,15 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from inboxd.clock import Clock, iso_utc
-from inboxd.store.database import Database
-from inboxd.store.inbox import Inbox
-from inboxd.web.api.openapi import document
-from inboxd.web.api.operations import OPERATIONS, Operation, answer
-from inboxd.web.api.resources.deliveries import ParkedWorkerResource, WorkerList
-from inboxd.web.problems import SAFE_HEADERS
-from inboxd.workers.health import DaemonHealth
-from inboxd.workers.pool import WorkerPool
+from inboxd.http.openapi import document
+from inboxd.http.operations import OPERATIONS, Operation, answer
+from inboxd.http.problems import SAFE_HEADERS
+from inboxd.maintenance.health import DaemonHealth
+from inboxd.receiving.resources import ParkedWorkerResource, WorkerList
+from inboxd.receiving.store import Inbox
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.supervisor import WorkerPool
+from inboxd.storage.database import Database
 
 DOCUMENT_PATH: Final = "/api/openapi.json"
 _DUE: Final = """

@@ -9,24 +9,24 @@ from typing import Final
 import click
 import msgspec
 
-from inboxd.clock import Clock
-from inboxd.commands.remote import Remote
-from inboxd.config import Secrets, Settings
+from inboxd.accounts.store import AccountStore
+from inboxd.config.schema import Secrets, Settings
+from inboxd.core import AVATAR_FOLDER
 from inboxd.domain.conversation import ConversationKey
-from inboxd.errors import EX_OK, EX_UNAVAILABLE, DatabaseLockedError, InboxdError
-from inboxd.parts import AVATAR_FOLDER
-from inboxd.store import backup
-from inboxd.store.accounts import AccountStore
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.store.deletions import Deletions, Outcome
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.web.api.deletions import NOTHING_KNOWN
-from inboxd.web.api.deletions import PATH as DELETIONS
-from inboxd.web.api.resources.deletions import DeletionResource, NewDeletion
-from inboxd.workers.deletion import DeletionWorker
-from inboxd.workers.erasing import Eraser
-from inboxd.workers.forgetting import BACKUPS, Erasure, Forgetter, Person
+from inboxd.http.client import Remote
+from inboxd.privacy.account_eraser import Eraser
+from inboxd.privacy.api import NOTHING_KNOWN
+from inboxd.privacy.api import PATH as DELETIONS
+from inboxd.privacy.deletion_store import Deletions, Outcome
+from inboxd.privacy.deletion_worker import DeletionWorker
+from inboxd.privacy.participant_eraser import BACKUPS, Erasure, Forgetter, Person
+from inboxd.privacy.resources import DeletionResource, NewDeletion
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.cache import ProfileCache
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import EX_OK, EX_UNAVAILABLE, DatabaseLockedError, InboxdError
+from inboxd.storage import backup
+from inboxd.storage.database import Database
 
 UNFINISHED: Final = 1
 """The exit code when something could not be erased yet."""

@@ -21,9 +21,10 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from inboxd.clock import Clock, iso_utc
-from inboxd.commands.remote import DaemonError, RefusedTokenError, Remote
-from inboxd.config import (
+from inboxd.accounts import store as accounts
+from inboxd.accounts.check import Outcome
+from inboxd.accounts.resources import AccountList, BudgetList, BudgetResource, CheckedAccount
+from inboxd.config.schema import (
     ENV_PREFIX,
     SECRET_NAMES,
     Secrets,
@@ -34,11 +35,17 @@ from inboxd.config import (
     load_secrets,
     load_settings,
 )
-from inboxd.console import console
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import times_slower
 from inboxd.domain.traffic import Cause
-from inboxd.errors import (
+from inboxd.http.client import DaemonError, RefusedTokenError, Remote
+from inboxd.maintenance.traffic_api import PATH as TRAFFIC
+from inboxd.maintenance.traffic_resources import TrafficReport
+from inboxd.receiving.resources import WorkerList
+from inboxd.receiving.webhooks import PATH
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.console import console
+from inboxd.runtime.errors import (
     EX_OK,
     ConfigError,
     DatabaseLockedError,
@@ -46,17 +53,11 @@ from inboxd.errors import (
     InboxdError,
     NotOurDatabaseError,
 )
-from inboxd.plural import counted
-from inboxd.store import accounts, backup
-from inboxd.store.database import open_for_reading
-from inboxd.store.lock import lock
-from inboxd.terminal import printable
-from inboxd.web.api.resources.accounts import AccountList, BudgetList, BudgetResource, CheckedAccount
-from inboxd.web.api.resources.deliveries import WorkerList
-from inboxd.web.api.resources.traffic import TrafficReport
-from inboxd.web.api.traffic import PATH as TRAFFIC
-from inboxd.web.webhooks import PATH
-from inboxd.workers.checkup import Outcome
+from inboxd.runtime.plural import counted
+from inboxd.runtime.terminal import printable
+from inboxd.storage import backup
+from inboxd.storage.database import open_for_reading
+from inboxd.storage.lock import lock
 
 UNHEALTHY: Final = 1
 """The exit code when something is wrong."""

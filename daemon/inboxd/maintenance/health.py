@@ -1,9 +1,9 @@
 """Whether the daemon does what it is for, said once for readiness, the dashboard and whoever else asks."""
 
-from inboxd.clock import iso_utc
-from inboxd.store.database import Database
-from inboxd.workers.pool import WorkerPool
-from inboxd.workers.processing_monitor import ProcessingMonitor
+from inboxd.receiving.processing_monitor import ProcessingMonitor
+from inboxd.runtime.clock import iso_utc
+from inboxd.runtime.supervisor import WorkerPool
+from inboxd.storage.database import Database
 
 
 class DaemonHealth:

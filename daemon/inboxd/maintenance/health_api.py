@@ -6,9 +6,9 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from inboxd.web.api.operations import Operation, answer
-from inboxd.web.problems import SAFE_HEADERS
-from inboxd.workers.health import DaemonHealth
+from inboxd.http.operations import Operation, answer
+from inboxd.http.problems import SAFE_HEADERS
+from inboxd.maintenance.health import DaemonHealth
 
 
 class Liveness(msgspec.Struct, frozen=True, rename="camel"):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from aiohttp import web
 
-from inboxd.clock import Clock
-from inboxd.metrics import Metrics
-from inboxd.store import backup
-from inboxd.store.backfills import Backfills
-from inboxd.store.inbox import Inbox
-from inboxd.web.api.operations import Operation
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.pool import WorkerPool
+from inboxd.accounts.manager import Accounts
+from inboxd.http.operations import Operation
+from inboxd.receiving.store import Inbox
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.supervisor import WorkerPool
+from inboxd.storage import backup
 
 
 class MetricsPage:

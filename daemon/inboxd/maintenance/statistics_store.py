@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from inboxd.store.database import Read
+from inboxd.storage.database import Read
 
 _CONVERSATIONS: Final = """
 SELECT count(*), coalesce(sum(unread_count > 0), 0), coalesce(sum(unread_count), 0),

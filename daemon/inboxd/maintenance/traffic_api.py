@@ -5,9 +5,9 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.web.api.operations import Operation, answer
-from inboxd.web.api.resources.traffic import AccountTrafficResource, TrafficFindingResource, TrafficReport
-from inboxd.workers.traffic_monitor import TrafficMonitor
+from inboxd.http.operations import Operation, answer
+from inboxd.maintenance.traffic_monitor import TrafficMonitor
+from inboxd.maintenance.traffic_resources import AccountTrafficResource, TrafficFindingResource, TrafficReport
 
 PATH: Final = "/api/traffic"
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
+from inboxd.accounts.manager import Accounts
 from inboxd.domain.account import AccountState
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import (
@@ -21,11 +20,12 @@ from inboxd.domain.traffic import (
     TrafficFinding,
     findings,
 )
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.metrics import Metrics
-from inboxd.store import traffic as store
-from inboxd.store.database import Read
-from inboxd.workers.accounts import Accounts
+from inboxd.maintenance import traffic_store as store
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.metrics import Metrics
+from inboxd.storage.database import Read
 
 LOOK_S: Final = 60.0
 MAX_STRANGERS: Final = 100

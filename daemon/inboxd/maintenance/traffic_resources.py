@@ -3,7 +3,7 @@
 from typing import Self
 
 from inboxd.domain.traffic import AccountTraffic, Cause, TrafficFinding
-from inboxd.web.api.resources.base import Resource, iso
+from inboxd.http.resources import Resource, iso
 
 
 class TrafficFindingResource(Resource, frozen=True):

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from inboxd.store.database import Read
+from inboxd.storage.database import Read
 
 _MAX_ROWS: Final = 100_000
 _HOURS: Final = """

@@ -3,17 +3,17 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from inboxd import logs
 from inboxd.domain.account import Flavour
 from inboxd.domain.budget import APP_SCOPE, Priority
 from inboxd.domain.profile import Profile
 from inboxd.domain.retry import Remedy
 from inboxd.meta import answers
-from inboxd.meta.brake import FIRST_STOP_S, STOP_FROM, Brake, Circuit
 from inboxd.meta.budget import Budget, Ledger, Traffic
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
-from inboxd.secret import Secret
+from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Brake, Circuit
+from inboxd.runtime import logs
+from inboxd.runtime.secret import Secret
 
 PROFILE_FIELDS: Final = (
     "name,username,profile_pic,follower_count,is_verified_user,is_user_follow_business,is_business_follow_user"

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple, Protocol
 
 from aiolimiter import AsyncLimiter
 
-from inboxd.clock import Clock, iso_utc
 from inboxd.domain.budget import APP_SCOPE, BudgetReport, Priority, Stop
 from inboxd.domain.retry import Remedy
-from inboxd.meta.brake import Brake, Circuit
 from inboxd.meta.graph_errors import GraphError
+from inboxd.meta.throttle import Brake, Circuit
+from inboxd.runtime.clock import Clock, iso_utc
 
 HOUR_S: Final = 3600.0
 LIVE_SHARE: Final = 5

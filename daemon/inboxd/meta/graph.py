@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
 
-from inboxd import logs
-from inboxd.clock import Clock
 from inboxd.domain.retry import Remedy
 from inboxd.meta import answers
-from inboxd.meta.brake import Circuit
 from inboxd.meta.graph_errors import GraphError, classified, transport
+from inboxd.meta.throttle import Circuit
 from inboxd.meta.usage import Usage, parse_usage
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 PROBE_TIMEOUT_S: Final = 5.0

@@ -8,8 +8,8 @@ failures are 400 and texts are localised.
 from typing import Final, NamedTuple
 
 from inboxd.domain.retry import Remedy
-from inboxd.errors import EX_UNAVAILABLE, InboxdError
-from inboxd.meta.brake import FIRST_STOP_S
+from inboxd.meta.throttle import FIRST_STOP_S
+from inboxd.runtime.errors import EX_UNAVAILABLE, InboxdError
 
 
 class Row(NamedTuple):

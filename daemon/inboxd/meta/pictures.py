@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 import aiohttp
 from yarl import URL
 
-from inboxd.errors import InboxdError
+from inboxd.runtime.errors import InboxdError
 
 MAX_BYTES: Final = 5 * 1024 * 1024
 TIMEOUT_S: Final = 10.0

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from inboxd.clock import Clock
 from inboxd.domain.budget import Stop
+from inboxd.runtime.clock import Clock
 
 SLOW_FROM: Final = 70.0
 STOP_FROM: Final = 95.0

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from inboxd.errors import InboxdError
 from inboxd.meta import json_parts
+from inboxd.runtime.errors import InboxdError
 
 _Id = str | int  # a few samples print ids as numbers; everything here is text in the end
 

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
-from inboxd.store import mentions
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.store.erasure import ErasureStore, Subject
-from inboxd.store.mentions import Wanted
-from inboxd.store.profile_cache import ProfileCache
+from inboxd.privacy import mention_store as mentions
+from inboxd.privacy.erasure_store import ErasureStore, Subject
+from inboxd.privacy.mention_store import Wanted
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.cache import ProfileCache
+from inboxd.runtime.clock import Clock
+from inboxd.storage.database import Database
 
 STEP: Final = 200
 STEP_REST_S: Final = 0.02

@@ -7,11 +7,11 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.clock import Clock
-from inboxd.store.deletions import Deletions, Outcome, Receipt
-from inboxd.web.api.operations import Operation, answer, body, not_found
-from inboxd.web.api.resources.deletions import DeletionResource, NewDeletion
-from inboxd.web.problems import ProblemError
+from inboxd.http.operations import Operation, answer, body, not_found
+from inboxd.http.problems import ProblemError
+from inboxd.privacy.deletion_store import Deletions, Outcome, Receipt
+from inboxd.privacy.resources import DeletionResource, NewDeletion
+from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/deletions"
 NOTHING_KNOWN: Final = "Nothing is known of the account {}, so the request with this code still waits."

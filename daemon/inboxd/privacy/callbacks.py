@@ -7,14 +7,14 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
+from inboxd.http.forms import fields_of
+from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.meta.signed_request import SignedRequest, SignedRequestError, parse_signed_request
-from inboxd.secret import Secret
-from inboxd.store.deletions import Deletions, Outcome, Receipt
-from inboxd.web.forms import fields_of
-from inboxd.web.problems import SAFE_HEADERS, ProblemError
-from inboxd.web.webhooks import PATH
+from inboxd.privacy.deletion_store import Deletions, Outcome, Receipt
+from inboxd.receiving.webhooks import PATH
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.secret import Secret
 
 DELETION_PATH: Final = PATH + "/data-deletion"
 DEAUTHORIZE_PATH: Final = PATH + "/deauthorize"

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.store.database import Database
+from inboxd.storage.database import Database
 
 _REQUEST: Final = """
 INSERT INTO deletions (code, account_id, requested_at, completed_at, outcome) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock
 from inboxd.domain.retry import Backoff
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store.deletions import Deletions, OpenDeletion, Outcome
-from inboxd.store.erasure import Subject
-from inboxd.workers.erasing import Eraser, ErasureInterruptedError
+from inboxd.privacy.account_eraser import Eraser, ErasureInterruptedError
+from inboxd.privacy.deletion_store import Deletions, OpenDeletion, Outcome
+from inboxd.privacy.erasure_store import Subject
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
 
 ROUND_S: Final = 3600.0
 _AGAIN: Final = Backoff(base_s=30, cap_s=ROUND_S, jitter=0)

@@ -1,7 +1,7 @@
 """Erasing what is kept of one person, or of an account with everybody in it: the one list of where it stands.
 
 Whoever adds a table that holds anything of a person adds it to `_OF_PERSON` and `_OF_ACCOUNT`;
-tests/web/test_erasure.py looks at every table of the schema, and fails when one was forgotten.
+tests/privacy/test_erasure.py looks at every table of the schema, and fails when one was forgotten.
 """
 
 import sqlite3
@@ -9,9 +9,9 @@ from collections import Counter
 from functools import partial
 from typing import Final, NamedTuple
 
-from inboxd.store import mentions
-from inboxd.store.database import Database
-from inboxd.store.mentions import Mentions, Removed, Wanted
+from inboxd.privacy import mention_store as mentions
+from inboxd.privacy.mention_store import Mentions, Removed, Wanted
+from inboxd.storage.database import Database
 
 AT_ONCE: Final = 20
 """Conversations whose messages are looked for at once."""

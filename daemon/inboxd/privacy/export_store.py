@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from inboxd.clock import iso_utc
 from inboxd.domain.conversation import ConversationKey
-from inboxd.store import mentions
-from inboxd.store.database import Database
-from inboxd.store.erasure import ErasureStore, Subject
+from inboxd.privacy import mention_store as mentions
+from inboxd.privacy.erasure_store import ErasureStore, Subject
+from inboxd.runtime.clock import iso_utc
+from inboxd.storage.database import Database
 
 _PARTS: Final = {
     "conversation": "SELECT * FROM v1_conversations WHERE client_account_id = ? AND participant_platform_id = ?",

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.store.conversations import mid_key
-from inboxd.store.database import Database
+from inboxd.conversations.store import mid_key
+from inboxd.storage.database import Database
 
 DELIVERIES: Final = "SELECT id, state = 'pending', mentions(body) FROM deliveries WHERE id > ? ORDER BY id LIMIT ?"
 EVENTS: Final = "SELECT id, 0, mentions(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?"

@@ -6,15 +6,15 @@ from typing import Any, Final
 
 import msgspec
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
 from inboxd.domain.conversation import ConversationKey
-from inboxd.errors import EX_USAGE, InboxdError
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.store.people import People, subject_of
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.workers.erasing import Eraser
+from inboxd.privacy.account_eraser import Eraser
+from inboxd.privacy.export_store import People, subject_of
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.cache import ProfileCache
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import EX_USAGE, InboxdError
+from inboxd.storage.database import Database
 
 STEP: Final = 200
 ROUNDS: Final = 50

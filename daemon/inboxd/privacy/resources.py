@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
-from inboxd.clock import iso_utc
-from inboxd.store.deletions import Outcome, Receipt
-from inboxd.web.api.resources.base import MetaId, Resource, iso
+from inboxd.http.resources import MetaId, Resource, iso
+from inboxd.privacy.deletion_store import Outcome, Receipt
+from inboxd.runtime.clock import iso_utc
 
 Code = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from inboxd import logs
-from inboxd.errors import StorageError
-from inboxd.store import conversations, early_changes
-from inboxd.store.connection import Row
-from inboxd.store.database import Database
+from inboxd.conversations import early_changes_store as early_changes
+from inboxd.conversations import store as conversations
+from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageError
+from inboxd.storage.connection import Row
+from inboxd.storage.database import Database
 
 _DELIVERIES: Final = "SELECT id, received_at FROM deliveries WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
 _DELETE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND received_at < ? AND state = ?"

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
 from inboxd.domain.clock_trust import ClockTrust
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
-from inboxd.store.deletions import Deletions
-from inboxd.store.retention import Removed, Retention
+from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.retention_store import Removed, Retention
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.storage.database import Database
 
 ROUND_S: Final = 5.0
 EXPIRE_EVERY_ROUNDS: Final = 12

@@ -7,18 +7,18 @@ from typing import Annotated, Final
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
-from inboxd.store import profiles
-from inboxd.store.avatars import Avatars
-from inboxd.store.database import Database
-from inboxd.store.profiles import Participant, Profiles
-from inboxd.web.api.operations import Operation, Page, answer, not_found, page_links, query
-from inboxd.web.api.resources.participants import ParticipantList, ParticipantResource
-from inboxd.web.problems import SAFE_HEADERS, ProblemError
-from inboxd.workers.forgetting import Erasure, Forgetter, NotAPersonError, Person
-from inboxd.workers.outlook import ProfileOutlook
+from inboxd.http.operations import Operation, Page, answer, not_found, page_links, query
+from inboxd.http.problems import SAFE_HEADERS, ProblemError
+from inboxd.privacy.participant_eraser import Erasure, Forgetter, NotAPersonError, Person
+from inboxd.profiles import store as profiles
+from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.profiles.resources import ParticipantList, ParticipantResource
+from inboxd.profiles.store import Participant, Profiles
+from inboxd.runtime.clock import Clock
+from inboxd.storage.database import Database
 
 PATH: Final = "/api/participants"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"

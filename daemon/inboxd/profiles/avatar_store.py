@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd import logs
 from inboxd.domain.conversation import ConversationKey
-from inboxd.errors import StorageUnavailableError
-from inboxd.store.database import Database
+from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageUnavailableError
+from inboxd.storage.database import Database
 
 NAME: Final = re.compile(r"[0-9a-f]{64}")
 _SWEEP_STEP: Final = 500

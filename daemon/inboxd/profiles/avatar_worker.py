@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock
 from inboxd.domain.retry import Backoff
-from inboxd.errors import StorageClosedError, StorageError
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
-from inboxd.metrics import Metrics
-from inboxd.store.avatars import Avatars, DuePicture
-from inboxd.workers.picture_hosts import PictureHosts, origin_of
+from inboxd.profiles.avatar_store import Avatars, DuePicture
+from inboxd.profiles.picture_hosts import PictureHosts, origin_of
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.metrics import Metrics
 
 AT_ONCE: Final = 2
 ATTEMPTS: Final = 3
@@ -166,7 +166,7 @@ class AvatarKeeper:
 
 
 def _portrait(data: bytes) -> bytes:
-    from inboxd.workers import portrait  # noqa: PLC0415 - Pillow takes megabytes: only who has a picture pays for it
+    from inboxd.profiles import thumbnail as portrait  # noqa: PLC0415 - Pillow takes megabytes: only who has a picture pays for it
 
     try:
         return portrait.portrait(data)

@@ -5,10 +5,10 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, is_fresh
-from inboxd.store.profiles import FetchedProfile
+from inboxd.profiles.store import FetchedProfile
+from inboxd.runtime.clock import Clock
 
 MS: Final = 1000
 

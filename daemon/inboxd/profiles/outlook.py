@@ -1,10 +1,10 @@
 """Why people have no name yet, as things stand now."""
 
-from inboxd.clock import Clock, iso_utc
+from inboxd.accounts.manager import Accounts
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, waiting
-from inboxd.workers.accounts import Accounts
+from inboxd.runtime.clock import Clock, iso_utc
 
 
 class ProfileOutlook:

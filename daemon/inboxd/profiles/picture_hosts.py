@@ -3,9 +3,9 @@
 import math
 from typing import Final, TypeVar
 
-from inboxd.clock import Clock
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.retry import Backoff
+from inboxd.runtime.clock import Clock
 
 K = TypeVar("K")
 V = TypeVar("V")

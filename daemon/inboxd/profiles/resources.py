@@ -2,11 +2,11 @@
 
 from typing import Self
 
-from inboxd.clock import iso_utc
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, WaitingFor
-from inboxd.store.profiles import Participant
-from inboxd.web.api.resources.base import Resource, avatar_path, iso
+from inboxd.http.resources import Resource, avatar_path, iso
+from inboxd.profiles.store import Participant
+from inboxd.runtime.clock import iso_utc
 
 
 class FormerUsernameResource(Resource, frozen=True):

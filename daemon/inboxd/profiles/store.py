@@ -9,8 +9,8 @@ import msgspec
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState, is_fresh
 from inboxd.domain.retry import reopened_at
-from inboxd.store.connection import Row, fetch_packed, insert_many
-from inboxd.store.database import Database
+from inboxd.storage.connection import Row, fetch_packed, insert_many
+from inboxd.storage.database import Database
 
 _ENSURE: Final = """
 INSERT INTO participants (account_id, participant_id, state, reason, next_attempt_at, created_at, updated_at)

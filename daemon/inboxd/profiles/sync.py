@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
-from inboxd import logs
-from inboxd.clock import Clock
+from inboxd.accounts.manager import Served
+from inboxd.conversations import store as conversations
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
@@ -20,15 +20,16 @@ from inboxd.domain.retry import (
     never_answers,
     reopened_at,
 )
-from inboxd.errors import InboxdError
+from inboxd.events.bus import Feed
 from inboxd.meta.graph_errors import GraphError
-from inboxd.metrics import Metrics
-from inboxd.store import conversations, profiles
-from inboxd.store.database import Database
-from inboxd.store.profile_cache import ProfileCache
-from inboxd.store.profiles import FetchedProfile
-from inboxd.workers.accounts import Served
-from inboxd.workers.feed import Feed
+from inboxd.profiles import store as profiles
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.store import FetchedProfile
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import InboxdError
+from inboxd.runtime.metrics import Metrics
+from inboxd.storage.database import Database
 
 DOUBT_REST_MS: Final = 3_600_000
 """How long somebody is let alone of whom Meta said the ambiguous while it said so of everybody."""

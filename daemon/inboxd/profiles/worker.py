@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Collection
 from typing import Final
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import WaitingFor, waiting
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store.profiles import DueFetch, Profiles
-from inboxd.workers.enrich import ACCOUNT_WIDE, DOUBT_REST_MS, Enricher
+from inboxd.profiles.store import DueFetch, Profiles
+from inboxd.profiles.sync import ACCOUNT_WIDE, DOUBT_REST_MS, Enricher
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import StorageClosedError, StorageError
 
 STORAGE_REST_S: Final = 1.0
 

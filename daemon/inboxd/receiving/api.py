@@ -9,31 +9,15 @@ from typing import Annotated, Final
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.store import events
-from inboxd.store.conversations import Place
-from inboxd.store.database import Read
-from inboxd.store.inbox import Inbox
-from inboxd.web.api import cursors
-from inboxd.web.api.cursors import Cursor
-from inboxd.web.api.operations import (
-    MAX_LIMIT,
-    Operation,
-    Page,
-    Query,
-    answer,
-    not_found,
-    page_links,
-    path_id,
-    query,
-)
-from inboxd.web.api.resources.deliveries import (
-    DeliveryList,
-    DeliveryResource,
-    EventList,
-    EventResource,
-    RetriedDeliveries,
-)
-from inboxd.web.problems import SAFE_HEADERS, ProblemError
+from inboxd.conversations.store import Place
+from inboxd.http import cursors
+from inboxd.http.cursors import Cursor
+from inboxd.http.operations import MAX_LIMIT, Operation, Page, Query, answer, not_found, page_links, path_id, query
+from inboxd.http.problems import SAFE_HEADERS, ProblemError
+from inboxd.receiving import webhook_event_store as events
+from inboxd.receiving.resources import DeliveryList, DeliveryResource, EventList, EventResource, RetriedDeliveries
+from inboxd.receiving.store import Inbox
+from inboxd.storage.database import Read
 
 PATH: Final = "/api/deliveries"
 EVENTS: Final = "/api/events"

@@ -6,9 +6,9 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.domain.payload import readable
-from inboxd.store.inbox import Inbox
-from inboxd.web.api.operations import not_found, path_id
-from inboxd.web.dashboard.rendering import offset_of, page, see_other
+from inboxd.http.operations import not_found, path_id
+from inboxd.http.pages import offset_of, page, see_other
+from inboxd.receiving.store import Inbox
 
 LIMIT: Final = 50
 MAX_READ: Final = 65_536

@@ -4,12 +4,12 @@ import asyncio
 import sqlite3
 from typing import Final, NamedTuple
 
-from inboxd import logs
-from inboxd.clock import Clock
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.metrics import Metrics
-from inboxd.store.database import Database
-from inboxd.store.inbox import oldest_due
+from inboxd.receiving.store import oldest_due
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.metrics import Metrics
+from inboxd.storage.database import Database
 
 ROUND_S: Final = 10.0
 STALLED_AFTER_S: Final = 60.0

@@ -4,11 +4,11 @@ from typing import Any, Self
 
 import msgspec
 
-from inboxd.clock import iso_utc
 from inboxd.domain.payload import OMITTED, PayloadForm, shown
-from inboxd.store.events import StoredEvent
-from inboxd.store.inbox import DeliverySummary
-from inboxd.web.api.resources.base import Resource, iso
+from inboxd.http.resources import Resource, iso
+from inboxd.receiving.store import DeliverySummary
+from inboxd.receiving.webhook_event_store import StoredEvent
+from inboxd.runtime.clock import iso_utc
 
 
 class DeliveryResource(Resource, frozen=True):

@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.clock import Clock
-from inboxd.errors import StorageBusyError, StorageError
-from inboxd.store.arrivals import MINUTE_MS, MINUTES, Arrivals
-from inboxd.store.connection import MAX_ROWS, Row, fetch_packed, insert_many
-from inboxd.store.database import Database
+from inboxd.receiving.arrivals import MINUTE_MS, MINUTES, Arrivals
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageBusyError, StorageError
+from inboxd.storage.connection import MAX_ROWS, Row, fetch_packed, insert_many
+from inboxd.storage.database import Database
 
 QUIET_S: Final = 0.02
 BATCH_BYTES: Final = 512 * 1024

@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from inboxd.store.connection import insert_many
-from inboxd.store.database import Read
+from inboxd.storage.connection import insert_many
+from inboxd.storage.database import Read
 
 _KEEP: Final = """
 INSERT INTO events (

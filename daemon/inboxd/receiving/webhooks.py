@@ -11,17 +11,17 @@ from typing import Final
 from aiohttp import web
 from multidict import istr
 
-from inboxd import logs
-from inboxd.errors import StorageBusyError, StorageError
+from inboxd.http.access_log import DELIVERY
+from inboxd.http.bodies import BodyBudget, BodyTooLargeError, NoRoomError
+from inboxd.http.forms import MAX_FORM_BYTES
+from inboxd.http.problems import SAFE_HEADERS, problem, problem_middleware
+from inboxd.http.protocol import go_on
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form
-from inboxd.metrics import Metrics
-from inboxd.secret import Secret
-from inboxd.store.inbox import Inbox
-from inboxd.web.access import DELIVERY
-from inboxd.web.bodies import BodyBudget, BodyTooLargeError, NoRoomError
-from inboxd.web.forms import MAX_FORM_BYTES
-from inboxd.web.problems import SAFE_HEADERS, problem, problem_middleware
-from inboxd.web.protocol import go_on
+from inboxd.receiving.store import Inbox
+from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageBusyError, StorageError
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.secret import Secret
 
 PATH: Final = "/webhooks/instagram"
 RETRY_AFTER_S: Final = 5

@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from inboxd.clock import iso_utc
+from inboxd.accounts.check import Outcome
+from inboxd.accounts.resources import AccountResource, CheckedAccount
+from inboxd.conversations.store import StoredMessage
 from inboxd.domain.account import AccountState
 from inboxd.domain.conversation import Conversation
-from inboxd.plural import counted
-from inboxd.store.conversations import StoredMessage
-from inboxd.terminal import printable
-from inboxd.web.api.resources.accounts import AccountResource, CheckedAccount
-from inboxd.workers.checkup import Outcome
+from inboxd.runtime.clock import iso_utc
+from inboxd.runtime.plural import counted
+from inboxd.runtime.terminal import printable
 
 _PREVIEW: Final = 40
 _PIPE_WIDTH: Final = 120

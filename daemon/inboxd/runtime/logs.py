@@ -20,7 +20,7 @@ if "rich" not in sys.modules:
 else:
     import structlog
 
-from inboxd.log_processors import Repeats, drop_personal, escape_controls, name_foreign, redact
+from inboxd.runtime.log_processors import Repeats, drop_personal, escape_controls, name_foreign, redact
 
 Log = structlog.stdlib.BoundLogger
 

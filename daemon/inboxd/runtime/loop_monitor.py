@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.clock import Clock
-from inboxd.metrics import Metrics
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
 
 BEAT_S: Final = 0.5
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from inboxd import logs
-from inboxd.clock import Clock
 from inboxd.domain.retry import Backoff
-from inboxd.metrics import Metrics
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
 
 MAX_CRASHES: Final = 5
 """Crashes in a row after which a worker counts as parked. An essential one ends the process, for systemd to start

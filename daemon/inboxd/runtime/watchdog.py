@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.clock import Clock
-from inboxd.errors import StorageBusyError, StorageClosedError, StorageError
-from inboxd.notify import Notifier
-from inboxd.store.database import Database
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageError
+from inboxd.runtime.notify import Notifier
+from inboxd.storage.database import Database
 
 ROUND_S: Final = 10.0
 PATIENCE_S: Final = 5.0

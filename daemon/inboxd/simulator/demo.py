@@ -13,18 +13,19 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from inboxd import app, logs
-from inboxd.config import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
-from inboxd.console import console as terminal
-from inboxd.console import conversation_table
-from inboxd.plural import counted
-from inboxd.secret import Secret
-from inboxd.simulator.graph import GraphServer
+from inboxd import app
+from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.runtime import logs
+from inboxd.runtime.console import console as terminal
+from inboxd.runtime.console import conversation_table
+from inboxd.runtime.plural import counted
+from inboxd.runtime.secret import Secret
+from inboxd.simulator.graph_server import GraphServer
 from inboxd.simulator.sender import Unreliability, WebhookSender
 from inboxd.simulator.serving import serving
-from inboxd.simulator.traffic import PEOPLE, story
-from inboxd.store.conversations import ConversationFilter, Conversations
-from inboxd.store.database import open_for_reading
+from inboxd.simulator.story import PEOPLE, story
+from inboxd.storage.database import open_for_reading
 
 ACCOUNT: Final = "17841400000000001"
 LIVELY_S: Final = 150.0

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from aiohttp import web
 
+from inboxd.simulator.avatars import avatar
 from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.people import Person, person
-from inboxd.simulator.pictures import avatar
 
 CONTROL_PATH: Final = "/_simulator/behaviour"
 CONSENT_PATH: Final = "/_simulator/consent"

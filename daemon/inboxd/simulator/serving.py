@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from inboxd.errors import AddressInUseError
+from inboxd.runtime.errors import AddressInUseError
 
 
 @asynccontextmanager

@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 import aiohttp
 import click
 
-from inboxd.plural import counted
-from inboxd.simulator.graph import CONTROL_PATH, GraphServer
+from inboxd.runtime.plural import counted
+from inboxd.simulator.graph_server import CONTROL_PATH, GraphServer
 from inboxd.simulator.sender import Unreliability, WebhookSender
 from inboxd.simulator.serving import serving
-from inboxd.simulator.traffic import story
+from inboxd.simulator.story import story
 
 TOKEN = "simulator-token"
 

@@ -1,1 +1,1 @@
-"""SQLite: the only place with SQL."""
+"""The SQLite file: opening, migrating, locking, copying it. Not what is in it."""

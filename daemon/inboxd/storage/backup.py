@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from inboxd.errors import EX_DATAERR, InboxdError, StorageError, StorageUnavailableError
-from inboxd.store import migrations
-from inboxd.store.lock import lock
+from inboxd.runtime.errors import EX_DATAERR, InboxdError, StorageError, StorageUnavailableError
+from inboxd.storage import migrations
+from inboxd.storage.lock import lock
 
 _NAME: Final = re.compile(r"inboxd-\d{8}T\d{6}Z\.sqlite3")
 _FORMAT: Final = "inboxd-%Y%m%dT%H%M%SZ.sqlite3"

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from inboxd import logs
-from inboxd.errors import StorageError
-from inboxd.store.connection import CHECKPOINTER_PRAGMAS, Connection, connect
+from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageError
+from inboxd.storage.connection import CHECKPOINTER_PRAGMAS, Connection, connect
 
 CHANGES: Final = 16_000
 """Rows that are changed between two checkpoints: some 15,000 pages of the journal. Rows of many pages are left to

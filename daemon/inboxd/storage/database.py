@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
-from inboxd.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
-from inboxd.store import backup, migrations
-from inboxd.store.checkpointer import Checkpointer
-from inboxd.store.connection import BUSY_TIMEOUT_MS, READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
-from inboxd.store.file_identity import FileIdentity
-from inboxd.store.lock import lock
-from inboxd.store.reader import Reader
+from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
+from inboxd.storage import backup, migrations
+from inboxd.storage.checkpointer import Checkpointer
+from inboxd.storage.connection import BUSY_TIMEOUT_MS, READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
+from inboxd.storage.file_identity import FileIdentity
+from inboxd.storage.lock import lock
+from inboxd.storage.reader import Reader
 
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from inboxd.errors import StorageUnavailableError
+from inboxd.runtime.errors import StorageUnavailableError
 
 
 class FileIdentity:

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from inboxd.errors import DatabaseLockedError, StorageUnavailableError
+from inboxd.runtime.errors import DatabaseLockedError, StorageUnavailableError
 
 
 def lock(path: Path) -> int:

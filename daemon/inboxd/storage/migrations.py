@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from inboxd.errors import DatabaseTooNewError, NotOurDatabaseError, StorageError, StorageUnavailableError
+from inboxd.runtime.errors import DatabaseTooNewError, NotOurDatabaseError, StorageError, StorageUnavailableError
 
 APPLICATION_ID: Final = 0x696E6278  # "inbx": what file(1) and we recognise the file by
 _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 def steps() -> list[Step]:
     """All migrations, in order."""
-    folder = importlib.resources.files("inboxd.store") / "schema"
+    folder = importlib.resources.files("inboxd.storage") / "schema"
     found = [(_NAME.fullmatch(item.name), item) for item in folder.iterdir()]
     return sorted(Step(int(match[1]), item.name, item.read_text()) for match, item in found if match is not None)
 

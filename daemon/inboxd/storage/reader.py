@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from inboxd.errors import StorageClosedError
-from inboxd.store.connection import READER_PRAGMAS, Connection, connect
+from inboxd.runtime.errors import StorageClosedError
+from inboxd.storage.connection import READER_PRAGMAS, Connection, connect
 
 T = TypeVar("T")
 

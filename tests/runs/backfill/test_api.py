@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from inboxd.config import Backfill, Profiles, Settings
-from inboxd.simulator.graph import Behaviour, GraphServer, Token
+from inboxd.config.schema import Backfill, Profiles, Settings
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 

@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
+from inboxd.conversations import store as conversations
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
-from inboxd.errors import StorageUnavailableError
-from inboxd.store import conversations, profiles
-from inboxd.store.backfills import Backfills
-from inboxd.store.database import Database
-from inboxd.workers.backfill import BackfillDesk
-from inboxd.workers.schedule import BackfillSchedule, next_after
+from inboxd.profiles import store as profiles
+from inboxd.runs.backfill.schedule import BackfillSchedule, next_after
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runtime.errors import StorageUnavailableError
+from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, T0, ManualClock
 

@@ -10,11 +10,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.clock import Clock
 from inboxd.domain.backfill import BackfillRun, RunStatus, Steering
-from inboxd.store.backfills import Backfills, KeyReusedError, RunActiveError
-from inboxd.web.api.operations import Operation, Page, answer, body, not_found, page_links, query
-from inboxd.web.api.resources.backfills import (
+from inboxd.events.api import First, Streams
+from inboxd.events.bus import Happening
+from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query
+from inboxd.http.problems import ProblemError
+from inboxd.runs.backfill.resources import (
     BackfillBatch,
     BackfillList,
     BackfillProblem,
@@ -22,10 +23,9 @@ from inboxd.web.api.resources.backfills import (
     BackfillSummary,
     NewBackfill,
 )
-from inboxd.web.api.streams import First, Streams
-from inboxd.web.problems import ProblemError
-from inboxd.workers.backfill import BackfillDesk, Estimate
-from inboxd.workers.feed import Happening
+from inboxd.runs.backfill.store import Backfills, KeyReusedError, RunActiveError
+from inboxd.runs.backfill.worker import BackfillDesk, Estimate
+from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/workers/backfill-profiles"
 ALIAS: Final = "/api/workers/backfill-participant-profiles"

@@ -13,25 +13,19 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from inboxd import parts
-from inboxd.clock import Clock
-from inboxd.commands.remote import Remote
-from inboxd.config import Secrets, Settings
+from inboxd import core as parts
+from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
-from inboxd.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, DatabaseLockedError, InboxdError
-from inboxd.plural import counted
-from inboxd.store.backfills import UNFINISHED, Backfills, RunActiveError
-from inboxd.store.database import Database
-from inboxd.terminal import printable
-from inboxd.web.api.backfills import PATH
-from inboxd.web.api.resources.backfills import (
-    BackfillList,
-    BackfillProblem,
-    BackfillResource,
-    BackfillSummary,
-    NewBackfill,
-)
-from inboxd.workers.backfill import BackfillDesk
+from inboxd.http.client import Remote
+from inboxd.runs.backfill.api import PATH
+from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
+from inboxd.runs.backfill.store import UNFINISHED, Backfills, RunActiveError
+from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, DatabaseLockedError, InboxdError
+from inboxd.runtime.plural import counted
+from inboxd.runtime.terminal import printable
+from inboxd.storage.database import Database
 
 LOOK_S: Final = 0.5
 PAGE: Final = 200

@@ -5,15 +5,15 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.clock import Clock
+from inboxd.accounts.manager import Accounts
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, STEERING, BackfillRun, Steering
-from inboxd.store.backfills import Backfills, RunActiveError
-from inboxd.web.api.operations import not_found
-from inboxd.web.dashboard.rendering import offset_of, page, see_other
-from inboxd.web.forms import fields_of
-from inboxd.web.problems import ProblemError
-from inboxd.workers.accounts import Accounts
-from inboxd.workers.backfill import BackfillDesk
+from inboxd.http.forms import fields_of
+from inboxd.http.operations import not_found
+from inboxd.http.pages import offset_of, page, see_other
+from inboxd.http.problems import ProblemError
+from inboxd.runs.backfill.store import Backfills, RunActiveError
+from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runtime.clock import Clock
 
 LIMIT: Final = 30
 PROBLEMS: Final = 100

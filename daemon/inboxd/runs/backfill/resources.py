@@ -4,11 +4,11 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
-from inboxd.clock import iso_utc
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
-from inboxd.store.backfills import Attempt, Batch
-from inboxd.web.api.resources.base import Resource, iso
-from inboxd.workers.backfill import Estimate
+from inboxd.http.resources import Resource, iso
+from inboxd.runs.backfill.store import Attempt, Batch
+from inboxd.runs.backfill.worker import Estimate
+from inboxd.runtime.clock import iso_utc
 
 
 class NewBackfill(Resource, frozen=True, forbid_unknown_fields=True):

@@ -7,11 +7,11 @@ from typing import Final
 
 from cronsim import CronSim
 
-from inboxd import logs
-from inboxd.clock import Clock
-from inboxd.errors import StorageClosedError, StorageError
-from inboxd.store.backfills import Backfills, RunActiveError
-from inboxd.workers.backfill import BackfillDesk
+from inboxd.runs.backfill.store import Backfills, RunActiveError
+from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageClosedError, StorageError
 
 NAME: Final = "backfill"
 ROUND_S: Final = 60.0

@@ -8,9 +8,9 @@ import msgspec
 
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus
 from inboxd.domain.profile import ProfileState
-from inboxd.errors import InboxdError
-from inboxd.store.connection import Row
-from inboxd.store.database import Database
+from inboxd.runtime.errors import InboxdError
+from inboxd.storage.connection import Row
+from inboxd.storage.database import Database
 
 _COLUMNS: Final = (
     "id, account_id, status, origin, batch_size, max_conversations, refresh_before, dry_run, total, success_count, "

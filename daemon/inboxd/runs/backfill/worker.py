@@ -9,18 +9,18 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from inboxd import logs
-from inboxd.clock import Clock, iso_utc
 from inboxd.domain.backfill import STEERING, BackfillRun, Outcome, RunStatus, Steering, estimated_s
 from inboxd.domain.budget import Priority, times_slower
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, Remedy, decide
-from inboxd.errors import StorageClosedError, StorageError
+from inboxd.events.bus import Feed
 from inboxd.meta.graph_errors import GraphError
-from inboxd.store import backfills as store
-from inboxd.store.backfills import Attempt, Backfills, Candidate, Place
-from inboxd.workers.enrich import ACCOUNT_WIDE, Enricher
-from inboxd.workers.feed import Feed
+from inboxd.profiles.sync import ACCOUNT_WIDE, Enricher
+from inboxd.runs.backfill import store
+from inboxd.runs.backfill.store import Attempt, Backfills, Candidate, Place
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.errors import StorageClosedError, StorageError
 
 T = TypeVar("T")
 STORAGE_REST_S: Final = 1.0

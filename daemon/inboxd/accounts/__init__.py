@@ -1,0 +1,1 @@
+"""Accounts: who is served, their tokens and subscriptions, and what they may ask of Meta."""

@@ -1,0 +1,1 @@
+"""Conversations and messages: made from deliveries, searched, read and shown."""

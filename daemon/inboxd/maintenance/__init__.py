@@ -1,0 +1,1 @@
+"""Looking after the daemon: backup, doctor, health, metrics, traffic, statistics."""

@@ -1,0 +1,1 @@
+"""Erasing, exporting and expiring what is kept of people."""

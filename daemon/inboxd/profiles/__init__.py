@@ -1,0 +1,1 @@
+"""Participants: their profiles and their avatars."""

@@ -1,0 +1,1 @@
+"""Webhooks: verified, stored, acknowledged, and looked at again where one failed."""

@@ -1,0 +1,1 @@
+"""Durable walks over an account's conversations."""

@@ -1,0 +1,1 @@
+"""Backfill: fetching the profiles that conversations lack."""

@@ -1,0 +1,1 @@
+"""What any daemon needs: time, errors, logs, metrics, workers and their supervision."""
