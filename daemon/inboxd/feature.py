@@ -1,0 +1,110 @@
+"""What one capability of inboxd gives to the house. `app.py` builds each feature and starts what it gives.
+
+A feature is a folder. Its `feature.py` has one function, `build`, which takes what the feature needs by name and
+returns a `Feature`, or a subclass that also offers services to the features above it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from aiohttp import web
+
+from inboxd.http.operations import Operation
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.supervisor import Supervisor
+from inboxd.runtime.worker import Schedule, Worker
+from inboxd.storage.database import Database
+from inboxd.storage.personal_data import Expiry, PersonalData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What every feature may be built from."""
+
+    clock: Clock
+    random: Callable[[], float]
+    """A number from 0 to 1, for jitter."""
+    database: Database
+    metrics: Metrics
+    supervisor: Supervisor
+
+
+class Job(NamedTuple):
+    """A worker and how it is run."""
+
+    worker: Worker
+    schedule: Schedule = Schedule()
+
+
+class Pages(Protocol):
+    """Some pages of the dashboard."""
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put them on the admin application."""
+
+
+class Link(NamedTuple):
+    """An entry of the dashboard's navigation."""
+
+    path: str
+    text: str
+    position: int
+    """Entries are shown in the order of their positions."""
+
+
+class Need(NamedTuple):
+    """Something that somebody should look at, and where: shown at the top of the overview."""
+
+    text: str
+    path: str
+    urgent: bool = True
+
+
+class Card(NamedTuple):
+    """A part of the overview."""
+
+    template: str
+    context: Mapping[str, Any]
+    position: int
+
+
+class ReloadRule(NamedTuple):
+    """Settings or secrets that can change while the daemon runs."""
+
+    names: tuple[str, ...]
+    """Such as `public.max_waiting`, or the name of a secret."""
+    apply: Callable[[Mapping[str, Any]], Awaitable[None] | None]
+    """Takes the new values of all `names`; called once when any of them has changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """Everything that a feature gives to the house. Each member may be left out."""
+
+    name: str
+    workers: tuple[Job, ...] = ()
+    account_workers: Callable[[str], Sequence[Job]] | None = None
+    """The workers of an account (by id) that begins to be served. They end when it is no longer served."""
+    on_account_removed: Callable[[str], Awaitable[None]] | None = None
+    """Called once the workers of an account have ended."""
+    operations: tuple[Operation, ...] = ()
+    """What the admin API offers."""
+    pages: tuple[Pages, ...] = ()
+    templates: str | None = None
+    """The package whose folder `templates` the pages use."""
+    links: tuple[Link, ...] = ()
+    public_routes: Callable[[web.Application], None] | None = None
+    """Puts routes on the public application, below `/webhooks/instagram`."""
+    collect: Callable[[], Awaitable[None]] | None = None
+    """Brings gauges up to date. Called when somebody asks for `/metrics`."""
+    reload: tuple[ReloadRule, ...] = ()
+    expiries: tuple[Expiry, ...] = ()
+    personal_data: tuple[PersonalData, ...] = ()
+    needs: Callable[[], Awaitable[Sequence[Need]]] | None = None
+    card: Callable[[], Awaitable[Card]] | None = None
+    problems: Callable[[], Sequence[str]] | None = None
+    """Why the daemon cannot do its job just now; shown by readiness, the overview and `systemctl status`."""
+    close: Callable[[], Awaitable[None]] | None = None
+    """Called when the admin listener stops: ends what keeps requests open."""
