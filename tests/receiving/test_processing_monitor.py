@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from functools import partial
 from typing import Any
 
 import pytest
@@ -107,7 +108,13 @@ async def test_a_stall_is_no_sign_of_life(database: Database, stalled: bool, sig
                 watchdog.stop()
             return event.is_set()
 
-    watchdog = Watchdog(Recorder({}), database, ThreeRounds(), lambda: "", stalled=lambda: stalled)
+    watchdog = Watchdog(
+        Recorder({}),
+        partial(database.write, lambda _connection: None),
+        ThreeRounds(),
+        lambda: "",
+        stalled=lambda: stalled,
+    )
     await watchdog.run()
 
     assert len(sent) == signs

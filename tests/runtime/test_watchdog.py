@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -24,6 +24,11 @@ from inboxd.storage.database import Database
 from tests.support import ACCOUNT, ANA, T0, Client, eventually
 
 WATCHDOG_S = 0.06
+
+
+def probe_of(database: Database) -> Callable[[], Awaitable[None]]:
+    """What the daemon asks the writer for."""
+    return lambda: database.write(lambda _connection: None)
 
 
 class Manager:
@@ -92,7 +97,7 @@ async def test_a_writer_that_hangs_gives_no_sign_until_it_goes_on(
         hangs.set()
         go_on.wait(30)
 
-    watchdog = Watchdog(manager.notifier, database, clock, lambda: "as ever")
+    watchdog = Watchdog(manager.notifier, probe_of(database), clock, lambda: "as ever")
     running = asyncio.ensure_future(watchdog.run())
     try:
         await manager.sign()
@@ -118,14 +123,14 @@ async def test_a_writer_that_died_gives_no_sign_ever_again(
         msg = "on purpose"
         raise RuntimeError(msg)
 
-    running = asyncio.ensure_future(Watchdog(manager.notifier, database, Clock(), lambda: "as ever").run())
+    running = asyncio.ensure_future(Watchdog(manager.notifier, probe_of(database), Clock(), lambda: "as ever").run())
     await manager.sign()
     monkeypatch.setattr(database, "_drain", crash)
     with pytest.raises(StorageClosedError):
         await asyncio.wait_for(running, 10)
     manager.signs()
-    with pytest.raises(StorageClosedError):  # nor when the pool starts it again
-        await asyncio.wait_for(Watchdog(manager.notifier, database, Clock(), lambda: "as ever").run(), 10)
+    with pytest.raises(StorageClosedError):  # nor when the supervisor starts it again
+        await asyncio.wait_for(Watchdog(manager.notifier, probe_of(database), Clock(), lambda: "as ever").run(), 10)
     assert manager.signs() == 0
 
 
@@ -184,5 +189,5 @@ async def test_a_disk_that_refuses_is_life_and_a_queue_that_is_full_is_none(
 
     if refusal is not None:
         monkeypatch.setattr(database, "write", refused)
-    watchdog = Watchdog(Notifier({}), database, Clock(), lambda: "")
+    watchdog = Watchdog(Notifier({}), probe_of(database), Clock(), lambda: "")
     assert await watchdog._writer_lives() is alive

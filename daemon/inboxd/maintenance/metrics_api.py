@@ -13,7 +13,7 @@ from inboxd.receiving.store import Inbox
 from inboxd.runs.backfill.store import Backfills
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage import backup
 
 
@@ -26,7 +26,7 @@ class MetricsPage:
         inbox: Inbox,
         accounts: Accounts,
         backfills: Backfills,
-        pool: WorkerPool,
+        supervisor: Supervisor,
         clock: Clock,
         *,
         database_path: Path,
@@ -36,7 +36,7 @@ class MetricsPage:
         self._inbox = inbox
         self._accounts = accounts
         self._backfills = backfills
-        self._pool = pool
+        self._supervisor = supervisor
         self._clock = clock
         self._database_path = database_path
         self._backup_folder = backup_folder
@@ -52,7 +52,7 @@ class MetricsPage:
         self._metrics.backlog_age.set(age_s)
         _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
         self._metrics.failed.set(failed)
-        self._metrics.workers_parked.set(len(self._pool.parked))
+        self._metrics.workers_parked.set(len(self._supervisor.parked))
         self._observe_accounts(self._clock.now_ms())
         await self._observe_backfills()
         await asyncio.to_thread(self._observe_disk)

@@ -10,7 +10,7 @@ from inboxd.runtime.metrics import Metrics
 BEAT_S: Final = 0.5
 
 
-class Pulse:
+class LoopMonitor:
     """Measures the lag of the event loop and calls `on_beat`."""
 
     name = "pulse"

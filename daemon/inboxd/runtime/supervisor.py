@@ -1,12 +1,12 @@
-"""The worker pool: every background task has a name, an owner, and an end."""
+"""The supervisor of workers: every background task has a name, an owner, and an end."""
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from inboxd.domain.retry import Backoff
 from inboxd.runtime import logs
+from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 
@@ -46,7 +46,7 @@ class ParkedWorker(NamedTuple):
     reason: str
 
 
-class WorkerPool:
+class Supervisor:
     """Runs workers, restarts those that crash, and ends them all. An async context manager.
 
     A worker that crashed MAX_CRASHES times in a row is parked: it is started again after ever longer rests, and whoever
@@ -91,13 +91,13 @@ class WorkerPool:
         return [name for name, task in self._tasks.items() if not task.done()]
 
     def start(self, worker: Worker, *, essential: bool = False) -> None:
-        """Run `worker` until the pool ends."""
+        """Run `worker` until the supervisor ends."""
         self._metrics.worker_restarts.labels(_kind(worker))  # from 0 on, so that the first crash is seen as a rise
         self._workers.append(worker)
         self._tasks[worker.name] = asyncio.create_task(self._supervise(worker, essential=essential), name=worker.name)
 
     async def end(self, name: str) -> None:
-        """End one worker, as the pool's end would: it gets GRACE_S to finish what it holds."""
+        """End one worker, as the end of the supervisor would: it gets GRACE_S to finish what it holds."""
         worker = next((one for one in self._workers if one.name == name), None)
         if worker is None:
             return

@@ -1,13 +1,12 @@
 """Signs of life for systemd: only while the event loop turns, the writer writes and work is being done."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageError
 from inboxd.runtime.notify import Notifier
-from inboxd.storage.database import Database
 
 ROUND_S: Final = 10.0
 PATIENCE_S: Final = 5.0
@@ -25,14 +24,14 @@ class Watchdog:
     def __init__(
         self,
         notifier: Notifier,
-        database: Database,
+        probe: Callable[[], Awaitable[None]],
         clock: Clock,
         describe: Callable[[], str],
         *,
         stalled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._notifier = notifier
-        self._database = database
+        self._probe = probe
         self._clock = clock
         self._describe = describe
         self._stalled = stalled
@@ -54,7 +53,7 @@ class Watchdog:
         """Whether the writer answers; a disk that refuses is an answer too."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._database.write(lambda _connection: None)
+                await self._probe()
         except StorageClosedError:
             raise
         except (TimeoutError, StorageBusyError):
