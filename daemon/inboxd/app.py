@@ -61,6 +61,7 @@ from inboxd.runtime.notify import Notifier
 from inboxd.runtime.plural import counted
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
+from inboxd.runtime.worker import Schedule
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
@@ -159,7 +160,7 @@ def _start_workers(
             feed=parts.feed,
             observe=parts.traffic.observe,
         ),
-        essential=True,
+        Schedule(essential=True),
     )
     supervisor.start(monitor)
     supervisor.start(parts.portraits)
