@@ -174,7 +174,7 @@ def _start_workers(
     if notifier is not None:
         describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, supervisor, monitor))
         probe = partial(parts.database.write, lambda _connection: None)
-        supervisor.start(Watchdog(notifier, probe, clock, describe, stalled=lambda: monitor.stall is not None))
+        supervisor.start(Watchdog(notifier, probe, describe, stalled=lambda: monitor.stall is not None))
 
 
 def _admin(

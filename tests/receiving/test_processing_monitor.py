@@ -1,6 +1,5 @@
 """Work that arrives and is not done is noticed; what rests on purpose, or a disk that refuses, is no stall."""
 
-import asyncio
 import sqlite3
 from functools import partial
 from typing import Any
@@ -99,23 +98,10 @@ async def test_a_stall_is_no_sign_of_life(database: Database, stalled: bool, sig
         def send(self, **state: str) -> None:
             sent.append(state)
 
-    class ThreeRounds(ManualClock):
-        rounds = 0
-
-        async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:  # noqa: ARG002
-            self.rounds += 1
-            if self.rounds == 3:
-                watchdog.stop()
-            return event.is_set()
-
-    watchdog = Watchdog(
-        Recorder({}),
-        partial(database.write, lambda _connection: None),
-        ThreeRounds(),
-        lambda: "",
-        stalled=lambda: stalled,
-    )
-    await watchdog.run()
+    probe = partial(database.write, lambda _connection: None)
+    watchdog = Watchdog(Recorder({}), probe, lambda: "", stalled=lambda: stalled)
+    for _ in range(3):
+        await watchdog.poll()
 
     assert len(sent) == signs
 
