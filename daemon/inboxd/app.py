@@ -17,6 +17,7 @@ from inboxd.accounts.manager import Accounts
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Secrets, Settings, require_secrets
+from inboxd.conversations import search_worker
 from inboxd.conversations.api import ConversationsApi
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages
@@ -33,6 +34,7 @@ from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.http.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.http.operations import Operation
+from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import Health
@@ -166,9 +168,11 @@ def _start_workers(
     supervisor.start(parts.portraits)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)
-    supervisor.start(parts.traffic)
+    supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
     supervisor.start(LoopMonitor(clock, parts.metrics, on_beat))
-    supervisor.start(SearchIndexer(SearchIndex(parts.database), clock, waiting=lambda: parts.inbox.pressure))
+    supervisor.start(
+        SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
+    )
     if settings.backfill.schedule:
         supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:

@@ -89,11 +89,11 @@ async def test_work_that_is_not_done_is_not_ready(hung: Client, body: bytes) -> 
 async def test_intake_goes_on_while_a_worker_cannot_run(
     settings: Settings, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    async def crash(_self: SearchIndexer) -> None:
+    async def crash(_self: SearchIndexer) -> float:
         msg = "an odd value"
         raise ValueError(msg)
 
-    monkeypatch.setattr(SearchIndexer, "run", crash)
+    monkeypatch.setattr(SearchIndexer, "poll", crash)
     monkeypatch.setattr(supervisor, "_BACKOFF", Backoff(base_s=0.001))
     path = tmp_path / "inboxd.sqlite3"
     async with (

@@ -118,8 +118,8 @@ async def _lane(worker: Worker, clock: Clock, log: Log, schedule: Schedule) -> N
 
 async def each(
     items: Iterable[Item],
-    handle: Callable[[Item], Awaitable[None]],
-    set_aside: Callable[[Item, Exception], Awaitable[None]],
+    handle: Callable[[Item], Awaitable[object]],
+    set_aside: Callable[[Item, Exception], Awaitable[object]],
 ) -> None:
     """`handle` each item. One that raises is handed to `set_aside` before the next one is taken.
 
