@@ -130,6 +130,20 @@ async def test_a_row_that_is_in_the_index_already_is_put_right(rig: Rig) -> None
     assert (await rig.found("walrus"), await rig.found("old")) == (1, 0)
 
 
+async def test_whoever_gets_the_id_of_a_message_that_was_removed_is_found(rig: Rig) -> None:
+    await rig.says("walrus")
+    assert await rig.index() == []
+    (removed,) = await rig.says("penguin")
+    index = SearchIndex(rig.database)
+    assert await index.next_ids(10) == [removed]
+    await rig.database.execute("DELETE FROM messages WHERE id = ?", (removed,))
+    await index.add(removed)
+    await index.skip(removed)
+    assert await rig.says("otter") == [removed]
+    assert await rig.index() == []
+    assert [await rig.found(word) for word in ("walrus", "penguin", "otter")] == [1, 0, 1]
+
+
 async def test_without_an_index_nothing_counts_as_done(rig: Rig) -> None:
     """A defect that concerns every message is no fault of one: the worker crashes, and goes on where it was."""
     await rig.says("walrus", "penguin")

@@ -23,16 +23,17 @@ SELECT id, coalesce(edited_text, text) FROM messages
 WHERE id > ?1 AND id <= ?2 AND coalesce(edited_text, text) IS NOT NULL AND deleted_at IS NULL
 """
 _SET_PROGRESS: Final = "UPDATE search_progress SET indexed_to = ?"
-_NEXT_IDS: Final = """
-SELECT * FROM (
-    SELECT message_id FROM search_changed WHERE message_id <= (SELECT indexed_to FROM search_progress)
-    ORDER BY message_id LIMIT ?1
-)
-UNION ALL
-SELECT * FROM (SELECT id FROM messages WHERE id > (SELECT indexed_to FROM search_progress) ORDER BY id LIMIT ?1)
-ORDER BY 1
+_CHANGED_IDS: Final = """
+SELECT message_id FROM search_changed WHERE message_id <= (SELECT indexed_to FROM search_progress WHERE only = 1)
+ORDER BY message_id LIMIT ?
 """
-_MOVE_PAST: Final = "UPDATE search_progress SET indexed_to = ?1 WHERE indexed_to < ?1"
+_NEW_IDS: Final = """
+SELECT id FROM messages WHERE id > (SELECT indexed_to FROM search_progress WHERE only = 1) ORDER BY id LIMIT ?
+"""
+_MOVE_PAST: Final = """
+UPDATE search_progress SET indexed_to = ?1
+WHERE indexed_to < ?1 AND EXISTS (SELECT 1 FROM messages WHERE id = ?1)
+"""
 MESSAGE_IDS: Final = """
 SELECT s.rowid FROM message_search AS s
 JOIN messages AS m ON m.id = s.rowid
@@ -94,7 +95,9 @@ class SearchIndex:
 
         At most `limit` that have changed and as many new ones.
         """
-        return [message_id for (message_id,) in await self._database.read(_NEXT_IDS, (limit,))]
+        changed = await self._database.read(_CHANGED_IDS, (limit,))
+        new = await self._database.read(_NEW_IDS, (limit,))
+        return [message_id for (message_id,) in [*changed, *new]]
 
     async def add(self, message_id: int) -> None:
         """Index one of `next_ids`; those before it must be done. Raises StorageError."""
