@@ -47,6 +47,7 @@ from inboxd.privacy.participant_eraser import Forgetter
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.receiving.api import DeliveriesApi
+from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
@@ -118,12 +119,13 @@ async def running(
         parts = await stack.enter_async_context(
             assembled(settings, secrets, database_path, clock or Clock(), on_give_up=on_give_up)
         )
-        monitor = ProcessingMonitor(parts.database, parts.clock, parts.metrics)
+        received = ReceivingMetrics(parts.metrics.registry)
+        monitor = ProcessingMonitor(parts.database, parts.clock, received)
         _start_workers(parts, settings, monitor, notifier, on_beat)
         tokens = access_tokens(secrets)
-        admin = _admin(parts, settings, tokens, monitor)
+        admin = _admin(parts, settings, tokens, monitor, received)
         webhooks = Webhooks(
-            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, parts.metrics, _body_budget(settings)
+            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, received, _body_budget(settings)
         )
         callbacks = _callbacks(parts, settings, secrets)
         public = webhooks.application()
@@ -182,7 +184,11 @@ def _start_workers(
 
 
 def _admin(
-    parts: Parts, settings: Settings, tokens: Sequence[AccessToken], monitor: ProcessingMonitor
+    parts: Parts,
+    settings: Settings,
+    tokens: Sequence[AccessToken],
+    monitor: ProcessingMonitor,
+    received: ReceivingMetrics,
 ) -> web.Application:
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
@@ -190,7 +196,7 @@ def _admin(
     forgetter = Forgetter(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsPage(
         parts.metrics,
-        parts.inbox,
+        [partial(received.collect, parts.inbox)],
         accounts,
         parts.backfills,
         supervisor,
