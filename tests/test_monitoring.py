@@ -1,20 +1,25 @@
 """Metrics, dashboard and alerts belong together: names exist, and every alert leads to what is to be done."""
 
 import asyncio
+import importlib
+import itertools
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inboxd.domain.traffic import Cause
 from inboxd.runtime.metrics import Metrics
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
 from tests.support import ADMIN_TOKEN, Client
 
+SOURCES = Path(__file__).parent.parent / "daemon" / "inboxd"
 DOCS = Path(__file__).parent.parent / "docs"
 ALERTS = DOCS / "monitoring" / "alerts.yml"
 GRAFANA = DOCS / "monitoring" / "grafana.json"
@@ -23,11 +28,24 @@ OF_THE_SCRAPE = {"instance", "job"}
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
 
+def every() -> tuple[CollectorRegistry, list[Any]]:
+    """A registry with every instrument that there is, and the objects that hold them: each feature has its own."""
+    metrics = Metrics("1")
+    holders: list[Any] = [metrics]
+    for path in sorted(SOURCES.rglob("metrics.py")):
+        name = ".".join(path.relative_to(SOURCES.parent).with_suffix("").parts)
+        if name == Metrics.__module__:
+            continue
+        kinds = [one for one in vars(importlib.import_module(name)).values() if isinstance(one, type)]
+        holders += [kind(metrics.registry) for kind in kinds if kind.__module__ == name]
+    return metrics.registry, holders
+
+
 def exposed() -> set[str]:
     """Every series name that Prometheus can see."""
-    metrics = Metrics("1")
+    registry, _ = every()
     found = set()
-    for family in metrics.registry.collect():
+    for family in registry.collect():
         found.add(family.name)
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ())
         found |= {family.name + suffix for suffix in suffixes}
@@ -78,7 +96,8 @@ def test_no_panel_lies_on_another() -> None:
 def labels() -> dict[str, set[str]]:
     """The labels that each series has, besides those that Prometheus gives to whatever it scrapes."""
     found: dict[str, set[str]] = {}
-    for one in vars(Metrics("1")).values():
+    _, holders = every()
+    for one in itertools.chain.from_iterable(vars(holder).values() for holder in holders):
         if isinstance(one, MetricWrapperBase):
             for suffix in ("", "_total", "_bucket", "_sum", "_count"):
                 found[one._name + suffix] = set(one._labelnames) | ({"le"} if suffix == "_bucket" else set())
@@ -137,7 +156,7 @@ def test_the_labels_in_the_list_of_metrics_are_those_that_there_are() -> None:
 
 def test_no_metric_is_left_out_of_sight() -> None:
     drawn = " ".join(expressions()) + (DOCS / "operations.md").read_text(encoding="utf-8")
-    ours = {family.name for family in Metrics("1").registry.collect() if family.name.startswith("inboxd_")}
+    ours = {family.name for family in every()[0].collect() if family.name.startswith("inboxd_")}
     assert {name for name in ours if name not in drawn} == set()
 
 
@@ -170,7 +189,7 @@ def test_every_cause_of_unusual_traffic_is_told_everywhere(cause: Cause) -> None
 
 
 def samples(name: str) -> list[Sample]:
-    (family,) = [one for one in Metrics("1").registry.collect() if one.name == name]
+    (family,) = [one for one in every()[0].collect() if one.name == name]
     return list(family.samples)
 
 
@@ -194,6 +213,13 @@ async def test_metrics_come_in_the_format_that_is_asked_for(client: Client) -> N
             text = await response.text()
         assert 'inboxd_worker_restarts_total{worker="ingest"} 0.0' in text
         assert ("# EOF" in text) == (told == openmetrics)
+
+
+async def test_a_daemon_has_every_instrument_once(client: Client) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Accept": "application/openmetrics-text"}
+    async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
+        served = re.findall(r"^# TYPE (\S+) ", await response.text(), re.MULTILINE)
+    assert sorted(served) == sorted(family.name for family in every()[0].collect())
 
 
 @needs_promtool

@@ -17,6 +17,7 @@ from inboxd.accounts.manager import Accounts
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Secrets, Settings, require_secrets
+from inboxd.conversations import search_worker
 from inboxd.conversations.api import ConversationsApi
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages
@@ -33,6 +34,7 @@ from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.http.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.http.operations import Operation
+from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import Health
@@ -45,6 +47,7 @@ from inboxd.privacy.participant_eraser import Forgetter
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.receiving.api import DeliveriesApi
+from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
@@ -55,12 +58,13 @@ from inboxd.runs.backfill.store import Backfills
 from inboxd.runs.backfill.worker import BackfillDesk
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.loop_monitor import Pulse
+from inboxd.runtime.loop_monitor import LoopMonitor
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.notify import Notifier
 from inboxd.runtime.plural import counted
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
+from inboxd.runtime.worker import Schedule
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
@@ -77,16 +81,16 @@ LIFETIMES: Final = (
 class Daemon:
     """A running inboxd: where it listens, and whether it still can do its job."""
 
-    def __init__(self, public_url: str, admin_url: str, pool: WorkerPool, reloader: Reloader) -> None:
+    def __init__(self, public_url: str, admin_url: str, supervisor: Supervisor, reloader: Reloader) -> None:
         self.public_url = public_url
         self.admin_url = admin_url
         self.reloader = reloader
-        self._pool = pool
+        self._supervisor = supervisor
 
     @property
     def gave_up(self) -> bool:
         """Whether a background worker crashed too often to go on."""
-        return self._pool.gave_up
+        return self._supervisor.gave_up
 
 
 @asynccontextmanager
@@ -115,12 +119,13 @@ async def running(
         parts = await stack.enter_async_context(
             assembled(settings, secrets, database_path, clock or Clock(), on_give_up=on_give_up)
         )
-        monitor = ProcessingMonitor(parts.database, parts.clock, parts.metrics)
+        received = ReceivingMetrics(parts.metrics.registry)
+        monitor = ProcessingMonitor(parts.database, parts.clock, received)
         _start_workers(parts, settings, monitor, notifier, on_beat)
         tokens = access_tokens(secrets)
-        admin = _admin(parts, settings, tokens, monitor)
+        admin = _admin(parts, settings, tokens, monitor, received)
         webhooks = Webhooks(
-            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, parts.metrics, _body_budget(settings)
+            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, received, _body_budget(settings)
         )
         callbacks = _callbacks(parts, settings, secrets)
         public = webhooks.application()
@@ -135,7 +140,7 @@ async def running(
             _listening(public, public_socket, settings, parts.metrics, max_connections=settings.public.max_connections)
         )
         reloader = _reloader(parts, settings, secrets, webhooks, callbacks, tokens)
-        yield Daemon(public_url, admin_url, parts.pool, reloader)
+        yield Daemon(public_url, admin_url, parts.supervisor, reloader)
 
 
 def _start_workers(
@@ -145,8 +150,8 @@ def _start_workers(
     notifier: Notifier | None,
     on_beat: Callable[[], None],
 ) -> None:
-    pool, clock = parts.pool, parts.clock
-    pool.start(
+    supervisor, clock = parts.supervisor, parts.clock
+    supervisor.start(
         Ingest(
             parts.database,
             parts.inbox,
@@ -159,35 +164,42 @@ def _start_workers(
             feed=parts.feed,
             observe=parts.traffic.observe,
         ),
-        essential=True,
+        Schedule(essential=True),
     )
-    pool.start(monitor)
-    pool.start(parts.portraits)
-    pool.start(parts.deletion)
-    pool.start(parts.housekeeping)
-    pool.start(parts.traffic)
-    pool.start(Pulse(clock, parts.metrics, on_beat))
-    pool.start(SearchIndexer(SearchIndex(parts.database), clock, waiting=lambda: parts.inbox.pressure))
+    supervisor.start(monitor)
+    supervisor.start(parts.portraits)
+    supervisor.start(parts.deletion)
+    supervisor.start(parts.housekeeping)
+    supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
+    supervisor.start(LoopMonitor(clock, parts.metrics, on_beat))
+    supervisor.start(
+        SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
+    )
     if settings.backfill.schedule:
-        pool.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
+        supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:
-        describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, pool, monitor))
-        pool.start(Watchdog(notifier, parts.database, clock, describe, stalled=lambda: monitor.stall is not None))
+        describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, supervisor, monitor))
+        probe = partial(parts.database.write, lambda _connection: None)
+        supervisor.start(Watchdog(notifier, probe, describe, stalled=lambda: monitor.stall is not None))
 
 
 def _admin(
-    parts: Parts, settings: Settings, tokens: Sequence[AccessToken], monitor: ProcessingMonitor
+    parts: Parts,
+    settings: Settings,
+    tokens: Sequence[AccessToken],
+    monitor: ProcessingMonitor,
+    received: ReceivingMetrics,
 ) -> web.Application:
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
-    database, clock, accounts, pool = parts.database, parts.clock, parts.accounts, parts.pool
-    health = DaemonHealth(database, pool, monitor)
+    database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
+    health = DaemonHealth(database, supervisor, monitor)
     forgetter = Forgetter(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsPage(
         parts.metrics,
-        parts.inbox,
+        [partial(received.collect, parts.inbox)],
         accounts,
         parts.backfills,
-        pool,
+        supervisor,
         clock,
         database_path=database.path,
         backup_folder=database.path.parent / settings.storage.backup_path,
@@ -205,7 +217,7 @@ def _admin(
         ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
-        SystemApi(database, parts.inbox, clock, pool, health, lambda: accounts.served),
+        SystemApi(database, parts.inbox, clock, supervisor, health, lambda: accounts.served),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,

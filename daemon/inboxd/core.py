@@ -36,7 +36,7 @@ from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
 AVATAR_FOLDER: Final = "avatars"
@@ -52,7 +52,7 @@ class Parts:
     inbox: Inbox
     cache: ProfileCache
     accounts: Accounts
-    pool: WorkerPool
+    supervisor: Supervisor
     avatars: Avatars
     portraits: AvatarKeeper
     feed: Feed
@@ -86,7 +86,7 @@ async def assembled(
         )
         pictures = await stack.enter_async_context(PictureClient(_picture_rules(settings)))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
-        pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=on_give_up))
+        supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=on_give_up))
         avatars = Avatars(database, database_path.parent / AVATAR_FOLDER)
         portraits = AvatarKeeper(avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count)
         feed = Feed(clock)
@@ -96,7 +96,7 @@ async def assembled(
             accounts,
             database,
             cache,
-            pool,
+            supervisor,
             clock,
             metrics,
             feed,
@@ -123,7 +123,7 @@ async def assembled(
             inbox=inbox,
             cache=cache,
             accounts=accounts,
-            pool=pool,
+            supervisor=supervisor,
             avatars=avatars,
             portraits=portraits,
             feed=feed,
@@ -187,7 +187,7 @@ async def backfilling(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
-        pool = await stack.enter_async_context(WorkerPool(clock, metrics, random.random, on_give_up=lambda: None))
+        supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
         backfills = Backfills(database)
         desk = BackfillDesk(backfills, clock)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
@@ -206,7 +206,7 @@ async def backfilling(
             )
             worker = BackfillWorker(enricher, backfills, clock, feed, random.random)
             desk.enter(worker, enricher)
-            pool.start(worker)
+            supervisor.start(worker)
         yield desk, backfills
 
 

@@ -1,5 +1,6 @@
 import pytest
-from inboxd.domain.retry import DELIVERY_HANDLING, GONE_REST_S, PROFILE_FETCH, Backoff, Remedy, decide, never_answers
+from inboxd.domain.retry import DELIVERY_HANDLING, GONE_REST_S, PROFILE_FETCH, Remedy, decide, never_answers
+from inboxd.runtime.backoff import Backoff
 
 
 def never() -> float:

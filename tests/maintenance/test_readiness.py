@@ -13,11 +13,11 @@ from inboxd import app
 from inboxd.config.schema import Secrets, Settings
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.search_worker import SearchIndexer
-from inboxd.domain.retry import Backoff
 from inboxd.privacy import retention_worker as housekeeping
 from inboxd.receiving import processing_monitor
 from inboxd.receiving.processing_monitor import ProcessingMonitor
-from inboxd.runtime import supervisor as pool
+from inboxd.runtime import supervisor
+from inboxd.runtime.backoff import Backoff
 from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.storage.database import Database
 
@@ -89,12 +89,12 @@ async def test_work_that_is_not_done_is_not_ready(hung: Client, body: bytes) -> 
 async def test_intake_goes_on_while_a_worker_cannot_run(
     settings: Settings, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    async def crash(_self: SearchIndexer) -> None:
+    async def crash(_self: SearchIndexer) -> float:
         msg = "an odd value"
         raise ValueError(msg)
 
-    monkeypatch.setattr(SearchIndexer, "run", crash)
-    monkeypatch.setattr(pool, "_BACKOFF", Backoff(base_s=0.001))
+    monkeypatch.setattr(SearchIndexer, "poll", crash)
+    monkeypatch.setattr(supervisor, "_BACKOFF", Backoff(base_s=0.001))
     path = tmp_path / "inboxd.sqlite3"
     async with (
         app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,

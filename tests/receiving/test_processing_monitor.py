@@ -1,18 +1,19 @@
 """Work that arrives and is not done is noticed; what rests on purpose, or a disk that refuses, is no stall."""
 
-import asyncio
 import sqlite3
+from functools import partial
 from typing import Any
 
 import pytest
+from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.processing_monitor import STALLED_AFTER_S, ProcessingMonitor, Stall
 from inboxd.receiving.store import Inbox, mark_done, mark_postponed
 from inboxd.runtime.errors import StorageUnavailableError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.notify import Notifier
 from inboxd.runtime.watchdog import Watchdog
 from inboxd.storage.connection import fetch
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 from tests.support import T0, ManualClock
 
@@ -24,13 +25,13 @@ class Rig:
         self.clock = ManualClock()
         self.database = database
         self.inbox = Inbox(database, self.clock, max_waiting=100)
-        self.metrics = Metrics()
-        self.monitor = ProcessingMonitor(database, self.clock, self.metrics)
+        self.registry = CollectorRegistry()
+        self.monitor = ProcessingMonitor(database, self.clock, ReceivingMetrics(self.registry))
 
     async def stall_after(self, ms: int) -> Stall | None:
         self.clock.now += ms
         await self.monitor.look()
-        gauge = self.metrics.registry.get_sample_value("inboxd_processing_stalled")
+        gauge = self.registry.get_sample_value("inboxd_processing_stalled")
         assert gauge == (self.monitor.stall is not None)
         return self.monitor.stall
 
@@ -98,17 +99,10 @@ async def test_a_stall_is_no_sign_of_life(database: Database, stalled: bool, sig
         def send(self, **state: str) -> None:
             sent.append(state)
 
-    class ThreeRounds(ManualClock):
-        rounds = 0
-
-        async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:  # noqa: ARG002
-            self.rounds += 1
-            if self.rounds == 3:
-                watchdog.stop()
-            return event.is_set()
-
-    watchdog = Watchdog(Recorder({}), database, ThreeRounds(), lambda: "", stalled=lambda: stalled)
-    await watchdog.run()
+    probe = partial(database.write, lambda _connection: None)
+    watchdog = Watchdog(Recorder({}), probe, lambda: "", stalled=lambda: stalled)
+    for _ in range(3):
+        await watchdog.poll()
 
     assert len(sent) == signs
 

@@ -4,8 +4,9 @@ import asyncio
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,17 +14,29 @@ from inboxd import app
 from inboxd.config.schema import Secrets, Settings
 from inboxd.conversations.ingest import Ingest
 from inboxd.receiving import processing_monitor
+from inboxd.runtime import logs
 from inboxd.runtime import watchdog as module
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageError, StorageUnavailableError
 from inboxd.runtime.notify import Notifier
 from inboxd.runtime.watchdog import Watchdog
+from inboxd.runtime.worker import Schedule, work
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, Client, eventually
 
 WATCHDOG_S = 0.06
+
+
+def probe_of(database: Database) -> Callable[[], Awaitable[None]]:
+    """What the daemon asks the writer for."""
+    return lambda: database.write(lambda _connection: None)
+
+
+def run(watchdog: Watchdog, clock: Clock) -> Coroutine[Any, Any, None]:
+    """The watchdog as the supervisor runs it, until it crashes."""
+    return work(watchdog, clock, logs.get("watchdog"), Schedule())
 
 
 class Manager:
@@ -92,8 +105,8 @@ async def test_a_writer_that_hangs_gives_no_sign_until_it_goes_on(
         hangs.set()
         go_on.wait(30)
 
-    watchdog = Watchdog(manager.notifier, database, clock, lambda: "as ever")
-    running = asyncio.ensure_future(watchdog.run())
+    watchdog = Watchdog(manager.notifier, probe_of(database), lambda: "as ever")
+    running = asyncio.ensure_future(run(watchdog, clock))
     try:
         await manager.sign()
         assert clock.longest_s <= WATCHDOG_S / 2, "systemd's advice: twice as often as it wants to hear"
@@ -107,7 +120,7 @@ async def test_a_writer_that_hangs_gives_no_sign_until_it_goes_on(
         go_on.set()
     await hanging
     await manager.sign()
-    watchdog.stop()
+    watchdog.wakeup.stop()
     await running
 
 
@@ -118,14 +131,14 @@ async def test_a_writer_that_died_gives_no_sign_ever_again(
         msg = "on purpose"
         raise RuntimeError(msg)
 
-    running = asyncio.ensure_future(Watchdog(manager.notifier, database, Clock(), lambda: "as ever").run())
+    running = asyncio.ensure_future(run(Watchdog(manager.notifier, probe_of(database), lambda: "as ever"), Clock()))
     await manager.sign()
     monkeypatch.setattr(database, "_drain", crash)
     with pytest.raises(StorageClosedError):
         await asyncio.wait_for(running, 10)
     manager.signs()
-    with pytest.raises(StorageClosedError):  # nor when the pool starts it again
-        await asyncio.wait_for(Watchdog(manager.notifier, database, Clock(), lambda: "as ever").run(), 10)
+    with pytest.raises(StorageClosedError):  # nor when the supervisor starts it again
+        await asyncio.wait_for(run(Watchdog(manager.notifier, probe_of(database), lambda: "as ever"), Clock()), 10)
     assert manager.signs() == 0
 
 
@@ -184,5 +197,5 @@ async def test_a_disk_that_refuses_is_life_and_a_queue_that_is_full_is_none(
 
     if refusal is not None:
         monkeypatch.setattr(database, "write", refused)
-    watchdog = Watchdog(Notifier({}), database, Clock(), lambda: "")
+    watchdog = Watchdog(Notifier({}), probe_of(database), lambda: "")
     assert await watchdog._writer_lives() is alive

@@ -56,6 +56,8 @@ STATEMENTS = {
     "events": f"{events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
     "messages by words": search.MESSAGE_IDS,
     "messages to index": search._INDEX,
+    "changed messages to index one by one": search._CHANGED_IDS,
+    "new messages to index one by one": search._NEW_IDS,
     "open deletions": deletions._OPEN,
     "known accounts": deletions._KNOWN,
     "messages to delete": erasure._MESSAGES,

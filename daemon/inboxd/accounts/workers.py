@@ -16,7 +16,7 @@ from inboxd.runs.backfill.store import Backfills
 from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
 
@@ -28,7 +28,7 @@ class AccountStaff:
         accounts: Accounts,
         database: Database,
         cache: ProfileCache,
-        pool: WorkerPool,
+        supervisor: Supervisor,
         clock: Clock,
         metrics: Metrics,
         feed: Feed,
@@ -42,7 +42,7 @@ class AccountStaff:
         self._accounts = accounts
         self._database = database
         self._cache = cache
-        self._pool = pool
+        self._supervisor = supervisor
         self._clock = clock
         self._metrics = metrics
         self._feed = feed
@@ -75,7 +75,7 @@ class AccountStaff:
         workers = (fetcher, backfill, tokens, subscription)
         self._names[served.account.id] = [worker.name for worker in workers]
         for worker in workers:
-            self._pool.start(worker)
+            self._supervisor.start(worker)
 
     async def dismiss(self, served: Served) -> None:
         """End the workers of an account."""
@@ -86,7 +86,7 @@ class AccountStaff:
             reason = "the account is no longer served"
             await self._backfills.set_status(run.id, RunStatus.FAILED, self._clock.now_ms(), reason)
         for name in self._names.pop(served.account.id):
-            await self._pool.end(name)
+            await self._supervisor.end(name)
 
     def wrote(self, writers: Collection[ConversationKey]) -> None:
         """These people have written: whoever fetches for their account looks again."""

@@ -23,6 +23,17 @@ SELECT id, coalesce(edited_text, text) FROM messages
 WHERE id > ?1 AND id <= ?2 AND coalesce(edited_text, text) IS NOT NULL AND deleted_at IS NULL
 """
 _SET_PROGRESS: Final = "UPDATE search_progress SET indexed_to = ?"
+_CHANGED_IDS: Final = """
+SELECT message_id FROM search_changed WHERE message_id <= (SELECT indexed_to FROM search_progress WHERE only = 1)
+ORDER BY message_id LIMIT ?
+"""
+_NEW_IDS: Final = """
+SELECT id FROM messages WHERE id > (SELECT indexed_to FROM search_progress WHERE only = 1) ORDER BY id LIMIT ?
+"""
+_MOVE_PAST: Final = """
+UPDATE search_progress SET indexed_to = ?1
+WHERE indexed_to < ?1 AND EXISTS (SELECT 1 FROM messages WHERE id = ?1)
+"""
 MESSAGE_IDS: Final = """
 SELECT s.rowid FROM message_search AS s
 JOIN messages AS m ON m.id = s.rowid
@@ -79,6 +90,28 @@ class SearchIndex:
 
         return await self._database.write(transaction)
 
+    async def next_ids(self, limit: int) -> list[int]:
+        """The messages that `advance` would index next, in the order in which to `add` them. Raises StorageError.
+
+        At most `limit` that have changed and as many new ones.
+        """
+        changed = await self._database.read(_CHANGED_IDS, (limit,))
+        new = await self._database.read(_NEW_IDS, (limit,))
+        return [message_id for (message_id,) in [*changed, *new]]
+
+    async def add(self, message_id: int) -> None:
+        """Index one of `next_ids`; those before it must be done. Raises StorageError."""
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            _pass(connection, message_id)
+            connection.execute(_INDEX_AGAIN, (f"[{message_id}]",))
+
+        await self._database.write(transaction)
+
+    async def skip(self, message_id: int) -> None:
+        """Leave one of `next_ids` out of the index for good, or until it changes. Raises StorageError."""
+        await self._database.write(lambda connection: _pass(connection, message_id))
+
     async def behind(self) -> bool:
         """Whether anything waits to be indexed."""
         ((waits,),) = await self._database.read(
@@ -86,3 +119,11 @@ class SearchIndex:
             "< coalesce((SELECT max(id) FROM messages), 0)"
         )
         return bool(waits)
+
+
+def _pass(connection: sqlite3.Connection, message_id: int) -> None:
+    """The message is done with, and its former text is no longer found."""
+    ids = f"[{message_id}]"
+    connection.execute(_MOVE_PAST, (message_id,))
+    connection.execute(_UNINDEX, (ids,))
+    connection.execute(_FORGET_CHANGED, (ids,))

@@ -13,7 +13,7 @@ from inboxd.maintenance.health import DaemonHealth
 from inboxd.receiving.resources import ParkedWorkerResource, WorkerList
 from inboxd.receiving.store import Inbox
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
 DOCUMENT_PATH: Final = "/api/openapi.json"
@@ -30,14 +30,14 @@ class SystemApi:
         database: Database,
         inbox: Inbox,
         clock: Clock,
-        pool: WorkerPool,
+        supervisor: Supervisor,
         health: DaemonHealth,
         served: Callable[[], Collection[str]],
     ) -> None:
         self._database = database
         self._inbox = inbox
         self._clock = clock
-        self._pool = pool
+        self._supervisor = supervisor
         self._health = health
         self._served = served
         self._document: bytes | None = None
@@ -57,12 +57,12 @@ class SystemApi:
         ((due,),) = await self._database.read(_DUE, (accounts, self._clock.now_ms()))
         return answer(
             WorkerList(
-                running=sorted(self._pool.running),
+                running=sorted(self._supervisor.running),
                 parked=[
                     ParkedWorkerResource(name=name, since=iso_utc(since), crashes=crashes, reason=reason)
-                    for name, since, crashes, reason in self._pool.parked
+                    for name, since, crashes, reason in self._supervisor.parked
                 ],
-                gave_up=self._pool.gave_up,
+                gave_up=self._supervisor.gave_up,
                 problems=self._health.problems,
                 deliveries_waiting=waiting,
                 oldest_waiting_seconds=round(oldest_s, 3),

@@ -2,16 +2,16 @@
 
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.runtime.clock import iso_utc
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
 
 class DaemonHealth:
     """What is wrong with the daemon itself."""
 
-    def __init__(self, database: Database, pool: WorkerPool, monitor: ProcessingMonitor) -> None:
+    def __init__(self, database: Database, supervisor: Supervisor, monitor: ProcessingMonitor) -> None:
         self._database = database
-        self._pool = pool
+        self._supervisor = supervisor
         self._monitor = monitor
 
     @property
@@ -20,7 +20,7 @@ class DaemonHealth:
         found = []
         if self._database.refusal is not None:
             found.append(f"webhooks cannot be stored: {self._database.refusal}")
-        if self._pool.gave_up:
+        if self._supervisor.gave_up:
             found.append("processing crashed too often: the daemon is about to start afresh")
         stall = self._monitor.stall
         if stall is not None:
@@ -32,5 +32,5 @@ class DaemonHealth:
         """What does not work, while webhooks are stored and processed all the same."""
         return [
             f"the worker {one.name} crashes again and again since {iso_utc(one.since)}: {one.reason}"
-            for one in self._pool.parked
+            for one in self._supervisor.parked
         ]

@@ -2,19 +2,21 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
 from inboxd.accounts.manager import Accounts
 from inboxd.http.operations import Operation
-from inboxd.receiving.store import Inbox
 from inboxd.runs.backfill.store import Backfills
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
-from inboxd.runtime.supervisor import WorkerPool
+from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage import backup
+
+Collect = Callable[[], Awaitable[None]]
+"""Sets the gauges of one feature."""
 
 
 class MetricsPage:
@@ -23,20 +25,20 @@ class MetricsPage:
     def __init__(
         self,
         metrics: Metrics,
-        inbox: Inbox,
+        collectors: Sequence[Collect],
         accounts: Accounts,
         backfills: Backfills,
-        pool: WorkerPool,
+        supervisor: Supervisor,
         clock: Clock,
         *,
         database_path: Path,
         backup_folder: Path,
     ) -> None:
         self._metrics = metrics
-        self._inbox = inbox
+        self._collectors = collectors
         self._accounts = accounts
         self._backfills = backfills
-        self._pool = pool
+        self._supervisor = supervisor
         self._clock = clock
         self._database_path = database_path
         self._backup_folder = backup_folder
@@ -47,12 +49,9 @@ class MetricsPage:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The metrics in Prometheus's text format, or in that of OpenMetrics where it is asked for."""
-        count, age_s = await self._inbox.backlog()
-        self._metrics.backlog.set(count)
-        self._metrics.backlog_age.set(age_s)
-        _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
-        self._metrics.failed.set(failed)
-        self._metrics.workers_parked.set(len(self._pool.parked))
+        for collect in self._collectors:
+            await collect()
+        self._metrics.workers_parked.set(len(self._supervisor.parked))
         self._observe_accounts(self._clock.now_ms())
         await self._observe_backfills()
         await asyncio.to_thread(self._observe_disk)

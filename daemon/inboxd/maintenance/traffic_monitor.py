@@ -1,6 +1,5 @@
 """Watching what arrives for which account, to say what nobody else would notice: what does not arrive."""
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -23,11 +22,12 @@ from inboxd.domain.traffic import (
 from inboxd.maintenance import traffic_store as store
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.errors import StorageClosedError, StorageError
 from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.storage.database import Read
 
 LOOK_S: Final = 60.0
+SCHEDULE: Final = Schedule(storage_event="traffic_waits_for_storage", storage_rest_s=60)
 MAX_STRANGERS: Final = 100
 """Accounts that are not served and are told apart; beyond it the one that was silent the longest is forgotten."""
 _ID: Final = re.compile(r"[0-9]{1,32}")
@@ -97,6 +97,7 @@ class TrafficMonitor:
     def __init__(
         self, read: Read, accounts: Accounts, clock: Clock, metrics: Metrics, *, silent_after_hours: int
     ) -> None:
+        self.wakeup = Wakeup()
         self.silent_after_hours = silent_after_hours
         self.findings: list[TrafficFinding] = []
         """What was unusual at the last look."""
@@ -111,14 +112,7 @@ class TrafficMonitor:
         self._recalled = False
         self._said: dict[tuple[Cause, str | None], int | None] = {}
         """What is unusual, and since when."""
-        self._wake = asyncio.Event()
-        self._stopping = False
         self._log = logs.get("traffic")
-
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopping = True
-        self._wake.set()
 
     def observe(self, counts: Mapping[tuple[str, str], int]) -> None:
         """So many events have arrived, by account (any id that webhooks name it by) and kind."""
@@ -132,21 +126,14 @@ class TrafficMonitor:
             known.add(now, count, kind)
             if not served:
                 if known.unserved_at is None:
-                    self._wake.set()  # that is said at once
+                    self.wakeup.notify()  # that is said at once
                 known.unserved(now)
         self._forget_strangers()
 
-    async def run(self) -> None:
-        """A look every minute, and when somebody new is there, until `stop`."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                await self.look()
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("traffic_waits_for_storage", error=str(error))
-            await self._clock.wait(self._wake, LOOK_S)
+    async def poll(self) -> float:
+        """A look every minute, and when somebody new is there. Raises StorageError."""
+        await self.look()
+        return LOOK_S
 
     async def look(self) -> None:
         """One look: what is unusual is said if it is new, and so is its end. Raises StorageError."""

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-from inboxd.domain.retry import Backoff
 from inboxd.privacy.account_eraser import Eraser, ErasureInterruptedError
 from inboxd.privacy.deletion_store import Deletions, OpenDeletion, Outcome
 from inboxd.privacy.erasure_store import Subject
 from inboxd.runtime import logs
+from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
 

@@ -88,7 +88,7 @@ class Housekeeping:
                     if await self.clock_is_trusted():
                         await self.expire()
                     await self.shrink()
-            except StorageClosedError:  # the writer is gone for good: crash, so that the pool ends the process
+            except StorageClosedError:  # the writer is gone for good: crash, so that the supervisor ends the process
                 raise
             except StorageError as error:
                 self._log.error("storage_refuses", error=str(error))

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.domain.retry import Backoff
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
 from inboxd.profiles.avatar_store import Avatars, DuePicture
 from inboxd.profiles.picture_hosts import PictureHosts, origin_of
 from inboxd.runtime import logs
+from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
 from inboxd.runtime.metrics import Metrics

@@ -4,7 +4,7 @@ import math
 from typing import Final, TypeVar
 
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.retry import Backoff
+from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 
 K = TypeVar("K")

@@ -14,7 +14,6 @@ from inboxd.domain.retry import (
     GONE_REST_S,
     PROFILE_FETCH,
     WITHOUT_CODE,
-    Backoff,
     Remedy,
     decide,
     never_answers,
@@ -26,6 +25,7 @@ from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import FetchedProfile
 from inboxd.runtime import logs
+from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.metrics import Metrics

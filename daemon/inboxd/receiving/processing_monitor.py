@@ -4,11 +4,11 @@ import asyncio
 import sqlite3
 from typing import Final, NamedTuple
 
+from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.store import oldest_due
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
-from inboxd.runtime.metrics import Metrics
 from inboxd.storage.database import Database
 
 ROUND_S: Final = 10.0
@@ -33,7 +33,7 @@ class ProcessingMonitor:
 
     name = "processing-monitor"
 
-    def __init__(self, database: Database, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, database: Database, clock: Clock, metrics: ReceivingMetrics) -> None:
         self._database = database
         self._clock = clock
         self._metrics = metrics

@@ -17,10 +17,10 @@ from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.problems import SAFE_HEADERS, problem, problem_middleware
 from inboxd.http.protocol import go_on
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form
+from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.store import Inbox
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageBusyError, StorageError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.secret import Secret
 
 PATH: Final = "/webhooks/instagram"
@@ -36,7 +36,7 @@ class Webhooks:
         inbox: Inbox,
         verifier: SignatureVerifier,
         verify_token: Secret,
-        metrics: Metrics,
+        metrics: ReceivingMetrics,
         budget: BodyBudget,
     ) -> None:
         self._inbox = inbox

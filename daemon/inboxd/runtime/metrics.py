@@ -1,20 +1,17 @@
-"""Prometheus instruments, in a registry of their own."""
+"""Prometheus instruments of the runtime, and the registry in which each feature has its own (its `metrics.py`)."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 
 class Metrics:
-    """Every instrument of the daemon. Label values are bounded: they come from our code, never from outside."""
+    """The registry, and the instruments that are not in their feature's `metrics.py` yet.
+
+    Label values are bounded: they come from our code, never from outside.
+    """
 
     def __init__(self, version: str = "") -> None:
         self.registry = CollectorRegistry()
-        self.deliveries = Counter(
-            "inboxd_deliveries", "Webhook POSTs by what came of them.", ["result"], registry=self.registry
-        )
-        for result in ("stored", "unsigned", "too_large", "no_room", "busy", "refused"):
-            self.deliveries.labels(result)
-        self.stored = self.deliveries.labels("stored")
         self.settled = Counter(
             "inboxd_deliveries_settled", "Deliveries by how their handling ended.", ["result"], registry=self.registry
         )
@@ -95,20 +92,12 @@ class Metrics:
             "Workers that crash again and again and are restarted seldom.",
             registry=self.registry,
         )
-        self.stalled = Gauge(
-            "inboxd_processing_stalled", "1 while deliveries wait and none is processed.", registry=self.registry
-        )
         self.commit_transactions = Histogram(
             "inboxd_commit_transactions",
             "Transactions that shared a commit.",
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
             registry=self.registry,
         )
-        self.backlog = Gauge("inboxd_backlog", "Deliveries that wait to be processed.", registry=self.registry)
-        self.backlog_age = Gauge(
-            "inboxd_backlog_age_seconds", "Age of the oldest delivery that waits.", registry=self.registry
-        )
-        self.failed = Gauge("inboxd_deliveries_set_aside", "Deliveries that failed for good.", registry=self.registry)
         self.cache_lookups = Counter(
             "inboxd_profile_cache_lookups", "Looks into the profile cache.", ["result"], registry=self.registry
         )

@@ -1,14 +1,15 @@
-"""The worker pool: every background task has a name, an owner, and an end."""
+"""The supervisor of workers: every background task has a name, an owner, and an end."""
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from inboxd.domain.retry import Backoff
 from inboxd.runtime import logs
+from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.worker import Schedule, Worker, work
 
 MAX_CRASHES: Final = 5
 """Crashes in a row after which a worker counts as parked. An essential one ends the process, for systemd to start
@@ -20,10 +21,11 @@ GRACE_S: Final = 1.0
 _BACKOFF: Final = Backoff(base_s=0.5, cap_s=30)
 _PARKED_BACKOFF: Final = Backoff(base_s=30, cap_s=600)
 _MAX_REASON: Final = 300
+_PLAIN: Final = Schedule()
 
 
-class Worker(Protocol):
-    """Something that runs until it is told to stop."""
+class SelfRunning(Protocol):
+    """A worker that still has a loop of its own. Each of them is to become a `Worker`, with a `poll`."""
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class ParkedWorker(NamedTuple):
     reason: str
 
 
-class WorkerPool:
+class Supervisor:
     """Runs workers, restarts those that crash, and ends them all. An async context manager.
 
     A worker that crashed MAX_CRASHES times in a row is parked: it is started again after ever longer rests, and whoever
@@ -61,7 +63,7 @@ class WorkerPool:
         self._random = random
         self._log = logs.get("pool")
         self._stopping = asyncio.Event()
-        self._workers: list[Worker] = []
+        self._workers: list[Worker | SelfRunning] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._on_give_up = on_give_up
         self.gave_up = False
@@ -77,7 +79,7 @@ class WorkerPool:
     ) -> None:
         self._stopping.set()
         for worker in self._workers:
-            worker.stop()
+            _stop(worker)
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks.values(), timeout=GRACE_S)
@@ -90,19 +92,22 @@ class WorkerPool:
         """Names of the workers that run."""
         return [name for name, task in self._tasks.items() if not task.done()]
 
-    def start(self, worker: Worker, *, essential: bool = False) -> None:
-        """Run `worker` until the pool ends."""
+    def start(self, worker: Worker | SelfRunning, schedule: Schedule = _PLAIN) -> None:
+        """Run `worker` as `schedule` says, until the supervisor ends or `end` is called.
+
+        Of a worker with a loop of its own only `essential` is heeded.
+        """
         self._metrics.worker_restarts.labels(_kind(worker))  # from 0 on, so that the first crash is seen as a rise
         self._workers.append(worker)
-        self._tasks[worker.name] = asyncio.create_task(self._supervise(worker, essential=essential), name=worker.name)
+        self._tasks[worker.name] = asyncio.create_task(self._supervise(worker, schedule), name=worker.name)
 
     async def end(self, name: str) -> None:
-        """End one worker, as the pool's end would: it gets GRACE_S to finish what it holds."""
+        """End one worker, as the end of the supervisor would: it gets GRACE_S to finish what it holds."""
         worker = next((one for one in self._workers if one.name == name), None)
         if worker is None:
             return
         self._workers.remove(worker)
-        worker.stop()
+        _stop(worker)
         task = self._tasks.pop(name)
         _, late = await asyncio.wait([task], timeout=GRACE_S)
         if late:
@@ -110,12 +115,12 @@ class WorkerPool:
             await asyncio.gather(task, return_exceptions=True)
         self._parked.pop(name, None)  # it may have crashed once more on its way out
 
-    async def _supervise(self, worker: Worker, *, essential: bool) -> None:
+    async def _supervise(self, worker: Worker | SelfRunning, schedule: Schedule) -> None:
         crashes = 0
         while not self._stopping.is_set() and worker in self._workers:
             started = self._running_since[worker.name] = self._clock.monotonic()
             try:
-                await worker.run()
+                await self._run(worker, schedule)
             except Exception as error:  # noqa: BLE001 - logged, counted, restarted
                 self._running_since.pop(worker.name, None)
                 if self._clock.monotonic() - started >= HEALTHY_AFTER_S:
@@ -123,7 +128,7 @@ class WorkerPool:
                 crashes += 1
                 self._metrics.worker_restarts.labels(_kind(worker)).inc()
                 self._log.exception("worker_crashed", worker=worker.name, crashes=crashes)
-                if crashes >= MAX_CRASHES and essential:
+                if crashes >= MAX_CRASHES and schedule.essential:
                     self._log.critical("worker_gave_up", worker=worker.name)
                     self.gave_up = True
                     self._on_give_up()
@@ -131,6 +136,14 @@ class WorkerPool:
                 await self._clock.wait(self._stopping, self._rest_s(worker, crashes, error))
             else:
                 return
+
+    async def _run(self, worker: Worker | SelfRunning, schedule: Schedule) -> None:
+        if not isinstance(worker, Worker):
+            await worker.run()
+            return
+        kind, _, account_id = worker.name.partition(":")
+        log = logs.get(schedule.log_part or kind)
+        await work(worker, self._clock, log.bind(account_id=account_id) if account_id else log, schedule)
 
     @property
     def parked(self) -> list[ParkedWorker]:
@@ -142,7 +155,7 @@ class WorkerPool:
             if name not in self._running_since or now - self._running_since[name] < HEALTHY_AFTER_S
         ]
 
-    def _rest_s(self, worker: Worker, crashes: int, error: Exception) -> float:
+    def _rest_s(self, worker: Worker | SelfRunning, crashes: int, error: Exception) -> float:
         """Seconds until a worker that crashed is started again; it may be parked by that."""
         if crashes < MAX_CRASHES:
             self._parked.pop(worker.name, None)
@@ -156,6 +169,13 @@ class WorkerPool:
         return rest_s
 
 
-def _kind(worker: Worker) -> str:
+def _kind(worker: Worker | SelfRunning) -> str:
     """Its name without the account's."""
     return worker.name.partition(":")[0]
+
+
+def _stop(worker: Worker | SelfRunning) -> None:
+    if isinstance(worker, Worker):
+        worker.wakeup.stop()
+    else:
+        worker.stop()
