@@ -16,7 +16,8 @@ from inboxd.accounts.check import Checkup
 from inboxd.accounts.manager import Accounts
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
-from inboxd.config.schema import Backfill, Secrets, Settings, require_secrets
+from inboxd.config.schema import Backfill, Settings
+from inboxd.config.secrets import Secrets, require_secrets
 from inboxd.conversations.api import ConversationsApi
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages

@@ -13,16 +13,9 @@ from typing import Any, Final, NoReturn, TextIO
 import click
 
 from inboxd import __version__
-from inboxd.config.schema import (
-    Secrets,
-    Settings,
-    concerns,
-    find_config,
-    how_to_give,
-    load_secrets,
-    load_settings,
-    require_secrets,
-)
+from inboxd.config.loading import find_config, load_settings
+from inboxd.config.schema import Settings, concerns
+from inboxd.config.secrets import Secrets, how_to_give, load_secrets, require_secrets
 from inboxd.runtime.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, InboxdError
 from inboxd.runtime.secret import Secret
 from inboxd.runtime.terminal import printable

@@ -14,7 +14,8 @@ from inboxd.accounts.manager import Accounts, ConfiguredAccount, Limits
 from inboxd.accounts.store import AccountStore
 from inboxd.accounts.vault import KEY_FILE, Vault, key_from
 from inboxd.accounts.workers import AccountStaff
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
 from inboxd.domain.account import Flavour
 from inboxd.events.bus import Feed

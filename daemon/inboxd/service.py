@@ -11,7 +11,8 @@ from typing import Final
 
 from inboxd import __version__
 from inboxd.app import Daemon, access_tokens, running
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.runtime import logs
 from inboxd.runtime.activation import inherited_socket
 from inboxd.runtime.errors import EX_OK, EX_SOFTWARE, InboxdError

@@ -11,8 +11,8 @@ from inboxd.accounts.check import Checkup, Finding, Outcome
 from inboxd.accounts.manager import Accounts
 from inboxd.accounts.subscription_monitor import SubscriptionKeeper
 from inboxd.accounts.token_refresher import TokenKeeper
-from inboxd.config.schema import Account, Instagram, Secrets, Settings
-from inboxd.config.schema import Budget as BudgetSettings
+from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.account import AccountState, Flavour
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.clock import Clock
@@ -44,7 +44,7 @@ async def process(
     settings = Settings(
         instagram=Instagram(graph_url=url, facebook_graph_url=url),
         budget=BudgetSettings(calls_per_hour=10_000, calls_per_second=1_000_000),
-        accounts=(Account(id=ACCOUNT, name="shop"),) if configured else (),
+        accounts=(AccountSettings(id=ACCOUNT, name="shop"),) if configured else (),
     )
     secrets = Secrets(
         account_tokens={} if token is None else {ACCOUNT: Secret(token)},

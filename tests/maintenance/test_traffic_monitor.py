@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from inboxd import core as parts
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import COMPANION, HOUR_MS, Cause
 from inboxd.maintenance import traffic_store as store

@@ -13,7 +13,8 @@ from inboxd import core as parts
 from inboxd.accounts.check import Checkup, Outcome
 from inboxd.accounts.manager import Accounts, Served
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.account import Flavour
 from inboxd.http.client import Remote
 from inboxd.runtime.clock import Clock

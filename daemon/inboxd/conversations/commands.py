@@ -11,7 +11,8 @@ from typing import Any, Final, NoReturn, Protocol, TextIO
 import click
 import msgspec
 
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
 from inboxd.http.client import Remote

@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from inboxd.accounts.store import AccountStore
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.core import AVATAR_FOLDER
 from inboxd.domain.conversation import ConversationKey
 from inboxd.http.client import Remote

@@ -24,17 +24,9 @@ from rich.text import Text
 from inboxd.accounts import store as accounts
 from inboxd.accounts.check import Outcome
 from inboxd.accounts.resources import AccountList, BudgetList, BudgetResource, CheckedAccount
-from inboxd.config.schema import (
-    ENV_PREFIX,
-    SECRET_NAMES,
-    Secrets,
-    Settings,
-    concerns,
-    find_config,
-    how_to_give,
-    load_secrets,
-    load_settings,
-)
+from inboxd.config.loading import find_config, load_settings
+from inboxd.config.schema import Settings, concerns
+from inboxd.config.secrets import ENV_PREFIX, SECRET_NAMES, Secrets, how_to_give, load_secrets
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import times_slower
 from inboxd.domain.traffic import Cause

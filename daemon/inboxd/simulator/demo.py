@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from inboxd import app
-from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.store import ConversationFilter, Conversations
 from inboxd.runtime import logs
 from inboxd.runtime.console import console as terminal
@@ -48,9 +49,9 @@ async def play(*, once: bool) -> int:
             public=Public(port=0),
             admin=Admin(port=0),
             instagram=Instagram(graph_url=graph_url, facebook_graph_url=graph_url),
-            avatars=Avatars(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
-            budget=Budget(calls_per_second=10.0 if once else 1.0),
-            accounts=(Account(id=ACCOUNT, name="demo"),),
+            avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
+            budget=BudgetSettings(calls_per_second=10.0 if once else 1.0),
+            accounts=(AccountSettings(id=ACCOUNT, name="demo"),),
         )
         gave_up = asyncio.Event()
         daemon = await stack.enter_async_context(

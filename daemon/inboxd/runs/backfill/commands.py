@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inboxd import core as parts
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
 from inboxd.http.client import Remote
 from inboxd.runs.backfill.api import PATH
