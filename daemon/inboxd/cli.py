@@ -491,7 +491,8 @@ async def _conversations(settings: Settings, condition: Any, *, limit: int, offs
     from inboxd.accounts.store import stored  # noqa: PLC0415 - see run
     from inboxd.conversations.resources import ConversationList, ConversationResource  # noqa: PLC0415 - see run
     from inboxd.conversations.store import Conversations  # noqa: PLC0415 - see run
-    from inboxd.runtime.console import console, conversation_table  # noqa: PLC0415 - see run
+    from inboxd.conversations.tables import conversation_table  # noqa: PLC0415 - see run
+    from inboxd.runtime.console import console  # noqa: PLC0415 - see run
     from inboxd.storage.database import open_for_reading  # noqa: PLC0415 - see run
 
     async with open_for_reading(settings.storage.resolved(os.environ)) as connection:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from inboxd import __version__
 from inboxd.accounts.call_log_store import GraphCalls
@@ -27,7 +26,7 @@ from inboxd.privacy.account_eraser import Eraser
 from inboxd.privacy.deletion_store import Deletions
 from inboxd.privacy.deletion_worker import DeletionWorker
 from inboxd.privacy.retention_worker import Housekeeping, Keep
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, Avatars
 from inboxd.profiles.avatar_worker import AvatarKeeper
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.sync import Enricher
@@ -39,8 +38,6 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import WorkerPool
 from inboxd.storage.database import Database
-
-AVATAR_FOLDER: Final = "avatars"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,13 @@ from inboxd import core as parts
 from inboxd.accounts.check import Checkup, Outcome
 from inboxd.accounts.manager import Accounts, Served
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
+from inboxd.accounts.tables import account_table, finding_table
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.domain.account import Flavour
 from inboxd.http.client import Remote
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.console import account_table, console, finding_table
+from inboxd.runtime.console import console
 from inboxd.runtime.errors import EX_OK, EX_USAGE, DatabaseLockedError, InboxdError
 from inboxd.runtime.secret import Secret
 from inboxd.storage.database import Database

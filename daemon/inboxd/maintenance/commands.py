@@ -12,7 +12,6 @@ import msgspec
 from inboxd.accounts.store import AccountStore
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
-from inboxd.core import AVATAR_FOLDER
 from inboxd.domain.conversation import ConversationKey
 from inboxd.http.client import Remote
 from inboxd.privacy.account_eraser import Eraser
@@ -22,7 +21,7 @@ from inboxd.privacy.deletion_store import Deletions, Outcome
 from inboxd.privacy.deletion_worker import DeletionWorker
 from inboxd.privacy.participant_eraser import BACKUPS, Erasure, Forgetter, Person
 from inboxd.privacy.resources import DeletionResource, NewDeletion
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, Avatars
 from inboxd.profiles.cache import ProfileCache
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import EX_OK, EX_UNAVAILABLE, DatabaseLockedError, InboxdError

@@ -17,9 +17,9 @@ from inboxd import app
 from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.tables import conversation_table
 from inboxd.runtime import logs
 from inboxd.runtime.console import console as terminal
-from inboxd.runtime.console import conversation_table
 from inboxd.runtime.plural import counted
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import GraphServer
