@@ -15,6 +15,7 @@ from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Set
 from inboxd.config.secrets import Secrets
 from inboxd.domain.account import AccountState, Flavour
 from inboxd.meta.graph_errors import GraphError
+from inboxd.options import configured_accounts
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import ConfigError, StorageUnavailableError
 from inboxd.runtime.metrics import Metrics
@@ -54,7 +55,7 @@ async def process(
         Database(folder / "inboxd.sqlite3") as database,
         parts.serving_accounts(settings, secrets, database, clock) as accounts,
     ):
-        await accounts.load(parts.configured_accounts(settings, secrets))
+        await accounts.load(configured_accounts(settings, secrets))
         yield accounts
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -19,6 +21,7 @@ from inboxd.config.secrets import Secrets
 from inboxd.conversations.store import ConversationFilter, Conversations
 from inboxd.conversations.tables import conversation_table
 from inboxd.runtime import logs
+from inboxd.runtime.command_line import run_async
 from inboxd.runtime.console import console as terminal
 from inboxd.runtime.plural import counted
 from inboxd.runtime.secret import Secret
@@ -34,6 +37,13 @@ LIVELY_S: Final = 150.0
 PATIENCE_S: Final = 60.0
 """How long --once waits for the last profile."""
 REFRESH_S: Final = 0.5
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Play the traffic quickly and exit: 0 when every participant has a profile.")
+def demo(*, once: bool) -> None:
+    """See it work: a simulated Instagram, a daemon, and conversations filling up with names."""
+    sys.exit(run_async(play(once=once)))
 
 
 async def play(*, once: bool) -> int:
