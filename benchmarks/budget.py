@@ -21,7 +21,8 @@ import aiohttp
 import uvloop
 from inboxd import app
 from inboxd.accounts.call_log_store import GraphCalls
-from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.account import Flavour
 from inboxd.domain.budget import Priority
 from inboxd.meta.account_graph import AccountGraph
@@ -176,9 +177,9 @@ async def storm(folder: Path) -> None:
             public=Public(port=0),
             admin=Admin(port=0),
             instagram=Instagram(graph_url=url, facebook_graph_url=url),
-            avatars=Avatars(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
-            budget=Budget(calls_per_hour=100_000, calls_per_second=1000),
-            accounts=(Account(id=ACCOUNT),),
+            avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
+            budget=BudgetSettings(calls_per_hour=100_000, calls_per_second=1000),
+            accounts=(AccountSettings(id=ACCOUNT),),
         )
         secrets = Secrets(
             app_secrets=(Secret("s"),), verify_token=Secret("v"), account_tokens={ACCOUNT: Secret(TOKEN)}

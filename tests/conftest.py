@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 import uvloop
 from inboxd import app
-from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
@@ -48,9 +49,9 @@ def settings(graph: tuple[GraphServer, str]) -> Settings:
         public=Public(port=0, request_timeout_s=1.0, max_connections=40),
         admin=Admin(port=0),
         instagram=Instagram(graph_url=graph[1], facebook_graph_url=graph[1]),
-        avatars=Avatars(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
-        budget=Budget(calls_per_second=1000),
-        accounts=(Account(id=ACCOUNT, name="shop"),),
+        avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
+        budget=BudgetSettings(calls_per_second=1000),
+        accounts=(AccountSettings(id=ACCOUNT, name="shop"),),
     )
 
 

@@ -16,14 +16,15 @@ from inboxd.accounts.check import Checkup
 from inboxd.accounts.manager import Accounts
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
-from inboxd.config.schema import Backfill, Secrets, Settings, require_secrets
+from inboxd.config.schema import Backfill, Settings
+from inboxd.config.secrets import Secrets, require_secrets
 from inboxd.conversations import search_worker
 from inboxd.conversations.api import ConversationsApi
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.conversations.search_worker import SearchIndexer
-from inboxd.core import Parts, assembled, configured_accounts, lifetimes, limits
+from inboxd.core import Parts, assembled
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import Flavour
 from inboxd.events.api import Streams
@@ -31,7 +32,6 @@ from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
 from inboxd.http.auth import AccessToken
-from inboxd.http.bodies import BodyBudget
 from inboxd.http.connections import KEEPALIVE_S, GuardedSite, bind, url_of
 from inboxd.http.operations import Operation
 from inboxd.maintenance import traffic_monitor
@@ -41,6 +41,7 @@ from inboxd.maintenance.health_api import Health
 from inboxd.maintenance.metrics_api import MetricsPage
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
+from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
 from inboxd.privacy.api import DeletionsApi
 from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import Forgetter
@@ -125,7 +126,7 @@ async def running(
         tokens = access_tokens(secrets)
         admin = _admin(parts, settings, tokens, monitor, received)
         webhooks = Webhooks(
-            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, received, _body_budget(settings)
+            parts.inbox, SignatureVerifier(_revealed(secrets)), verify_token, received, body_budget(settings)
         )
         callbacks = _callbacks(parts, settings, secrets)
         public = webhooks.application()
@@ -306,12 +307,6 @@ def _reloader(
     )
 
 
-def access_tokens(secrets: Secrets) -> list[AccessToken]:
-    """Who may use the admin API."""
-    everything = [] if secrets.admin_token is None else [AccessToken("admin", ("read", "write"), secrets.admin_token)]
-    return everything + [AccessToken(one.name, one.scopes, one.token) for one in secrets.named_tokens]
-
-
 class Api(Protocol):
     """A part of the admin API."""
 
@@ -375,13 +370,6 @@ async def _stop_calls(accounts: Accounts, account_id: str) -> None:
     served = accounts.served.get(account_id)
     if served is not None:
         await accounts.app_removed(served, "its data was deleted; log in again to serve it")
-
-
-def _body_budget(settings: Settings) -> BodyBudget:
-    public = settings.public
-    return BodyBudget(
-        max_bytes=public.max_held_bytes, max_body_bytes=public.max_body_bytes, max_connections=public.max_connections
-    )
 
 
 def _revealed(secrets: Secrets) -> list[str]:

@@ -1,45 +1,42 @@
 """The parts of a daemon that store, think and call Meta: built once, in order, from the bottom up."""
 
-import ipaddress
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from inboxd import __version__
 from inboxd.accounts.call_log_store import GraphCalls
-from inboxd.accounts.manager import Accounts, ConfiguredAccount, Limits
+from inboxd.accounts.manager import Accounts
 from inboxd.accounts.store import AccountStore
 from inboxd.accounts.vault import KEY_FILE, Vault, key_from
 from inboxd.accounts.workers import AccountStaff
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
 from inboxd.domain.account import Flavour
 from inboxd.events.bus import Feed
 from inboxd.maintenance.traffic_monitor import TrafficMonitor
 from inboxd.meta.budget import Traffic
 from inboxd.meta.graph import GraphClient
-from inboxd.meta.pictures import PictureClient, PictureRules
+from inboxd.meta.pictures import PictureClient
+from inboxd.options import configured_accounts, lifetimes, limits, picture_rules
 from inboxd.privacy.account_eraser import Eraser
 from inboxd.privacy.deletion_store import Deletions
 from inboxd.privacy.deletion_worker import DeletionWorker
-from inboxd.privacy.retention_worker import Housekeeping, Keep
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.privacy.retention_worker import Housekeeping
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, Avatars
 from inboxd.profiles.avatar_worker import AvatarKeeper
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.sync import Enricher
 from inboxd.receiving.store import Inbox
 from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runs.backfill.worker import BackfillDesk
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
-
-AVATAR_FOLDER: Final = "avatars"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +81,7 @@ async def assembled(
             size=settings.profiles.cache_size,
             on_lookup=metrics.observe_lookup,
         )
-        pictures = await stack.enter_async_context(PictureClient(_picture_rules(settings)))
+        pictures = await stack.enter_async_context(PictureClient(picture_rules(settings)))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=on_give_up))
         avatars = Avatars(database, database_path.parent / AVATAR_FOLDER)
@@ -176,74 +173,3 @@ async def serving_accounts(
             app_secrets=secrets.app_secrets,
             app_id=options.app_id or None,
         )
-
-
-@asynccontextmanager
-async def backfilling(
-    settings: Settings, secrets: Secrets, database_path: Path
-) -> AsyncIterator[tuple[BackfillDesk, Backfills]]:
-    """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
-    clock, metrics = Clock(), Metrics()
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(database_path))
-        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
-        supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
-        backfills = Backfills(database)
-        desk = BackfillDesk(backfills, clock)
-        cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
-        feed = Feed(clock)
-        await accounts.load(configured_accounts(settings, secrets))
-        for served in accounts.served.values():
-            enricher = Enricher(
-                served,
-                database=database,
-                cache=cache,
-                clock=clock,
-                metrics=metrics,
-                feed=feed,
-                random=random.random,
-                on_picture=lambda: None,
-            )
-            worker = BackfillWorker(enricher, backfills, clock, feed, random.random)
-            desk.enter(worker, enricher)
-            supervisor.start(worker)
-        yield desk, backfills
-
-
-def configured_accounts(settings: Settings, secrets: Secrets) -> list[ConfiguredAccount]:
-    """The accounts of the configuration, with their tokens."""
-    return [
-        ConfiguredAccount(
-            id=account.id,
-            flavour=Flavour(account.flavour),
-            name=account.name,
-            page_id=account.page_id or None,
-            token=secrets.account_tokens.get(account.id),
-        )
-        for account in settings.accounts
-    ]
-
-
-def limits(settings: Settings) -> Limits:
-    """What every account's calls are held to."""
-    return Limits(settings.budget.calls_per_hour, settings.budget.calls_per_second, settings.instagram.timeout_s)
-
-
-def lifetimes(settings: Settings) -> Keep:
-    """For how long things are kept."""
-    storage = settings.storage
-    return Keep(
-        deliveries=storage.keep_deliveries_days,
-        failed=storage.keep_failed_days,
-        events=storage.keep_events_days,
-        messages=storage.keep_messages_days,
-        runs=settings.backfill.keep_runs_days,
-    )
-
-
-def _picture_rules(settings: Settings) -> PictureRules:
-    return PictureRules(
-        hosts=[host.lower() for host in settings.avatars.hosts],
-        allow_http=settings.avatars.allow_http,
-        allow_networks=[ipaddress.ip_network(text) for text in settings.avatars.allow_networks],
-    )

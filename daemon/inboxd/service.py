@@ -1,4 +1,4 @@
-"""The daemon as a service: signals, readiness, reloading, and the exit code."""
+"""The daemon as a service, and `inboxd run`: signals, readiness, reloading, and the exit code."""
 
 import asyncio
 import gc
@@ -9,11 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import click
+
 from inboxd import __version__
-from inboxd.app import Daemon, access_tokens, running
-from inboxd.config.schema import Secrets, Settings
+from inboxd.app import Daemon, running
+from inboxd.command_setup import settings_of
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets, load_secrets, require_secrets
+from inboxd.options import access_tokens
 from inboxd.runtime import logs
 from inboxd.runtime.activation import inherited_socket
+from inboxd.runtime.command_line import config_option, run_async
 from inboxd.runtime.errors import EX_OK, EX_SOFTWARE, InboxdError
 from inboxd.runtime.log_processors import Repeats
 from inboxd.runtime.notify import Notifier
@@ -88,3 +94,21 @@ class Service:
             restart = done.needs_restart + (_FROM_SYSTEMD if "CREDENTIALS_DIRECTORY" in os.environ else [])
             self._log.info("configuration_reloaded", applied=done.applied, needs_restart=restart)
         self._notifier.send(READY="1")
+
+
+@click.command()
+@config_option
+def run(config_path: Path | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+
+    def load() -> tuple[Settings, Secrets]:
+        settings, secrets = settings_of(config_path), load_secrets(os.environ)
+        require_secrets(secrets)
+        return settings, secrets
+
+    settings, secrets = load()
+    os.umask(0o027)  # what people write to a business is nobody else's on this machine
+    options = settings.logs
+    repeats = logs.set_up(level=options.level, log_format=options.format, personal=options.personal)
+    service = Service(load, settings.storage.resolved(os.environ), repeats)
+    sys.exit(run_async(service.run(settings, secrets)))

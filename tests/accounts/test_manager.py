@@ -11,10 +11,11 @@ from inboxd.accounts.check import Checkup, Finding, Outcome
 from inboxd.accounts.manager import Accounts
 from inboxd.accounts.subscription_monitor import SubscriptionKeeper
 from inboxd.accounts.token_refresher import TokenKeeper
-from inboxd.config.schema import Account, Instagram, Secrets, Settings
-from inboxd.config.schema import Budget as BudgetSettings
+from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.account import AccountState, Flavour
 from inboxd.meta.graph_errors import GraphError
+from inboxd.options import configured_accounts
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import ConfigError, StorageUnavailableError
 from inboxd.runtime.metrics import Metrics
@@ -44,7 +45,7 @@ async def process(
     settings = Settings(
         instagram=Instagram(graph_url=url, facebook_graph_url=url),
         budget=BudgetSettings(calls_per_hour=10_000, calls_per_second=1_000_000),
-        accounts=(Account(id=ACCOUNT, name="shop"),) if configured else (),
+        accounts=(AccountSettings(id=ACCOUNT, name="shop"),) if configured else (),
     )
     secrets = Secrets(
         account_tokens={} if token is None else {ACCOUNT: Secret(token)},
@@ -54,7 +55,7 @@ async def process(
         Database(folder / "inboxd.sqlite3") as database,
         parts.serving_accounts(settings, secrets, database, clock) as accounts,
     ):
-        await accounts.load(parts.configured_accounts(settings, secrets))
+        await accounts.load(configured_accounts(settings, secrets))
         yield accounts
 
 

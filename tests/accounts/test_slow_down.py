@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from inboxd.config.schema import Budget, Settings
+from inboxd.config.schema import BudgetSettings, Settings
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
@@ -21,7 +21,7 @@ Simulated = tuple[GraphServer, str]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return msgspec.structs.replace(settings, budget=Budget(calls_per_second=1))
+    return msgspec.structs.replace(settings, budget=BudgetSettings(calls_per_second=1))
 
 
 async def slowed(client: Client, graph: Simulated, percent: int = 94) -> Json:

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
-from inboxd.config.schema import Account, Settings, find_config, load_secrets, load_settings, require_secrets
+from inboxd.config.loading import find_config, load_settings
+from inboxd.config.schema import AccountSettings, Settings
+from inboxd.config.secrets import load_secrets, require_secrets
 from inboxd.runtime.errors import ConfigError
 
 DEFAULT = Path(__file__).parent.parent.parent / "config.toml"
@@ -34,12 +36,12 @@ def test_file_and_environment(tmp_path: Path) -> None:
     )
 
     assert (settings.admin.port, settings.admin.host, settings.public.request_timeout_s) == (9000, "::1", 2.5)
-    assert settings.accounts == (Account(id="17841400000000001", name="shop"),)
+    assert settings.accounts == (AccountSettings(id="17841400000000001", name="shop"),)
 
 
 def test_accounts_from_the_environment() -> None:
     assert load_settings(None, {"INBOXD_ACCOUNTS": '[{"id": "1", "name": "a"}]'}).accounts == (
-        Account(id="1", name="a"),
+        AccountSettings(id="1", name="a"),
     )
 
 

@@ -4,7 +4,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.conversation import ConversationStatus
 from inboxd.simulator.graph_server import GraphServer
 from inboxd.simulator.payloads import Conversationalist, mid_of

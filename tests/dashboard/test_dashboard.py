@@ -14,7 +14,8 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from inboxd.config.schema import NamedToken, Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.dashboard.overview import bars
 from inboxd.http.auth import COOKIE
 from inboxd.http.pages import span

@@ -10,7 +10,8 @@ import aiohttp
 import msgspec
 import pytest
 from inboxd import app
-from inboxd.config.schema import NamedToken, Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.http.auth import COOKIE
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret

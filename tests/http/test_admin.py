@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from inboxd.config.schema import NamedToken, Secrets
+from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.http.auth import COOKIE, AccessToken, Gate
 from inboxd.http.problems import ProblemError
 from inboxd.runtime.secret import Secret

@@ -10,7 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from inboxd import app
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.search_worker import SearchIndexer
 from inboxd.privacy import retention_worker as housekeeping

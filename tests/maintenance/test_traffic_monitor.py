@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from inboxd import core as parts
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import COMPANION, HOUR_MS, Cause
 from inboxd.maintenance import traffic_store as store
 from inboxd.maintenance.traffic_monitor import MAX_STRANGERS, TrafficMonitor
+from inboxd.options import configured_accounts
 from inboxd.runtime import logs
 from inboxd.runtime.metrics import Metrics
 from inboxd.storage.database import Database
@@ -65,7 +67,7 @@ async def rig(database: Database, settings: Settings, secrets: Secrets) -> Async
     clock = ManualClock()
     async with AsyncExitStack() as stack:
         accounts = await stack.enter_async_context(parts.serving_accounts(settings, secrets, database, clock))
-        await accounts.load(parts.configured_accounts(settings, secrets))
+        await accounts.load(configured_accounts(settings, secrets))
         yield Rig(database, accounts, clock)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import msgspec
 import pytest
-from inboxd.config.schema import Budget, Settings
+from inboxd.config.schema import BudgetSettings, Settings
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
@@ -30,7 +30,7 @@ async def hostile() -> AsyncIterator[tuple[HostileGraph, str]]:
 def settings(settings: Settings, hostile: tuple[HostileGraph, str]) -> Settings:
     asked = msgspec.structs.replace(settings.instagram, graph_url=hostile[1], facebook_graph_url=hostile[1])
     return msgspec.structs.replace(
-        settings, instagram=asked, budget=Budget(calls_per_hour=100_000, calls_per_second=1000)
+        settings, instagram=asked, budget=BudgetSettings(calls_per_hour=100_000, calls_per_second=1000)
     )
 
 

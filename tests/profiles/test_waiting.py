@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from inboxd.config.schema import Budget, Settings
+from inboxd.config.schema import BudgetSettings, Settings
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
@@ -18,7 +18,7 @@ Simulated = tuple[GraphServer, str]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return msgspec.structs.replace(settings, budget=Budget(calls_per_hour=12, calls_per_second=5))
+    return msgspec.structs.replace(settings, budget=BudgetSettings(calls_per_hour=12, calls_per_second=5))
 
 
 async def arrange(client: Client, graph: Simulated, situation: str) -> str:

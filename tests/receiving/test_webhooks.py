@@ -4,7 +4,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from inboxd.config.schema import Public, Secrets, Settings
+from inboxd.config.schema import Public, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
 

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 from inboxd import app
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import Ingest
 from inboxd.receiving import processing_monitor
 from inboxd.runtime import logs

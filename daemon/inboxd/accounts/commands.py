@@ -1,7 +1,8 @@
 """`inboxd account`: through the running daemon, or on the database itself when none runs."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -9,21 +10,24 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from inboxd import core as parts
 from inboxd.accounts.check import Checkup, Outcome
 from inboxd.accounts.manager import Accounts, Served
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
-from inboxd.config.schema import Secrets, Settings
+from inboxd.accounts.tables import account_table, finding_table
 from inboxd.domain.account import Flavour
 from inboxd.http.client import Remote
+from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.console import account_table, console, finding_table
-from inboxd.runtime.errors import EX_OK, EX_USAGE, DatabaseLockedError, InboxdError
+from inboxd.runtime.command_line import config_option, json_option, opened, run_async
+from inboxd.runtime.console import console
+from inboxd.runtime.errors import EX_OK, EX_USAGE, InboxdError
 from inboxd.runtime.secret import Secret
-from inboxd.storage.database import Database
 
 INCOMPLETE: Final = 1
 """The exit code when something is missing."""
+
+Access = Callable[[Path | None], CommandAccess[Accounts]]
+"""What the commands are given: both ways to the accounts, by the path of the configuration file."""
 
 
 class NoSuchAccountError(InboxdError):
@@ -48,49 +52,109 @@ class Desk(Protocol):
         """Stop serving an account."""
 
 
-@asynccontextmanager
-async def desk(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[Desk]:
-    """The desk of the running daemon, or one of our own when the database is free. Raises InboxdError."""
-    async with AsyncExitStack() as stack:
-        try:
-            database = await stack.enter_async_context(Database(database_path))
-        except DatabaseLockedError:
-            yield _RemoteDesk(await stack.enter_async_context(Remote(settings, secrets)))
-            return
-        clock = Clock()
-        accounts = await stack.enter_async_context(parts.serving_accounts(settings, secrets, database, clock))
-        await accounts.load(parts.configured_accounts(settings, secrets))
-        yield _LocalDesk(accounts, Checkup(accounts, clock))
+@click.group()
+def account() -> None:
+    """Add, list, check and remove accounts, through the running daemon or on the database when none runs."""
 
 
-async def show_all(settings: Settings, secrets: Secrets, path: Path, *, as_json: bool) -> None:
-    """`inboxd account list`."""
-    async with desk(settings, secrets, path) as found:
-        accounts = await found.all()
+@account.command("list")
+@config_option
+@json_option
+@click.pass_obj
+def list_command(access: Access, config_path: Path | None, *, as_json: bool) -> None:
+    """Show who is served, and how they stand with Meta."""
+    run_async(_list(access(config_path), as_json=as_json))
+
+
+async def _list(access: CommandAccess[Accounts], *, as_json: bool) -> None:
+    async with _desk(access) as desk:
+        accounts = await desk.all()
     if as_json:
         _print_json(AccountList(accounts=accounts))
     else:
         console().print(account_table(accounts))
 
 
-async def add(
-    settings: Settings, secrets: Secrets, path: Path, token: Secret, *, flavour: str, name: str, as_json: bool
-) -> int:
-    """`inboxd account add`; returns the exit code."""
-    async with desk(settings, secrets, path) as found:
-        return _tell(await found.add(token, Flavour(flavour), name), as_json=as_json)
+@account.command("add")
+@config_option
+@json_option
+@click.option("--flavour", type=click.Choice(["instagram", "facebook"]), default="instagram", show_default=True)
+@click.option("--name", default="", help="What you call it.")
+@click.option(
+    "--token-file",
+    type=click.Path(allow_dash=True),
+    help="Where the access token stands; - is standard input. Without it, you are asked.",
+)
+@click.pass_obj
+def add_command(
+    access: Access, config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: str | None
+) -> None:
+    """Serve the account that an access token belongs to; a served one gets a new token. Exits 1 if anything is missing.
+
+    Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
+    """
+    token = _token(token_file)
+    sys.exit(run_async(_add(access(config_path), token, Flavour(flavour), name, as_json=as_json)))
 
 
-async def check(settings: Settings, secrets: Secrets, path: Path, account_id: str, *, as_json: bool) -> int:
-    """`inboxd account check`; returns the exit code."""
-    async with desk(settings, secrets, path) as found:
-        return _tell(await found.check(account_id), as_json=as_json)
+def _token(file_name: str | None) -> Secret:
+    """The access token in the file, or typed in. Raises UsageError when it can be none."""
+    if file_name is None:
+        text = click.prompt("Access token", hide_input=True)
+    else:
+        with opened(file_name) as file:
+            text = file.read()
+    if not text.strip():
+        msg = "the access token is blank"
+        raise click.UsageError(msg)
+    if not text.strip().isascii() or not text.strip().isprintable():
+        msg = "this is no access token: it must be one line of ASCII"
+        raise click.UsageError(msg)
+    return Secret(text.strip())
 
 
-async def remove(settings: Settings, secrets: Secrets, path: Path, account_id: str) -> None:
-    """`inboxd account remove`."""
-    async with desk(settings, secrets, path) as found:
-        await found.remove(account_id)
+async def _add(access: CommandAccess[Accounts], token: Secret, flavour: Flavour, name: str, *, as_json: bool) -> int:
+    async with _desk(access) as desk:
+        return _tell(await desk.add(token, flavour, name), as_json=as_json)
+
+
+@account.command("check")
+@config_option
+@json_option
+@click.argument("account_id")
+@click.pass_obj
+def check_command(access: Access, config_path: Path | None, account_id: str, *, as_json: bool) -> None:
+    """Look an account over: token, permissions, settings, subscription. Exits 1 if anything is missing."""
+    sys.exit(run_async(_check(access(config_path), account_id, as_json=as_json)))
+
+
+async def _check(access: CommandAccess[Accounts], account_id: str, *, as_json: bool) -> int:
+    async with _desk(access) as desk:
+        return _tell(await desk.check(account_id), as_json=as_json)
+
+
+@account.command("remove")
+@config_option
+@click.argument("account_id")
+@click.pass_obj
+def remove_command(access: Access, config_path: Path | None, account_id: str) -> None:
+    """Stop serving an account and forget its token; its conversations stay."""
+    run_async(_remove(access(config_path), account_id))
+    click.echo(f"{account_id} is no longer served")
+
+
+async def _remove(access: CommandAccess[Accounts], account_id: str) -> None:
+    async with _desk(access) as desk:
+        await desk.remove(account_id)
+
+
+@asynccontextmanager
+async def _desk(access: CommandAccess[Accounts]) -> AsyncIterator[Desk]:
+    async with access.open() as opened_by:
+        if isinstance(opened_by, Remote):
+            yield _RemoteDesk(opened_by)
+        else:
+            yield _LocalDesk(opened_by, Checkup(opened_by, Clock()))
 
 
 def _tell(checked: CheckedAccount, *, as_json: bool) -> int:

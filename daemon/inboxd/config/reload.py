@@ -5,7 +5,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 
 _NAMES: Final = {"named_tokens": "admin_tokens", "storage_keys": "storage_key", "account_tokens": "account_token_<id>"}
 """What our names of secrets are to whoever gives them."""

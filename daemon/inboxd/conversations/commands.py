@@ -3,20 +3,22 @@
 import csv
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, TextIO
 
 import click
 import msgspec
 
-from inboxd.config.schema import Secrets, Settings
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
 from inboxd.http.client import Remote
+from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.errors import EX_DATAERR, EX_OK, DatabaseLockedError, InboxdError
+from inboxd.runtime.command_line import config_option, opened, run_async
+from inboxd.runtime.errors import EX_DATAERR, EX_OK, InboxdError
 from inboxd.runtime.plural import counted
 from inboxd.runtime.terminal import printable
 from inboxd.storage.database import Database
@@ -34,6 +36,8 @@ _MAX_UNKNOWN: Final = 100
 """Unknown columns that are named."""
 
 NumberedRow = tuple[int, dict[str, Any]]
+Access = Callable[[Path | None], CommandAccess[Database]]
+"""What the command is given: both ways to the conversations, by the path of the configuration file."""
 
 
 class ImportFileError(InboxdError):
@@ -49,14 +53,30 @@ class Registry(Protocol):
         """Register rows; the numbers of those that were left out, and why."""
 
 
-async def import_conversations(settings: Settings, secrets: Secrets, path: Path, file: TextIO) -> int:
+@click.command("import-conversations")
+@config_option
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.pass_obj
+def import_conversations(access: Access, config_path: Path | None, file: str) -> None:
+    """Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.
+
+    Fields are those of the API, in camelCase or snake_case: clientAccountId, participantPlatformId, and optionally
+    platformConversationId (another system's is kept in the metadata), participantUsername, participantProfilePic,
+    unreadCount, status and metadata. Other columns are named and left out. Bad rows are reported by their number and
+    left out; exits 1 then.
+    """
+    with opened(file) as rows:
+        sys.exit(run_async(_import(access(config_path), rows)))
+
+
+async def _import(access: CommandAccess[Database], file: TextIO) -> int:
     """Import every row that can be, and report each that cannot by its number; the exit code.
 
     Raises ImportFileError when the file as a whole is none.
     """
     good = bad = 0
     rows = _rows(file, _Unknown())
-    async with _registry(settings, secrets, path) as registry:
+    async with _registry(access) as registry:
         while chunk := list(itertools.islice(rows, CHUNK)):
             wrong = [(number, row) for number, row in chunk if isinstance(row, str)]
             sound = [(number, row) for number, row in chunk if not isinstance(row, str)]
@@ -70,14 +90,9 @@ async def import_conversations(settings: Settings, secrets: Secrets, path: Path,
 
 
 @asynccontextmanager
-async def _registry(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterator[Registry]:
-    async with AsyncExitStack() as stack:
-        try:
-            database = await stack.enter_async_context(Database(path))
-        except DatabaseLockedError:
-            yield _RemoteRegistry(await stack.enter_async_context(Remote(settings, secrets)))
-            return
-        yield _LocalRegistry(database)
+async def _registry(access: CommandAccess[Database]) -> AsyncIterator[Registry]:
+    async with access.open() as found:
+        yield _RemoteRegistry(found) if isinstance(found, Remote) else _LocalRegistry(found)
 
 
 class _Unknown:

@@ -7,7 +7,8 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 import msgspec
 
-from inboxd.config.schema import Secrets, Settings
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.runtime.errors import EX_UNAVAILABLE, ConfigError, InboxdError
 
 T = TypeVar("T")

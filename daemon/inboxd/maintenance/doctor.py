@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import ssl
 import stat
+import sys
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,17 +25,9 @@ from rich.text import Text
 from inboxd.accounts import store as accounts
 from inboxd.accounts.check import Outcome
 from inboxd.accounts.resources import AccountList, BudgetList, BudgetResource, CheckedAccount
-from inboxd.config.schema import (
-    ENV_PREFIX,
-    SECRET_NAMES,
-    Secrets,
-    Settings,
-    concerns,
-    find_config,
-    how_to_give,
-    load_secrets,
-    load_settings,
-)
+from inboxd.config.loading import find_config, load_settings
+from inboxd.config.schema import Settings, concerns
+from inboxd.config.secrets import ENV_PREFIX, SECRET_NAMES, Secrets, how_to_give, load_secrets
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import times_slower
 from inboxd.domain.traffic import Cause
@@ -44,6 +37,7 @@ from inboxd.maintenance.traffic_resources import TrafficReport
 from inboxd.receiving.resources import WorkerList
 from inboxd.receiving.webhooks import PATH
 from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.command_line import config_option, json_option, run_async
 from inboxd.runtime.console import console
 from inboxd.runtime.errors import (
     EX_OK,
@@ -90,7 +84,19 @@ class Diagnosis(msgspec.Struct, frozen=True, rename="camel"):
     remedy: str | None = None
 
 
-async def doctor(config_path: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
+@click.command()
+@config_option
+@json_option
+def doctor(config_path: Path | None, *, as_json: bool) -> None:
+    """Look everything over and say what is wrong and how to mend it. Exits 1 if anything is.
+
+    Configuration, secrets, clock, disk, permissions, database, backups, DNS and TLS to Meta, the daemon, each account's
+    token and subscription, and the public address when public.base_url names it.
+    """
+    sys.exit(run_async(_doctor(config_path, os.environ, as_json=as_json)))
+
+
+async def _doctor(config_path: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
     """Look everything over and say how it is; the exit code."""
     found = [diagnosis async for diagnosis in _diagnoses(config_path, environment)]
     if as_json:

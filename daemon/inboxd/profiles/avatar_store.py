@@ -16,6 +16,8 @@ from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database
 
+AVATAR_FOLDER: Final = "avatars"
+"""The folder of the files, beside the database."""
 NAME: Final = re.compile(r"[0-9a-f]{64}")
 _SWEEP_STEP: Final = 500
 _DUE: Final = """

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -9,16 +10,19 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from inboxd import app
-from inboxd.config.schema import Account, Admin, Avatars, Budget, Instagram, Public, Secrets, Settings
+from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.tables import conversation_table
 from inboxd.runtime import logs
+from inboxd.runtime.command_line import run_async
 from inboxd.runtime.console import console as terminal
-from inboxd.runtime.console import conversation_table
 from inboxd.runtime.plural import counted
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import GraphServer
@@ -35,6 +39,13 @@ PATIENCE_S: Final = 60.0
 REFRESH_S: Final = 0.5
 
 
+@click.command()
+@click.option("--once", is_flag=True, help="Play the traffic quickly and exit: 0 when every participant has a profile.")
+def demo(*, once: bool) -> None:
+    """See it work: a simulated Instagram, a daemon, and conversations filling up with names."""
+    sys.exit(run_async(play(once=once)))
+
+
 async def play(*, once: bool) -> int:
     """Run the demo; returns 0, or with `once` 1 when somebody was left without a profile."""
     logs.set_up(level="error", log_format="console")
@@ -48,9 +59,9 @@ async def play(*, once: bool) -> int:
             public=Public(port=0),
             admin=Admin(port=0),
             instagram=Instagram(graph_url=graph_url, facebook_graph_url=graph_url),
-            avatars=Avatars(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
-            budget=Budget(calls_per_second=10.0 if once else 1.0),
-            accounts=(Account(id=ACCOUNT, name="demo"),),
+            avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
+            budget=BudgetSettings(calls_per_second=10.0 if once else 1.0),
+            accounts=(AccountSettings(id=ACCOUNT, name="demo"),),
         )
         gave_up = asyncio.Event()
         daemon = await stack.enter_async_context(

@@ -1,12 +1,14 @@
 """The simulator as a program of its own, to point a daemon at."""
 
 import asyncio
+import sys
 import time
 from contextlib import AsyncExitStack
 
 import aiohttp
 import click
 
+from inboxd.runtime.command_line import run_async
 from inboxd.runtime.plural import counted
 from inboxd.simulator.graph_server import CONTROL_PATH, GraphServer
 from inboxd.simulator.sender import Unreliability, WebhookSender
@@ -14,6 +16,21 @@ from inboxd.simulator.serving import serving
 from inboxd.simulator.story import story
 
 TOKEN = "simulator-token"
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9100, show_default=True)
+@click.option("--account", "account_id", default="17841400000000001", show_default=True)
+@click.option("--webhook-url", help="Send some lively traffic to this address, once. Needs --app-secret.")
+@click.option(
+    "--app-secret", envvar="INBOXD_SIMULATOR_APP_SECRET", help="Signs the webhooks. [env: INBOXD_SIMULATOR_APP_SECRET]"
+)
+def simulator(port: int, account_id: str, webhook_url: str | None, app_secret: str | None) -> None:
+    """Run a local Instagram: a Graph API, and optionally a sender of signed webhooks."""
+    if webhook_url and not app_secret:
+        msg = "--webhook-url needs --app-secret: Meta signs what it sends"
+        raise click.UsageError(msg)
+    sys.exit(run_async(serve(port=port, account_id=account_id, webhook_url=webhook_url, app_secret=app_secret or "")))
 
 
 async def serve(*, port: int, account_id: str, webhook_url: str | None, app_secret: str) -> int:

@@ -1,4 +1,4 @@
-"""What a feature declares about the data it keeps of people, and about how long it keeps things. No table is named here.
+"""What a feature says of the data that it keeps of people, and of how long it keeps things. No table is named here.
 
 Whatever erases a person, exports one or removes what is old works from these declarations alone. A test fails when a
 table of the schema is in no declaration.

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from inboxd.config.schema import Backfill, Profiles, Settings
+from inboxd.config.schema import Backfill, ProfileSettings, Settings
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
@@ -202,7 +202,7 @@ class TestWithLittleBudget:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         return msgspec.structs.replace(
-            settings, profiles=Profiles(concurrency=1), backfill=Backfill(schedule="", keep_runs_days=1)
+            settings, profiles=ProfileSettings(concurrency=1), backfill=Backfill(schedule="", keep_runs_days=1)
         )
 
     async def test_the_estimate_follows_the_budget(self, client: Client) -> None:

@@ -1,11 +1,12 @@
 """`inboxd backfill`: through the running daemon, or on the database itself when none runs."""
 
 import asyncio
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypedDict, Unpack
 from urllib.parse import urlencode
 
 import click
@@ -13,16 +14,16 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from inboxd import core as parts
-from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
 from inboxd.http.client import Remote
+from inboxd.http.command_access import CommandAccess
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
 from inboxd.runs.backfill.store import UNFINISHED, Backfills, RunActiveError
 from inboxd.runs.backfill.worker import BackfillDesk
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, DatabaseLockedError, InboxdError
+from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
+from inboxd.runtime.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, InboxdError
 from inboxd.runtime.plural import counted
 from inboxd.runtime.terminal import printable
 from inboxd.storage.database import Database
@@ -68,6 +69,20 @@ class Wish(NamedTuple):
     """Also refresh profiles older than this; None: do not."""
 
 
+WalkingAccess = CommandAccess[tuple[BackfillDesk, Backfills]]
+
+
+class BackfillAccess(NamedTuple):
+    """Both ways to start and watch runs, and to steer one; without a daemon steering must not let runs go on."""
+
+    walking: WalkingAccess
+    steering: CommandAccess[Database]
+
+
+Access = Callable[[Path | None], BackfillAccess]
+"""What the commands are given, by the path of the configuration file."""
+
+
 class Runs(Protocol):
     """Where runs are started and looked at."""
 
@@ -87,9 +102,95 @@ class Runs(Protocol):
         """Pause, resume or cancel the run of an account that is not finished."""
 
 
-async def backfill(settings: Settings, secrets: Secrets, path: Path, wish: Wish, *, follow: bool, as_json: bool) -> int:
+class Span(click.ParamType):  # type: ignore[type-arg] # generic in newer versions only
+    """A length of time in seconds: 90, 45m, 12h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        """The seconds."""
+        text = str(value)
+        size = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+        digits = text if size is None else text[:-1]
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
+            self.fail(f"{text!r} is no length of time, such as 90, 45m, 12h or 7d", param, ctx)
+        seconds = int(digits) * (size or 1)
+        if seconds > 315_360_000:
+            self.fail("ten years are the most", param, ctx)
+        return seconds
+
+
+class BackfillOptions(TypedDict):
+    """Which run is wanted, as the command line says it."""
+
+    account_id: str | None
+    batch_size: int
+    most: int | None
+    force: bool
+    older_than: int | None
+    dry_run: bool
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@json_option
+@click.option("--account", "account_id", help="The account's id.")
+@click.option("--batch-size", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option("--max", "most", type=click.IntRange(1, 10_000_000), help="End after so many conversations.")
+@click.option("--force", is_flag=True, help="Also refresh profiles that are older than --older-than.")
+@click.option("--older-than", type=Span(), help="Such as 12h or 7d; implies --force. With --force alone: 1d.")
+@click.option("--follow", is_flag=True, help="Watch until it is finished. Without a daemon that is always so.")
+@click.option("--dry-run", is_flag=True, help="Only count the conversations that lack a profile.")
+@click.pass_context
+def backfill(
+    context: click.Context,
+    config_path: Path | None,
+    *,
+    as_json: bool,
+    follow: bool,
+    **options: Unpack[BackfillOptions],
+) -> None:
+    """Fetch the profiles that an account's conversations lack. Exits 1 if some could not be had.
+
+    Who failed is printed with the reason. pause, resume and cancel are for the run that is not finished.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if options["account_id"] is None:
+        msg = "give the account: --account ID"
+        raise click.UsageError(msg)
+    access: Access = context.obj
+    wish = _wish(options["account_id"], options)
+    sys.exit(run_async(_backfill(access(config_path).walking, wish, follow=follow, as_json=as_json)))
+
+
+def _wish(account_id: str, options: BackfillOptions) -> Wish:
+    older_than_s = options["older_than"]
+    if older_than_s is None and options["force"]:
+        older_than_s = 86_400
+    return Wish(account_id, options["batch_size"], options["dry_run"], options["most"], older_than_s)
+
+
+def _steering(how: Steering, text: str) -> None:
+    """Add a command of `backfill` that steers the run that is not finished."""
+
+    @backfill.command(how.value, help=text)
+    @config_option
+    @json_option
+    @account_option
+    @click.pass_obj
+    def steer(access: Access, config_path: Path | None, *, as_json: bool, account_id: str) -> None:
+        run_async(_steer(access(config_path).steering, account_id, how, as_json=as_json))
+
+
+_steering(Steering.PAUSE, "Pause the account's run; what is done stays done.")
+_steering(Steering.RESUME, "Go on with the account's paused run, where it was.")
+_steering(Steering.CANCEL, "End the account's run for good; what is done stays done.")
+
+
+async def _backfill(access: WalkingAccess, wish: Wish, *, follow: bool, as_json: bool) -> int:
     """Start a run, watch it if asked to (without a daemon: always), and say what came of it; the exit code."""
-    async with _runs(settings, secrets, path) as runs:
+    async with _runs(access) as runs:
         run = await runs.start(wish)
         if (follow or runs.ends_with_us) and not wish.dry_run:
             run = await _watch(runs, run, quiet=as_json)
@@ -103,17 +204,13 @@ async def backfill(settings: Settings, secrets: Secrets, path: Path, wish: Wish,
     return WITH_ERRORS if finished and not run.success else EX_OK
 
 
-async def steer(
-    settings: Settings, secrets: Secrets, path: Path, account_id: str, how: Steering, *, as_json: bool
-) -> None:
+async def _steer(access: CommandAccess[Database], account_id: str, how: Steering, *, as_json: bool) -> None:
     """Pause, resume or cancel the run of an account, through the daemon or in the file."""
-    async with AsyncExitStack() as stack:
-        try:
-            database = await stack.enter_async_context(Database(path))
-        except DatabaseLockedError:
-            run = await _RemoteRuns(await stack.enter_async_context(Remote(settings, secrets))).steer(account_id, how)
+    async with access.open() as opened:
+        if isinstance(opened, Remote):
+            run = await _RemoteRuns(opened).steer(account_id, how)
         else:
-            backfills = Backfills(database)
+            backfills = Backfills(opened)
             run = await _LocalRuns(BackfillDesk(backfills, Clock()), backfills).steer(account_id, how)
     if as_json:
         click.echo(msgspec.json.encode(run).decode())
@@ -141,14 +238,9 @@ async def _problems(runs: Runs, run: BackfillSummary) -> list[str]:
 
 
 @asynccontextmanager
-async def _runs(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterator[Runs]:
-    async with AsyncExitStack() as stack:
-        try:
-            desk, backfills = await stack.enter_async_context(parts.backfilling(settings, secrets, path))
-        except DatabaseLockedError:
-            yield _RemoteRuns(await stack.enter_async_context(Remote(settings, secrets)))
-            return
-        yield _LocalRuns(desk, backfills)
+async def _runs(access: WalkingAccess) -> AsyncIterator[Runs]:
+    async with access.open() as opened:
+        yield _RemoteRuns(opened) if isinstance(opened, Remote) else _LocalRuns(*opened)
 
 
 async def _watch(runs: Runs, run: BackfillSummary, *, quiet: bool) -> BackfillSummary:

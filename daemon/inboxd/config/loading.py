@@ -1,0 +1,196 @@
+"""Reading the settings: the TOML file, the environment, and errors that name the key and the remedy."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from inboxd.config.schema import EXPECTED, Settings
+from inboxd.config.secrets import ENV_PREFIX, is_secret
+from inboxd.runtime.errors import ConfigError
+
+DEFAULT_FILES: Final = (Path("config.toml"), Path("/etc/inboxd/config.toml"))
+_SECRET_WORDS: Final = ("secret", "token", "password")
+_NOT_SETTINGS: Final = ("CONFIG",)
+_SIMULATORS: Final = "SIMULATOR_"
+"""Variables of the simulator; a daemon in the same shell sees them too."""
+
+
+def find_config(given: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The configuration file to read: the given one, $INBOXD_CONFIG, ./config.toml, /etc/inboxd/config.toml, or none.
+
+    Raises ConfigError when a file that was asked for does not exist.
+    """
+    if given is None and ENV_PREFIX + "CONFIG" in environment:
+        given = Path(environment[ENV_PREFIX + "CONFIG"])
+    if given is not None:
+        if not _is_file(given):
+            msg = f"there is no configuration file {given}"
+            raise ConfigError(msg)
+        return given
+    return next((path for path in DEFAULT_FILES if _is_file(path)), None)
+
+
+def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """The settings of the file at `path` (None: the defaults), overridden by the environment.
+
+    Raises ConfigError, naming the key and the remedy.
+    """
+    table = _read(path) if path is not None else {}
+    _refuse_secrets(table, str(path))
+    _check_keys(table, Settings, ())
+    try:
+        settings = msgspec.convert(table, Settings)
+    except msgspec.ValidationError as error:
+        msg = f"{path}: {_explained(error)}"
+        raise ConfigError(msg) from error
+    overrides = _from_environment(environment)
+    if overrides:
+        try:
+            settings = msgspec.convert(_merged(table, overrides), Settings, strict=False)
+        except msgspec.ValidationError as error:
+            msg = f"environment: {_explained(error)} (set by an {ENV_PREFIX}… variable)"
+            raise ConfigError(msg) from error
+    settings.check()
+    return settings
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        msg = f"cannot look for {path}: {error.strerror}; may this user enter its folder?"
+        raise ConfigError(msg) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise ConfigError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not UTF-8 text"
+        raise ConfigError(msg) from error
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not valid TOML: {error}"
+        raise ConfigError(msg) from error
+    except RecursionError as error:
+        msg = f"{path} is nested too deeply"
+        raise ConfigError(msg) from error
+
+
+def _refuse_secrets(table: object, path: str) -> None:
+    if isinstance(table, list):
+        for item in table:
+            _refuse_secrets(item, path)
+    if isinstance(table, dict):
+        for key, value in table.items():
+            if any(word in key.lower() for word in _SECRET_WORDS):
+                msg = (
+                    f"{path}: '{key}' looks like a secret, and secrets are not read from the configuration file, which "
+                    "gets copied, committed and shown. Use a systemd credential, an INBOXD_…_FILE variable or an "
+                    "INBOXD_… variable (names: app_secrets, verify_token, admin_token, storage_key, account_token_<id>)"
+                )
+                raise ConfigError(msg)
+            _refuse_secrets(value, path)
+
+
+def _check_keys(table: dict[str, Any], section: type[msgspec.Struct], path: tuple[str, ...]) -> None:
+    hints = get_type_hints(section)
+    for key, value in table.items():
+        if key not in hints:
+            name = ".".join((*path, key))
+            raise ConfigError(f"unknown key '{name}'{_nearest(name, ['.'.join(known) for known in _all_keys()])}")
+        inner = _section_of(hints[key])
+        for item in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(item, dict):
+                _check_keys(item, inner, (*path, key))
+
+
+def _all_keys() -> Iterator[tuple[str, ...]]:
+    """Every key of the configuration, as a path; sections too."""
+    for name, hint in get_type_hints(Settings).items():
+        yield (name,)
+        section = _section_of(hint)
+        if section is not None:
+            yield from ((name, key) for key in section.__struct_fields__)
+
+
+def _section_of(hint: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - any type hint
+    if get_origin(hint) is tuple:
+        hint = get_args(hint)[0]
+    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(sorted(known))}"
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`INBOXD_ADMIN__PORT=9000` as `{"admin": {"port": "9000"}}`; lists are given as JSON."""
+    overrides: dict[str, Any] = {}
+    known = {ENV_PREFIX + "__".join(path).upper(): path for path in _all_keys() if _is_variable(path)}
+    for variable, value in environment.items():
+        if not variable.startswith(ENV_PREFIX) or _is_no_setting(variable.removeprefix(ENV_PREFIX)):
+            continue
+        path = known.get(variable)
+        if path is None:
+            raise ConfigError(f"unknown variable {variable}{_nearest(variable, list(known))}")
+        if path == ("accounts",):
+            overrides["accounts"] = _accounts_from(value)
+        else:
+            overrides.setdefault(path[0], {})[path[1]] = _list_from(variable, value) if _is_list(path) else value
+    return overrides
+
+
+def _is_variable(path: tuple[str, ...]) -> bool:
+    """A key of a section, or the whole list of accounts."""
+    return path == ("accounts",) or (len(path) > 1 and path[0] != "accounts")
+
+
+def _is_list(path: tuple[str, ...]) -> bool:
+    section = _section_of(get_type_hints(Settings)[path[0]])
+    return section is not None and get_origin(get_type_hints(section)[path[1]]) is tuple
+
+
+def _list_from(variable: str, value: str) -> object:
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        msg = f'{variable} must be a JSON array such as ["one", "two"]: {error}'
+        raise ConfigError(msg) from error
+
+
+def _is_no_setting(name: str) -> bool:
+    return name in _NOT_SETTINGS or name.startswith(_SIMULATORS) or is_secret(name)
+
+
+def _accounts_from(value: str) -> object:
+    try:
+        accounts = json.loads(value)
+    except ValueError as error:
+        msg = f'INBOXD_ACCOUNTS must be a JSON array such as [{{"id": "17841400000000001", "name": "shop"}}]: {error}'
+        raise ConfigError(msg) from error
+    _refuse_secrets(accounts, "INBOXD_ACCOUNTS")
+    return accounts
+
+
+def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(table)
+    for key, value in overrides.items():
+        merged[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
+
+
+def _explained(error: msgspec.ValidationError) -> str:
+    """Msgspec's message with the key in the words of the file: `$.admin.port` becomes `admin.port`."""
+    text, _, where = str(error).partition(" - at `$.")
+    for pattern, words in EXPECTED.items():
+        text = text.replace(f"`str` matching regex {pattern!r}", words)
+    return f"{where.rstrip('`')}: {text}" if where else text

@@ -1,0 +1,111 @@
+"""What commands work with when no daemon runs, beside the way to the running one."""
+
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from inboxd.accounts.manager import Accounts
+from inboxd.command_setup import settings_of
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets, load_secrets
+from inboxd.core import serving_accounts
+from inboxd.events.bus import Feed
+from inboxd.http.client import Remote
+from inboxd.http.command_access import CommandAccess
+from inboxd.options import configured_accounts
+from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.sync import Enricher
+from inboxd.runs.backfill.commands import BackfillAccess
+from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.supervisor import Supervisor
+from inboxd.storage.database import Database
+
+
+class _Configuration(NamedTuple):
+    settings: Settings
+    secrets: Secrets
+    database: Path
+
+    def client(self) -> Remote:
+        return Remote(self.settings, self.secrets)
+
+
+def database(config_path: Path | None) -> CommandAccess[Database]:
+    """For commands that need the database alone. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(Database, found.database))
+
+
+def accounts(config_path: Path | None) -> CommandAccess[Accounts]:
+    """For the commands of accounts. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_accounts, *found))
+
+
+def backfill(config_path: Path | None) -> BackfillAccess:
+    """For the commands of backfill. Raises ConfigError."""
+    found = _configuration(config_path)
+    return BackfillAccess(
+        CommandAccess(found.client, partial(_backfilling, *found)),
+        CommandAccess(found.client, partial(Database, found.database)),
+    )
+
+
+def _configuration(config_path: Path | None) -> _Configuration:
+    """Also sets up what a process needs that may open the database: umask, and errors on stderr."""
+    os.umask(0o027)
+    logs.set_up(level="error", log_format="console", stream=sys.stderr)
+    settings = settings_of(config_path)
+    return _Configuration(settings, load_secrets(os.environ), settings.storage.resolved(os.environ))
+
+
+@asynccontextmanager
+async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[Accounts]:
+    """The accounts, loaded; nobody works for them. Raises InboxdError."""
+    clock = Clock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(database_path))
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        await accounts.load(configured_accounts(settings, secrets))
+        yield accounts
+
+
+@asynccontextmanager
+async def _backfilling(
+    settings: Settings, secrets: Secrets, database_path: Path
+) -> AsyncIterator[tuple[BackfillDesk, Backfills]]:
+    """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
+    clock, metrics = Clock(), Metrics()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(database_path))
+        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
+        backfills = Backfills(database)
+        desk = BackfillDesk(backfills, clock)
+        cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
+        feed = Feed(clock)
+        await accounts.load(configured_accounts(settings, secrets))
+        for served in accounts.served.values():
+            enricher = Enricher(
+                served,
+                database=database,
+                cache=cache,
+                clock=clock,
+                metrics=metrics,
+                feed=feed,
+                random=random.random,
+                on_picture=lambda: None,
+            )
+            worker = BackfillWorker(enricher, backfills, clock, feed, random.random)
+            desk.enter(worker, enricher)
+            supervisor.start(worker)
+        yield desk, backfills

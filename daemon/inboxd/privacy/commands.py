@@ -1,0 +1,236 @@
+"""`inboxd forget`, `erase-account` and `export`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+import click
+import msgspec
+
+from inboxd.accounts.store import AccountStore
+from inboxd.domain.conversation import ConversationKey
+from inboxd.http.client import Remote
+from inboxd.http.command_access import CommandAccess
+from inboxd.privacy.account_eraser import Eraser
+from inboxd.privacy.api import NOTHING_KNOWN
+from inboxd.privacy.api import PATH as DELETIONS
+from inboxd.privacy.deletion_store import Deletions, Outcome
+from inboxd.privacy.deletion_worker import DeletionWorker
+from inboxd.privacy.participant_eraser import BACKUPS, Erasure, Forgetter, Person
+from inboxd.privacy.resources import DeletionResource, NewDeletion
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, Avatars
+from inboxd.profiles.cache import ProfileCache
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
+from inboxd.runtime.errors import EX_OK, EX_UNAVAILABLE, InboxdError
+from inboxd.storage.database import Database
+
+UNFINISHED: Final = 1
+"""The exit code when something could not be erased yet."""
+POLLS: Final = 300
+POLL_S: Final = 0.2
+
+Access = Callable[[Path | None], CommandAccess[Database]]
+"""What the commands are given: both ways to what is kept, by the path of the configuration file."""
+
+participant_option = click.option("--participant", "participant_id", required=True, help="The person's id (IGSID).")
+
+
+class NobodyError(InboxdError):
+    """Nothing is kept of the person."""
+
+    exit_code = EX_UNAVAILABLE
+
+
+def _key_of(account_id: str, participant_id: str) -> ConversationKey:
+    """Whose data it is about. Raises UsageError: ids go into addresses."""
+    if not (account_id.isascii() and account_id.isdigit() and participant_id.isascii() and participant_id.isdigit()):
+        msg = "ids of accounts and participants are numbers, such as 17841400000000001"
+        raise click.UsageError(msg)
+    return ConversationKey(account_id, participant_id)
+
+
+def _person_of(account_id: str, participant_id: str) -> ConversationKey:
+    """Who is to be forgotten. Raises UsageError: the account itself is no person."""
+    if account_id == participant_id:
+        msg = f"{participant_id} is the account itself, and no participant; delete its conversation instead"
+        raise click.UsageError(msg)
+    return _key_of(account_id, participant_id)
+
+
+@click.command()
+@config_option
+@json_option
+@account_option
+@participant_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def forget(
+    access: Access, config_path: Path | None, *, as_json: bool, account_id: str, participant_id: str, yes: bool
+) -> None:
+    """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
+    whom = _person_of(account_id, participant_id)
+    if not yes:
+        click.confirm(f"Erase everything about {participant_id} of account {account_id}?", abort=True, err=True)
+    sys.exit(run_async(_forget(access(config_path), whom, as_json=as_json)))
+
+
+async def _forget(access: CommandAccess[Database], key: ConversationKey, *, as_json: bool) -> int:
+    """Erase one person, and say what was erased; the exit code."""
+    async with access.open() as found:
+        if isinstance(found, Remote):
+            erasure = await found.call("DELETE", _address(key), Erasure)
+        else:
+            erasure = await _forgetter(found).forget(key, patient=False)
+    if as_json:
+        click.echo(msgspec.json.encode(erasure).decode())
+    elif not erasure.nobody:
+        _tell(erasure)
+    if erasure.nobody:
+        raise _nobody(key)
+    return EX_OK if erasure.complete else UNFINISHED
+
+
+@click.command("erase-account")
+@config_option
+@json_option
+@account_option
+@click.option("--code", help="The confirmation code of a deletion request that could not be matched.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def erase_account(
+    access: Access, config_path: Path | None, *, as_json: bool, account_id: str, code: str | None, yes: bool
+) -> None:
+    """Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.
+
+    For somebody who asked Meta to delete their data when nobody could tell which account is theirs; with their code the
+    page that they were given says how it stands.
+    """
+    if not yes:
+        click.confirm(f"Erase the account {account_id} with everybody in it?", abort=True, err=True)
+    account_id, _ = _key_of(account_id, account_id)
+    sys.exit(run_async(_erase(access(config_path), NewDeletion(account_id=account_id, code=code), as_json=as_json)))
+
+
+async def _erase(access: CommandAccess[Database], wanted: NewDeletion, *, as_json: bool) -> int:
+    """Erase an account with everybody in it, and say how it stands; the exit code."""
+    async with access.open() as found:
+        deletion = await (_ask_daemon(found, wanted) if isinstance(found, Remote) else _carry_out(found, wanted))
+    if as_json:
+        click.echo(msgspec.json.encode(deletion).decode())
+    elif deletion.status == "completed":
+        click.echo(f"everything of {wanted.account_id} is erased; {BACKUPS}")
+    elif deletion.status == "running":
+        click.echo(
+            f"{deletion.code}: not complete yet, it waits for: {deletion.waits_for or 'its turn'}. "
+            "The daemon goes on with it",
+            err=True,
+        )
+    if deletion.status == "nothing_kept":
+        msg = f"nothing is known of the account {wanted.account_id}, and nothing of it is kept"
+        raise NobodyError(msg)
+    return EX_OK if deletion.status == "completed" else UNFINISHED
+
+
+async def _ask_daemon(daemon: Remote, wanted: NewDeletion) -> DeletionResource:
+    """Have the daemon erase the account, and wait for a while."""
+    deletion = await daemon.call("POST", DELETIONS, DeletionResource, wanted)
+    for _ in range(POLLS):
+        if deletion.status != "running" or deletion.waits_for is not None:
+            break
+        await Clock().sleep(POLL_S)
+        deletion = await daemon.call("GET", f"{DELETIONS}/{deletion.code}", DeletionResource)
+    return deletion
+
+
+async def _carry_out(database: Database, wanted: NewDeletion) -> DeletionResource:
+    """Erase the account without a daemon. Raises NobodyError for a code that waits for nobody."""
+    clock, deletions, accounts = Clock(), Deletions(database), AccountStore(database)
+    code = wanted.code or token_hex(16)
+    if wanted.code is not None:
+        receipt = await deletions.receipt(wanted.code)
+        if receipt is None or receipt.outcome is not Outcome.NOT_MATCHED:
+            msg = f"there is no request with the code {wanted.code} that waits for you"
+            raise NobodyError(msg)
+        if not await deletions.knows(wanted.account_id):
+            raise NobodyError(NOTHING_KNOWN.format(wanted.account_id))
+    known = {one.account.id: one.account for one in await accounts.all()}
+
+    async def erased(account_id: str) -> None:
+        if account_id in known and not known[account_id].configured:
+            await accounts.remove(account_id)
+
+    avatars = Avatars(database, database.path.parent / AVATAR_FOLDER)
+    eraser = Eraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+    aliases = {alias: one.id for one in known.values() for alias in one.aliases}
+    worker = DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased)
+    await deletions.request(code, wanted.account_id, clock.now_ms())
+    await worker.carry_out()
+    receipt = await deletions.receipt(code)
+    if receipt is None:  # pragma: no cover - it was requested above
+        raise NobodyError(code)
+    return DeletionResource.of(code, receipt)
+
+
+@click.command()
+@config_option
+@account_option
+@participant_option
+@click.pass_obj
+def export(access: Access, config_path: Path | None, account_id: str, participant_id: str) -> None:
+    """Print everything that is kept of one person, as JSON."""
+    found = access(config_path)
+    run_async(_export(found, _key_of(account_id, participant_id)))
+
+
+async def _export(access: CommandAccess[Database], key: ConversationKey) -> None:
+    async with access.open() as found:
+        if isinstance(found, Remote):
+            person: Person | None = await found.call("GET", f"{_address(key)}/export", Person)
+        else:
+            person = await _forgetter(found).export(key)
+    if person is None:
+        raise _nobody(key)
+    click.echo(msgspec.json.format(msgspec.json.encode(person)).decode())
+
+
+def _forgetter(database: Database) -> Forgetter:
+    clock = Clock()
+    avatars = Avatars(database, database.path.parent / AVATAR_FOLDER)
+    return Forgetter(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+
+
+def _nobody(key: ConversationKey) -> NobodyError:
+    return NobodyError(f"nothing is kept of {key.participant_id} in account {key.account_id}")
+
+
+def _address(key: ConversationKey) -> str:
+    return f"/api/participants/{key.account_id}/{key.participant_id}"
+
+
+def _tell(erasure: Erasure) -> None:
+    for name, count in msgspec.structs.asdict(erasure).items():
+        if isinstance(count, int) and name not in {"deliveries_waiting", "journal_emptied", "files_left"}:
+            things = name.replace("_", " ")
+            thing = "delivery" if things == "deliveries" else things.removesuffix("s")
+            click.echo(f"{count:>8} {thing if count == 1 else things} erased")
+    if erasure.deliveries_waiting:
+        click.echo(
+            f"deliveries that mention the person and wait to be understood: {erasure.deliveries_waiting}; "
+            "let the daemon finish, and forget once more",
+            err=True,
+        )
+    if not erasure.journal_emptied:
+        click.echo(
+            "another program reads the database, so its journal keeps traces: forget once more when it has ended",
+            err=True,
+        )
+    if erasure.files_left:
+        click.echo(
+            f"{erasure.files_left} picture files could not be removed: may inboxd write to the folder of avatars? "
+            "Forget once more then",
+            err=True,
+        )
+    click.echo(erasure.note)
