@@ -32,6 +32,7 @@ from inboxd.http.api_docs import DocsPage
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.http.connections import KEEPALIVE_S, GuardedSite, bind, url_of
+from inboxd.http.openapi import OpenApiDocument
 from inboxd.http.operations import Operation
 from inboxd.maintenance.api import SystemApi
 from inboxd.maintenance.health import DaemonHealth
@@ -206,6 +207,7 @@ def _admin(
         DeliveriesApi(parts.inbox, database.read),
         streams,
         SystemApi(database, parts.inbox, clock, pool, health, lambda: accounts.served),
+        OpenApiDocument(),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,

@@ -11,7 +11,6 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
-from inboxd.conversations.display import shown
 from inboxd.domain.budget import times_slower
 from inboxd.http.auth import SESSION
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
@@ -74,7 +73,6 @@ def set_up(app: web.Application, clock: Clock) -> None:
         "kind": _kind,
         "counted": _counted,
     }
-    environment.globals |= {"shown": shown}
 
 
 def page(request: web.Request, template: str, context: Context, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
