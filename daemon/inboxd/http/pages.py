@@ -47,7 +47,12 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": _POLICY, "Cross-Origin-Opener-Policy": "same-origin"}
+HEADERS: Final = {
+    **SAFE_HEADERS,
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # with `no-referrer`, browsers send `Origin: null` with our own forms
+}
 _CLOCK: Final = web.AppKey("dashboard.clock", Clock)
 
 Context = Mapping[str, Any]
@@ -77,13 +82,12 @@ def set_up(app: web.Application, clock: Clock) -> None:
 
 def page(request: web.Request, template: str, context: Context, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     """A page. Every template knows the session, where it is, and what time it is."""
-    session = request.get(SESSION)
+    owner = request.get(SESSION)
     known = {
         "path": request.path,
-        "signed_in": session is not None,
-        "can_write": session is not None and "write" in session.owner.scopes,
-        "owner": "" if session is None else session.owner.name,
-        "csrf": "" if session is None else session.csrf,
+        "signed_in": owner is not None,
+        "can_write": owner is not None and "write" in owner.scopes,
+        "owner": "" if owner is None else owner.name,
         "now": request.app[_CLOCK].now_ms(),
     }
     response = aiohttp_jinja2.render_template(template, request, {**known, **context}, status=status)

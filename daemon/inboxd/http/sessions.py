@@ -9,6 +9,7 @@ from inboxd.http.auth import COOKIE, SESSION_S, SIGN_OUT, Gate
 from inboxd.http.forms import fields_of
 from inboxd.http.pages import SIGN_IN, STATIC, file, page, see_other
 from inboxd.http.problems import ProblemError
+from inboxd.http.same_origin import require_same_origin
 
 _MAX_TOKEN: Final = 4096
 
@@ -32,10 +33,9 @@ class Sessions:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Open a session for who shows a token."""
+        require_same_origin(request)
         form = await fields_of(request)
         path = _own_path(form.get("next", "/"))
-        if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-            raise ProblemError(HTTPStatus.FORBIDDEN, "The form is from another site.")
         try:
             cookie = self._gate.sign_in(request, form.get("token", "").strip()[:_MAX_TOKEN])
         except ProblemError as error:
