@@ -17,7 +17,7 @@ import pytest
 from inboxd.config.schema import NamedToken, Secrets, Settings
 from inboxd.dashboard.overview import bars
 from inboxd.http.auth import COOKIE
-from inboxd.http.pages import span
+from inboxd.http.rendering import span
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist

@@ -16,7 +16,7 @@ from inboxd.domain.paging import Place
 from inboxd.domain.waiting import Waiting
 from inboxd.http import cursors
 from inboxd.http.operations import not_found, path_id
-from inboxd.http.pages import page, see_other
+from inboxd.http.rendering import page, see_other
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
 from inboxd.storage.database import Database

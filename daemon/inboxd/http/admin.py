@@ -9,9 +9,9 @@ from aiohttp import web
 from inboxd.http.auth import AccessToken, Gate
 from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.operations import OPERATIONS, Operation, add_operations
-from inboxd.http.pages import FILES, SIGN_IN, error_pages, set_up
 from inboxd.http.problems import Handler, ProblemError, problem_middleware
 from inboxd.http.protocol import go_on
+from inboxd.http.rendering import FILES, SIGN_IN, error_pages, set_up
 from inboxd.http.sessions import Sessions
 from inboxd.runtime.clock import Clock
 

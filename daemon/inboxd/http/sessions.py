@@ -7,8 +7,8 @@ from aiohttp import web
 
 from inboxd.http.auth import COOKIE, SESSION_S, SIGN_OUT, Gate
 from inboxd.http.forms import fields_of
-from inboxd.http.pages import SIGN_IN, STATIC, file, page, see_other
 from inboxd.http.problems import ProblemError
+from inboxd.http.rendering import SIGN_IN, STATIC, file, page, see_other
 from inboxd.http.same_origin import require_same_origin
 
 _MAX_TOKEN: Final = 4096
