@@ -15,7 +15,7 @@ from inboxd.accounts.manager import Accounts, Served
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
 from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.account import Flavour
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.console import account_table, console, finding_table
 from inboxd.runtime.errors import EX_OK, EX_USAGE, DatabaseLockedError, InboxdError
@@ -55,7 +55,7 @@ async def desk(settings: Settings, secrets: Secrets, database_path: Path) -> Asy
         try:
             database = await stack.enter_async_context(Database(database_path))
         except DatabaseLockedError:
-            yield _RemoteDesk(await stack.enter_async_context(Remote(settings, secrets)))
+            yield _RemoteDesk(await stack.enter_async_context(AdminClient(settings, secrets)))
             return
         clock = Clock()
         accounts = await stack.enter_async_context(parts.serving_accounts(settings, secrets, database, clock))
@@ -140,7 +140,7 @@ class _LocalDesk:
 
 
 class _RemoteDesk:
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
     async def all(self) -> list[AccountResource]:

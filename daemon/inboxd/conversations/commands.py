@@ -14,7 +14,7 @@ import msgspec
 from inboxd.config.schema import Secrets, Settings
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import EX_DATAERR, EX_OK, DatabaseLockedError, InboxdError
 from inboxd.runtime.plural import counted
@@ -75,7 +75,7 @@ async def _registry(settings: Settings, secrets: Secrets, path: Path) -> AsyncIt
         try:
             database = await stack.enter_async_context(Database(path))
         except DatabaseLockedError:
-            yield _RemoteRegistry(await stack.enter_async_context(Remote(settings, secrets)))
+            yield _RemoteRegistry(await stack.enter_async_context(AdminClient(settings, secrets)))
             return
         yield _LocalRegistry(database)
 
@@ -205,7 +205,7 @@ class _LocalRegistry:
 
 
 class _RemoteRegistry:
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
     async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:

@@ -29,7 +29,7 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
-class Remote:
+class AdminClient:
     """An async context manager: it owns its connections."""
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
@@ -58,7 +58,7 @@ class Remote:
     ) -> T:
         """One request; the answer as a `kind`. Raises DaemonError, or `absent` when there is no such thing."""
         if self._session is None:
-            msg = "Remote is used outside its context"
+            msg = "AdminClient is used outside its context"
             raise RuntimeError(msg)
         data: Any = None if body is None else msgspec.json.encode(body)
         try:

@@ -13,7 +13,7 @@ from inboxd.accounts.store import AccountStore
 from inboxd.config.schema import Secrets, Settings
 from inboxd.core import AVATAR_FOLDER
 from inboxd.domain.conversation import ConversationKey
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.privacy.account_eraser import Eraser
 from inboxd.privacy.api import NOTHING_KNOWN
 from inboxd.privacy.api import PATH as DELETIONS
@@ -86,7 +86,7 @@ async def forget(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         try:
             forgetter = await stack.enter_async_context(_forgetter(path))
         except DatabaseLockedError:
-            remote = await stack.enter_async_context(Remote(settings, secrets))
+            remote = await stack.enter_async_context(AdminClient(settings, secrets))
             erasure = await remote.call("DELETE", _address(key), Erasure)
         else:
             erasure = await forgetter.forget(key, patient=False)
@@ -108,7 +108,7 @@ async def erase_account(
         try:
             database = await stack.enter_async_context(Database(path))
         except DatabaseLockedError:
-            remote = await stack.enter_async_context(Remote(settings, secrets))
+            remote = await stack.enter_async_context(AdminClient(settings, secrets))
             deletion = await remote.call("POST", DELETIONS, DeletionResource, wanted)
             for _ in range(POLLS):
                 if deletion.status != "running" or deletion.waits_for is not None:
@@ -168,7 +168,7 @@ async def export(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         try:
             forgetter = await stack.enter_async_context(_forgetter(path))
         except DatabaseLockedError:
-            remote = await stack.enter_async_context(Remote(settings, secrets))
+            remote = await stack.enter_async_context(AdminClient(settings, secrets))
             person = await remote.call("GET", f"{_address(key)}/export", Person)
         else:
             found = await forgetter.export(key)

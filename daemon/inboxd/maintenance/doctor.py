@@ -38,7 +38,7 @@ from inboxd.config.schema import (
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import times_slower
 from inboxd.domain.traffic import Cause
-from inboxd.http.client import DaemonError, RefusedTokenError, Remote
+from inboxd.http.client import AdminClient, DaemonError, RefusedTokenError
 from inboxd.maintenance.traffic_api import PATH as TRAFFIC
 from inboxd.maintenance.traffic_resources import TrafficReport
 from inboxd.receiving.resources import WorkerList
@@ -269,7 +269,7 @@ async def _daemon(
             yield _at_rest(account)
         return
     try:
-        async with Remote(settings, secrets) as remote:
+        async with AdminClient(settings, secrets) as remote:
             async for diagnosis in _answering(remote):
                 yield diagnosis
     except ConfigError as error:
@@ -280,7 +280,7 @@ async def _daemon(
         yield Diagnosis("daemon", Health.WRONG, str(error), "journalctl -u inboxd -n 50")
 
 
-async def _answering(remote: Remote) -> AsyncIterator[Diagnosis]:
+async def _answering(remote: AdminClient) -> AsyncIterator[Diagnosis]:
     """What the running daemon says of itself and its accounts. Raises DaemonError."""
     listed = await remote.call("GET", "/api/accounts", AccountList)
     yield Diagnosis("daemon", Health.OK, "it runs and answers")

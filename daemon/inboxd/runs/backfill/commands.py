@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from inboxd import core as parts
 from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
 from inboxd.runs.backfill.store import UNFINISHED, Backfills, RunActiveError
@@ -111,7 +111,9 @@ async def steer(
         try:
             database = await stack.enter_async_context(Database(path))
         except DatabaseLockedError:
-            run = await _RemoteRuns(await stack.enter_async_context(Remote(settings, secrets))).steer(account_id, how)
+            run = await _RemoteRuns(await stack.enter_async_context(AdminClient(settings, secrets))).steer(
+                account_id, how
+            )
         else:
             backfills = Backfills(database)
             run = await _LocalRuns(BackfillDesk(backfills, Clock()), backfills).steer(account_id, how)
@@ -146,7 +148,7 @@ async def _runs(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterat
         try:
             desk, backfills = await stack.enter_async_context(parts.backfilling(settings, secrets, path))
         except DatabaseLockedError:
-            yield _RemoteRuns(await stack.enter_async_context(Remote(settings, secrets)))
+            yield _RemoteRuns(await stack.enter_async_context(AdminClient(settings, secrets)))
             return
         yield _LocalRuns(desk, backfills)
 
@@ -268,7 +270,7 @@ class _LocalRuns:
 class _RemoteRuns:
     ends_with_us = False
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
     async def start(self, wish: Wish) -> BackfillSummary:
