@@ -13,6 +13,7 @@ from inboxd import core as parts
 from inboxd.accounts.check import Checkup, Outcome
 from inboxd.accounts.manager import Accounts, Served
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
+from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.account import Flavour
 from inboxd.http.client import AdminClient
@@ -55,7 +56,7 @@ async def desk(settings: Settings, secrets: Secrets, database_path: Path) -> Asy
         try:
             database = await stack.enter_async_context(Database(database_path))
         except DatabaseLockedError:
-            yield _RemoteDesk(await stack.enter_async_context(AdminClient(settings, secrets)))
+            yield _RemoteDesk(await stack.enter_async_context(AdminClient(*admin_access(settings, secrets))))
             return
         clock = Clock()
         accounts = await stack.enter_async_context(parts.serving_accounts(settings, secrets, database, clock))

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, Protocol, TextIO
 import click
 import msgspec
 
+from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Secrets, Settings
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
@@ -75,7 +76,7 @@ async def _registry(settings: Settings, secrets: Secrets, path: Path) -> AsyncIt
         try:
             database = await stack.enter_async_context(Database(path))
         except DatabaseLockedError:
-            yield _RemoteRegistry(await stack.enter_async_context(AdminClient(settings, secrets)))
+            yield _RemoteRegistry(await stack.enter_async_context(AdminClient(*admin_access(settings, secrets))))
             return
         yield _LocalRegistry(database)
 

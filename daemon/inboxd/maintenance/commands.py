@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from inboxd.accounts.store import AccountStore
+from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Secrets, Settings
 from inboxd.core import AVATAR_FOLDER
 from inboxd.domain.conversation import ConversationKey
@@ -86,7 +87,7 @@ async def forget(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         try:
             forgetter = await stack.enter_async_context(_forgetter(path))
         except DatabaseLockedError:
-            remote = await stack.enter_async_context(AdminClient(settings, secrets))
+            remote = await stack.enter_async_context(AdminClient(*admin_access(settings, secrets)))
             erasure = await remote.call("DELETE", _address(key), Erasure)
         else:
             erasure = await forgetter.forget(key, patient=False)
@@ -108,7 +109,7 @@ async def erase_account(
         try:
             database = await stack.enter_async_context(Database(path))
         except DatabaseLockedError:
-            remote = await stack.enter_async_context(AdminClient(settings, secrets))
+            remote = await stack.enter_async_context(AdminClient(*admin_access(settings, secrets)))
             deletion = await remote.call("POST", DELETIONS, DeletionResource, wanted)
             for _ in range(POLLS):
                 if deletion.status != "running" or deletion.waits_for is not None:
@@ -168,7 +169,7 @@ async def export(settings: Settings, secrets: Secrets, path: Path, key: Conversa
         try:
             forgetter = await stack.enter_async_context(_forgetter(path))
         except DatabaseLockedError:
-            remote = await stack.enter_async_context(AdminClient(settings, secrets))
+            remote = await stack.enter_async_context(AdminClient(*admin_access(settings, secrets)))
             person = await remote.call("GET", f"{_address(key)}/export", Person)
         else:
             found = await forgetter.export(key)

@@ -24,6 +24,7 @@ from rich.text import Text
 from inboxd.accounts import store as accounts
 from inboxd.accounts.check import Outcome
 from inboxd.accounts.resources import AccountList, BudgetList, BudgetResource, CheckedAccount
+from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import (
     ENV_PREFIX,
     SECRET_NAMES,
@@ -269,7 +270,7 @@ async def _daemon(
             yield _at_rest(account)
         return
     try:
-        async with AdminClient(settings, secrets) as remote:
+        async with AdminClient(*admin_access(settings, secrets)) as remote:
             async for diagnosis in _answering(remote):
                 yield diagnosis
     except ConfigError as error:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inboxd import core as parts
+from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Secrets, Settings
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
 from inboxd.http.client import AdminClient
@@ -111,9 +112,9 @@ async def steer(
         try:
             database = await stack.enter_async_context(Database(path))
         except DatabaseLockedError:
-            run = await _RemoteRuns(await stack.enter_async_context(AdminClient(settings, secrets))).steer(
-                account_id, how
-            )
+            run = await _RemoteRuns(
+                await stack.enter_async_context(AdminClient(*admin_access(settings, secrets)))
+            ).steer(account_id, how)
         else:
             backfills = Backfills(database)
             run = await _LocalRuns(BackfillDesk(backfills, Clock()), backfills).steer(account_id, how)
@@ -148,7 +149,7 @@ async def _runs(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterat
         try:
             desk, backfills = await stack.enter_async_context(parts.backfilling(settings, secrets, path))
         except DatabaseLockedError:
-            yield _RemoteRuns(await stack.enter_async_context(AdminClient(settings, secrets)))
+            yield _RemoteRuns(await stack.enter_async_context(AdminClient(*admin_access(settings, secrets))))
             return
         yield _LocalRuns(desk, backfills)
 
