@@ -1,5 +1,6 @@
 """The composition root: the parts, the workers and the two listeners of a daemon, started in order."""
 
+import importlib.resources
 import logging
 import random
 import socket
@@ -66,6 +67,14 @@ from inboxd.runtime.watchdog import Watchdog
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
 ADMIN_CONNECTIONS: Final = 64
+TEMPLATES: Final = (
+    "inboxd.dashboard",
+    "inboxd.receiving",
+    "inboxd.accounts",
+    "inboxd.conversations",
+    "inboxd.runs.backfill",
+)
+"""The packages that have templates."""
 LIFETIMES: Final = (
     "storage.keep_deliveries_days",
     "storage.keep_failed_days",
@@ -228,7 +237,15 @@ def _admin(
         DeliveryPages(parts.inbox),
         AccountPages(accounts, Checkup(accounts, clock), database.read),
     ]
-    app = admin_application(tokens, operations, pages, clock, max_failures=settings.admin.max_failures)
+    app = admin_application(
+        tokens,
+        operations,
+        pages,
+        clock,
+        templates=TEMPLATES,
+        static=importlib.resources.files("inboxd.dashboard") / "static",
+        max_failures=settings.admin.max_failures,
+    )
     app.on_shutdown.append(streams.close)
     return app
 
