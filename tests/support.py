@@ -36,6 +36,8 @@ OTHER_APP_SECRET = "another-app-secret"
 VERIFY_TOKEN = "the-verify-token"
 ADMIN_TOKEN = "the-admin-token"
 TOKEN = "the-account-token"
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
+"""What a browser says of a form on one of our own pages."""
 T0 = 1_790_000_000_000
 
 Json = dict[str, Any]

@@ -1,5 +1,6 @@
 """The composition root: the parts, the workers and the two listeners of a daemon, started in order."""
 
+import importlib.resources
 import logging
 import random
 import socket
@@ -33,6 +34,7 @@ from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
 from inboxd.http.auth import AccessToken
 from inboxd.http.connections import KEEPALIVE_S, GuardedSite, bind, url_of
+from inboxd.http.openapi import OpenApiDocument
 from inboxd.http.operations import Operation
 from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
@@ -70,6 +72,14 @@ from inboxd.runtime.worker import Schedule
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
 ADMIN_CONNECTIONS: Final = 64
+TEMPLATES: Final = (
+    "inboxd.dashboard",
+    "inboxd.receiving",
+    "inboxd.accounts",
+    "inboxd.conversations",
+    "inboxd.runs.backfill",
+)
+"""The packages that have templates."""
 LIFETIMES: Final = (
     "storage.keep_deliveries_days",
     "storage.keep_failed_days",
@@ -219,6 +229,7 @@ def _admin(
         DeliveriesApi(parts.inbox, database.read),
         streams,
         SystemApi(database, parts.inbox, clock, supervisor, health, lambda: accounts.served),
+        OpenApiDocument(),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,
@@ -239,7 +250,15 @@ def _admin(
         DeliveryPages(parts.inbox),
         AccountPages(accounts, Checkup(accounts, clock), database.read),
     ]
-    app = admin_application(tokens, operations, pages, clock, max_failures=settings.admin.max_failures)
+    app = admin_application(
+        tokens,
+        operations,
+        pages,
+        clock,
+        templates=TEMPLATES,
+        static=importlib.resources.files("inboxd.dashboard") / "static",
+        max_failures=settings.admin.max_failures,
+    )
     app.on_shutdown.append(streams.close)
     return app
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from inboxd.accounts.manager import Accounts
 from inboxd.command_setup import settings_of
+from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.core import serving_accounts
 from inboxd.events.bus import Feed
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import configured_accounts
 from inboxd.profiles.cache import ProfileCache
@@ -35,8 +36,8 @@ class _Configuration(NamedTuple):
     secrets: Secrets
     database: Path
 
-    def client(self) -> Remote:
-        return Remote(self.settings, self.secrets)
+    def client(self) -> AdminClient:
+        return AdminClient(*admin_access(self.settings, self.secrets))
 
 
 def database(config_path: Path | None) -> CommandAccess[Database]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from inboxd.simulator.graph_server import Behaviour
 from inboxd.simulator.payloads import Conversationalist, Item, mid_of
 from inboxd.simulator.people import igsid
@@ -304,3 +306,41 @@ def on_a_phone(url: str, thread: str) -> None:
 async def test_it_fits_a_phone_in_the_dark(client: Client) -> None:
     unknown = await fill(client)
     await asyncio.to_thread(on_a_phone, client.admin_url, f"/inbox/{unknown['id']}")
+
+
+FORGED = '<form method="post" action="{}/inbox/1/read"><button>Win a prize</button></form>'
+
+
+def be_tricked(url: str, stranger: str, *arguments: str) -> None:
+    with _browser(*arguments) as driver:
+        browser = Browser(driver, url)
+        browser.sign_in("/inbox/1")
+        browser.find("form[action='/inbox/1/read']")
+        driver.get(stranger)
+        browser.click("button")
+        browser.sees("Only the dashboard's own pages")
+        browser.open("/inbox/1")
+        browser.click("form[action='/inbox/1/read'] button")
+        browser.until(lambda driver: not driver.find_elements(By.CSS_SELECTOR, "form[action$='/read']"))
+        browser.click("form.out button")
+        browser.find("#token")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "inbox.test"])
+async def test_a_page_of_another_port_cannot_use_the_session(client: Client, host: str) -> None:
+    """The browser sends the cookie, since ports are one site. Over plain HTTP by name it sends no Sec-Fetch-Site."""
+    await client.deliver(Conversationalist(ACCOUNT, igsid(3), 1_790_000_000_000).says("Do you ship to Norway?"))
+    await client.settled()
+    url = client.admin_url.replace("127.0.0.1", host)
+    seen = []
+
+    async def page(_request: web.Request) -> web.Response:
+        seen.append("page")
+        return web.Response(text=FORGED.format(url), content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    async with TestServer(app) as server:
+        stranger = f"http://{host}:{server.port}/"
+        await asyncio.to_thread(be_tricked, url, stranger, "--host-resolver-rules=MAP inbox.test 127.0.0.1")
+    assert seen

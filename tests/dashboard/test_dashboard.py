@@ -18,13 +18,13 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.dashboard.overview import bars
 from inboxd.http.auth import COOKIE
-from inboxd.http.pages import span
+from inboxd.http.rendering import span
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from multidict import CIMultiDictProxy
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, Client, eventually
 
 HTML = {"Accept": "text/html"}
 PAGES = ["/", "/inbox", "/backfill", "/deliveries", "/accounts"]
@@ -48,7 +48,7 @@ class Browser:
             return text
 
     async def post(self, path: str, *, status: int = 200, **form: str) -> str:
-        async with self.session.post(self.url + path, data=form, headers=HTML) as response:
+        async with self.session.post(self.url + path, data=form, headers=HTML | OWN_PAGE) as response:
             text = await response.text()
             assert response.status == status, text
             self.path = response.url.path
@@ -56,11 +56,6 @@ class Browser:
 
     async def sign_in(self, token: str = ADMIN_TOKEN, *, status: int = 200, **form: str) -> str:
         return await self.post("/sign-in", token=token, status=status, **form)
-
-    async def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', await self.get("/"))
-        assert found is not None
-        return found[1]
 
 
 @pytest.fixture
@@ -93,12 +88,12 @@ async def test_nobody_is_led_elsewhere(browser: Browser, path: str) -> None:
 async def test_the_session_is_a_guarded_cookie(browser: Browser) -> None:
     url = browser.url + "/sign-in"
     form = {"token": ADMIN_TOKEN}
-    async with browser.session.post(url, data=form, allow_redirects=False) as response:
+    async with browser.session.post(url, data=form, headers=OWN_PAGE, allow_redirects=False) as response:
         cookie = response.headers["Set-Cookie"]
     assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
     assert ADMIN_TOKEN not in cookie
-    behind_tls = {"X-Forwarded-Proto": "https"}
+    behind_tls = OWN_PAGE | {"X-Forwarded-Proto": "https"}
     async with browser.session.post(url, data=form, allow_redirects=False, headers=behind_tls) as response:
         assert "Secure" in response.headers["Set-Cookie"]
 
@@ -126,7 +121,7 @@ async def test_guessing_is_slowed_down_here_too(browser: Browser) -> None:
 
 async def test_signing_out_ends_the_session(browser: Browser) -> None:
     await browser.sign_in()
-    await browser.post("/sign-out", csrf=await browser.csrf())
+    await browser.post("/sign-out")
     await browser.get("/inbox")
     assert browser.path == "/sign-in"
 
@@ -147,13 +142,27 @@ async def test_every_page_has_a_strict_policy_and_nothing_inline(browser: Browse
 )
 async def test_a_form_of_another_site_changes_nothing(browser: Browser, path: str) -> None:
     await browser.sign_in()
-    for csrf in ("", "0" * 64):
-        assert "not from this dashboard" in await browser.post(path, status=403, csrf=csrf)
-    async with browser.session.post(browser.url + "/api/workers/retry-failed-deliveries") as response:
-        assert response.status == 403
-    headers = {"X-CSRF-Token": await browser.csrf()}
-    async with browser.session.post(browser.url + "/api/workers/retry-failed-deliveries", headers=headers) as response:
+    for site in ("cross-site", "same-site"):
+        headers = HTML | {"Sec-Fetch-Site": site}
+        async with browser.session.post(browser.url + path, headers=headers) as response:
+            text = await response.text()
+            assert (response.status, response.content_type) == (403, "text/html")
+            assert "comes from another site" in text
+    retry = browser.url + "/api/workers/retry-failed-deliveries"
+    async with browser.session.post(retry) as response:
+        assert (response.status, response.content_type) == (403, "application/problem+json")
+    async with browser.session.post(retry, headers=OWN_PAGE) as response:
         assert response.status == 202
+
+
+async def test_browsers_tell_the_origin_of_a_form_of_ours(browser: Browser) -> None:
+    """With the policy `no-referrer` they would send `Origin: null`, as they do for strangers."""
+    await browser.get("/sign-in")
+    assert browser.headers["Referrer-Policy"] == "same-origin"
+    await browser.sign_in()
+    for path in PAGES:
+        await browser.get(path)
+        assert browser.headers["Referrer-Policy"] == "same-origin"
 
 
 async def test_who_may_only_look_sees_no_buttons(browser: Browser, client: Client) -> None:
@@ -161,7 +170,7 @@ async def test_who_may_only_look_sees_no_buttons(browser: Browser, client: Clien
     await client.settled()
     await browser.sign_in("onlooker-token")
     assert "<button" not in (await browser.get("/deliveries/1")).replace('<button class="plain">', "")
-    assert "has no scope" in await browser.post("/deliveries/1/retry", status=403, csrf=await browser.csrf())
+    assert "has no scope" in await browser.post("/deliveries/1/retry", status=403)
 
 
 async def test_what_comes_from_outside_stays_text(browser: Browser, client: Client) -> None:
@@ -190,7 +199,7 @@ async def test_a_failed_delivery_is_looked_at_and_retried(browser: Browser, clie
     await browser.sign_in()
     assert 'href="/deliveries/1"' in await browser.get("/deliveries")
     assert '"object": 1' in unescape(await browser.get("/deliveries/1"))
-    await browser.post("/deliveries/1/retry", csrf=await browser.csrf())
+    await browser.post("/deliveries/1/retry")
     assert browser.path == "/deliveries/1"
     await client.settled()
     assert "1 delivery could not be understood" in await browser.get("/")
@@ -200,11 +209,10 @@ async def test_a_backfill_is_started_and_looked_at(browser: Browser, client: Cli
     registered = {"clientAccountId": ACCOUNT, "participantPlatformId": "404"}
     await client.send("POST", "/api/messaging/conversations", registered, status=201)
     await browser.sign_in()
-    csrf = await browser.csrf()
     assert "1 without a profile" in await browser.get("/backfill")
-    await browser.post("/backfill", account=ACCOUNT, batch_size="0", csrf=csrf, status=400)
-    await browser.post("/backfill", account="123", batch_size="10", csrf=csrf, status=404)
-    await browser.post("/backfill", account=ACCOUNT, batch_size="10", csrf=csrf)
+    await browser.post("/backfill", account=ACCOUNT, batch_size="0", status=400)
+    await browser.post("/backfill", account="123", batch_size="10", status=404)
+    await browser.post("/backfill", account=ACCOUNT, batch_size="10")
     assert browser.path.startswith("/backfill/")
     run = browser.path
 
@@ -214,15 +222,15 @@ async def test_a_backfill_is_started_and_looked_at(browser: Browser, client: Cli
     await eventually(finished)
     assert "404" in await browser.get(run)
     assert run in await browser.get("/backfill")
-    await browser.post(f"{run}/pause", csrf=csrf)  # over already: nothing happens
+    await browser.post(f"{run}/pause")  # over already: nothing happens
     assert "completed" in await browser.get(run)
 
 
 async def test_an_account_is_checked(browser: Browser) -> None:
     await browser.sign_in()
-    text = await browser.post(f"/accounts/{ACCOUNT}/check", csrf=await browser.csrf())
+    text = await browser.post(f"/accounts/{ACCOUNT}/check")
     assert "belongs to" in text
-    await browser.post("/accounts/1/check", csrf=await browser.csrf(), status=404)
+    await browser.post("/accounts/1/check", status=404)
 
 
 async def test_unknown_people_have_a_friendly_name_and_a_reason(
@@ -275,7 +283,7 @@ class TestAReader:
 
     async def test_can_sign_out(self, browser: Browser) -> None:
         await browser.sign_in("viewers-token")
-        await browser.post("/sign-out", csrf=await browser.csrf())
+        await browser.post("/sign-out")
         await browser.get("/inbox")
         assert browser.path == "/sign-in"
 

@@ -1,6 +1,8 @@
 """Who may do what on the admin listener, and for how long: scopes, sessions, and what seals a session."""
 
 import base64
+import hashlib
+import hmac
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,11 +18,12 @@ from inboxd.http.auth import COOKIE
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, Client
+from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, Client
 
 READER, WRITER = "the-reader's-token", "the-writer's-token"
 ON_A_PAGE = ["/backfill", "/deliveries/1/retry", "/deliveries/retry", "/inbox/1/read", f"/accounts/{ACCOUNT}/check"]
 HOUR_MS = 3_600_000
+RETRY = "/api/workers/retry-failed-deliveries"
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ async def running(settings: Settings, secrets: Secrets, folder: Path, clock: Clo
 
 async def sign_in(client: Client, token: str) -> str:
     url = client.admin_url + "/sign-in"
-    async with client.session.post(url, data={"token": token}, allow_redirects=False) as response:
+    async with client.session.post(url, data={"token": token}, headers=OWN_PAGE, allow_redirects=False) as response:
         assert response.status == 303
         return response.cookies[COOKIE].value
 
@@ -60,13 +63,6 @@ async def status(client: Client, method: str, path: str, cookie: str, **headers:
     url = client.admin_url + path
     async with client.session.request(method, url, headers=headers, allow_redirects=False) as response:
         return response.status
-
-
-async def csrf_of(client: Client, cookie: str) -> str:
-    async with client.session.get(client.admin_url + "/", headers={"Cookie": f"{COOKIE}={cookie}"}) as response:
-        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', await response.text())
-    assert found is not None
-    return found[1]
 
 
 async def operations(client: Client) -> list[tuple[str, str]]:
@@ -86,11 +82,10 @@ async def test_who_may_only_read_changes_nothing_by_no_operation(client: Client)
     assert ("DELETE", f"/api/accounts/{ACCOUNT}") in changing
     assert ("POST", "/api/accounts") in changing
     cookie = await sign_in(client, READER)
-    csrf = await csrf_of(client, cookie)
     for method, path in [*changing, ("PUT", "/api/accounts"), *(("POST", path) for path in ON_A_PAGE)]:
         problem = await client.send(method, path, {}, token=READER, status=403)
         assert problem["detail"] == "The token 'reader' has no scope 'write'.", (method, path)
-        assert await status(client, method, path, cookie, **{"X-CSRF-Token": csrf}) == 403, (method, path)
+        assert await status(client, method, path, cookie, **OWN_PAGE) == 403, (method, path)
     assert [one["id"] for one in (await client.get("/api/accounts", token=READER))["accounts"]] == [ACCOUNT]
 
 
@@ -110,35 +105,92 @@ async def test_a_session_ends_after_twelve_hours_however_much_it_is_used(
     clock = Later()
     async with running(settings, secrets, tmp_path, clock) as client:
         cookie = await sign_in(client, ADMIN_TOKEN)
-        csrf = await csrf_of(client, cookie)
         clock.later_ms = 12 * HOUR_MS - 60_000
         assert await status(client, "GET", "/api/accounts", cookie) == 200
         clock.later_ms = 12 * HOUR_MS
         assert await status(client, "GET", "/api/accounts", cookie) == 401
-        retry = "/api/workers/retry-failed-deliveries"
-        assert await status(client, "POST", retry, cookie, **{"X-CSRF-Token": csrf}) == 401
+        assert await status(client, "POST", RETRY, cookie, **OWN_PAGE) == 401
         async with client.session.get(
             client.admin_url + "/inbox", headers={"Cookie": f"{COOKIE}={cookie}", "Accept": "text/html"}
         ) as response:
             assert response.url.path == "/sign-in"
 
 
-async def test_what_seals_a_session_is_no_csrf_token_and_the_other_way_round(client: Client) -> None:
-    """A page shows the one, the cookie the other: who has seen only one of them has not got both."""
+async def test_what_was_sealed_for_something_else_opens_no_session(client: Client) -> None:
+    """Earlier versions put a value into every page that was made from the same cookie and the same token."""
     cookie = await sign_in(client, ADMIN_TOKEN)
-    csrf = await csrf_of(client, cookie)
-    told = base64.urlsafe_b64decode(cookie)
-    retry = "/api/workers/retry-failed-deliveries"
-    assert await status(client, "POST", retry, cookie, **{"X-CSRF-Token": told[-32:].hex()}) == 403
-    made = base64.urlsafe_b64encode(told[:-32] + bytes.fromhex(csrf)).decode()
+    body = base64.urlsafe_b64decode(cookie)[:-32]
+    key = hashlib.sha256(f"inboxd csrf admin\n{ADMIN_TOKEN}".encode()).digest()
+    made = base64.urlsafe_b64encode(body + hmac.digest(key, body, "sha256")).decode()
     assert await status(client, "GET", "/api/accounts", made) == 401
-    assert await status(client, "POST", retry, cookie, **{"X-CSRF-Token": csrf}) == 202
+    assert await status(client, "GET", "/api/accounts", cookie) == 200
 
 
-async def test_the_csrf_token_of_one_session_is_of_no_use_in_another(client: Client) -> None:
-    one, other = await sign_in(client, ADMIN_TOKEN), await sign_in(client, ADMIN_TOKEN)
-    retry = "/api/workers/retry-failed-deliveries"
-    assert await status(client, "POST", retry, one, **{"X-CSRF-Token": await csrf_of(client, other)}) == 403
+async def test_a_csrf_token_does_not_replace_the_headers_of_a_browser(client: Client) -> None:
+    cookie = await sign_in(client, ADMIN_TOKEN)
+    assert await status(client, "POST", RETRY, cookie, **{"X-CSRF-Token": "0" * 64}) == 403
+    assert await status(client, "POST", RETRY, cookie, **OWN_PAGE) == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 202),
+        ({"Sec-Fetch-Site": "none"}, 202),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "of-the-future"}, 403),
+        ({"Sec-Fetch-Site": ""}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://inbox.example"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://before-the-proxy.example"}, 202),
+        ({"Origin": "http://inbox.example"}, 202),
+        ({"Origin": "https://inbox.example"}, 202),  # a proxy with TLS is in front
+        ({"Origin": "http://inbox.example:8081"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://inbox.example.evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "null", "Host": "null"}, 403),
+        ({"Origin": "http://", "Host": ""}, 403),
+        ({"Origin": "http://[::1]:8081", "Host": "[::1]:8081"}, 202),
+        ({}, 403),
+    ],
+)
+async def test_a_session_changes_something_from_our_own_pages_only(
+    client: Client, headers: dict[str, str], expected: int
+) -> None:
+    cookie = await sign_in(client, ADMIN_TOKEN)
+    asked = {"Host": "inbox.example"} | headers
+    assert await status(client, "POST", RETRY, cookie, **asked) == expected
+    assert await status(client, "GET", "/api/accounts", cookie, **asked) == 200
+    sign_out = await status(client, "POST", "/sign-out", cookie, **asked)
+    assert sign_out == (303 if expected == 202 else 403)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_a_program_with_a_token_needs_no_header_of_a_browser(client: Client, headers: dict[str, str]) -> None:
+    """No browser sends a token by itself, so no other site can have one sent."""
+    asked = headers | {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    async with client.session.post(client.admin_url + RETRY, headers=asked) as response:
+        assert response.status == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, "comes from another site"),
+        ({"Sec-Fetch-Site": "same-site"}, "comes from another site"),
+        ({"Origin": "http://evil.example"}, "does not match the Host header"),
+        ({"Origin": "null"}, "does not match the Host header"),
+        ({}, "neither a Sec-Fetch-Site nor an Origin header"),
+    ],
+)
+async def test_no_other_site_signs_somebody_in(client: Client, headers: dict[str, str], reason: str) -> None:
+    url, asked = client.admin_url + "/sign-in", {"Accept": "text/html"} | headers
+    async with client.session.post(url, data={"token": ADMIN_TOKEN}, headers=asked, allow_redirects=False) as response:
+        assert (response.status, response.content_type) == (403, "text/html")
+        assert reason in await response.text()
+        assert COOKIE not in response.cookies
 
 
 @pytest.mark.parametrize("change", ["names swapped", "token rotated"])

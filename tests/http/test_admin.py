@@ -14,7 +14,7 @@ from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, ManualClock, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, OWN_PAGE, T0, Client, Json, ManualClock, eventually
 
 LIST = "/api/messaging/conversations"
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -63,8 +63,8 @@ class TestTokens:
     async def test_what_a_proxy_adds_does_not_stand_in_the_way_of_a_session(
         self, client: Client, authorization: str
     ) -> None:
-        form = {"token": ADMIN_TOKEN, "next": "/"}
-        async with client.session.post(client.admin_url + "/sign-in", data=form, allow_redirects=False) as response:
+        form, url = {"token": ADMIN_TOKEN, "next": "/"}, client.admin_url + "/sign-in"
+        async with client.session.post(url, data=form, headers=OWN_PAGE, allow_redirects=False) as response:
             cookie = response.cookies[COOKIE].value
         headers = {"Cookie": f"{COOKIE}={cookie}", "Authorization": authorization}
         for _ in range(12):

@@ -113,6 +113,8 @@ async def test_addresses(client: Client, path: str) -> None:
         "Content-Type: application/json; charset={}",
         "X-CSRF-Token: {}",
         "Sec-Fetch-Site: {}",
+        "Origin: {}",
+        "Origin: http://{}",
         "X-Forwarded-Proto: {}",
         "Expect: {}",
         "Content-Encoding: {}",

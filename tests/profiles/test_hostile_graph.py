@@ -13,7 +13,7 @@ from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
 
 from tests.hostile import ODD, PROFILE, HostileGraph, encoded, replaced
-from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, Client, eventually
 
 SEED = 20261124
 NORMAL = igsid(9999)
@@ -59,7 +59,8 @@ async def everything_can_be_shown(client: Client, people: int) -> None:
                 json.loads(body.decode())
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as browser:
-        async with browser.post(f"{client.admin_url}/sign-in", data={"token": ADMIN_TOKEN}) as response:
+        form = {"token": ADMIN_TOKEN}
+        async with browser.post(f"{client.admin_url}/sign-in", data=form, headers=OWN_PAGE) as response:
             assert response.status == 200
         conversations = (await client.conversations("?limit=200"))[:20]
         for path in ["/", "/inbox", "/accounts", *(f"/inbox/{one['id']}" for one in conversations)]:

@@ -9,7 +9,7 @@ from inboxd.config.secrets import Secrets
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
 
-from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, T0, VERIFY_TOKEN, Client
+from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, OWN_PAGE, T0, VERIFY_TOKEN, Client
 
 PATH = "/webhooks/instagram"
 FORGED = "sha256=" + "0" * 64
@@ -233,5 +233,5 @@ async def test_what_is_no_form_is_an_error_of_the_sender(
 ) -> None:
     listener, _, rest = path.partition("/")
     url = f"{client.public_url if listener == 'public' else client.admin_url}/{rest}"
-    async with client.session.post(url, data=body, headers={"Content-Type": content_type}) as response:
+    async with client.session.post(url, data=body, headers={**OWN_PAGE, "Content-Type": content_type}) as response:
         assert response.status in {status, 401}, await response.text()

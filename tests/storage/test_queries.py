@@ -7,8 +7,9 @@ import pytest
 from inboxd.accounts import call_log_store as graph_calls
 from inboxd.conversations import search_store as search
 from inboxd.conversations import store as conversations
-from inboxd.conversations.store import ConversationFilter, Place, _stretches
+from inboxd.conversations.store import ConversationFilter, _stretches
 from inboxd.domain.conversation import ConversationStatus
+from inboxd.domain.paging import Place
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
 from inboxd.privacy import erasure_store as erasure

@@ -15,7 +15,7 @@ from inboxd.accounts.manager import Accounts, Served
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
 from inboxd.accounts.tables import account_table, finding_table
 from inboxd.domain.account import Flavour
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import config_option, json_option, opened, run_async
@@ -151,7 +151,7 @@ async def _remove(access: CommandAccess[Accounts], account_id: str) -> None:
 @asynccontextmanager
 async def _desk(access: CommandAccess[Accounts]) -> AsyncIterator[Desk]:
     async with access.open() as opened_by:
-        if isinstance(opened_by, Remote):
+        if isinstance(opened_by, AdminClient):
             yield _RemoteDesk(opened_by)
         else:
             yield _LocalDesk(opened_by, Checkup(opened_by, Clock()))
@@ -204,7 +204,7 @@ class _LocalDesk:
 
 
 class _RemoteDesk:
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
     async def all(self) -> list[AccountResource]:

@@ -5,7 +5,7 @@ from aiohttp import web
 from inboxd.accounts.check import Checkup, Finding
 from inboxd.accounts.manager import Accounts
 from inboxd.http.operations import not_found
-from inboxd.http.pages import page
+from inboxd.http.rendering import page
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.storage.database import Read
 

@@ -5,7 +5,7 @@ from typing import Self
 from inboxd.accounts.check import Finding
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import BudgetReport
-from inboxd.http.resources import Resource, iso
+from inboxd.http.resource import Resource, iso
 from inboxd.maintenance.statistics_store import Statistics
 from inboxd.runtime.clock import iso_utc
 

@@ -26,8 +26,9 @@ from inboxd.conversations.resources import (
     import_fields,
 )
 from inboxd.conversations.search_store import phrase
-from inboxd.conversations.store import ConversationFilter, Conversations, Place
+from inboxd.conversations.store import ConversationFilter, Conversations
 from inboxd.domain.conversation import Conversation, ConversationStatus
+from inboxd.domain.paging import Place
 from inboxd.http import cursors
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import (

@@ -14,7 +14,7 @@ import msgspec
 
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import config_option, opened, run_async
@@ -92,7 +92,7 @@ async def _import(access: CommandAccess[Database], file: TextIO) -> int:
 @asynccontextmanager
 async def _registry(access: CommandAccess[Database]) -> AsyncIterator[Registry]:
     async with access.open() as found:
-        yield _RemoteRegistry(found) if isinstance(found, Remote) else _LocalRegistry(found)
+        yield _RemoteRegistry(found) if isinstance(found, AdminClient) else _LocalRegistry(found)
 
 
 class _Unknown:
@@ -220,7 +220,7 @@ class _LocalRegistry:
 
 
 class _RemoteRegistry:
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
     async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:

@@ -7,14 +7,16 @@ from aiohttp import web
 
 from inboxd.accounts.manager import Accounts
 from inboxd.conversations import store as conversations
+from inboxd.conversations.display import shown
 from inboxd.conversations.resources import MessageResource
 from inboxd.conversations.search_store import phrase
-from inboxd.conversations.store import ConversationFilter, Conversations, Place
+from inboxd.conversations.store import ConversationFilter, Conversations
 from inboxd.domain.conversation import Conversation
+from inboxd.domain.paging import Place
 from inboxd.domain.waiting import Waiting
 from inboxd.http import cursors
 from inboxd.http.operations import not_found, path_id
-from inboxd.http.pages import page, see_other
+from inboxd.http.rendering import page, see_other
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
 from inboxd.storage.database import Database
@@ -61,6 +63,7 @@ class InboxPages:
         last = found[-1] if len(found) == LIMIT else None
         following = None if last is None else cursors.of(Place(last.last_message_at, last.id))
         context = {
+            "shown": shown,
             "rows": rows,
             "total": total,
             "q": words,
@@ -82,6 +85,7 @@ class InboxPages:
         oldest = found[-1] if len(found) == LIMIT else None
         earlier = None if oldest is None else cursors.of(Place(oldest.message.timeline_at, oldest.id))
         context = {
+            "shown": shown,
             "conversation": conversation,
             "account": self._name(conversation.key.account_id),
             "waiting": self._waiting(conversation),

@@ -13,7 +13,7 @@ from inboxd.domain.message import Direction, Message
 from inboxd.domain.payload import PayloadForm, is_shallow, shown
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting
-from inboxd.http.resources import MetaId, Resource, avatar_path, iso
+from inboxd.http.resource import MetaId, Resource, avatar_path, iso
 from inboxd.runtime.clock import iso_utc
 
 

@@ -19,6 +19,7 @@ from inboxd.domain.message import (
     Reaction,
     fold,
 )
+from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.storage.connection import Row, fetch, fetch_packed, insert_many
 from inboxd.storage.database import Read
@@ -148,13 +149,6 @@ class StoredMessage(NamedTuple):
     created_at: int
     updated_at: int
     message: Message
-
-
-class Place(NamedTuple):
-    """A place in a list that is ordered by time and id, both descending; `at` (ms) is None behind all that have one."""
-
-    at: int | None
-    id: int
 
 
 class ConversationFilter(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from aiohttp import web
 from inboxd.accounts.manager import Accounts
 from inboxd.dashboard import attention
 from inboxd.domain.traffic import TrafficFinding
-from inboxd.http.pages import page
+from inboxd.http.rendering import page
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.receiving.arrivals import MINUTES
 from inboxd.receiving.store import Inbox

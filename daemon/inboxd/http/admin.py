@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from importlib.resources.abc import Traversable
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -9,10 +10,11 @@ from aiohttp import web
 from inboxd.http.auth import AccessToken, Gate
 from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.operations import OPERATIONS, Operation, add_operations
-from inboxd.http.pages import FILES, SIGN_IN, error_pages, set_up
 from inboxd.http.problems import Handler, ProblemError, problem_middleware
 from inboxd.http.protocol import go_on
+from inboxd.http.rendering import SIGN_IN, error_pages, set_up
 from inboxd.http.sessions import Sessions
+from inboxd.http.static_files import StaticFiles
 from inboxd.runtime.clock import Clock
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -31,17 +33,24 @@ def admin_application(
     pages: Sequence[Pages],
     clock: Clock,
     *,
+    templates: Sequence[str],
+    static: Traversable,
     max_failures: int,
 ) -> web.Application:
-    """All routes of the admin listener."""
-    open_paths = {operation.path for operation in operations if operation.open} | {SIGN_IN} | FILES
+    """The application of the admin listener.
+
+    The pages use the templates of the packages `templates`, and the style sheets and scripts of the folder `static`.
+    """
+    files = StaticFiles(static)
+    open_paths = {operation.path for operation in operations if operation.open} | {SIGN_IN} | files.paths
     gate = Gate(tokens, open_paths, clock, max_failures=max_failures)
     middlewares = [problem_middleware, error_pages, gate.middleware, _body_middleware]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
     add_operations(app, operations)
-    set_up(app, clock)
-    for part in (Sessions(gate), *pages):
+    set_up(app, clock, templates)
+    everything: list[Pages] = [Sessions(gate), files, *pages]
+    for part in everything:
         part.add_routes(app)
     return app
 

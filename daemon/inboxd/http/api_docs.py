@@ -6,9 +6,9 @@ from typing import Final
 
 from aiohttp import web
 
+from inboxd.http.openapi import DOCUMENT_PATH
 from inboxd.http.operations import Operation, not_found
 from inboxd.http.problems import SAFE_HEADERS
-from inboxd.maintenance.api import DOCUMENT_PATH
 
 PATH: Final = "/api/docs"
 _SCRIPT: Final = f"""window.addEventListener("load", () => {{

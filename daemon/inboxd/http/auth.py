@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from aiohttp import web
 from cachetools import TTLCache
 
-from inboxd.http import forms
 from inboxd.http.problems import Handler, ProblemError
+from inboxd.http.same_origin import SAFE_METHODS, require_same_origin
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
@@ -22,12 +22,9 @@ from inboxd.runtime.secret import Secret
 FAILURE_WINDOW_S: Final = 60.0
 _ADDRESSES: Final = 4096
 """Addresses whose failures are remembered at a time; beyond it the oldest is forgotten."""
-_READING: Final = frozenset({"GET", "HEAD"})
 
 COOKIE: Final = "inboxd_session"
 SESSION_S: Final = 12 * 3600
-CSRF_FIELD: Final = "csrf"
-CSRF_HEADER: Final = "X-CSRF-Token"
 SIGN_OUT: Final = "/sign-out"
 """Changes nothing but the browser that asks."""
 
@@ -40,14 +37,8 @@ class AccessToken(NamedTuple):
     token: Secret
 
 
-class Session(NamedTuple):
-    """Somebody who signed in with a token."""
-
-    owner: AccessToken
-    csrf: str
-
-
-SESSION: Final = web.RequestKey("auth.session", Session)
+SESSION: Final = web.RequestKey("auth.session", AccessToken)
+"""The token that opened the session of this request. Absent when the request itself brought a token."""
 
 
 class Gate:
@@ -74,8 +65,8 @@ class Gate:
         """Ask everybody who they are, but for what is open to all."""
         if request.path in self._open_paths:
             return await handler(request)
-        owner = await self._owner(request)
-        scope = "read" if request.method in _READING or request.path == SIGN_OUT else "write"
+        owner = self._owner(request)
+        scope = "read" if request.method in SAFE_METHODS or request.path == SIGN_OUT else "write"
         if scope not in owner.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -88,22 +79,22 @@ class Gate:
         """The cookie of a new session for who shows this token. Raises ProblemError."""
         owner = self._known(request, shown)
         body = f"{owner.name}\n{self._clock.now_ms() // 1000 + SESSION_S}\n{secrets.token_hex(16)}".encode()
-        return base64.urlsafe_b64encode(body + _seal(owner, "session", body)).decode()
+        return base64.urlsafe_b64encode(body + _seal(owner, body)).decode()
 
-    async def _owner(self, request: web.Request) -> AccessToken:
+    def _owner(self, request: web.Request) -> AccessToken:
         self._require_tokens()
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._known(request, given.strip())
-        session = self._session(request)
-        if session is None:
+        owner = self._session(request)
+        if owner is None:
             if scheme:  # what a proxy in front may add for itself, as with Basic, says nothing to us
                 return self._known(request, "")
             raise _unauthorized()
-        if request.method not in _READING:
-            await _require_own_form(request, session)
-        request[SESSION] = session
-        return session.owner
+        if request.method not in SAFE_METHODS:
+            require_same_origin(request)
+        request[SESSION] = owner
+        return owner
 
     def _known(self, request: web.Request, shown: str) -> AccessToken:
         """Whose token this is; compared in constant time."""
@@ -130,18 +121,17 @@ class Gate:
         self._log.warning("authentication_failed", address=address, failures=failures[address])
         return _unauthorized()
 
-    def _session(self, request: web.Request) -> Session | None:
+    def _session(self, request: web.Request) -> AccessToken | None:
+        """The token behind the session cookie; None without a valid cookie."""
         try:
             told = base64.b64decode(request.cookies.get(COOKIE, "").encode(), altchars=b"-_", validate=True)
         except (binascii.Error, UnicodeEncodeError):
             return None
         body, seal = told[:-32], told[-32:]
         for owner in self._tokens:
-            if hmac.compare_digest(seal, _seal(owner, "session", body)):
+            if hmac.compare_digest(seal, _seal(owner, body)):
                 _, expires, _ = body.decode().split("\n")
-                if int(expires) * 1000 <= self._clock.now_ms():
-                    return None
-                return Session(owner, _seal(owner, "csrf", body).hex())
+                return owner if int(expires) * 1000 > self._clock.now_ms() else None
         return None
 
     def _require_tokens(self) -> None:
@@ -151,21 +141,10 @@ class Gate:
             )
 
 
-def _seal(owner: AccessToken, purpose: str, body: bytes) -> bytes:
+def _seal(owner: AccessToken, body: bytes) -> bytes:
     """Only who has the token can make this; the owner's name is in it, since names may be swapped around."""
-    key = hashlib.sha256(f"inboxd {purpose} {owner.name}\n{owner.token.reveal()}".encode()).digest()
+    key = hashlib.sha256(f"inboxd session {owner.name}\n{owner.token.reveal()}".encode()).digest()
     return hmac.digest(key, body, "sha256")
-
-
-async def _require_own_form(request: web.Request, session: Session) -> None:
-    """What changes something must come from a page of ours: other sites cannot know the session's CSRF token."""
-    shown = request.headers.get(CSRF_HEADER, "")
-    if not shown and request.content_type == forms.TYPE:
-        shown = (await forms.fields_of(request)).get(CSRF_FIELD, "")
-    if not hmac.compare_digest(shown.encode(errors="replace"), session.csrf.encode()):
-        raise ProblemError(
-            HTTPStatus.FORBIDDEN, "The form is not from this dashboard, or too old: load the page again."
-        )
 
 
 def _unauthorized() -> ProblemError:

@@ -1,4 +1,4 @@
-"""The admin API of the running daemon, as the commands use it."""
+"""The client of the admin API, for commands that work through the running daemon."""
 
 from http import HTTPStatus
 from types import TracebackType
@@ -7,16 +7,15 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 import msgspec
 
-from inboxd.config.schema import Settings
-from inboxd.config.secrets import Secrets
-from inboxd.runtime.errors import EX_UNAVAILABLE, ConfigError, InboxdError
+from inboxd.runtime.errors import EX_UNAVAILABLE, InboxdError
+from inboxd.runtime.secret import Secret
 
 T = TypeVar("T")
 TIMEOUT_S: Final = 90.0
 
 
 class DaemonError(InboxdError):
-    """The running daemon does not answer, or says no."""
+    """The running daemon does not answer, or refuses the request."""
 
     exit_code = EX_UNAVAILABLE
 
@@ -30,17 +29,12 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
-class Remote:
-    """An async context manager: it owns its connections."""
+class AdminClient:
+    """A client of the admin API at `url`. It is an async context manager, since it owns its connections."""
 
-    def __init__(self, settings: Settings, secrets: Secrets) -> None:
-        if secrets.admin_token is None:
-            msg = "a daemon is running with this database, so the command goes through it: give it the admin_token too"
-            raise ConfigError(msg)
-        host = settings.admin.host
-        shown = f"[{host}]" if ":" in host else {"0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
-        self._base = f"http://{shown}:{settings.admin.port}"
-        self._headers = {"Authorization": f"Bearer {secrets.admin_token.reveal()}"}
+    def __init__(self, url: str, token: Secret) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token.reveal()}"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,16 +51,19 @@ class Remote:
     async def call(
         self, method: str, path: str, kind: type[T], body: object = None, *, absent: type[InboxdError] | None = None
     ) -> T:
-        """One request; the answer as a `kind`. Raises DaemonError, or `absent` when there is no such thing."""
+        """Send one request and decode the JSON answer as a `kind`.
+
+        Raises DaemonError; for the status 404 it raises `absent` instead, where that is given.
+        """
         if self._session is None:
-            msg = "Remote is used outside its context"
+            msg = "AdminClient is used outside its context"
             raise RuntimeError(msg)
         data: Any = None if body is None else msgspec.json.encode(body)
         try:
-            async with self._session.request(method, self._base + path, data=data) as response:
+            async with self._session.request(method, self._url + path, data=data) as response:
                 answer, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            msg = f"the daemon at {self._base} does not answer: {type(error).__name__}"
+            msg = f"the daemon at {self._url} does not answer: {type(error).__name__}"
             raise DaemonError(msg) from error
         try:
             if status >= 400:
@@ -74,7 +71,7 @@ class Remote:
                 raise _refusal(status, absent)(problem.detail or problem.title)
             return msgspec.json.decode(answer or b"null", type=kind)
         except msgspec.DecodeError as error:
-            msg = f"the daemon at {self._base} answers HTTP {status} in a way that this inboxd does not understand"
+            msg = f"the daemon at {self._url} answers HTTP {status} in a way that this inboxd does not understand"
             raise DaemonError(msg) from error
 
 

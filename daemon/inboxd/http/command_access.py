@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.runtime.errors import DatabaseLockedError
 
 T = TypeVar("T")
@@ -18,15 +18,15 @@ class CommandAccess(Generic[T]):
     `offline` opens the database; entering it raises DatabaseLockedError while a daemon runs.
     """
 
-    client: Callable[[], Remote]
+    client: Callable[[], AdminClient]
     offline: Callable[[], AbstractAsyncContextManager[T]]
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Remote | T]:
+    async def open(self) -> AsyncIterator[AdminClient | T]:
         """The admin API of the running daemon, or what works on the database when none runs. Raises InboxdError."""
         async with AsyncExitStack() as stack:
             try:
-                opened: Remote | T = await stack.enter_async_context(self.offline())
+                opened: AdminClient | T = await stack.enter_async_context(self.offline())
             except DatabaseLockedError:
                 opened = await stack.enter_async_context(self.client())
             yield opened

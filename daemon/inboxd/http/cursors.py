@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from inboxd.conversations.store import Place
+from inboxd.domain.paging import Place
 from inboxd.http.problems import ProblemError
 
 PATTERN: Final = r"^([0-9]{1,18}|-)\.[0-9]{1,18}$(?!\n)"

@@ -1,19 +1,40 @@
-"""The OpenAPI 3.1 document, made from the operations and their types."""
+"""The OpenAPI 3.1 document, built from the operations and their types, and the operation that serves it."""
 
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from inboxd import __version__
-from inboxd.http.operations import PATH_PARAMETER, Operation
+from inboxd.http.operations import OPERATIONS, PATH_PARAMETER, Operation
 from inboxd.http.problems import CONTENT_TYPE as PROBLEM_TYPE
-from inboxd.http.problems import Problem
+from inboxd.http.problems import SAFE_HEADERS, Problem
 
+DOCUMENT_PATH: Final = "/api/openapi.json"
 _REF: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = (400, 401, 403, 404, 405, 406, 413, 429, 500, 503)
 _PROBLEM_EXAMPLE: Final = {"status": 404, "title": "Not Found", "detail": "There is no conversation with this id."}
+
+
+class OpenApiDocument:
+    """The operation that serves the document of all operations of its application."""
+
+    def __init__(self) -> None:
+        self._document: bytes | None = None
+
+    def operations(self) -> Sequence[Operation]:
+        """The operations of this part."""
+        answers = {200: dict[str, Any]}
+        return [Operation("GET", DOCUMENT_PATH, self.describe, "system", answers, open=True, id="System_describe")]
+
+    async def describe(self, request: web.Request) -> web.Response:
+        """The OpenAPI document of this API."""
+        if self._document is None:
+            operations: list[Operation] = request.app[OPERATIONS]
+            self._document = msgspec.json.encode(document(operations))
+        return web.Response(body=self._document, content_type="application/json", headers=SAFE_HEADERS)
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -64,7 +85,7 @@ def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     title, _, rest = (operation.handler.__doc__ or "").partition("\n")
     statuses = (*_ALWAYS, *((422,) if operation.body is not None else ()), *operation.problems)
     found: dict[str, Any] = {
-        "operationId": operation.handler.__qualname__.replace("Api.", "_").replace(".", "_"),
+        "operationId": operation.id or operation.handler.__qualname__.replace("Api.", "_").replace(".", "_"),
         "tags": [operation.tag],
         "summary": title.strip().rstrip("."),
         "description": " ".join(rest.split()) + f" Scope: {operation.scope}.",

@@ -67,6 +67,8 @@ class Operation:
     """Request headers that mean something: their JSON schema, and what they mean as its `description`."""
     examples: Mapping[str, Any] = field(default_factory=dict)
     """An example `body` and an example `answer`."""
+    id: str = ""
+    """The `operationId`. Without it, the names of the handler and its class make one."""
 
     @property
     def scope(self) -> str:

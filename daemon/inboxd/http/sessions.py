@@ -1,4 +1,4 @@
-"""Signing in and out, and the dashboard's own files."""
+"""The pages for signing in and out."""
 
 from http import HTTPStatus
 from typing import Final
@@ -7,8 +7,9 @@ from aiohttp import web
 
 from inboxd.http.auth import COOKIE, SESSION_S, SIGN_OUT, Gate
 from inboxd.http.forms import fields_of
-from inboxd.http.pages import SIGN_IN, STATIC, file, page, see_other
 from inboxd.http.problems import ProblemError
+from inboxd.http.rendering import SIGN_IN, page, see_other
+from inboxd.http.same_origin import require_same_origin
 
 _MAX_TOKEN: Final = 4096
 
@@ -24,7 +25,6 @@ class Sessions:
         app.router.add_get(SIGN_IN, self.ask, allow_head=False)
         app.router.add_post(SIGN_IN, self.sign_in)
         app.router.add_post(SIGN_OUT, self.sign_out)
-        app.router.add_get(STATIC + "/{name}", self.file, allow_head=False)
 
     async def ask(self, request: web.Request) -> web.Response:
         """The form."""
@@ -32,10 +32,9 @@ class Sessions:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Open a session for who shows a token."""
+        require_same_origin(request)
         form = await fields_of(request)
         path = _own_path(form.get("next", "/"))
-        if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-            raise ProblemError(HTTPStatus.FORBIDDEN, "The form is from another site.")
         try:
             cookie = self._gate.sign_in(request, form.get("token", "").strip()[:_MAX_TOKEN])
         except ProblemError as error:
@@ -52,10 +51,6 @@ class Sessions:
         response = see_other(SIGN_IN)
         response.del_cookie(COOKIE, secure=_is_secure(request), httponly=True, samesite="Strict")
         return response
-
-    async def file(self, request: web.Request) -> web.Response:
-        """A style sheet, a script."""
-        return file(request.match_info["name"])
 
 
 def _own_path(text: str) -> str:

@@ -1,14 +1,12 @@
-"""`/api/workers`, and the API's description of itself."""
+"""`/api/workers`: the background workers and what waits for them."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from inboxd.http.openapi import document
-from inboxd.http.operations import OPERATIONS, Operation, answer
-from inboxd.http.problems import SAFE_HEADERS
+from inboxd.http.operations import Operation, answer
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.receiving.resources import ParkedWorkerResource, WorkerList
 from inboxd.receiving.store import Inbox
@@ -16,14 +14,13 @@ from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
-DOCUMENT_PATH: Final = "/api/openapi.json"
 _DUE: Final = """
 SELECT count(*) FROM participants WHERE account_id IN (SELECT value FROM json_each(?)) AND next_attempt_at <= ?
 """
 
 
 class SystemApi:
-    """What works in the background, and what the API can do."""
+    """The state of the background workers."""
 
     def __init__(
         self,
@@ -40,14 +37,10 @@ class SystemApi:
         self._supervisor = supervisor
         self._health = health
         self._served = served
-        self._document: bytes | None = None
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-        return [
-            Operation("GET", "/api/workers", self.workers, "system", {200: WorkerList}),
-            Operation("GET", DOCUMENT_PATH, self.describe, "system", {200: dict[str, Any]}, open=True),
-        ]
+        return [Operation("GET", "/api/workers", self.workers, "system", {200: WorkerList})]
 
     async def workers(self, _request: web.Request) -> web.Response:
         """What works in the background, and what waits for it."""
@@ -70,10 +63,3 @@ class SystemApi:
                 profiles_due=due,
             )
         )
-
-    async def describe(self, request: web.Request) -> web.Response:
-        """The OpenAPI document of this API."""
-        if self._document is None:
-            operations: list[Operation] = request.app[OPERATIONS]
-            self._document = msgspec.json.encode(document(operations))
-        return web.Response(body=self._document, content_type="application/json", headers=SAFE_HEADERS)

@@ -25,13 +25,14 @@ from rich.text import Text
 from inboxd.accounts import store as accounts
 from inboxd.accounts.check import Outcome
 from inboxd.accounts.resources import AccountList, BudgetList, BudgetResource, CheckedAccount
+from inboxd.config.admin_access import admin_access
 from inboxd.config.loading import find_config, load_settings
 from inboxd.config.schema import Settings, concerns
 from inboxd.config.secrets import ENV_PREFIX, SECRET_NAMES, Secrets, how_to_give, load_secrets
 from inboxd.domain.account import Account, Flavour
 from inboxd.domain.budget import times_slower
 from inboxd.domain.traffic import Cause
-from inboxd.http.client import DaemonError, RefusedTokenError, Remote
+from inboxd.http.client import AdminClient, DaemonError, RefusedTokenError
 from inboxd.maintenance.traffic_api import PATH as TRAFFIC
 from inboxd.maintenance.traffic_resources import TrafficReport
 from inboxd.receiving.resources import WorkerList
@@ -275,7 +276,7 @@ async def _daemon(
             yield _at_rest(account)
         return
     try:
-        async with Remote(settings, secrets) as remote:
+        async with AdminClient(*admin_access(settings, secrets)) as remote:
             async for diagnosis in _answering(remote):
                 yield diagnosis
     except ConfigError as error:
@@ -286,7 +287,7 @@ async def _daemon(
         yield Diagnosis("daemon", Health.WRONG, str(error), "journalctl -u inboxd -n 50")
 
 
-async def _answering(remote: Remote) -> AsyncIterator[Diagnosis]:
+async def _answering(remote: AdminClient) -> AsyncIterator[Diagnosis]:
     """What the running daemon says of itself and its accounts. Raises DaemonError."""
     listed = await remote.call("GET", "/api/accounts", AccountList)
     yield Diagnosis("daemon", Health.OK, "it runs and answers")

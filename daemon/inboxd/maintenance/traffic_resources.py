@@ -3,7 +3,7 @@
 from typing import Self
 
 from inboxd.domain.traffic import AccountTraffic, Cause, TrafficFinding
-from inboxd.http.resources import Resource, iso
+from inboxd.http.resource import Resource, iso
 
 
 class TrafficFindingResource(Resource, frozen=True):

@@ -11,7 +11,7 @@ import msgspec
 
 from inboxd.accounts.store import AccountStore
 from inboxd.domain.conversation import ConversationKey
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.privacy.account_eraser import Eraser
 from inboxd.privacy.api import NOTHING_KNOWN
@@ -80,7 +80,7 @@ def forget(
 async def _forget(access: CommandAccess[Database], key: ConversationKey, *, as_json: bool) -> int:
     """Erase one person, and say what was erased; the exit code."""
     async with access.open() as found:
-        if isinstance(found, Remote):
+        if isinstance(found, AdminClient):
             erasure = await found.call("DELETE", _address(key), Erasure)
         else:
             erasure = await _forgetter(found).forget(key, patient=False)
@@ -117,7 +117,7 @@ def erase_account(
 async def _erase(access: CommandAccess[Database], wanted: NewDeletion, *, as_json: bool) -> int:
     """Erase an account with everybody in it, and say how it stands; the exit code."""
     async with access.open() as found:
-        deletion = await (_ask_daemon(found, wanted) if isinstance(found, Remote) else _carry_out(found, wanted))
+        deletion = await (_ask_daemon(found, wanted) if isinstance(found, AdminClient) else _carry_out(found, wanted))
     if as_json:
         click.echo(msgspec.json.encode(deletion).decode())
     elif deletion.status == "completed":
@@ -134,7 +134,7 @@ async def _erase(access: CommandAccess[Database], wanted: NewDeletion, *, as_jso
     return EX_OK if deletion.status == "completed" else UNFINISHED
 
 
-async def _ask_daemon(daemon: Remote, wanted: NewDeletion) -> DeletionResource:
+async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResource:
     """Have the daemon erase the account, and wait for a while."""
     deletion = await daemon.call("POST", DELETIONS, DeletionResource, wanted)
     for _ in range(POLLS):
@@ -187,7 +187,7 @@ def export(access: Access, config_path: Path | None, account_id: str, participan
 
 async def _export(access: CommandAccess[Database], key: ConversationKey) -> None:
     async with access.open() as found:
-        if isinstance(found, Remote):
+        if isinstance(found, AdminClient):
             person: Person | None = await found.call("GET", f"{_address(key)}/export", Person)
         else:
             person = await _forgetter(found).export(key)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
-from inboxd.http.resources import MetaId, Resource, iso
+from inboxd.http.resource import MetaId, Resource, iso
 from inboxd.privacy.deletion_store import Outcome, Receipt
 from inboxd.runtime.clock import iso_utc
 

@@ -4,7 +4,7 @@ from typing import Self
 
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, WaitingFor
-from inboxd.http.resources import Resource, avatar_path, iso
+from inboxd.http.resource import Resource, avatar_path, iso
 from inboxd.profiles.store import Participant
 from inboxd.runtime.clock import iso_utc
 

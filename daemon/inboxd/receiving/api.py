@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.conversations.store import Place
+from inboxd.domain.paging import Place
 from inboxd.http import cursors
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import MAX_LIMIT, Operation, Page, Query, answer, not_found, page_links, path_id, query

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from inboxd.domain.payload import readable
 from inboxd.http.operations import not_found, path_id
-from inboxd.http.pages import offset_of, page, see_other
+from inboxd.http.rendering import offset_of, page, see_other
 from inboxd.receiving.store import Inbox
 
 LIMIT: Final = 50

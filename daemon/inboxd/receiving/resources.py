@@ -5,7 +5,7 @@ from typing import Any, Self
 import msgspec
 
 from inboxd.domain.payload import OMITTED, PayloadForm, shown
-from inboxd.http.resources import Resource, iso
+from inboxd.http.resource import Resource, iso
 from inboxd.receiving.store import DeliverySummary
 from inboxd.receiving.webhook_event_store import StoredEvent
 from inboxd.runtime.clock import iso_utc

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
-from inboxd.http.client import Remote
+from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
@@ -207,7 +207,7 @@ async def _backfill(access: WalkingAccess, wish: Wish, *, follow: bool, as_json:
 async def _steer(access: CommandAccess[Database], account_id: str, how: Steering, *, as_json: bool) -> None:
     """Pause, resume or cancel the run of an account, through the daemon or in the file."""
     async with access.open() as opened:
-        if isinstance(opened, Remote):
+        if isinstance(opened, AdminClient):
             run = await _RemoteRuns(opened).steer(account_id, how)
         else:
             backfills = Backfills(opened)
@@ -240,7 +240,7 @@ async def _problems(runs: Runs, run: BackfillSummary) -> list[str]:
 @asynccontextmanager
 async def _runs(access: WalkingAccess) -> AsyncIterator[Runs]:
     async with access.open() as opened:
-        yield _RemoteRuns(opened) if isinstance(opened, Remote) else _LocalRuns(*opened)
+        yield _RemoteRuns(opened) if isinstance(opened, AdminClient) else _LocalRuns(*opened)
 
 
 async def _watch(runs: Runs, run: BackfillSummary, *, quiet: bool) -> BackfillSummary:
@@ -360,7 +360,7 @@ class _LocalRuns:
 class _RemoteRuns:
     ends_with_us = False
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
     async def start(self, wish: Wish) -> BackfillSummary:

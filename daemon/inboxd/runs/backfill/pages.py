@@ -9,8 +9,8 @@ from inboxd.accounts.manager import Accounts
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, STEERING, BackfillRun, Steering
 from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found
-from inboxd.http.pages import offset_of, page, see_other
 from inboxd.http.problems import ProblemError
+from inboxd.http.rendering import offset_of, page, see_other
 from inboxd.runs.backfill.store import Backfills, RunActiveError
 from inboxd.runs.backfill.worker import BackfillDesk
 from inboxd.runtime.clock import Clock

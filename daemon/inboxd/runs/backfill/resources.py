@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from msgspec import Meta
 
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
-from inboxd.http.resources import Resource, iso
+from inboxd.http.resource import Resource, iso
 from inboxd.runs.backfill.store import Attempt, Batch
 from inboxd.runs.backfill.worker import Estimate
 from inboxd.runtime.clock import iso_utc

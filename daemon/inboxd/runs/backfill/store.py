@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus
+from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.connection import Row
@@ -147,13 +148,6 @@ class Batch(NamedTuple):
     success_count: int
     error_count: int
     skipped_count: int
-
-
-class Place(NamedTuple):
-    """Where a walk is: after this conversation. `at` is None among those that have no message."""
-
-    at: int | None
-    id: int
 
 
 class Backfills:

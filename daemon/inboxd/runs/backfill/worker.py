@@ -11,13 +11,14 @@ import msgspec
 
 from inboxd.domain.backfill import STEERING, BackfillRun, Outcome, RunStatus, Steering, estimated_s
 from inboxd.domain.budget import Priority, times_slower
+from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, Remedy, decide
 from inboxd.events.bus import Feed
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles.sync import ACCOUNT_WIDE, Enricher
 from inboxd.runs.backfill import store
-from inboxd.runs.backfill.store import Attempt, Backfills, Candidate, Place
+from inboxd.runs.backfill.store import Attempt, Backfills, Candidate
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError

@@ -1,7 +1,6 @@
 """How pages are made: templates, headers, and errors as pages."""
 
-import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,25 +10,12 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import hdrs, web
 
-from inboxd.conversations.display import shown
 from inboxd.domain.budget import times_slower
 from inboxd.http.auth import SESSION
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 from inboxd.runtime.clock import Clock, iso_utc
 
 SIGN_IN: Final = "/sign-in"
-STATIC: Final = "/static"
-_FILES: Final = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
-FILES: Final = frozenset(f"{STATIC}/{name}" for name in _FILES)
-"""Their paths."""
-_TEMPLATES: Final = (
-    "inboxd.dashboard",
-    "inboxd.receiving",
-    "inboxd.accounts",
-    "inboxd.conversations",
-    "inboxd.runs.backfill",
-)
-"""The packages that have templates."""
 _KINDS: Final = {
     "unsupported": "something that Instagram does not pass on",
     "ephemeral": "something to be looked at once",
@@ -48,18 +34,23 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": _POLICY, "Cross-Origin-Opener-Policy": "same-origin"}
+HEADERS: Final = {
+    **SAFE_HEADERS,
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # with `no-referrer`, browsers send `Origin: null` with our own forms
+}
 _CLOCK: Final = web.AppKey("dashboard.clock", Clock)
 
 Context = Mapping[str, Any]
 
 
-def set_up(app: web.Application, clock: Clock) -> None:
-    """Make the templates known to `app`."""
+def set_up(app: web.Application, clock: Clock, packages: Sequence[str]) -> None:
+    """Let `app` render the templates of these packages. Each package has them in its folder `templates`."""
     app[_CLOCK] = clock
     environment = aiohttp_jinja2.setup(
         app,
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in _TEMPLATES]),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -74,18 +65,16 @@ def set_up(app: web.Application, clock: Clock) -> None:
         "kind": _kind,
         "counted": _counted,
     }
-    environment.globals |= {"shown": shown}
 
 
 def page(request: web.Request, template: str, context: Context, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     """A page. Every template knows the session, where it is, and what time it is."""
-    session = request.get(SESSION)
+    owner = request.get(SESSION)
     known = {
         "path": request.path,
-        "signed_in": session is not None,
-        "can_write": session is not None and "write" in session.owner.scopes,
-        "owner": "" if session is None else session.owner.name,
-        "csrf": "" if session is None else session.csrf,
+        "signed_in": owner is not None,
+        "can_write": owner is not None and "write" in owner.scopes,
+        "owner": "" if owner is None else owner.name,
         "now": request.app[_CLOCK].now_ms(),
     }
     response = aiohttp_jinja2.render_template(template, request, {**known, **context}, status=status)
@@ -102,15 +91,6 @@ def offset_of(request: web.Request) -> int:
 def see_other(path: str) -> web.Response:
     """Go on to another page (303, RFC 9110, 15.4.4)."""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": path})
-
-
-def file(name: str) -> web.Response:
-    """A file of the dashboard. Raises HTTPNotFound."""
-    if name not in _FILES:
-        raise web.HTTPNotFound
-    data = importlib.resources.files("inboxd.dashboard").joinpath("static", name).read_bytes()
-    headers = {**HEADERS, "Cache-Control": "no-cache"}
-    return web.Response(body=data, content_type=_FILES[name], charset="utf-8", headers=headers)
 
 
 def wants_page(request: web.Request) -> bool:
