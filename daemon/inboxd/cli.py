@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 import click
@@ -164,5 +163,5 @@ def _load(place: str) -> Any:  # noqa: ANN401 - whatever is there
     return getattr(importlib.import_module(module), attribute)
 
 
-def _set_up(place: str, config_path: Path | None) -> Any:  # noqa: ANN401 - whatever the command takes
+def _set_up(place: str, config_path: "os.PathLike[str] | None") -> Any:  # noqa: ANN401 - whatever the command takes
     return _load(place)(config_path)

@@ -26,7 +26,7 @@ from inboxd.runtime.secret import Secret
 INCOMPLETE: Final = 1
 """The exit code when something is missing."""
 
-Access = Callable[[Path | None], CommandAccess[Accounts]]
+AccountsSetup = Callable[[Path | None], CommandAccess[Accounts]]
 """What the commands are given: both ways to the accounts, by the path of the configuration file."""
 
 
@@ -61,9 +61,9 @@ def account() -> None:
 @config_option
 @json_option
 @click.pass_obj
-def list_command(access: Access, config_path: Path | None, *, as_json: bool) -> None:
+def list_command(set_up: AccountsSetup, config_path: Path | None, *, as_json: bool) -> None:
     """Show who is served, and how they stand with Meta."""
-    run_async(_list(access(config_path), as_json=as_json))
+    run_async(_list(set_up(config_path), as_json=as_json))
 
 
 async def _list(access: CommandAccess[Accounts], *, as_json: bool) -> None:
@@ -87,14 +87,14 @@ async def _list(access: CommandAccess[Accounts], *, as_json: bool) -> None:
 )
 @click.pass_obj
 def add_command(
-    access: Access, config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: str | None
+    set_up: AccountsSetup, config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: str | None
 ) -> None:
     """Serve the account that an access token belongs to; a served one gets a new token. Exits 1 if anything is missing.
 
     Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
     """
     token = _token(token_file)
-    sys.exit(run_async(_add(access(config_path), token, Flavour(flavour), name, as_json=as_json)))
+    sys.exit(run_async(_add(set_up(config_path), token, Flavour(flavour), name, as_json=as_json)))
 
 
 def _token(file_name: str | None) -> Secret:
@@ -123,9 +123,9 @@ async def _add(access: CommandAccess[Accounts], token: Secret, flavour: Flavour,
 @json_option
 @click.argument("account_id")
 @click.pass_obj
-def check_command(access: Access, config_path: Path | None, account_id: str, *, as_json: bool) -> None:
+def check_command(set_up: AccountsSetup, config_path: Path | None, account_id: str, *, as_json: bool) -> None:
     """Look an account over: token, permissions, settings, subscription. Exits 1 if anything is missing."""
-    sys.exit(run_async(_check(access(config_path), account_id, as_json=as_json)))
+    sys.exit(run_async(_check(set_up(config_path), account_id, as_json=as_json)))
 
 
 async def _check(access: CommandAccess[Accounts], account_id: str, *, as_json: bool) -> int:
@@ -137,9 +137,9 @@ async def _check(access: CommandAccess[Accounts], account_id: str, *, as_json: b
 @config_option
 @click.argument("account_id")
 @click.pass_obj
-def remove_command(access: Access, config_path: Path | None, account_id: str) -> None:
+def remove_command(set_up: AccountsSetup, config_path: Path | None, account_id: str) -> None:
     """Stop serving an account and forget its token; its conversations stay."""
-    run_async(_remove(access(config_path), account_id))
+    run_async(_remove(set_up(config_path), account_id))
     click.echo(f"{account_id} is no longer served")
 
 

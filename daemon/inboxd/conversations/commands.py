@@ -36,7 +36,7 @@ _MAX_UNKNOWN: Final = 100
 """Unknown columns that are named."""
 
 NumberedRow = tuple[int, dict[str, Any]]
-Access = Callable[[Path | None], CommandAccess[Database]]
+ImportSetup = Callable[[Path | None], CommandAccess[Database]]
 """What the command is given: both ways to the conversations, by the path of the configuration file."""
 
 
@@ -57,7 +57,7 @@ class Registry(Protocol):
 @config_option
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.pass_obj
-def import_conversations(access: Access, config_path: Path | None, file: str) -> None:
+def import_conversations(set_up: ImportSetup, config_path: Path | None, file: str) -> None:
     """Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.
 
     Fields are those of the API, in camelCase or snake_case: clientAccountId, participantPlatformId, and optionally
@@ -66,7 +66,7 @@ def import_conversations(access: Access, config_path: Path | None, file: str) ->
     left out; exits 1 then.
     """
     with opened(file) as rows:
-        sys.exit(run_async(_import(access(config_path), rows)))
+        sys.exit(run_async(_import(set_up(config_path), rows)))
 
 
 async def _import(access: CommandAccess[Database], file: TextIO) -> int:

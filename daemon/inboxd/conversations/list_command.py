@@ -14,7 +14,7 @@ from inboxd.runtime.command_line import config_option, json_option, run_async
 from inboxd.runtime.console import console
 from inboxd.storage.database import open_for_reading
 
-Access = Callable[[Path | None], tuple[Path, frozenset[str]]]
+ConversationsSetup = Callable[[Path | None], tuple[Path, frozenset[str]]]
 """The database and the ids of configured accounts, by the path of the configuration file."""
 
 
@@ -27,7 +27,7 @@ Access = Callable[[Path | None], tuple[Path, frozenset[str]]]
 @click.option("--unread", is_flag=True, help="Only conversations with unread messages.")
 @click.pass_obj
 def conversations(
-    access: Access,
+    set_up: ConversationsSetup,
     config_path: Path | None,
     *,
     as_json: bool,
@@ -37,7 +37,7 @@ def conversations(
     unread: bool,
 ) -> None:
     """Show the conversations: who, last message, unread. Reads the file; the daemon may run or not."""
-    database, configured = access(config_path)
+    database, configured = set_up(config_path)
     condition = ConversationFilter(account_id=account_id, has_unread=True if unread else None)
     run_async(_show(database, configured, condition, limit=limit, offset=offset, as_json=as_json))
 

@@ -8,7 +8,7 @@ import click
 from inboxd.runtime.command_line import config_option
 from inboxd.storage import backup as backups
 
-Access = Callable[[Path | None], tuple[Path, Path, int]]
+BackupSetup = Callable[[Path | None], tuple[Path, Path, int]]
 """The database, the folder of backups and how many stay there, by the path of the configuration file."""
 
 
@@ -16,12 +16,12 @@ Access = Callable[[Path | None], tuple[Path, Path, int]]
 @config_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.pass_obj
-def backup(access: Access, config_path: Path | None, file: Path | None) -> None:
+def backup(set_up: BackupSetup, config_path: Path | None, file: Path | None) -> None:
     """Back up the database, running or not, to FILE; without FILE to storage.backup_path, keeping the latest few.
 
     The copy is one moment of the database, and is checked from its first to its last page before it gets its name.
     """
-    database, folder, keep = access(config_path)
+    database, folder, keep = set_up(config_path)
     if file is None:
         file = backups.make(database, folder, keep=keep, on_stuck=_complain)
     elif file.exists():
@@ -40,9 +40,9 @@ def _complain(error: OSError) -> None:
 @config_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_obj
-def restore(access: Access, config_path: Path | None, file: Path) -> None:
+def restore(set_up: BackupSetup, config_path: Path | None, file: Path) -> None:
     """Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside."""
-    database, _, _ = access(config_path)
+    database, _, _ = set_up(config_path)
     aside = backups.restore(file, database)
     click.echo(f"{database} is now what {file} was")
     if aside is not None:

@@ -32,7 +32,7 @@ UNFINISHED: Final = 1
 POLLS: Final = 300
 POLL_S: Final = 0.2
 
-Access = Callable[[Path | None], CommandAccess[Database]]
+PrivacySetup = Callable[[Path | None], CommandAccess[Database]]
 """What the commands are given: both ways to what is kept, by the path of the configuration file."""
 
 participant_option = click.option("--participant", "participant_id", required=True, help="The person's id (IGSID).")
@@ -68,13 +68,13 @@ def _person_of(account_id: str, participant_id: str) -> ConversationKey:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def forget(
-    access: Access, config_path: Path | None, *, as_json: bool, account_id: str, participant_id: str, yes: bool
+    set_up: PrivacySetup, config_path: Path | None, *, as_json: bool, account_id: str, participant_id: str, yes: bool
 ) -> None:
     """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
     whom = _person_of(account_id, participant_id)
     if not yes:
         click.confirm(f"Erase everything about {participant_id} of account {account_id}?", abort=True, err=True)
-    sys.exit(run_async(_forget(access(config_path), whom, as_json=as_json)))
+    sys.exit(run_async(_forget(set_up(config_path), whom, as_json=as_json)))
 
 
 async def _forget(access: CommandAccess[Database], key: ConversationKey, *, as_json: bool) -> int:
@@ -101,7 +101,7 @@ async def _forget(access: CommandAccess[Database], key: ConversationKey, *, as_j
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def erase_account(
-    access: Access, config_path: Path | None, *, as_json: bool, account_id: str, code: str | None, yes: bool
+    set_up: PrivacySetup, config_path: Path | None, *, as_json: bool, account_id: str, code: str | None, yes: bool
 ) -> None:
     """Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.
 
@@ -111,7 +111,7 @@ def erase_account(
     if not yes:
         click.confirm(f"Erase the account {account_id} with everybody in it?", abort=True, err=True)
     account_id, _ = _key_of(account_id, account_id)
-    sys.exit(run_async(_erase(access(config_path), NewDeletion(account_id=account_id, code=code), as_json=as_json)))
+    sys.exit(run_async(_erase(set_up(config_path), NewDeletion(account_id=account_id, code=code), as_json=as_json)))
 
 
 async def _erase(access: CommandAccess[Database], wanted: NewDeletion, *, as_json: bool) -> int:
@@ -179,9 +179,9 @@ async def _carry_out(database: Database, wanted: NewDeletion) -> DeletionResourc
 @account_option
 @participant_option
 @click.pass_obj
-def export(access: Access, config_path: Path | None, account_id: str, participant_id: str) -> None:
+def export(set_up: PrivacySetup, config_path: Path | None, account_id: str, participant_id: str) -> None:
     """Print everything that is kept of one person, as JSON."""
-    found = access(config_path)
+    found = set_up(config_path)
     run_async(_export(found, _key_of(account_id, participant_id)))
 
 

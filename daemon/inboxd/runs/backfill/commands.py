@@ -79,7 +79,7 @@ class BackfillAccess(NamedTuple):
     steering: CommandAccess[Database]
 
 
-Access = Callable[[Path | None], BackfillAccess]
+BackfillSetup = Callable[[Path | None], BackfillAccess]
 """What the commands are given, by the path of the configuration file."""
 
 
@@ -159,9 +159,9 @@ def backfill(
     if options["account_id"] is None:
         msg = "give the account: --account ID"
         raise click.UsageError(msg)
-    access: Access = context.obj
+    set_up: BackfillSetup = context.obj
     wish = _wish(options["account_id"], options)
-    sys.exit(run_async(_backfill(access(config_path).walking, wish, follow=follow, as_json=as_json)))
+    sys.exit(run_async(_backfill(set_up(config_path).walking, wish, follow=follow, as_json=as_json)))
 
 
 def _wish(account_id: str, options: BackfillOptions) -> Wish:
@@ -179,8 +179,8 @@ def _steering(how: Steering, text: str) -> None:
     @json_option
     @account_option
     @click.pass_obj
-    def steer(access: Access, config_path: Path | None, *, as_json: bool, account_id: str) -> None:
-        run_async(_steer(access(config_path).steering, account_id, how, as_json=as_json))
+    def steer(set_up: BackfillSetup, config_path: Path | None, *, as_json: bool, account_id: str) -> None:
+        run_async(_steer(set_up(config_path).steering, account_id, how, as_json=as_json))
 
 
 _steering(Steering.PAUSE, "Pause the account's run; what is done stays done.")
