@@ -1,1 +1,1 @@
-"""The toolkit of both listeners: connections, bodies, access, operations, pages."""
+"""The toolkit of both listeners: connections, request bodies, access control, operations and pages."""

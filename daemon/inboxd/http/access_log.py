@@ -1,4 +1,4 @@
-"""The access log: a sample of requests, through the same pipe as everything else."""
+"""The access log: a sample of the requests, in the daemon's own log."""
 
 import random
 from http import HTTPStatus
@@ -10,21 +10,21 @@ from aiohttp.abc import AbstractAccessLogger
 from inboxd.runtime import logs
 
 DELIVERY: Final = web.RequestKey("delivery_id", int)
-"""The delivery that a request brought."""
+"""The id of the delivery that a request contained."""
 
 
 class AccessLogger(AbstractAccessLogger):
-    """Logs a share of the requests, and every one that failed through a fault of ours.
+    """Logs a random share of the requests, and every request that failed with a server error (5xx).
 
-    The path is logged without its query, which may carry the verify token or what somebody searched for.
+    The path is logged without its query, which may contain the verify token or the words of a search.
     """
 
     sample = 0.0
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """One request; `time` is in seconds."""
+        """Log one request; `time` is its duration in seconds."""
         failed = response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        if not failed and random.random() >= self.sample:  # noqa: S311 - which requests are logged is no secret
+        if not failed and random.random() >= self.sample:  # noqa: S311 - the choice of logged requests is not a secret
             return
         delivery = {"delivery_id": request[DELIVERY]} if DELIVERY in request else {}
         logs.get("access").info(
@@ -40,5 +40,5 @@ class AccessLogger(AbstractAccessLogger):
 
 
 def access_logger(sample: float) -> type[AccessLogger] | None:
-    """The kind of logger that aiohttp is given; None for no access log."""
+    """The logger class to give to aiohttp; None for no access log. `sample` is the share of requests, 0 to 1."""
     return type("SampledAccessLogger", (AccessLogger,), {"sample": sample}) if sample > 0 else None

@@ -21,10 +21,10 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 
 
 class Pages(Protocol):
-    """A part of the dashboard."""
+    """A group of pages of the dashboard."""
 
     def add_routes(self, app: web.Application) -> None:
-        """Put its pages on the application."""
+        """Add the routes of the pages to the application."""
 
 
 def admin_application(
@@ -57,11 +57,16 @@ def admin_application(
 
 @web.middleware
 async def _body_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The body of whoever may ask, of a size that they may send: who signs in is nobody yet, and sends a form."""
+    """Check the size of the body and read it. It runs after authentication.
+
+    Signing in needs no authentication, so its body may only have the size of a small form.
+    """
     limit = MAX_FORM_BYTES if request.path == SIGN_IN else MAX_BODY_BYTES
     length = request.content_length
     if request.body_exists and ((length is None and request.path == SIGN_IN) or (length or 0) > limit):
-        raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have {limit} bytes, told beforehand.")
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have {limit} bytes, and its Content-Length is required."
+        )
     go_on(request)
     await request.read()
     return await handler(request)

@@ -1,4 +1,4 @@
-"""`/api/docs`: Swagger UI over our own document, from the files of a dependency: nothing comes from elsewhere."""
+"""`/api/docs`: Swagger UI with our own OpenAPI document. A dependency contains its files; no other host is asked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,10 +37,10 @@ _HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": _POLICY}
 
 
 class DocsPage:
-    """The page and its files. Open to all: it holds nothing; what it tries out needs a token."""
+    """The page and its files. It needs no token, since it contains no data; the requests that it sends need one."""
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of this part."""
         return [
             Operation("GET", PATH, self.page, "system", {200: "text/html"}, open=True),
             Operation("GET", PATH + "/initializer.js", self.script, "system", {200: "text/javascript"}, open=True),
@@ -68,7 +68,7 @@ class DocsPage:
 
     @staticmethod
     def _file(name: str, kind: str) -> web.StreamResponse:
-        from importlib.metadata import distribution  # noqa: PLC0415 - a megabyte, for a page that is rarely looked at
+        from importlib.metadata import distribution  # noqa: PLC0415 - costs memory; the page is rarely opened
 
         path = Path(str(distribution("swagger-ui-py").locate_file(f"swagger_ui/static/{name}")))
         if not path.is_file():

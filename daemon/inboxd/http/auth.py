@@ -1,4 +1,4 @@
-"""Who may use the admin listener: bearer tokens (RFC 6750) for programs, a session cookie for people."""
+"""Authentication on the admin listener: bearer tokens (RFC 6750) for programs, a session cookie for people."""
 
 import base64
 import binascii
@@ -21,16 +21,16 @@ from inboxd.runtime.secret import Secret
 
 FAILURE_WINDOW_S: Final = 60.0
 _ADDRESSES: Final = 4096
-"""Addresses whose failures are remembered at a time; beyond it the oldest is forgotten."""
+"""How many addresses with failures are remembered. Beyond that, the oldest is forgotten."""
 
 COOKIE: Final = "inboxd_session"
 SESSION_S: Final = 12 * 3600
 SIGN_OUT: Final = "/sign-out"
-"""Changes nothing but the browser that asks."""
+"""Signing out needs no `write` scope, since it only deletes the cookie in the browser."""
 
 
 class AccessToken(NamedTuple):
-    """A token, who has it, and what it is good for: `read`, `write`."""
+    """A token, the name of its owner, and its scopes: `read`, `write`."""
 
     name: str
     scopes: Collection[str]
@@ -42,12 +42,13 @@ SESSION: Final = web.RequestKey("auth.session", AccessToken)
 
 
 class Gate:
-    """Lets in who shows one of `tokens`, or a session that was opened with one; without any token it is shut.
+    """Accepts requests with one of `tokens`, or with a session that was opened with one; none when there is no token.
 
-    A session is a signed cookie: it outlives a restart and ends with its token or after SESSION_S. An address that
-    showed something wrong `max_failures` times within FAILURE_WINDOW_S is told to wait, and logged no more. What is
-    right passes all the same: behind a proxy or on one machine many have the same address, and one old token among
-    them must not shut out the others. Tokens are too long to be guessed at any rate.
+    A session is a signed cookie: it survives a restart and ends after SESSION_S, or when its token is removed.
+
+    An address that sends wrong tokens `max_failures` times within FAILURE_WINDOW_S gets 429, and its failures are no
+    longer logged. A correct token is still accepted from there: clients behind a proxy or on one machine share an
+    address, and one of them with an old token must not lock out the others. Tokens are too long to be guessed.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Gate:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Ask everybody who they are, but for what is open to all."""
+        """Authenticate the request and check its scope, except on open paths. Raises ProblemError."""
         if request.path in self._open_paths:
             return await handler(request)
         owner = self._owner(request)
@@ -76,7 +77,7 @@ class Gate:
         return await handler(request)
 
     def sign_in(self, request: web.Request, shown: str) -> str:
-        """The cookie of a new session for who shows this token. Raises ProblemError."""
+        """The cookie of a new session, opened with the token `shown`. Raises ProblemError."""
         owner = self._known(request, shown)
         body = f"{owner.name}\n{self._clock.now_ms() // 1000 + SESSION_S}\n{secrets.token_hex(16)}".encode()
         return base64.urlsafe_b64encode(body + _seal(owner, body)).decode()
@@ -88,7 +89,7 @@ class Gate:
             return self._known(request, given.strip())
         owner = self._session(request)
         if owner is None:
-            if scheme:  # what a proxy in front may add for itself, as with Basic, says nothing to us
+            if scheme:  # another scheme, for example Basic for a proxy in front: only a session could be valid with it
                 return self._known(request, "")
             raise _unauthorized()
         if request.method not in SAFE_METHODS:
@@ -97,10 +98,10 @@ class Gate:
         return owner
 
     def _known(self, request: web.Request, shown: str) -> AccessToken:
-        """Whose token this is; compared in constant time."""
+        """The owner of the token `shown`, compared in constant time. Raises ProblemError."""
         self._require_tokens()
         given, found = shown.encode(errors="replace"), None
-        for one in self._tokens:  # all of them, whichever it is: time tells nothing
+        for one in self._tokens:  # always all of them, so that the time reveals nothing
             if hmac.compare_digest(given, one.token.reveal().encode()):
                 found = one
         if found is None:
@@ -108,7 +109,7 @@ class Gate:
         return found
 
     def _failure(self, address: str) -> ProblemError:
-        """Count something wrong; what to answer to it."""
+        """Count a wrong token from `address`, and return the problem to answer with."""
         failures = self._failures.get(address, Counter())
         if failures[address] >= self._max_failures:
             return ProblemError(
@@ -116,7 +117,7 @@ class Gate:
                 "Too many requests with a wrong token came from this address; wait a minute.",
                 headers={"Retry-After": str(int(FAILURE_WINDOW_S))},
             )
-        failures[address] += 1  # in what is there, so that the window does not begin anew
+        failures[address] += 1  # the entry is changed in place, so that its window does not start again
         self._failures.setdefault(address, failures)
         self._log.warning("authentication_failed", address=address, failures=failures[address])
         return _unauthorized()
@@ -142,7 +143,7 @@ class Gate:
 
 
 def _seal(owner: AccessToken, body: bytes) -> bytes:
-    """Only who has the token can make this; the owner's name is in it, since names may be swapped around."""
+    """The signature of a session. Only the token can make it. It includes the name, since names may be swapped."""
     key = hashlib.sha256(f"inboxd session {owner.name}\n{owner.token.reveal()}".encode()).digest()
     return hmac.digest(key, body, "sha256")
 

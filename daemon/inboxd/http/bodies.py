@@ -1,13 +1,14 @@
-"""How much memory the bodies of requests may take until they are verified and stored: a budget in bytes.
+"""The memory that request bodies may take until they are verified and stored: a budget in bytes.
 
-Anybody can send a body with a well-formed signature; whether it is a good one shows when all of it is here. So what is
-held until then is bounded, whoever sends and however slowly (docs/decisions/0014-bounds-before-authentication.md):
+Anybody can send a body with a well-formed signature. Whether it is valid is only known when the whole body is here. So
+the bytes that are held until then are bounded, however many clients send, and however slowly
+(docs/decisions/0014-bounds-before-authentication.md):
 
 - Each connection has a **share**, large enough for an ordinary delivery. It is never refused, so small bodies do not
-  depend on anybody else's.
-- What a body takes beyond its share comes from a **pool**, counted as it arrives. One address may have half of it.
-- When a piece does not fit, the slowest body that is still arriving is dropped from the pool; when that is the one that
-  wants more, it is refused.
+  depend on the bodies of others.
+- Bytes beyond the share come from a **pool**, counted as they arrive. One address may have half of the pool.
+- When the pool is full, the slowest body that is still arriving is dropped. When that is the body that needs more
+  bytes, it is refused.
 """
 
 import asyncio
@@ -19,24 +20,24 @@ from aiohttp import StreamReader
 
 SHARE_BYTES: Final = 64 * 1024
 _NETWORK: Final = 64
-"""Whoever has one IPv6 address has all of its network of so many bits."""
+"""Prefix length: all IPv6 addresses of one network count as one address, since they have one owner."""
 
 
 class BodyTooLargeError(Exception):
-    """The body is larger than one may be."""
+    """The body is larger than the limit."""
 
 
 class NoRoomError(Exception):
-    """There is no room for the body among the others."""
+    """The pool has no room for the body."""
 
 
 class BodyBudget:
-    """The bytes that all bodies of a listener may take: `max_bytes`, of which one may have `max_body_bytes`."""
+    """The budget of one listener: `max_bytes` for all bodies, `max_body_bytes` for one."""
 
     def __init__(self, *, max_bytes: int, max_body_bytes: int, max_connections: int) -> None:
         self.max_body_bytes = max_body_bytes
         self.share = min(SHARE_BYTES, max_bytes // 2 // max_connections, max_body_bytes)
-        """Bytes that every connection may have without asking."""
+        """Bytes that every connection may have without taking from the pool."""
         self._pool = max(max_bytes - self.share * max_connections, max_body_bytes)
         self._per_address = max(self._pool // 2, max_body_bytes)
         self._bodies: set[Body] = set()
@@ -48,15 +49,15 @@ class BodyBudget:
         return self._by_address.total()
 
     def body(self, remote: str | None, first: bytes) -> "Body":
-        """A body that may become larger than a share, of which `first` is here; when it is left, its room is free."""
+        """A new body, of which the bytes `first` have arrived. It is a context manager; its end frees the bytes."""
         return Body(self, _address(remote), first)
 
     def enter(self, body: "Body") -> None:
-        """It begins to arrive."""
+        """Add a body that begins to arrive."""
         self._bodies.add(body)
 
     def leave(self, body: "Body") -> None:
-        """It takes nothing any more."""
+        """Remove a body and free its bytes."""
         self._bodies.discard(body)
         self._by_address[body.address] -= body.pooled
         if not self._by_address[body.address]:
@@ -64,7 +65,7 @@ class BodyBudget:
         body.pooled = 0
 
     def grow(self, body: "Body", size: int) -> None:
-        """The body has this size now. Others are dropped for it if they are slower. Raises NoRoomError."""
+        """Give the body the bytes for this size. Slower bodies are dropped for it if necessary. Raises NoRoomError."""
         more = size - self.share - body.pooled
         while more > 0 and (rivals := self._in_the_way(body, more)):
             droppable = (one for one in rivals if one.arriving and (one.pooled or one is body))
@@ -77,14 +78,14 @@ class BodyBudget:
             self._by_address[body.address] += more
 
     def _in_the_way(self, body: "Body", more: int) -> "set[Body]":
-        """Whose bytes keep the body from having `more`, itself among them; nobody's when there is room."""
+        """The bodies that compete with this one for `more` bytes, itself included; empty when there is room."""
         if self._by_address[body.address] + more > self._per_address:
             return {one for one in self._bodies if one.address == body.address}
         return self._bodies if self.pooled + more > self._pool else set()
 
 
 class Body:
-    """One body that takes from the pool, until it is left."""
+    """One body that takes bytes from the pool, until its context ends."""
 
     def __init__(self, budget: BodyBudget, address: str, first: bytes) -> None:
         self.address = address
@@ -100,19 +101,19 @@ class Body:
 
     def __exit__(self, *_error: object) -> None:
         self._budget.leave(self)
-        self._received.clear()  # at once: the frames of an error live on until the collector comes
+        self._received.clear()  # now: the frames of an error stay alive until the garbage collector runs
 
     @property
     def arriving(self) -> bool:
-        """Whether it is not all here: what is can still be dropped."""
+        """Whether part of it is missing. Until then it can be dropped."""
         return self._limit is not None
 
     def speed(self) -> float:
-        """Bytes a second, from its first to this moment."""
+        """Average bytes per second since it began."""
         return len(self._received) / max(asyncio.get_running_loop().time() - self._began, 0.001)
 
     async def read(self, content: StreamReader) -> bytes:
-        """All of it. Raises BodyTooLargeError and NoRoomError."""
+        """Read the whole body. Raises BodyTooLargeError and NoRoomError."""
         received = self._received
         try:
             async with asyncio.timeout(None) as self._limit:
@@ -124,7 +125,7 @@ class Body:
                     if not piece:
                         break
                     received += piece
-                    del piece  # while the next one is waited for, there is one copy
+                    del piece  # only one copy is kept while waiting for the next piece
         except TimeoutError as error:
             raise NoRoomError from error
         finally:
@@ -134,7 +135,7 @@ class Body:
         return whole
 
     def drop(self) -> None:
-        """Make room: whoever reads it ends with NoRoomError."""
+        """Free the bytes; `read` raises NoRoomError."""
         self._budget.leave(self)
         if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time())
@@ -142,7 +143,7 @@ class Body:
 
 
 def _address(remote: str | None) -> str:
-    """Whom an address belongs to: its network, for IPv6."""
+    """The address to count for: for IPv6, the network."""
     try:
         address = ipaddress.ip_address(remote or "")
     except ValueError:

@@ -21,7 +21,7 @@ class DaemonError(InboxdError):
 
 
 class RefusedTokenError(DaemonError):
-    """The running daemon does not know this admin token."""
+    """The running daemon does not accept this admin token."""
 
 
 class _Problem(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Compressing answers, where that is asked for: zstd (RFC 8878) or gzip."""
+"""Compression of responses, when the client accepts it: zstd (RFC 8878) or gzip."""
 
 import asyncio
 import sys
@@ -12,13 +12,13 @@ else:
     from backports import zstd
 
 COMPRESS_FROM: Final = 1024
-"""Smaller answers are not worth it."""
+"""Bytes. Smaller responses are sent uncompressed."""
 IN_THREAD_FROM: Final = 65_536
-"""Larger ones are compressed beside the event loop."""
+"""Bytes. Larger responses are compressed in a thread, so that the event loop is not blocked."""
 
 
 async def compressed(request: web.Request, response: web.Response) -> web.Response:
-    """The response, compressed in a way that the client accepts (RFC 9110, 12.5.3)."""
+    """The response, compressed with an encoding that the client accepts (RFC 9110, 12.5.3)."""
     if not isinstance(response.body, bytes) or len(response.body) < COMPRESS_FROM:
         return response
     response.headers["Vary"] = "Accept-Encoding"

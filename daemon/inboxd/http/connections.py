@@ -1,9 +1,9 @@
-"""Connections of a listener: how many there may be, and how long a request may take to arrive.
+"""Limits on the connections of a listener: their number, and the time that a request may take to arrive.
 
-aiohttp bounds the size of a body and the life of an idle connection; what it leaves open is the client that connects
-and sends its request a byte at a time. Here each connection has a deadline, from its first moment or the first byte of
-its next request until that request is there in full. When there are as many connections as there may be, the one that
-has been idle for longest makes room for a new one.
+aiohttp limits the size of a body and the time of an idle connection, but not a client that sends its request one byte
+at a time. Here each connection has a deadline for a request. It starts when the connection is made or at the first byte
+of the next request, and ends when the whole request is here. When the maximum number of connections is reached, the one
+that has been idle for the longest time is closed for a new one.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from inboxd.runtime.errors import AddressInUseError
 
 SWEEP_S: Final = 0.5
 ARRIVAL_S: Final = 0.8
-"""How long requests that have begun get to arrive when the listener stops."""
+"""Time for requests that have begun to arrive completely when the listener stops."""
 BACKLOG: Final = 1024
 KEEPALIVE_S: Final = 75.0
-"""Longer than the idle time of the usual reverse proxies, so that it is they who close."""
+"""Longer than the idle time of the usual reverse proxies, so that the proxy closes first."""
 PATIENCE_S: Final = 1.0
-"""A request that has been arriving for longer makes room too when the listener is full and no connection is idle."""
+"""When the listener is full and no connection is idle, a request that has been arriving for longer is cut off."""
 _TOO_MANY: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
 
 class _TooMany(asyncio.Protocol):
-    """The answer to one connection too many."""
+    """Answers a connection beyond the maximum with 503."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = stream(transport)
@@ -43,7 +43,7 @@ class _TooMany(asyncio.Protocol):
 class GuardedSite(web.BaseSite):
     """A listener on `sock` with limits on its connections.
 
-    `on_refused` is told `too_many`, `too_slow` or `made_room`. `options` are for aiohttp's side of each connection.
+    `on_refused` is called with `too_many`, `too_slow` or `made_room`. `options` are for aiohttp's request handler.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ class GuardedSite(web.BaseSite):
         return url_of(self._sock)
 
     async def start(self) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         await super().start()
         loop = asyncio.get_running_loop()
         server = self._runner.server
-        assert server is not None  # noqa: S101 - super().start() saw to it
+        assert server is not None  # noqa: S101 - super().start() created it
         server.request_factory = beginning(server.request_factory)
         self._server = await loop.create_server(self._accept, sock=self._sock, backlog=BACKLOG)
         self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
 
     async def stop(self) -> None:
-        """Stop accepting, and let requests that have begun arrive; answering them is the runner's business."""
+        """Stop accepting connections, and wait until requests that have begun are here; the runner answers them."""
         await super().stop()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ARRIVAL_S
         while loop.time() < deadline:
-            await asyncio.sleep(0.01)  # before the first look: a connection may be accepted and not yet announced
+            await asyncio.sleep(0.01)  # sleep first: a connection may be accepted whose callback has not run yet
             if not any(guard.awaited for guard in self._guards):
                 break
         if self._sweep_timer is not None:
@@ -96,7 +96,7 @@ class GuardedSite(web.BaseSite):
 
     def _accept(self) -> asyncio.BaseProtocol:
         server = self._runner.server
-        if server is None:  # between the last request and the end
+        if server is None:  # the runner has been cleaned up
             return _TooMany()
         if len(self._guards) >= self._max_connections and not self._make_room():
             self._on_refused("too_many")
@@ -107,7 +107,7 @@ class GuardedSite(web.BaseSite):
         return inner.guard
 
     def _make_room(self) -> bool:
-        """Close the connection that can best be spared: the longest idle, else the one whose request is slowest."""
+        """Close the connection that has been idle for the longest time, else the one with the slowest request."""
         self._log.warning("listener_full", connections=self._max_connections, listener=self.name)
         idle = min((guard for guard in self._guards if guard.idle), key=_since, default=None)
         if idle is not None:
@@ -136,9 +136,9 @@ def _since(guard: Guard) -> float:
 
 
 def bind(host: str, port: int, *, key: str) -> socket.socket:
-    """A listening socket's address, taken before anything else is started.
+    """A socket that listens on an address. It is opened before anything else is started.
 
-    Raises AddressInUseError, naming the setting (`key`), when it cannot be had.
+    Raises AddressInUseError when that is impossible; the message names the setting (`key`).
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -161,6 +161,6 @@ def bind(host: str, port: int, *, key: str) -> socket.socket:
 
 
 def url_of(sock: socket.socket) -> str:
-    """The URL under which a listening socket is reached."""
+    """The URL of a listening socket."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

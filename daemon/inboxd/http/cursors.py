@@ -1,4 +1,4 @@
-"""Cursors: a place in a list, as text: `<ms>.<id>`, or `-.<id>` behind everything that has a time."""
+"""Cursors: a position in a list as text. `<ms>.<id>`, or `-.<id>` among the entries without a time, which come last."""
 
 import re
 from http import HTTPStatus
@@ -14,12 +14,12 @@ Cursor = Annotated[str, Meta(pattern=PATTERN, description="`nextCursor` of the p
 
 
 def of(place: Place) -> str:
-    """The cursor of a place."""
+    """The cursor for a position."""
     return f"{'-' if place.at is None else place.at}.{place.id}"
 
 
 def place(cursor: str | None) -> Place | None:
-    """The place of a cursor, which has the form of PATTERN."""
+    """The position of a cursor that matches PATTERN."""
     if cursor is None:
         return None
     at, _, last_id = cursor.partition(".")
@@ -27,7 +27,7 @@ def place(cursor: str | None) -> Place | None:
 
 
 def parsed(text: str | None) -> Place | None:
-    """The place of what may be a cursor. Raises ProblemError when it is none."""
+    """The position of an unchecked cursor. Raises ProblemError when it does not match PATTERN."""
     if text is not None and re.fullmatch(PATTERN, text) is None:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "That is no place in this list: begin at its first page.")
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "This is not a valid cursor. Start at the first page.")
     return place(text)

@@ -1,4 +1,4 @@
-"""Forms, as browsers and Meta send them: small, since anybody may send them."""
+"""Forms, as browsers and Meta send them. They must be small, since anybody may send them."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,7 +15,7 @@ MAX_FORM_BYTES: Final = 64 * 1024
 
 
 async def fields_of(request: web.Request) -> Mapping[str, str]:
-    """The fields of a form. Raises ProblemError when the body is none."""
+    """The fields of a form. Raises ProblemError when the body is not a form."""
     if request.content_type not in {TYPE, "multipart/form-data"}:
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Expected a form: {TYPE}.")
     if (request.content_length or 0) > MAX_FORM_BYTES:
@@ -23,6 +23,6 @@ async def fields_of(request: web.Request) -> Mapping[str, str]:
     go_on(request)
     try:
         form = await request.post()
-    except (ValueError, LookupError) as error:  # bytes of another charset, a charset that nobody knows, no parts
+    except (ValueError, LookupError) as error:  # bytes of another charset, an unknown charset, no parts
         raise ProblemError(HTTPStatus.BAD_REQUEST, "The form cannot be decoded.") from error
     return {name: value for name, value in form.items() if isinstance(value, str)}

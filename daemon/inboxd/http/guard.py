@@ -1,4 +1,4 @@
-"""What stands between a transport and aiohttp's protocol: it knows since when a request is arriving."""
+"""The layer between a transport and aiohttp's protocol. It knows since when a request has been arriving."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from typing import Final, Protocol, cast
 from inboxd.runtime import logs
 
 READ_BYTES: Final = 32 * 1024
-"""Read from a socket at a time: what aiohttp holds of a body that nobody reads is about twice this, not megabytes."""
+"""Bytes read from a socket at a time. aiohttp buffers about twice as much of a body that is not read."""
 _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Inner(Protocol):
-    """What a guard must know of the protocol behind it."""
+    """What a guard needs from the protocol behind it."""
 
     @property
     def is_waiting(self) -> bool:
-        """Nothing is being answered: the next request may come."""
+        """Whether no request is being answered; the next one may come."""
 
     @property
     def is_answered(self) -> bool:
-        """The latest request has its answer; what still comes of its body is thrown away."""
+        """Whether the latest request has been answered. The rest of its body is discarded."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio has it; so are the others."""
+        """As in asyncio.Protocol, like the methods below."""
 
     def data_received(self, data: bytes) -> None: ...  # noqa: D102
 
@@ -37,7 +37,10 @@ class Inner(Protocol):
 
 
 class Guard(asyncio.BufferedProtocol):
-    """One connection. `guards` are all of its listener; `buffer` is what they read into, one after the other."""
+    """One connection. `guards` are all connections of its listener. `buffer` is shared by them for reading.
+
+    `now` is a monotonic clock in seconds.
+    """
 
     def __init__(self, inner: Inner, guards: "set[Guard]", now: Callable[[], float], buffer: memoryview) -> None:
         self._inner = inner
@@ -45,59 +48,59 @@ class Guard(asyncio.BufferedProtocol):
         self._now = now
         self._buffer = buffer
         self._transport: asyncio.Transport | None = None
-        self._on_gone: list[Callable[[], None]] = []
+        self._on_disconnect: list[Callable[[], None]] = []
         self.began = now()
-        """When the latest request began to arrive, or the connection was made."""
+        """When the latest request began to arrive, or when the connection was made."""
         self.arriving_since: float | None = self.began
         self.receiving = False
-        """Whether part of a request is here, but not all of it."""
+        """Whether part of a request is here, but not the whole request."""
         self._fresh = True
 
     @property
     def awaited(self) -> bool:
-        """Whether a request is on its way: part of it is here, or its connection has only just been made."""
+        """Whether a request is expected: part of it is here, or the connection is new."""
         return self.receiving or self._fresh
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of a request is here, and none is being answered."""
+        """Whether no part of a request is here, and none is being answered."""
         return not self.receiving and self._inner.is_waiting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection in."""
+        """Register the connection."""
         self._transport = stream(transport)
         self._guards.add(self)
         self._inner.connection_made(transport)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where to read to."""
+        """The buffer for the next read."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Note when a request begins to arrive, and pass on what is here of it."""
+        """Note when a request begins to arrive, and pass on the bytes that are here."""
         data = bytes(self._buffer[:nbytes])
         self._fresh = False
         self.expect()
         try:
             self._inner.data_received(data)
-        except Exception as error:  # noqa: BLE001 - whatever a parser makes of what strangers send; it may stand in the text
+        except Exception as error:  # noqa: BLE001 - any error of the parser; its text may contain what was sent
             logs.get("web").error("connection_failed", error=type(error).__name__)
             self.abort()
 
     def expect(self) -> None:
-        """Part of a request is here: the rest has a deadline from now on, unless it had one before."""
+        """Part of a request is here. Start the deadline for the rest, unless it runs already."""
         self.receiving = True
         if self.arriving_since is None:
             self.arriving_since = self.began = self._now()
 
     def arrived(self) -> None:
-        """The request is here in full: there is no deadline until the next one begins."""
+        """The whole request is here. There is no deadline until the next one begins."""
         self.arriving_since = None
         self.receiving = False
 
     def eof_received(self) -> None:
-        """The client sends no more: it has hung up, and the transport closes."""
-        self._tell_gone()
+        """The client has closed its side; the transport closes too."""
+        self._disconnected()
         self._inner.eof_received()
 
     def pause_writing(self) -> None:
@@ -109,45 +112,45 @@ class Guard(asyncio.BufferedProtocol):
         self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count the connection out."""
+        """Unregister the connection."""
         self._guards.discard(self)
         self._inner.connection_lost(exc)
-        self._tell_gone()
+        self._disconnected()
 
-    def when_gone(self, tell: Callable[[], None]) -> None:
-        """Call `tell` once when the client hangs up."""
-        self._on_gone.append(tell)
+    def add_on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once when the client disconnects."""
+        self._on_disconnect.append(callback)
 
-    def not_when_gone(self, tell: Callable[[], None]) -> None:
-        """Call `tell` no more."""
-        if tell in self._on_gone:
-            self._on_gone.remove(tell)
+    def remove_on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Do not call `callback` any more."""
+        if callback in self._on_disconnect:
+            self._on_disconnect.remove(callback)
 
     def cut(self) -> None:
-        """Tell the client that it was too slow, unless it has its answer, and hang up."""
+        """Answer 408 unless the request has been answered, and close the connection."""
         if self._transport is not None:
             if not self._inner.is_answered:
                 self._transport.write(_TOO_SLOW)
             self.close()
 
     def close(self) -> None:
-        """Hang up; from now on the connection counts no more."""
+        """Close the connection. It no longer counts towards the maximum."""
         self._guards.discard(self)
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Hang up at once, whatever was still to be written."""
+        """Close the connection at once, without writing what is buffered."""
         self._guards.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
-    def _tell_gone(self) -> None:
-        tellers, self._on_gone = self._on_gone, []
-        for tell in tellers:
-            tell()
+    def _disconnected(self) -> None:
+        callbacks, self._on_disconnect = self._on_disconnect, []
+        for callback in callbacks:
+            callback()
 
 
 def stream(transport: asyncio.BaseTransport) -> asyncio.Transport:
-    """What a TCP connection's transport is, though uvloop's does not inherit from it."""
+    """The transport with the type of a TCP transport; uvloop's class does not inherit from it."""
     return cast("asyncio.Transport", transport)

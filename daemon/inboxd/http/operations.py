@@ -1,4 +1,4 @@
-"""Operations: what the API can do, told once. Routes, checks and the OpenAPI document come from here."""
+"""Operations of the API, each declared once. Routes, checks and the OpenAPI document follow from them."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_OFFSET: Final = 1_000_000
 MAX_DEPTH: Final = 64
-"""Levels of nesting that a body may have."""
+"""Maximum nesting of a JSON body."""
 PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
@@ -35,11 +35,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NoQuery(Query, frozen=True):
-    """None at all."""
+    """No query parameters."""
 
 
 class Page(Query, frozen=True):
-    """Which part of a list."""
+    """The part of a list to return."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many at most.")] = DEFAULT_LIMIT
     offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="How many to pass over.")] = 0
@@ -47,24 +47,24 @@ class Page(Query, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that the API can do. Its summary and description are the handler's docstring."""
+    """One operation of the API. Its summary and description are the handler's docstring."""
 
     method: str
     path: str
     handler: Handler
     tag: str
     answers: Mapping[int, Any]
-    """Status to the type of the JSON body; None for no body; a string for another content type."""
+    """The type of the JSON body by status; None for no body; a string for another content type."""
     query: type[Query] = NoQuery
     body: Any = None
     problems: Sequence[int] = ()
-    """Statuses of problems that this operation has beside those that all have."""
+    """Statuses of problems that only this operation has, beside those that all have."""
     single: bool = False
-    """The answer is one resource: it gets an ETag, and may be asked for conditionally."""
+    """The answer is one resource. It gets an ETag, and supports conditional requests."""
     open: bool = False
-    """Needs no token."""
+    """The operation needs no token."""
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Request headers that mean something: their JSON schema, and what they mean as its `description`."""
+    """Request headers that the operation reads, with their JSON schema; its `description` says what they mean."""
     examples: Mapping[str, Any] = field(default_factory=dict)
     """An example `body` and an example `answer`."""
     id: str = ""
@@ -72,28 +72,28 @@ class Operation:
 
     @property
     def scope(self) -> str:
-        """What a token must be good for."""
+        """The scope that a token needs."""
         return "read" if self.method == hdrs.METH_GET else "write"
 
 
 def add_operations(app: web.Application, operations: Sequence[Operation]) -> None:
-    """Put operations on the admin application."""
+    """Add the routes of operations to the admin application."""
     for operation in operations:
-        # aiohttp's own pattern takes no braces, and ids come from outside: nobody could be asked to forget such a one.
+        # aiohttp's default pattern matches no braces. Ids come from outside and may contain them.
         path = PATH_PARAMETER.sub(r"{\1:[^/]+}", operation.path)
         app.router.add_route(operation.method, path, _checked(operation))
     app[OPERATIONS].extend(operations)
 
 
 def query(request: web.Request, kind: type[T]) -> T:
-    """The query parameters, checked."""
+    """The checked query parameters of a request."""
     found = request[_QUERY]
     assert isinstance(found, kind)  # noqa: S101 - the operation declares it
     return found
 
 
 def body(request: web.Request, kind: type[T]) -> T:
-    """The JSON body, checked."""
+    """The checked JSON body of a request."""
     found = request[_BODY]
     assert isinstance(found, kind)  # noqa: S101 - the operation declares it
     return found
@@ -102,7 +102,7 @@ def body(request: web.Request, kind: type[T]) -> T:
 def answer(
     resource: msgspec.Struct, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A resource as JSON."""
+    """A response with a resource as JSON."""
     return web.Response(
         status=status,
         body=msgspec.json.encode(resource),
@@ -113,12 +113,12 @@ def answer(
 
 
 def not_found(what: str) -> ProblemError:
-    """There is no such thing."""
+    """The problem that there is no `what` with the id of the request."""
     return ProblemError(HTTPStatus.NOT_FOUND, f"There is no {what} with this id.")
 
 
 def path_id(request: web.Request, what: str) -> int:
-    """The id in the path; an id that cannot exist is simply not found."""
+    """The id in the path. Raises ProblemError (404) when it cannot be the id of a row."""
     text = request.match_info["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise not_found(what)
@@ -126,7 +126,7 @@ def path_id(request: web.Request, what: str) -> int:
 
 
 def page_links(request: web.Request, *, total: int, limit: int, offset: int) -> dict[str, str]:
-    """The `Link` header (RFC 8288) to the neighbouring pages."""
+    """The `Link` header (RFC 8288) with the next and the previous page."""
     links = {}
     if offset + limit < total:
         links["next"] = offset + limit
@@ -140,7 +140,7 @@ def page_links(request: web.Request, *, total: int, limit: int, offset: int) -> 
 
 
 def _checked(operation: Operation) -> Handler:
-    """The handler behind the checks that its operation declares."""
+    """The handler of an operation, with the checks that the operation declares."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         request[_QUERY] = parsed_query(request, operation.query)
@@ -159,7 +159,7 @@ def _checked(operation: Operation) -> Handler:
 
 def _conditional(request: web.Request, response: web.Response) -> web.Response:
     """The response with an ETag, or 304 when the client has it already (RFC 9110, 13.1.2)."""
-    assert isinstance(response.body, bytes)  # noqa: S101 - the caller looked
+    assert isinstance(response.body, bytes)  # noqa: S101 - the caller checked
     tag = hashlib.blake2b(response.body, digest_size=12).hexdigest()
     known = request.if_none_match or ()
     headers = {"ETag": f'W/"{tag}"', "Cache-Control": "no-cache"}
@@ -170,7 +170,7 @@ def _conditional(request: web.Request, response: web.Response) -> web.Response:
 
 
 def parsed_query(request: web.Request, kind: type[Query]) -> Query:
-    """The query parameters as a `kind`; a ProblemError (400) says what is wrong with one."""
+    """The query parameters as a `kind`. Raises ProblemError (400) that names the wrong parameter."""
     hints = {
         field.encode_name: get_type_hints(kind, include_extras=True)[field.name]
         for field in msgspec.structs.fields(kind)
@@ -191,7 +191,7 @@ def parsed_query(request: web.Request, kind: type[Query]) -> Query:
 
 
 def _value(name: str, text: str, hint: Any) -> object:  # noqa: ANN401 - any type hint
-    """A parameter's text as what its type is made of."""
+    """The text of a parameter, converted to the type that its hint needs."""
     kinds = _plain(hint)
     if bool in kinds:
         if text not in {"true", "false"}:
@@ -205,7 +205,7 @@ def _value(name: str, text: str, hint: Any) -> object:  # noqa: ANN401 - any typ
 
 
 def _plain(hint: Any) -> set[Any]:  # noqa: ANN401 - any type hint
-    """The types in a hint, without None and without annotations."""
+    """The types in a hint, without None and `Annotated`."""
     origin = get_origin(hint)
     if origin is Annotated:
         return _plain(get_args(hint)[0])
@@ -218,7 +218,7 @@ async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 
     data = await request.read()
     try:
         return msgspec.convert(_whole(msgspec.json.decode(data), MAX_DEPTH), kind)
-    except RecursionError as error:  # of the decoder, or ours
+    except RecursionError as error:  # from the decoder or from _whole
         raise _bad(f"The body is nested more than {MAX_DEPTH} levels deep.") from error
     except msgspec.ValidationError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
@@ -229,8 +229,8 @@ async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 
 def _whole(value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON
     """JSON with 12.0 as 12: JSON Schema calls both an integer (validation, 6.1.1).
 
-    Raises RecursionError when it is nested more than `depth` levels: what is taken in must be told again later, by us
-    and by SQLite, whose own limits are not far.
+    Raises RecursionError when it is nested more than `depth` levels. What is stored must be readable later, by us and
+    by SQLite, which have limits of their own.
     """
     if isinstance(value, (dict, list)) and depth == 0:
         raise RecursionError

@@ -1,4 +1,4 @@
-"""The one renderer of errors: RFC 9457 problem details."""
+"""Errors as RFC 9457 problem details. All responses with an error are made here."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What went wrong, for people and programs. `type` is about:blank: the status says it all."""
+    """The description of an error. Its `type` is about:blank, since the status says what kind of error it is."""
 
     status: int
     title: str
@@ -25,7 +25,7 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class ProblemError(Exception):
-    """Raised by a handler to answer with a problem."""
+    """Raised by a handler to answer with a problem of this status and detail."""
 
     def __init__(self, status: HTTPStatus, detail: str, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -37,7 +37,7 @@ class ProblemError(Exception):
 def problem(
     status: int, detail: str | None = None, *, headers: dict[str, str] | None = None, request_id: str | None = None
 ) -> web.Response:
-    """A problem as a response."""
+    """A response with a problem."""
     body = Problem(status=status, title=HTTPStatus(status).phrase, detail=detail, request_id=request_id)
     return web.Response(
         status=status,
@@ -56,10 +56,10 @@ SAFE_HEADERS: Final = {
 
 
 @web.middleware
-async def problem_middleware(  # noqa: PLR0911 - one return a kind of error
+async def problem_middleware(  # noqa: PLR0911 - one return for each kind of error
     request: web.Request, handler: Handler
 ) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem; an unhandled error is logged under the id it answers with."""
+    """Turn every exception of a handler into a problem. An unexpected one is logged with the id in the response."""
     try:
         return await handler(request)
     except ProblemError as error:
@@ -73,16 +73,16 @@ async def problem_middleware(  # noqa: PLR0911 - one return a kind of error
         return problem(error.status, _DETAILS.get(error.status))
     except StorageError as error:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
-    except ConnectionResetError:  # whoever asked has gone: nobody hears the answer
-        return problem(HTTPStatus.BAD_REQUEST, "The connection ended before the request did.")
-    except web.RequestPayloadError:  # it says what was sent, which nobody needs to see
-        return problem(HTTPStatus.BAD_REQUEST, "The body does not come as the head of the request says.")
-    except Exception:  # noqa: BLE001 - the last resort, logged
+    except ConnectionResetError:  # the client has gone; nobody receives the response
+        return problem(HTTPStatus.BAD_REQUEST, "The connection closed before the request was complete.")
+    except web.RequestPayloadError:  # its text contains what was sent
+        return problem(HTTPStatus.BAD_REQUEST, "The body does not match the headers of the request.")
+    except Exception:  # noqa: BLE001 - logged, and answered with 500
         request_id = secrets.token_hex(8)
         logs.get("web").exception("request_failed", request_id=request_id, method=request.method, path=request.path)
         return problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
-            "An error on our side; the log has it under the id.",
+            "An error in the daemon. The log has it under this id.",
             request_id=request_id,
         )
 

@@ -1,4 +1,4 @@
-"""How pages are made: templates, headers, and errors as pages."""
+"""Rendering of pages: templates, headers, and errors as pages."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -68,7 +68,7 @@ def set_up(app: web.Application, clock: Clock, packages: Sequence[str]) -> None:
 
 
 def page(request: web.Request, template: str, context: Context, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """A page. Every template knows the session, where it is, and what time it is."""
+    """A response with a page. Every template gets the path, the owner of the session and the time, beside `context`."""
     owner = request.get(SESSION)
     known = {
         "path": request.path,
@@ -83,25 +83,25 @@ def page(request: web.Request, template: str, context: Context, *, status: HTTPS
 
 
 def offset_of(request: web.Request) -> int:
-    """Where a list goes on; what is no such number is its beginning."""
+    """The offset of a list in the query; 0 if it is missing or not a number."""
     text = request.query.get("offset", "0")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 def see_other(path: str) -> web.Response:
-    """Go on to another page (303, RFC 9110, 15.4.4)."""
+    """Redirect to another page (303, RFC 9110, 15.4.4)."""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": path})
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether somebody looks with a browser, and not at the API."""
+    """Whether the request is for a page in a browser, and not for the API."""
     accepted = request.headers.get(hdrs.ACCEPT, "")
     return "text/html" in accepted and not request.path.startswith("/api/")
 
 
 @web.middleware
 async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Problems as pages for whoever looks with a browser; who has to sign in is sent there."""
+    """Render problems as pages for browsers, and redirect them to the sign-in page if authentication is missing."""
     try:
         return await handler(request)
     except (ProblemError, web.HTTPException) as error:
@@ -115,7 +115,7 @@ async def error_pages(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def span(seconds: float | None) -> str:
-    """A length of time in words."""
+    """A duration in words."""
     if seconds is None:
         return "unknown"
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
@@ -132,25 +132,25 @@ def _number(value: float) -> str:
 
 
 def _counted(count: int, one: str, many: str | None = None) -> str:
-    """So many of what is called `one`, with separators."""
+    """A number with its noun, `one` in the singular. `many` is the plural where it is irregular."""
     return f"{_number(count)} {one if count == 1 else many or one + 's'}"
 
 
 def _kind(message_type: str) -> str:
-    """A kind of message in words."""
+    """A message type in words."""
     return _KINDS.get(message_type, message_type.replace("_", " "))
 
 
 def _web_address(text: str | None) -> str | None:
-    """The address when a browser may be sent there, else None: it comes from outside."""
+    """The address if it is a web address, else None. It comes from outside and may be anything."""
     try:
         return text if text is not None and urlsplit(text).scheme in {"http", "https"} else None
-    except ValueError:  # as with http://[
+    except ValueError:  # for example http://[
         return None
 
 
 def _when(value: int | str | None) -> Any:  # noqa: ANN401 - Markup, which mypy sees as Any
-    """A moment as a `<time>` element in UTC, which the script shows in the reader's own time zone."""
+    """A `<time>` element in UTC of a time in ms or ISO 8601. The script shows it in the reader's time zone."""
     from markupsafe import Markup  # noqa: PLC0415 - jinja2's own
 
     if value is None:

@@ -1,4 +1,4 @@
-"""What all resources of the API have in common: camelCase on the wire, ISO 8601 in UTC."""
+"""The base of all resources of the API: names in camelCase, times in ISO 8601 and UTC."""
 
 from typing import Annotated
 
@@ -9,11 +9,11 @@ from inboxd.runtime.clock import iso_utc
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Something the API gives out."""
+    """A JSON object that the API returns."""
 
 
 def iso(ms: int | None) -> str | None:
-    """Milliseconds since the epoch as ISO 8601, or None."""
+    """Milliseconds since the epoch as ISO 8601 in UTC; None stays None."""
     return None if ms is None else iso_utc(ms)
 
 
@@ -22,5 +22,5 @@ MetaId = Annotated[str, Meta(pattern=r"^[0-9]{1,32}$(?!\n)")]
 
 
 def avatar_path(name: str | None) -> str | None:
-    """Where an avatar is to be had on the admin listener."""
+    """The path of an avatar on the admin listener."""
     return None if name is None else f"/avatars/{name}"

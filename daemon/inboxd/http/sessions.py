@@ -15,23 +15,23 @@ _MAX_TOKEN: Final = 4096
 
 
 class Sessions:
-    """The pages that need no session, and the end of one."""
+    """Signing in and signing out."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
     def add_routes(self, app: web.Application) -> None:
-        """Put the pages on the admin application."""
+        """Add the routes of the pages to the admin application."""
         app.router.add_get(SIGN_IN, self.ask, allow_head=False)
         app.router.add_post(SIGN_IN, self.sign_in)
         app.router.add_post(SIGN_OUT, self.sign_out)
 
     async def ask(self, request: web.Request) -> web.Response:
-        """The form."""
+        """Show the form."""
         return page(request, "sign_in.html", {"next": _own_path(request.query.get("next", "/")), "problem": ""})
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """Open a session for who shows a token."""
+        """Open a session for the owner of the token in the form. Raises ProblemError for the form of another site."""
         require_same_origin(request)
         form = await fields_of(request)
         path = _own_path(form.get("next", "/"))
@@ -54,11 +54,11 @@ class Sessions:
 
 
 def _own_path(text: str) -> str:
-    """A path of ours to go on to, whatever was asked for: nobody is sent elsewhere."""
+    """The path to open after signing in: `text` if it is a path of this listener, else `/`."""
     is_own = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
     return text if is_own and not text.startswith(SIGN_IN) else "/"
 
 
 def _is_secure(request: web.Request) -> bool:
-    """Whether the browser came over TLS, which a proxy before us tells."""
+    """Whether the browser uses TLS; a proxy in front says so in `X-Forwarded-Proto`."""
     return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
