@@ -20,14 +20,14 @@ from typing import Final
 import aiohttp
 import uvloop
 from inboxd import app
-from inboxd.accounts.call_log_store import GraphCalls
+from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
 from inboxd.config.secrets import Secrets
-from inboxd.domain.account import Flavour
+from inboxd.domain.account import LoginType
 from inboxd.domain.budget import Priority
 from inboxd.meta.account_graph import AccountGraph
+from inboxd.meta.budget import AppBudget
 from inboxd.meta.budget import Budget as AccountBudget
-from inboxd.meta.budget import Traffic
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.signature import HEADER, sign
@@ -74,7 +74,7 @@ async def process(folder: Path, url: str, clock: FastClock) -> AsyncIterator[Acc
         Database(folder / "inboxd.sqlite3") as database,
         GraphClient(url, "v25.0", timeout_s=10, clock=clock) as client,
     ):
-        ledger, traffic = GraphCalls(database, clock), Traffic(clock)
+        ledger, traffic = SqliteCallLog(database, clock), AppBudget(clock)
         await traffic.load(ledger)
         budget = AccountBudget(
             ACCOUNT, ledger, traffic, client.circuit, clock, calls_per_hour=LIMIT, calls_per_second=clock.speed
@@ -82,7 +82,7 @@ async def process(folder: Path, url: str, clock: FastClock) -> AsyncIterator[Acc
         await budget.load(longest_call_s=LONGEST_CALL_S)
         graph = AccountGraph(
             client, budget, ledger, traffic,
-            flavour=Flavour.INSTAGRAM, app_secrets=(), app_id=None, on_verdict=ignore,
+            flavour=LoginType.INSTAGRAM, app_secrets=(), app_id=None, on_verdict=ignore,
         )  # fmt: skip
         graph.token = Secret(TOKEN)
         yield graph
@@ -185,7 +185,7 @@ async def storm(folder: Path) -> None:
             app_secrets=(Secret("s"),), verify_token=Secret("v"), account_tokens={ACCOUNT: Secret(TOKEN)}
         )  # fmt: skip
         daemon = await stack.enter_async_context(
-            app.running(settings, secrets, folder / "inboxd.sqlite3", on_give_up=lambda: None)
+            app.run_daemon(settings, secrets, folder / "inboxd.sqlite3", on_give_up=lambda: None)
         )
         session = await stack.enter_async_context(aiohttp.ClientSession())
 

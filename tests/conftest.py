@@ -70,7 +70,9 @@ async def client(settings: Settings, secrets: Secrets, tmp_path: Path) -> AsyncI
     """A running daemon, and somebody who talks to it."""
     gave_up: list[bool] = []
     async with (
-        app.running(settings, secrets, tmp_path / "inboxd.sqlite3", on_give_up=lambda: gave_up.append(True)) as daemon,
+        app.run_daemon(
+            settings, secrets, tmp_path / "inboxd.sqlite3", on_give_up=lambda: gave_up.append(True)
+        ) as daemon,
         aiohttp.ClientSession() as session,
     ):
         yield Client(session, daemon.public_url, daemon.admin_url, tmp_path / "inboxd.sqlite3")

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from inboxd.accounts.call_log_store import GraphCalls
-from inboxd.domain.account import Flavour
+from inboxd.accounts.call_log_store import SqliteCallLog
+from inboxd.domain.account import LoginType
 from inboxd.meta import webhook_events as events
 from inboxd.meta.account_graph import AccountGraph
-from inboxd.meta.budget import Budget, Traffic
+from inboxd.meta.budget import AppBudget, Budget
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.signature import HEADER, sign
@@ -138,8 +138,8 @@ class Meta:
     ) -> None:
         self.client = client
         self.clock = clock
-        self.ledger = GraphCalls(database, clock)
-        self.traffic = Traffic(clock)
+        self.ledger = SqliteCallLog(database, clock)
+        self.traffic = AppBudget(clock)
         self.verdicts: list[GraphError | None] = []
         self._limits = {"calls_per_hour": calls_per_hour, "calls_per_second": calls_per_second}
 
@@ -147,7 +147,7 @@ class Meta:
         self,
         token: str = TOKEN,
         account_id: str = ACCOUNT,
-        flavour: Flavour = Flavour.INSTAGRAM,
+        flavour: LoginType = LoginType.INSTAGRAM,
         app_secrets: Sequence[str] = (),
     ) -> AccountGraph:
         """One account's Graph API, with what is remembered of its budget."""
@@ -187,7 +187,7 @@ async def meta(
         yield Meta(client, database, clock, calls_per_hour=calls_per_hour, calls_per_second=calls_per_second)
 
 
-def decoded(body: bytes) -> list[events.Event]:
+def decoded(body: bytes) -> list[events.WebhookEvent]:
     """The events of a delivery, as they are processed."""
     try:
         return list(events.decode(body))

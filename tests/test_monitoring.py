@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inboxd.domain.traffic import Cause
+from inboxd.domain.traffic import TrafficCause
 from inboxd.runtime.metrics import Metrics
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
@@ -180,8 +180,8 @@ def test_what_is_no_fault_of_ours_has_an_alert_too(series: str) -> None:
     assert series in ALERTS.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_of_unusual_traffic_is_told_everywhere(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", list(TrafficCause))
+def test_every_cause_of_unusual_traffic_is_told_everywhere(cause: TrafficCause) -> None:
     assert f'inboxd_traffic_findings{{cause="{cause.value}"}}' in ALERTS.read_text(encoding="utf-8")
     for name in ("operations.md", "log-events.md"):
         assert f"`{cause.value}`" in (DOCS / name).read_text(encoding="utf-8").replace(":", "`")

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from inboxd.accounts.api import AccountsApi
-from inboxd.accounts.check import Checkup
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Settings
@@ -25,9 +25,9 @@ from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.conversations.search_worker import SearchIndexer
-from inboxd.core import Parts, assembled
+from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
-from inboxd.domain.account import Flavour
+from inboxd.domain.account import LoginType
 from inboxd.events.api import Streams
 from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
@@ -39,14 +39,14 @@ from inboxd.http.operations import Operation
 from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
 from inboxd.maintenance.health import DaemonHealth
-from inboxd.maintenance.health_api import Health
-from inboxd.maintenance.metrics_api import MetricsPage
+from inboxd.maintenance.health_api import HealthApi
+from inboxd.maintenance.metrics_api import MetricsApi
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
 from inboxd.privacy.api import DeletionsApi
 from inboxd.privacy.callbacks import Callbacks
-from inboxd.privacy.participant_eraser import Forgetter
+from inboxd.privacy.participant_eraser import ParticipantEraser
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.receiving.api import DeliveriesApi
@@ -57,8 +57,8 @@ from inboxd.receiving.webhooks import Webhooks
 from inboxd.runs.backfill.api import BackfillsApi
 from inboxd.runs.backfill.pages import BackfillPages
 from inboxd.runs.backfill.schedule import BackfillSchedule
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
@@ -105,7 +105,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(
+async def run_daemon(
     settings: Settings,
     secrets: Secrets,
     database_path: Path,
@@ -128,7 +128,7 @@ async def running(
     verify_token = require_secrets(secrets)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(
-            assembled(settings, secrets, database_path, clock or Clock(), on_give_up=on_give_up)
+            open_core(settings, secrets, database_path, clock or Clock(), on_give_up=on_give_up)
         )
         received = ReceivingMetrics(parts.metrics.registry)
         monitor = ProcessingMonitor(parts.database, parts.clock, received)
@@ -172,7 +172,7 @@ def _start_workers(
             metrics=parts.metrics,
             random=random.random,
             on_due=parts.staff.wrote,
-            feed=parts.feed,
+            bus=parts.bus,
             observe=parts.traffic.observe,
         ),
         Schedule(essential=True),
@@ -204,8 +204,8 @@ def _admin(
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
     health = DaemonHealth(database, supervisor, monitor)
-    forgetter = Forgetter(database, parts.avatars, parts.cache, clock)
-    metrics_page = MetricsPage(
+    forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
+    metrics_page = MetricsApi(
         parts.metrics,
         [partial(received.collect, parts.inbox)],
         accounts,
@@ -215,13 +215,13 @@ def _admin(
         database_path=database.path,
         backup_folder=database.path.parent / settings.storage.backup_path,
     )
-    streams = Streams(parts.feed)
+    streams = Streams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
     apis: list[Api] = [
-        Health(health),
+        HealthApi(health),
         ConversationsApi(database, accounts.aliases, clock, outlook),
         ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter, outlook),
-        AccountsApi(accounts, Checkup(accounts, clock), database.read),
+        AccountsApi(accounts, AccountCheck(accounts, clock), database.read),
         BackfillsApi(parts.desk, parts.backfills, streams, clock),
         DeletionsApi(
             parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
@@ -248,7 +248,7 @@ def _admin(
         InboxPages(database, accounts, clock, outlook),
         BackfillPages(parts.desk, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
-        AccountPages(accounts, Checkup(accounts, clock), database.read),
+        AccountPages(accounts, AccountCheck(accounts, clock), database.read),
     ]
     app = admin_application(
         tokens,
@@ -333,7 +333,7 @@ class Api(Protocol):
         """What can be done."""
 
 
-def _condition(accounts: Accounts, health: DaemonHealth) -> str:
+def _condition(accounts: AccountManager, health: DaemonHealth) -> str:
     """How we are, in one line for `systemctl status`."""
     served = list(accounts.served.values())
     receiving = "; ".join([*health.problems, *health.degraded]) or "receiving"
@@ -344,7 +344,7 @@ def _condition(accounts: Accounts, health: DaemonHealth) -> str:
 
 
 def _schedule(
-    options: Backfill, desk: BackfillDesk, backfills: Backfills, accounts: Accounts, clock: Clock
+    options: Backfill, desk: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
 ) -> BackfillSchedule:
     return BackfillSchedule(
         desk,
@@ -359,22 +359,22 @@ def _schedule(
     )
 
 
-def _account_of(accounts: Accounts, user_id: str) -> str | None:
+def _account_of(accounts: AccountManager, user_id: str) -> str | None:
     """The id of the account that belongs to the app user `user_id`, if it is known."""
     served = accounts.find(user_id)
     return None if served is None else served.account.id
 
 
-def _others(accounts: Accounts, user_id: str) -> frozenset[str]:
+def _others(accounts: AccountManager, user_id: str) -> frozenset[str]:
     """The accounts that are known to be of somebody else than the app user `user_id`.
 
     Of an account with Facebook Login nobody knows whose it is: Meta names a person, and tells us of no such person.
     """
     known = [served.account for served in accounts.served.values() if served.account.app_scoped_id is not None]
-    return frozenset(one.id for one in known if one.flavour is Flavour.INSTAGRAM and one.app_scoped_id != user_id)
+    return frozenset(one.id for one in known if one.flavour is LoginType.INSTAGRAM and one.app_scoped_id != user_id)
 
 
-async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:
+async def _deauthorize(accounts: AccountManager, user_id: str) -> str | None:
     """The app user `user_id` removed the app; the id of their account, if it is one of ours."""
     served = accounts.find(user_id)
     if served is None:
@@ -384,7 +384,7 @@ async def _deauthorize(accounts: Accounts, user_id: str) -> str | None:
     return served.account.id
 
 
-async def _stop_calls(accounts: Accounts, account_id: str) -> None:
+async def _stop_calls(accounts: AccountManager, account_id: str) -> None:
     """Whoever looks after the inbox has the account's data deleted."""
     served = accounts.served.get(account_id)
     if served is not None:

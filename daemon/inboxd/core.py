@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inboxd import __version__
-from inboxd.accounts.call_log_store import GraphCalls
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.call_log_store import SqliteCallLog
+from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.store import AccountStore
 from inboxd.accounts.vault import KEY_FILE, Vault, key_from
-from inboxd.accounts.workers import AccountStaff
+from inboxd.accounts.workers import AccountWorkers
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
-from inboxd.domain.account import Flavour
-from inboxd.events.bus import Feed
+from inboxd.domain.account import LoginType
+from inboxd.events.bus import EventBus
 from inboxd.maintenance.traffic_monitor import TrafficMonitor
-from inboxd.meta.budget import Traffic
+from inboxd.meta.budget import AppBudget
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.pictures import PictureClient
 from inboxd.options import configured_accounts, lifetimes, limits, picture_rules
-from inboxd.privacy.account_eraser import Eraser
-from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.account_eraser import AccountEraser
+from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
-from inboxd.privacy.retention_worker import Housekeeping
-from inboxd.profiles.avatar_store import AVATAR_FOLDER, Avatars
-from inboxd.profiles.avatar_worker import AvatarKeeper
+from inboxd.privacy.retention_worker import RetentionWorker
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
+from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -48,22 +48,22 @@ class Parts:
     database: Database
     inbox: Inbox
     cache: ProfileCache
-    accounts: Accounts
+    accounts: AccountManager
     supervisor: Supervisor
-    avatars: Avatars
-    portraits: AvatarKeeper
-    feed: Feed
-    backfills: Backfills
-    desk: BackfillDesk
-    staff: AccountStaff
-    deletions: Deletions
+    avatars: AvatarStore
+    portraits: AvatarDownloader
+    bus: EventBus
+    backfills: BackfillStore
+    desk: BackfillService
+    staff: AccountWorkers
+    deletions: DeletionStore
     deletion: DeletionWorker
-    housekeeping: Housekeeping
+    housekeeping: RetentionWorker
     traffic: TrafficMonitor
 
 
 @asynccontextmanager
-async def assembled(
+async def open_core(
     settings: Settings, secrets: Secrets, database_path: Path, clock: Clock, *, on_give_up: Callable[[], None]
 ) -> AsyncIterator[Parts]:
     """The parts, from their first to their last moment: they end in the opposite order, the database last.
@@ -84,19 +84,21 @@ async def assembled(
         pictures = await stack.enter_async_context(PictureClient(picture_rules(settings)))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=on_give_up))
-        avatars = Avatars(database, database_path.parent / AVATAR_FOLDER)
-        portraits = AvatarKeeper(avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count)
-        feed = Feed(clock)
-        backfills = Backfills(database)
-        desk = BackfillDesk(backfills, clock)
-        staff = AccountStaff(
+        avatars = AvatarStore(database, database_path.parent / AVATAR_FOLDER)
+        portraits = AvatarDownloader(
+            avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count
+        )
+        bus = EventBus(clock)
+        backfills = BackfillStore(database)
+        desk = BackfillService(backfills, clock)
+        staff = AccountWorkers(
             accounts,
             database,
             cache,
             supervisor,
             clock,
             metrics,
-            feed,
+            bus,
             backfills,
             desk,
             random=random.random,
@@ -104,7 +106,7 @@ async def assembled(
             on_picture=portraits.wake,
         )
         await accounts.load(configured_accounts(settings, secrets), staff)
-        deletions = Deletions(database)
+        deletions = DeletionStore(database)
 
         async def erased(account_id: str) -> None:
             served = accounts.served.get(account_id)
@@ -123,15 +125,15 @@ async def assembled(
             supervisor=supervisor,
             avatars=avatars,
             portraits=portraits,
-            feed=feed,
+            bus=bus,
             backfills=backfills,
             desk=desk,
             staff=staff,
             deletions=deletions,
             deletion=DeletionWorker(
-                Eraser(database, avatars, cache, clock), deletions, accounts.aliases, clock, on_erased=erased
+                AccountEraser(database, avatars, cache, clock), deletions, accounts.aliases, clock, on_erased=erased
             ),
-            housekeeping=Housekeeping(
+            housekeeping=RetentionWorker(
                 database, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
             ),
             traffic=TrafficMonitor(
@@ -146,7 +148,7 @@ async def serving_accounts(
     secrets: Secrets,
     database: Database,
     clock: Clock,
-) -> AsyncIterator[Accounts]:
+) -> AsyncIterator[AccountManager]:
     """The accounts, with connections to both Graph APIs; not yet loaded. Raises ConfigError for a bad storage_key."""
     keys = secrets.storage_keys
     if not keys:
@@ -159,14 +161,17 @@ async def serving_accounts(
     options = settings.instagram
     async with AsyncExitStack() as stack:
         clients = {}
-        for flavour, url in ((Flavour.INSTAGRAM, options.graph_url), (Flavour.FACEBOOK, options.facebook_graph_url)):
+        for flavour, url in (
+            (LoginType.INSTAGRAM, options.graph_url),
+            (LoginType.FACEBOOK, options.facebook_graph_url),
+        ):
             client = GraphClient(url, options.graph_version, timeout_s=options.timeout_s, clock=clock)
             clients[flavour] = await stack.enter_async_context(client)
-        yield Accounts(
+        yield AccountManager(
             AccountStore(database),
             Vault(keys),
-            GraphCalls(database, clock),
-            Traffic(clock),
+            SqliteCallLog(database, clock),
+            AppBudget(clock),
             clients,
             limits(settings),
             clock,

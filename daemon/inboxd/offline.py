@@ -9,21 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.core import serving_accounts
-from inboxd.events.bus import Feed
+from inboxd.events.bus import EventBus
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import configured_accounts
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.sync import Enricher
+from inboxd.profiles.sync import ProfileSync
 from inboxd.runs.backfill.commands import BackfillAccess
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -46,7 +46,7 @@ def database(config_path: Path | None) -> CommandAccess[Database]:
     return CommandAccess(found.client, partial(Database, found.database))
 
 
-def accounts(config_path: Path | None) -> CommandAccess[Accounts]:
+def accounts(config_path: Path | None) -> CommandAccess[AccountManager]:
     """For the commands of accounts. Raises ConfigError."""
     found = _configuration(config_path)
     return CommandAccess(found.client, partial(_accounts, *found))
@@ -70,7 +70,7 @@ def _configuration(config_path: Path | None) -> _Configuration:
 
 
 @asynccontextmanager
-async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[Accounts]:
+async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[AccountManager]:
     """The accounts, loaded; nobody works for them. Raises InboxdError."""
     clock = Clock()
     async with AsyncExitStack() as stack:
@@ -83,20 +83,20 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
 @asynccontextmanager
 async def _backfilling(
     settings: Settings, secrets: Secrets, database_path: Path
-) -> AsyncIterator[tuple[BackfillDesk, Backfills]]:
+) -> AsyncIterator[tuple[BackfillService, BackfillStore]]:
     """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
     clock, metrics = Clock(), Metrics()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
-        backfills = Backfills(database)
-        desk = BackfillDesk(backfills, clock)
+        backfills = BackfillStore(database)
+        desk = BackfillService(backfills, clock)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
-        feed = Feed(clock)
+        bus = EventBus(clock)
         await accounts.load(configured_accounts(settings, secrets))
         for served in accounts.served.values():
-            enricher = Enricher(
+            enricher = ProfileSync(
                 served,
                 database=database,
                 cache=cache,
@@ -106,7 +106,7 @@ async def _backfilling(
                 random=random.random,
                 on_picture=lambda: None,
             )
-            worker = BackfillWorker(enricher, backfills, clock, feed, random.random)
+            worker = BackfillWorker(enricher, backfills, clock, bus, random.random)
             desk.enter(worker, enricher)
             supervisor.start(worker)
         yield desk, backfills

@@ -5,7 +5,7 @@ import ipaddress
 from inboxd.accounts.manager import ConfiguredAccount, Limits
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
-from inboxd.domain.account import Flavour
+from inboxd.domain.account import LoginType
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.meta.pictures import PictureRules
@@ -31,7 +31,7 @@ def configured_accounts(settings: Settings, secrets: Secrets) -> list[Configured
     return [
         ConfiguredAccount(
             id=account.id,
-            flavour=Flavour(account.flavour),
+            flavour=LoginType(account.flavour),
             name=account.name,
             page_id=account.page_id or None,
             token=secrets.account_tokens.get(account.id),

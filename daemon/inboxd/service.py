@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from inboxd import __version__
-from inboxd.app import Daemon, running
+from inboxd.app import Daemon, run_daemon
 from inboxd.command_setup import settings_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets, require_secrets
@@ -49,7 +49,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        async with running(
+        async with run_daemon(
             settings,
             secrets,
             self._database_path,

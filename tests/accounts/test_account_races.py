@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from inboxd.accounts.check import Checkup
-from inboxd.accounts.manager import Accounts, ConfiguredAccount
+from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.manager import AccountManager, ConfiguredAccount
 from inboxd.accounts.store import StoredAccount
-from inboxd.accounts.token_refresher import TokenKeeper
-from inboxd.domain.account import Cause, Flavour
-from inboxd.domain.retry import Remedy
+from inboxd.accounts.token_refresher import TokenRefresher
+from inboxd.domain.account import AccountChange, LoginType
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.errors import StorageUnavailableError
@@ -61,7 +61,7 @@ async def ended(task: "asyncio.Future[Any]") -> None:
         await task
 
 
-def state_of(accounts: Accounts) -> str:
+def state_of(accounts: AccountManager) -> str:
     return accounts.served[ACCOUNT].account.state.value
 
 
@@ -91,7 +91,7 @@ async def test_a_check_that_ends_after_the_app_was_removed_changes_nothing(slow:
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        check = asyncio.ensure_future(Checkup(accounts, clock).check(served))
+        check = asyncio.ensure_future(AccountCheck(accounts, clock).check(served))
         await server.asked()
         await accounts.app_removed(served, "the owner removed the app")
         server.go.set()
@@ -106,7 +106,7 @@ async def test_a_token_that_is_refreshed_after_the_app_was_removed_is_dropped(sl
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         clock.now += 2 * DAY_MS
-        look = asyncio.ensure_future(TokenKeeper(served, accounts, clock, Metrics()).look())
+        look = asyncio.ensure_future(TokenRefresher(served, accounts, clock, Metrics()).look())
         await server.asked()
         removed = asyncio.ensure_future(accounts.app_removed(served, "the owner removed the app"))
         server.go.set()
@@ -122,7 +122,7 @@ async def test_what_an_old_token_was_refused_is_not_held_against_the_new_one(slo
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         server.go.set()
-        served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
         server.go.clear()
         before = len(server.calls)
         call = asyncio.ensure_future(served.graph.user_profile(ANA))
@@ -131,7 +131,7 @@ async def test_what_an_old_token_was_refused_is_not_held_against_the_new_one(slo
         server.go.set()
         await ended(call)
         assert state_of(accounts) == "active"
-        assert served.graph.profiles_brake.stopped_s() == 0
+        assert served.graph.profiles_throttle.stopped_s() == 0
 
 
 @pytest.mark.parametrize("late", ["update", "check", "refresh"])
@@ -140,16 +140,16 @@ async def test_an_account_that_was_removed_does_not_come_back(slow: Slow, tmp_pa
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         server.go.set()
-        served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
         server.go.clear()
         before = len(server.calls)
         clock.now += 2 * DAY_MS
         work: asyncio.Future[Any]
         if late == "check":
-            work = asyncio.ensure_future(Checkup(accounts, clock).check(served))
+            work = asyncio.ensure_future(AccountCheck(accounts, clock).check(served))
             await server.asked(before + 1)
         elif late == "refresh":
-            work = asyncio.ensure_future(TokenKeeper(served, accounts, clock, Metrics()).look())
+            work = asyncio.ensure_future(TokenRefresher(served, accounts, clock, Metrics()).look())
             await server.asked(before + 1)
         else:
             work = asyncio.ensure_future(accounts.update(served, subscription_checked_at=clock.now))
@@ -169,7 +169,7 @@ async def test_removing_and_updating_at_the_same_time_a_hundred_times(slow: Slow
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         for number in range(100):
-            served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+            served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
             updates: list[Any] = [accounts.update(served, subscription_checked_at=clock.now) for _ in range(3)]
             updates.insert(number % 4, accounts.remove(served))
             await asyncio.gather(*updates)
@@ -217,7 +217,7 @@ async def test_a_token_that_is_being_stored_while_the_app_is_removed_is_not_used
             await save(account)
 
         monkeypatch.setattr(accounts._store, "save", save_slowly)
-        give = asyncio.ensure_future(accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN))
+        give = asyncio.ensure_future(accounts.update(served, Secret("another"), cause=AccountChange.TOKEN_GIVEN))
         await asyncio.sleep(0)
         remove = asyncio.ensure_future(accounts.app_removed(served, "the owner removed the app"))
         await asyncio.sleep(0)
@@ -252,7 +252,7 @@ async def test_a_token_that_was_given_meanwhile_is_not_replaced_by_the_old_ones_
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         used = served.graph.token
-        await accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN)
+        await accounts.update(served, Secret("another"), cause=AccountChange.TOKEN_GIVEN)
         await accounts.refreshed(served, RefreshedToken(Secret("a successor"), 5_000_000), used)
         assert (token_of(accounts), served.account.token_expires_at) == ("another", None)
     async with process(tmp_path, url, clock) as accounts:
@@ -271,7 +271,7 @@ async def test_a_token_that_was_refused_is_not_used_though_the_disk_refuses_too(
     async with process(tmp_path, url, ManualClock()) as accounts:
         monkeypatch.setattr(accounts._store, "save", refuse)
         with pytest.raises(StorageUnavailableError):
-            await accounts.verdict(ACCOUNT, GraphError("the token is dead", Remedy.NEEDS_LOGIN))
+            await accounts.verdict(ACCOUNT, GraphError("the token is dead", FailureAction.NEEDS_LOGIN))
         assert not accounts.served[ACCOUNT].account.callable
         assert accounts.served[ACCOUNT].account.reason == "the token is dead"
 
@@ -279,7 +279,7 @@ async def test_a_token_that_was_refused_is_not_used_though_the_disk_refuses_too(
 async def test_a_token_of_the_configuration_is_taken_once(slow: Slow, tmp_path: Path) -> None:
     _, url = slow
     clock = ManualClock()
-    another = ConfiguredAccount(ACCOUNT, Flavour.INSTAGRAM, "shop", None, Secret("another"))
+    another = ConfiguredAccount(ACCOUNT, LoginType.INSTAGRAM, "shop", None, Secret("another"))
     async with process(tmp_path, url, clock) as accounts:
         await accounts.renew([another])
         served = accounts.served[ACCOUNT]
@@ -303,7 +303,7 @@ async def test_a_dead_token_that_is_told_late_leaves_the_account_active(slow: Sl
         served = accounts.served[ACCOUNT]
         call = asyncio.ensure_future(served.graph.user_profile(ANA))
         await server.asked()
-        await accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN)
+        await accounts.update(served, Secret("another"), cause=AccountChange.TOKEN_GIVEN)
         server.go.set()
         await ended(call)
         assert (state_of(accounts), token_of(accounts)) == ("active", "another")
@@ -315,10 +315,10 @@ async def test_two_who_change_an_account_at_once_both_have_their_way(slow: Slow,
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         slow[0].go.set()
-        served, _ = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
         async with slow_disk(accounts._store._database):
             changes = [
-                asyncio.ensure_future(accounts.update(served, Secret("another"), cause=Cause.TOKEN_GIVEN)),
+                asyncio.ensure_future(accounts.update(served, Secret("another"), cause=AccountChange.TOKEN_GIVEN)),
                 asyncio.ensure_future(accounts.update(served, subscription_checked_at=4711)),
                 asyncio.ensure_future(accounts.update(served, username="renamed")),
             ]
@@ -340,10 +340,10 @@ async def test_a_refresh_never_takes_the_place_of_a_token_that_was_given_later(
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         clock.now += 2 * DAY_MS
-        keeper = TokenKeeper(served, accounts, clock, metrics)
+        keeper = TokenRefresher(served, accounts, clock, metrics)
 
         async def give() -> None:
-            await accounts.update(served, Secret("given"), cause=Cause.TOKEN_GIVEN)
+            await accounts.update(served, Secret("given"), cause=AccountChange.TOKEN_GIVEN)
 
         if given == "while Meta answers":
             look = asyncio.ensure_future(keeper.look())

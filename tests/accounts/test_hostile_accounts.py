@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from inboxd.accounts.check import Checkup
+from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.resources import AccountResource, BudgetResource
-from inboxd.accounts.subscription_monitor import SubscriptionKeeper
-from inboxd.accounts.token_refresher import TokenKeeper
-from inboxd.domain.account import Account, Flavour
+from inboxd.accounts.subscription_monitor import SubscriptionMonitor
+from inboxd.accounts.token_refresher import TokenRefresher
+from inboxd.domain.account import Account, LoginType
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.serving import serving
@@ -42,7 +42,7 @@ async def test_a_new_token_is_kept_whatever_is_said_of_its_end(hostile: Hostile,
     server.answers["refresh_access_token"] = encoded({"access_token": "the-new-one", "expires_in": value})
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, Metrics())
         clock.now += 2 * DAY_MS
         await keeper.look()
         assert token_of(accounts) == "the-new-one"
@@ -64,7 +64,7 @@ async def test_what_cannot_be_a_token_does_not_replace_one(hostile: Hostile, tmp
     async with process(tmp_path, url, clock) as accounts:
         before = token_of(accounts)
         clock.now += 2 * DAY_MS
-        await TokenKeeper(accounts.served[ACCOUNT], accounts, clock, Metrics()).look()
+        await TokenRefresher(accounts.served[ACCOUNT], accounts, clock, Metrics()).look()
         found = token_of(accounts)
         assert found == before or (found is not None and found.isprintable() and found.isascii())
 
@@ -84,7 +84,7 @@ async def test_no_value_about_an_account_raises_anything_but_graph_errors(hostil
     chance.shuffle(answers)
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        checkup, keeper = Checkup(accounts, clock), SubscriptionKeeper(served, accounts, clock, Metrics())
+        checkup, keeper = AccountCheck(accounts, clock), SubscriptionMonitor(served, accounts, clock, Metrics())
         for path, answer in answers:
             server.answers = {path: encoded(answer)}
             assert await checkup.check(served)
@@ -103,7 +103,7 @@ async def test_no_value_about_a_page_raises_anything_but_graph_errors(
     server, url = hostile
     usual = {"id": "1", "instagram_business_account": {"id": ACCOUNT, "username": "the.shop"}}
     async with meta(url, database) as platform:
-        page = await platform.account(flavour=Flavour.FACEBOOK)
+        page = await platform.account(flavour=LoginType.FACEBOOK)
         for value in ODD:
             server.answers["me"] = encoded(replaced(usual, flavour_field, value))
             try:
@@ -128,16 +128,16 @@ async def test_no_value_in_an_error_raises_anything_but_graph_errors(hostile: Ho
                     status=status, body=encoded(error), content_type="application/json"
                 )
                 account.forgive()
-                platform.client.circuit.release()
-                account.budget.throttle.release()
-                platform.traffic.app.release()
+                platform.client.circuit.reset()
+                account.budget.throttle.reset()
+                platform.traffic.app.reset()
                 with pytest.raises(GraphError) as caught:
                     await account.user_profile(ANA)
                 assert caught.value.code is None or 0 <= caught.value.code < 2**31
                 assert str(caught.value).isprintable()
         server.answers[ANA] = encoded(PROFILE)
         account.forgive()
-        platform.client.circuit.release()
+        platform.client.circuit.reset()
         assert (await account.user_profile(ANA)).username == "ana_x"
 
 
@@ -159,5 +159,5 @@ async def test_no_header_stops_an_account_for_longer_than_meta_ever_does(hostile
             assert BudgetResource.of(ACCOUNT, report).slowed_by <= 50
             stopped_s = account.budget.throttle.stopped_s() + platform.traffic.app.stopped_s()
             assert stopped_s <= 60, fields
-            account.budget.throttle.release()
-            platform.traffic.app.release()
+            account.budget.throttle.reset()
+            platform.traffic.app.reset()

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from inboxd import core as parts
-from inboxd.accounts.check import Checkup, Finding, Outcome
-from inboxd.accounts.manager import Accounts
-from inboxd.accounts.subscription_monitor import SubscriptionKeeper
-from inboxd.accounts.token_refresher import TokenKeeper
+from inboxd.accounts.check import AccountCheck, CheckOutcome, CheckResult
+from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.subscription_monitor import SubscriptionMonitor
+from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Settings
 from inboxd.config.secrets import Secrets
-from inboxd.domain.account import AccountState, Flavour
+from inboxd.domain.account import AccountState, LoginType
 from inboxd.meta.graph_errors import GraphError
 from inboxd.options import configured_accounts
 from inboxd.runtime.clock import Clock
@@ -40,7 +40,7 @@ async def process(
     token: str | None = TOKEN,
     configured: bool = True,
     keys: tuple[str, ...] = (),
-) -> AsyncIterator[Accounts]:
+) -> AsyncIterator[AccountManager]:
     """The accounts as one process has them."""
     settings = Settings(
         instagram=Instagram(graph_url=url, facebook_graph_url=url),
@@ -59,11 +59,11 @@ async def process(
         yield accounts
 
 
-def outcomes(findings: list[Finding]) -> dict[str, Outcome]:
+def outcomes(findings: list[CheckResult]) -> dict[str, CheckOutcome]:
     return {finding.check: finding.outcome for finding in findings}
 
 
-def token_of(accounts: Accounts) -> str | None:
+def token_of(accounts: AccountManager) -> str | None:
     token = accounts.served[ACCOUNT].graph.token
     return None if token is None else token.reveal()
 
@@ -72,19 +72,22 @@ async def test_adding_finds_out_who_it_is_subscribes_and_says_what_is_missing(gr
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        served, findings = await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        served, findings = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
 
         account = served.account
         assert (account.id, account.app_scoped_id, account.username) == (ACCOUNT, f"9{ACCOUNT}", "the.shop")
         assert "messages" in server.subscriptions[ACCOUNT]
         assert outcomes(findings) == {
-            "token": Outcome.OK, "messages": Outcome.OK, "subscription": Outcome.OK, "webhooks": Outcome.UNKNOWN,
-        }  # fmt: skip
+            "token": CheckOutcome.OK,
+            "messages": CheckOutcome.OK,
+            "subscription": CheckOutcome.OK,
+            "webhooks": CheckOutcome.UNKNOWN,
+        }
         assert accounts.aliases == {ACCOUNT: ACCOUNT}
 
         server.behaviour = Behaviour(latency_ms=0, tools_off=True)
-        findings = await Checkup(accounts, clock).check(served)
-        (missing,) = [finding for finding in findings if finding.outcome is Outcome.MISSING]
+        findings = await AccountCheck(accounts, clock).check(served)
+        (missing,) = [finding for finding in findings if finding.outcome is CheckOutcome.MISSING]
         assert missing.check == "messages"
         assert "Connected tools" in (missing.remedy or "")
 
@@ -100,9 +103,9 @@ async def test_a_page_token_serves_the_linked_account_under_both_ids(graph: Simu
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        served, findings = await Checkup(accounts, clock).add(Secret("page-token"), Flavour.FACEBOOK)
+        served, findings = await AccountCheck(accounts, clock).add(Secret("page-token"), LoginType.FACEBOOK)
         assert (served.account.id, served.account.page_id) == (ACCOUNT, PAGE)
-        assert outcomes(findings)["subscription"] is Outcome.OK
+        assert outcomes(findings)["subscription"] is CheckOutcome.OK
         assert accounts.aliases == {ACCOUNT: ACCOUNT, PAGE: ACCOUNT}
         assert served.account.refresh_due_at() is None, "Page tokens do not end"
 
@@ -121,7 +124,7 @@ async def test_keys_are_rotated_and_a_lost_one_is_told(graph: Simulated, tmp_pat
     new_key = "YW5vdGhlciBrZXksIGFsc28gMzIgYnl0ZXMgbG9uZy4="
     clock = ManualClock()
     async with process(tmp_path, graph[1], clock, keys=(KEY,), configured=False) as accounts:
-        await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM)
+        await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
     async with process(tmp_path, graph[1], clock, keys=(new_key, KEY), configured=False) as accounts:
         assert token_of(accounts) == TOKEN
     async with process(tmp_path, graph[1], clock, keys=(new_key,), configured=False) as accounts:
@@ -165,7 +168,7 @@ async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_men
     del server.tokens[TOKEN]
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        assert outcomes(await Checkup(accounts, clock).check(served)) == {"token": Outcome.MISSING}
+        assert outcomes(await AccountCheck(accounts, clock).check(served)) == {"token": CheckOutcome.MISSING}
         assert served.account.state is AccountState.NEEDS_LOGIN
     server.calls.clear()
     async with process(tmp_path, url, clock) as accounts:
@@ -175,7 +178,7 @@ async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_men
         server.tokens["new-login"] = Token(ACCOUNT)
         told: list[bool] = []
         served.listeners.append(lambda: told.append(True))
-        await Checkup(accounts, clock).add(Secret("new-login"), Flavour.INSTAGRAM)
+        await AccountCheck(accounts, clock).add(Secret("new-login"), LoginType.INSTAGRAM)
         assert accounts.served[ACCOUNT].account.callable
         assert told, "whoever waits is woken"
         assert (await served.graph.user_profile(ANA)).username
@@ -190,7 +193,7 @@ async def test_a_token_is_kept_alive_for_a_year(graph: Simulated, tmp_path: Path
     refreshes = []
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, Metrics())
         for _ in range(365):
             before = token_of(accounts)
             await keeper.look()
@@ -211,7 +214,7 @@ async def test_a_refresh_that_fails_is_tried_daily_warned_of_and_ends_with_the_t
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         served.account = msgspec.structs.replace(served.account, token_expires_at=T0 + 40 * DAY_MS)
-        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, Metrics())
         tries: list[int] = []
         warned = 0
         while served.account.callable:
@@ -229,7 +232,7 @@ async def test_an_outage_does_not_put_a_refresh_off_for_a_day(graph: Simulated, 
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
-        keeper = TokenKeeper(accounts.served[ACCOUNT], accounts, clock, Metrics())
+        keeper = TokenRefresher(accounts.served[ACCOUNT], accounts, clock, Metrics())
         clock.now += 2 * DAY_MS
         server.behaviour = Behaviour(latency_ms=0, outage=True)
         await keeper.look()
@@ -248,7 +251,7 @@ async def test_a_lost_subscription_is_noticed_within_the_hour_and_made_again(gra
     clock = ManualClock()
     metrics = Metrics()
     async with process(tmp_path, url, clock) as accounts:
-        keeper = SubscriptionKeeper(accounts.served[ACCOUNT], accounts, clock, metrics)
+        keeper = SubscriptionMonitor(accounts.served[ACCOUNT], accounts, clock, metrics)
         assert keeper._rest_s() <= 0
         await keeper.look()
         assert "messages" in server.subscriptions[ACCOUNT]
@@ -266,7 +269,7 @@ async def test_who_removed_the_app_is_found_by_any_id_and_stays_stopped(graph: S
     clock = ManualClock()
     async with process(tmp_path, graph[1], clock) as accounts:
         served = accounts.served[ACCOUNT]
-        await Checkup(accounts, clock).check(served)
+        await AccountCheck(accounts, clock).check(served)
         assert accounts.find(f"9{ACCOUNT}") is served
         assert accounts.find(ACCOUNT) is served
         assert accounts.find("1") is None
@@ -283,7 +286,7 @@ async def test_a_refreshed_token_is_not_forgotten_while_the_disk_refuses(graph: 
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        keeper = TokenKeeper(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, Metrics())
         save = accounts._store.save
 
         async def refuse(_stored: object) -> None:
@@ -307,9 +310,9 @@ async def test_another_product_for_the_same_account_is_another_host(graph: Simul
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        await Checkup(accounts, clock).add(Secret(TOKEN), Flavour.INSTAGRAM, name="shop")
-        served, _ = await Checkup(accounts, clock).add(Secret("page-token"), Flavour.FACEBOOK)
-        assert (served.account.flavour, served.account.name) == (Flavour.FACEBOOK, "shop")
+        await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM, name="shop")
+        served, _ = await AccountCheck(accounts, clock).add(Secret("page-token"), LoginType.FACEBOOK)
+        assert (served.account.flavour, served.account.name) == (LoginType.FACEBOOK, "shop")
         assert (await served.graph.owner()).page_id == PAGE
         assert list(accounts.served) == [ACCOUNT]
 

@@ -14,7 +14,7 @@ from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.ingest import LONGEST_S, MAX_EVENTS, MAX_LAG_MS, TRANSACTION_S, Ingest
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import Feed
+from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox
 from inboxd.runtime.errors import StorageClosedError, StorageUnavailableError
@@ -45,7 +45,7 @@ class Rig:
             metrics=self.metrics,
             random=lambda: 0.0,
             on_due=self.writers.extend,
-            feed=Feed(self.clock),
+            bus=EventBus(self.clock),
         )
 
     async def take(self, *payloads: Any) -> None:

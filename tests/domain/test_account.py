@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from inboxd.domain.account import AccountState, Cause, following
+from inboxd.domain.account import AccountChange, AccountState, following
 
 ACTIVE, LOGIN, PERMISSION, GONE = (
     AccountState.ACTIVE,
@@ -12,49 +12,51 @@ ACTIVE, LOGIN, PERMISSION, GONE = (
     AccountState.DEAUTHORIZED,
 )
 EXPECTED = {
-    (ACTIVE, Cause.TOKEN_GIVEN): ACTIVE,
-    (LOGIN, Cause.TOKEN_GIVEN): ACTIVE,
-    (PERMISSION, Cause.TOKEN_GIVEN): ACTIVE,
-    (GONE, Cause.TOKEN_GIVEN): ACTIVE,
-    (ACTIVE, Cause.TOKEN_ACCEPTED): ACTIVE,
-    (LOGIN, Cause.TOKEN_ACCEPTED): ACTIVE,
-    (PERMISSION, Cause.TOKEN_ACCEPTED): ACTIVE,
-    (GONE, Cause.TOKEN_ACCEPTED): None,
-    (ACTIVE, Cause.CALL_ANSWERED): ACTIVE,
-    (LOGIN, Cause.CALL_ANSWERED): None,
-    (PERMISSION, Cause.CALL_ANSWERED): ACTIVE,
-    (GONE, Cause.CALL_ANSWERED): None,
-    (ACTIVE, Cause.TOKEN_REFUSED): LOGIN,
-    (LOGIN, Cause.TOKEN_REFUSED): LOGIN,
-    (PERMISSION, Cause.TOKEN_REFUSED): LOGIN,
-    (GONE, Cause.TOKEN_REFUSED): None,
-    (ACTIVE, Cause.PERMISSION_REFUSED): PERMISSION,
-    (LOGIN, Cause.PERMISSION_REFUSED): None,
-    (PERMISSION, Cause.PERMISSION_REFUSED): PERMISSION,
-    (GONE, Cause.PERMISSION_REFUSED): None,
-    (ACTIVE, Cause.TOKEN_MISSING): LOGIN,
-    (LOGIN, Cause.TOKEN_MISSING): None,
-    (PERMISSION, Cause.TOKEN_MISSING): LOGIN,
-    (GONE, Cause.TOKEN_MISSING): None,
-    (ACTIVE, Cause.APP_REMOVED): GONE,
-    (LOGIN, Cause.APP_REMOVED): GONE,
-    (PERMISSION, Cause.APP_REMOVED): GONE,
-    (GONE, Cause.APP_REMOVED): GONE,
+    (ACTIVE, AccountChange.TOKEN_GIVEN): ACTIVE,
+    (LOGIN, AccountChange.TOKEN_GIVEN): ACTIVE,
+    (PERMISSION, AccountChange.TOKEN_GIVEN): ACTIVE,
+    (GONE, AccountChange.TOKEN_GIVEN): ACTIVE,
+    (ACTIVE, AccountChange.TOKEN_ACCEPTED): ACTIVE,
+    (LOGIN, AccountChange.TOKEN_ACCEPTED): ACTIVE,
+    (PERMISSION, AccountChange.TOKEN_ACCEPTED): ACTIVE,
+    (GONE, AccountChange.TOKEN_ACCEPTED): None,
+    (ACTIVE, AccountChange.CALL_ANSWERED): ACTIVE,
+    (LOGIN, AccountChange.CALL_ANSWERED): None,
+    (PERMISSION, AccountChange.CALL_ANSWERED): ACTIVE,
+    (GONE, AccountChange.CALL_ANSWERED): None,
+    (ACTIVE, AccountChange.TOKEN_REFUSED): LOGIN,
+    (LOGIN, AccountChange.TOKEN_REFUSED): LOGIN,
+    (PERMISSION, AccountChange.TOKEN_REFUSED): LOGIN,
+    (GONE, AccountChange.TOKEN_REFUSED): None,
+    (ACTIVE, AccountChange.PERMISSION_REFUSED): PERMISSION,
+    (LOGIN, AccountChange.PERMISSION_REFUSED): None,
+    (PERMISSION, AccountChange.PERMISSION_REFUSED): PERMISSION,
+    (GONE, AccountChange.PERMISSION_REFUSED): None,
+    (ACTIVE, AccountChange.TOKEN_MISSING): LOGIN,
+    (LOGIN, AccountChange.TOKEN_MISSING): None,
+    (PERMISSION, AccountChange.TOKEN_MISSING): LOGIN,
+    (GONE, AccountChange.TOKEN_MISSING): None,
+    (ACTIVE, AccountChange.APP_REMOVED): GONE,
+    (LOGIN, AccountChange.APP_REMOVED): GONE,
+    (PERMISSION, AccountChange.APP_REMOVED): GONE,
+    (GONE, AccountChange.APP_REMOVED): GONE,
 }
 
 
 def test_every_pair_is_decided() -> None:
-    assert EXPECTED.keys() == set(itertools.product(AccountState, Cause))
+    assert EXPECTED.keys() == set(itertools.product(AccountState, AccountChange))
 
 
-@pytest.mark.parametrize(("state", "cause"), sorted(itertools.product(AccountState, Cause)))
-def test_what_follows(state: AccountState, cause: Cause) -> None:
+@pytest.mark.parametrize(("state", "cause"), sorted(itertools.product(AccountState, AccountChange)))
+def test_what_follows(state: AccountState, cause: AccountChange) -> None:
     assert following(state, cause) is EXPECTED[state, cause]
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.product(Cause, Cause)))
-def test_after_the_app_was_removed_only_a_new_token_makes_calls_possible(first: Cause, second: Cause) -> None:
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(AccountChange, AccountChange)))
+def test_after_the_app_was_removed_only_a_new_token_makes_calls_possible(
+    first: AccountChange, second: AccountChange
+) -> None:
     state = GONE
     for cause in (first, second):
         state = following(state, cause) or state
-    assert (state is GONE) is (Cause.TOKEN_GIVEN not in (first, second) or second is Cause.APP_REMOVED)
+    assert (state is GONE) is (AccountChange.TOKEN_GIVEN not in (first, second) or second is AccountChange.APP_REMOVED)

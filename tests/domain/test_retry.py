@@ -1,5 +1,5 @@
 import pytest
-from inboxd.domain.retry import DELIVERY_HANDLING, GONE_REST_S, PROFILE_FETCH, Remedy, decide, never_answers
+from inboxd.domain.retry import DELIVERY_HANDLING, GONE_REST_S, PROFILE_FETCH, FailureAction, decide, never_answers
 from inboxd.runtime.backoff import Backoff
 
 
@@ -16,8 +16,8 @@ def test_jitter_adds_up_to_thirty_percent() -> None:
     assert Backoff().delay_s(1, lambda: 1.0) == pytest.approx(1.3)
 
 
-@pytest.mark.parametrize("remedy", [Remedy.RETRY_LATER, Remedy.UNKNOWN])
-def test_a_passing_fault_is_tried_three_times_and_then_rests(remedy: Remedy) -> None:
+@pytest.mark.parametrize("remedy", [FailureAction.RETRY_LATER, FailureAction.UNKNOWN])
+def test_a_passing_fault_is_tried_three_times_and_then_rests(remedy: FailureAction) -> None:
     decisions = [decide(remedy, attempt, PROFILE_FETCH, never) for attempt in (1, 2, 3)]
 
     assert [decision.exhausted for decision in decisions] == [False, False, True]
@@ -25,23 +25,25 @@ def test_a_passing_fault_is_tried_three_times_and_then_rests(remedy: Remedy) -> 
 
 
 def test_missing_consent_waits_for_the_person_alone() -> None:
-    assert decide(Remedy.WAIT_FOR_PERSON, 1, PROFILE_FETCH, never).delay_s is None
+    assert decide(FailureAction.WAIT_FOR_PERSON, 1, PROFILE_FETCH, never).delay_s is None
 
 
 def test_who_does_not_exist_is_let_alone_for_a_month() -> None:
-    decision = decide(Remedy.GONE, 1, PROFILE_FETCH, never)
+    decision = decide(FailureAction.GONE, 1, PROFILE_FETCH, never)
 
     assert decision.exhausted
     assert decision.delay_s == GONE_REST_S
 
 
 def test_each_round_in_vain_doubles_the_rest_up_to_a_week() -> None:
-    rests = [decide(Remedy.RETRY_LATER, 3 * number, PROFILE_FETCH, never).delay_s for number in (1, 2, 3, 4, 5, 6, 99)]
+    rests = [
+        decide(FailureAction.RETRY_LATER, 3 * number, PROFILE_FETCH, never).delay_s for number in (1, 2, 3, 4, 5, 6, 99)
+    ]
 
     assert rests == [hours * 3600 for hours in (6, 12, 24, 48, 96, 168, 168)]
     assert [never_answers(attempt, PROFILE_FETCH) for attempt in (14, 15)] == [False, True]
 
 
 def test_a_delivery_gets_three_attempts() -> None:
-    assert not decide(Remedy.UNKNOWN, 2, DELIVERY_HANDLING, never).exhausted
-    assert decide(Remedy.UNKNOWN, 3, DELIVERY_HANDLING, never).exhausted
+    assert not decide(FailureAction.UNKNOWN, 2, DELIVERY_HANDLING, never).exhausted
+    assert decide(FailureAction.UNKNOWN, 3, DELIVERY_HANDLING, never).exhausted

@@ -10,7 +10,7 @@ from inboxd.domain.traffic import (
     MANY_UNAVAILABLE,
     SETTLING_MS,
     AccountTraffic,
-    Cause,
+    TrafficCause,
     TrafficFinding,
     findings,
     usual_pause_hours,
@@ -40,7 +40,7 @@ def found(
     return findings(accounts, now=now, started_at=now - up_ms, silent_after_hours=silent_after)
 
 
-def causes(*accounts: AccountTraffic, **when: Any) -> list[tuple[Cause, str | None]]:
+def causes(*accounts: AccountTraffic, **when: Any) -> list[tuple[TrafficCause, str | None]]:
     return [(one.cause, one.account_id) for one in found(*accounts, **when)]
 
 
@@ -54,16 +54,16 @@ def test_a_weekend_and_a_night_are_no_silence() -> None:
     assert usual_pause_hours(hours) == 65
     for later in range(1, 2 * 65 + 1):
         assert causes(traffic(hours=hours), hour=friday_evening + later) == []
-    assert causes(traffic(hours=hours), hour=friday_evening + 2 * 65 + 1) == [(Cause.SILENT, ONE)]
+    assert causes(traffic(hours=hours), hour=friday_evening + 2 * 65 + 1) == [(TrafficCause.SILENT, ONE)]
 
 
 def test_who_is_busy_day_and_night_is_missed_after_the_configured_hours() -> None:
     hours = list(range(FIRST, FIRST + 24 * 10))
     assert causes(traffic(hours=hours), hour=hours[-1] + 6) == []
-    assert causes(traffic(hours=hours), hour=hours[-1] + 7) == [(Cause.SILENT, ONE)]
+    assert causes(traffic(hours=hours), hour=hours[-1] + 7) == [(TrafficCause.SILENT, ONE)]
     assert causes(traffic(hours=hours), hour=hours[-1] + 9, silent_after=10) == []
     assert causes(traffic(hours=hours), hour=hours[-1] + 900, silent_after=0) == []
-    assert causes(traffic(hours=hours), hour=hours[-1] + 24 * 90) == [(Cause.SILENT, ONE)], "as long as it lasts"
+    assert causes(traffic(hours=hours), hour=hours[-1] + 24 * 90) == [(TrafficCause.SILENT, ONE)], "as long as it lasts"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_after_a_start_what_was_missed_comes_first() -> None:
     hours = list(range(FIRST, FIRST + 24 * 10))
     late = hours[-1] + 100
     assert causes(traffic(hours=hours), hour=late, up_ms=SETTLING_MS - 1) == []
-    assert causes(traffic(hours=hours), hour=late, up_ms=SETTLING_MS) == [(Cause.SILENT, ONE)]
+    assert causes(traffic(hours=hours), hour=late, up_ms=SETTLING_MS) == [(TrafficCause.SILENT, ONE)]
 
 
 def test_of_somebody_who_removed_the_app_nothing_is_expected() -> None:
@@ -93,35 +93,37 @@ def test_of_somebody_who_removed_the_app_nothing_is_expected() -> None:
 def test_silence_of_all_is_said_once() -> None:
     hours = list(range(FIRST, FIRST + 24 * 10))
     both = traffic(hours=hours), traffic(OTHER, hours=hours)
-    assert causes(*both, hour=hours[-1] + 100) == [(Cause.SILENT, None)]
+    assert causes(*both, hour=hours[-1] + 100) == [(TrafficCause.SILENT, None)]
     busy = traffic(OTHER, hours=[*hours, hours[-1] + 99])
-    assert causes(traffic(hours=hours), busy, hour=hours[-1] + 100) == [(Cause.SILENT, ONE)]
+    assert causes(traffic(hours=hours), busy, hour=hours[-1] + 100) == [(TrafficCause.SILENT, ONE)]
 
 
 def test_accounts_too_quiet_alone_are_missed_together() -> None:
     days = range(14)
     quiet = [traffic(str(number), hours=[FIRST + 24 * day + 6 * number for day in days]) for number in range(4)]
     last = max(one.hours[-1] for one in quiet)
-    assert causes(*quiet, hour=last + 13) == [(Cause.SILENT, None)]
+    assert causes(*quiet, hour=last + 13) == [(TrafficCause.SILENT, None)]
     assert causes(quiet[0], hour=last + 10_000) == []
 
 
 def test_who_is_not_served_is_named_for_a_day() -> None:
     stranger = traffic(served=False, expected=False, unserved_at=FIRST * HOUR_MS)
-    assert causes(stranger, hour=FIRST + 23) == [(Cause.UNSERVED, ONE)]
+    assert causes(stranger, hour=FIRST + 23) == [(TrafficCause.UNSERVED, ONE)]
     assert causes(stranger, hour=FIRST + 24) == []
     assert causes(traffic(served=False, expected=False), hour=FIRST) == []
 
 
 def test_companions_without_messages() -> None:
-    assert causes(traffic(companions=FEW_COMPANIONS)) == [(Cause.COMPANIONS_ONLY, ONE)]
+    assert causes(traffic(companions=FEW_COMPANIONS)) == [(TrafficCause.COMPANIONS_ONLY, ONE)]
     assert causes(traffic(companions=FEW_COMPANIONS - 1)) == []
     assert causes(traffic(companions=1000, messages=1)) == []
     assert causes(traffic(companions=1000, served=False)) == []
 
 
 def test_many_people_who_do_not_exist() -> None:
-    assert causes(traffic(unavailable=MANY_UNAVAILABLE, asked=2 * MANY_UNAVAILABLE)) == [(Cause.UNAVAILABLE, ONE)]
+    assert causes(traffic(unavailable=MANY_UNAVAILABLE, asked=2 * MANY_UNAVAILABLE)) == [
+        (TrafficCause.UNAVAILABLE, ONE)
+    ]
     assert causes(traffic(unavailable=MANY_UNAVAILABLE, asked=2 * MANY_UNAVAILABLE + 1)) == []
     assert causes(traffic(unavailable=MANY_UNAVAILABLE - 1, asked=MANY_UNAVAILABLE)) == []
 
@@ -133,5 +135,5 @@ def test_every_finding_says_what_to_do() -> None:
         traffic(OTHER, hours=hours, companions=9, unavailable=99),
         hour=hours[-1] + 100,
     )
-    assert {one.cause for one in everything} == set(Cause)
+    assert {one.cause for one in everything} == set(TrafficCause)
     assert all(one.detail and one.remedy for one in everything)

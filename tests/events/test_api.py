@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from inboxd.events import api as streams
 from inboxd.events.api import MAX_STREAMS
-from inboxd.events.bus import MAX_BEHIND, Feed
+from inboxd.events.bus import MAX_BEHIND, EventBus
 from inboxd.http.connections import GuardedSite, bind
 from inboxd.http.operations import OPERATIONS, add_operations
 from inboxd.http.problems import problem_middleware
@@ -159,7 +159,7 @@ async def test_a_run_that_ends_while_its_stream_begins_is_told_as_ended(
 class Stalled(NamedTuple):
     """The streams alone, and somebody who opens them and reads nothing of what is told."""
 
-    feed: Feed
+    bus: EventBus
     url: str
     server: web.Server
     readers: list[socket.socket]
@@ -189,10 +189,10 @@ class Stalled(NamedTuple):
 @pytest.fixture
 async def stalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stalled]:
     monkeypatch.setattr(streams, "SEND_TIMEOUT_S", 0.3)
-    feed = Feed(Clock())
+    bus = EventBus(Clock())
     app = web.Application(middlewares=[problem_middleware])
     app[OPERATIONS] = []
-    add_operations(app, streams.Streams(feed).operations())
+    add_operations(app, streams.Streams(bus).operations())
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = GuardedSite(
@@ -204,7 +204,7 @@ async def stalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stalled]:
     )
     await site.start()
     assert runner.server is not None
-    found = Stalled(feed, site.name, runner.server, [])
+    found = Stalled(bus, site.name, runner.server, [])
     yield found
     for sock in found.readers:
         sock.close()
@@ -223,7 +223,7 @@ async def test_sixteen_streams_may_be_open_and_the_next_is_told_to_wait(client: 
 async def test_who_reads_nothing_loses_the_place_and_the_connection(stalled: Stalled, told: str) -> None:
     await stalled.fill()
     for _ in range(MAX_BEHIND + 2 if told == "more than is kept for it" else 100):
-        stalled.feed.publish("message.received", {"text": "x" * 65_536})
+        stalled.bus.publish("message.received", {"text": "x" * 65_536})
     await eventually(stalled.is_free)
 
     async def hung_up() -> bool:

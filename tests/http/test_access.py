@@ -45,7 +45,7 @@ class Later(Clock):
 async def running(settings: Settings, secrets: Secrets, folder: Path, clock: Clock) -> AsyncIterator[Client]:
     database = folder / "inboxd.sqlite3"
     async with (
-        app.running(settings, secrets, database, on_give_up=lambda: None, clock=clock) as daemon,
+        app.run_daemon(settings, secrets, database, on_give_up=lambda: None, clock=clock) as daemon,
         aiohttp.ClientSession() as session,
     ):
         yield Client(session, daemon.public_url, daemon.admin_url, database)

@@ -66,7 +66,7 @@ async def hung(
     monkeypatch.setattr(processing_monitor, "STALLED_AFTER_S", 0.1)
     path = tmp_path / "inboxd.sqlite3"
     async with (
-        app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as daemon,
         aiohttp.ClientSession() as session,
     ):
         yield Client(session, daemon.public_url, daemon.admin_url, path)
@@ -98,7 +98,7 @@ async def test_intake_goes_on_while_a_worker_cannot_run(
     monkeypatch.setattr(supervisor, "_BACKOFF", Backoff(base_s=0.001))
     path = tmp_path / "inboxd.sqlite3"
     async with (
-        app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as daemon,
         aiohttp.ClientSession() as session,
     ):
         client = Client(session, daemon.public_url, daemon.admin_url, path)
@@ -140,7 +140,7 @@ async def test_a_full_disk_is_told_until_it_has_room_though_nobody_writes(
     monkeypatch.setattr(housekeeping, "EXPIRE_EVERY_ROUNDS", 1_000_000)  # which writes too
     path = tmp_path / "inboxd.sqlite3"
     async with (
-        app.running(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as daemon,
         aiohttp.ClientSession() as session,
     ):
         client = Client(session, daemon.public_url, daemon.admin_url, path)

@@ -10,7 +10,7 @@ from inboxd import core as parts
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.domain.retry import GONE_REST_S
-from inboxd.domain.traffic import COMPANION, HOUR_MS, Cause
+from inboxd.domain.traffic import COMPANION, HOUR_MS, TrafficCause
 from inboxd.maintenance import traffic_store as store
 from inboxd.maintenance.traffic_monitor import MAX_STRANGERS, TrafficMonitor
 from inboxd.options import configured_accounts
@@ -48,7 +48,7 @@ class Rig:
             await self.monitor.look()
         return [(line["event"], (line["cause"], line["account_id"])) for line in lines if "cause" in line]
 
-    def measured(self, cause: Cause) -> float:
+    def measured(self, cause: TrafficCause) -> float:
         value = self.metrics.registry.get_sample_value("inboxd_traffic_findings", {"cause": cause.value})
         assert value is not None
         return value
@@ -76,10 +76,10 @@ async def test_a_stranger_is_said_once_and_its_end_too(rig: Rig) -> None:
     assert await rig.look() == [("traffic_unusual", ("unserved", STRANGER))]
     rig.see(STRANGER, message=1)
     assert await rig.look() == []
-    assert rig.measured(Cause.UNSERVED) == 1
+    assert rig.measured(TrafficCause.UNSERVED) == 1
     rig.clock.now += 25 * HOUR_MS
     assert await rig.look() == [("traffic_usual_again", ("unserved", STRANGER))]
-    assert rig.measured(Cause.UNSERVED) == 0
+    assert rig.measured(TrafficCause.UNSERVED) == 0
 
 
 async def test_whoever_is_served_is_no_stranger_by_any_of_its_names(rig: Rig) -> None:
@@ -101,7 +101,7 @@ async def test_strangers_are_bounded(rig: Rig) -> None:
         rig.see(str(10_000 + number), message=1)
         rig.see(ACCOUNT, message=1)
     await rig.look()
-    assert rig.measured(Cause.UNSERVED) == MAX_STRANGERS
+    assert rig.measured(TrafficCause.UNSERVED) == MAX_STRANGERS
     assert rig.monitor.traffic[-1].events == 3 * MAX_STRANGERS  # the account that is served is never forgotten
     assert str(10_000 + 3 * MAX_STRANGERS - 1) in {one.account_id for one in rig.monitor.traffic}
 
@@ -135,9 +135,9 @@ async def test_since_when_is_said_as_long_as_it_lasts(rig: Rig) -> None:
         rig.monitor.observe({(ACCOUNT, COMPANION): 3})
         await rig.look()
         assert {one.cause: one.since for one in rig.monitor.findings} == {
-            Cause.UNSERVED: T0,
-            Cause.COMPANIONS_ONLY: T0,
-            Cause.UNAVAILABLE: gone_since,
+            TrafficCause.UNSERVED: T0,
+            TrafficCause.COMPANIONS_ONLY: T0,
+            TrafficCause.UNAVAILABLE: gone_since,
         }
     rig.see(message=1)
     rig.clock.now += 25 * HOUR_MS

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from inboxd.domain.account import Flavour
-from inboxd.domain.retry import Remedy
+from inboxd.domain.account import LoginType
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import MANY_PEOPLE, Owner
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.secret import Secret
@@ -105,7 +105,7 @@ async def test_a_dead_token_stops_all_calls_until_there_is_a_new_one(graph: Simu
         for _ in range(3):
             with pytest.raises(GraphError) as caught:
                 await account.user_profile(ANA)
-            assert caught.value.remedy is Remedy.NEEDS_LOGIN
+            assert caught.value.remedy is FailureAction.NEEDS_LOGIN
         assert len(server.calls) == 1
         assert [error and error.subcode for error in platform.verdicts] == [463]
 
@@ -126,13 +126,13 @@ async def test_many_people_who_do_not_exist_are_trouble_with_the_account(graph: 
             with pytest.raises(GraphError) as caught:
                 await account.user_profile(igsid(number))
             remedies.append(caught.value.remedy)
-        assert remedies == [Remedy.RETRY_LATER] * (MANY_PEOPLE - 1) + [Remedy.LACKS_PERMISSION]
-        assert account.profiles_brake.stopped_s() == 900
+        assert remedies == [FailureAction.RETRY_LATER] * (MANY_PEOPLE - 1) + [FailureAction.LACKS_PERMISSION]
+        assert account.profiles_throttle.stopped_s() == 900
 
         await clock.travel(900)
         server.behaviour = CALM
         await account.user_profile(ANA)
-        assert account.profiles_brake.strikes == 0
+        assert account.profiles_throttle.strikes == 0
         assert platform.verdicts[-1] is None
 
 
@@ -145,7 +145,7 @@ async def test_a_missing_permission_for_profiles_does_not_stop_the_other_calls(
         account = await platform.account()
         with pytest.raises(GraphError):
             await account.user_profile(ANA)
-        assert account.profiles_brake.stopped_s() == 3600
+        assert account.profiles_throttle.stopped_s() == 3600
         server.behaviour = CALM
         assert (await account.owner()).id == ACCOUNT
 
@@ -168,7 +168,7 @@ async def test_a_proof_that_nobody_can_make_blames_the_account_and_not_the_perso
         account = await platform.account(app_secrets=[APP_SECRET])
         with pytest.raises(GraphError, match="appsecret_proof") as caught:
             await account.user_profile(ANA)
-        assert caught.value.remedy is Remedy.LACKS_PERMISSION
+        assert caught.value.remedy is FailureAction.LACKS_PERMISSION
 
 
 async def test_both_flavours_tell_whose_a_token_is(graph: Simulated, database: Database) -> None:
@@ -176,10 +176,10 @@ async def test_both_flavours_tell_whose_a_token_is(graph: Simulated, database: D
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     async with meta(url, database) as platform:
         assert await (await platform.account()).owner() == Owner(ACCOUNT, f"9{ACCOUNT}", None, "the.shop")
-        page = await platform.account("page-token", flavour=Flavour.FACEBOOK)
+        page = await platform.account("page-token", flavour=LoginType.FACEBOOK)
         assert await page.owner() == Owner(ACCOUNT, None, PAGE, "the.shop")
         with pytest.raises(GraphError, match="no Instagram professional account"):
-            await (await platform.account(flavour=Flavour.FACEBOOK)).owner()
+            await (await platform.account(flavour=LoginType.FACEBOOK)).owner()
 
 
 async def test_an_owner_in_a_list_is_read_too(database: Database) -> None:
@@ -342,6 +342,6 @@ async def test_a_refusal_of_an_old_token_that_comes_late_does_not_stop_the_new_o
         go.set()
         with pytest.raises(GraphError) as caught:
             await late
-        assert caught.value.remedy is Remedy.NEEDS_LOGIN
+        assert caught.value.remedy is FailureAction.NEEDS_LOGIN
         assert platform.verdicts == []
         assert (await account.user_profile(ANA)).username == "ana_x"

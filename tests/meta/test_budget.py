@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from inboxd.accounts.call_log_store import GraphCalls
+from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.domain.budget import Priority
-from inboxd.meta.budget import Budget, Traffic
+from inboxd.meta.budget import AppBudget, Budget
 from inboxd.meta.throttle import Circuit
 from inboxd.runtime.errors import StorageError
 from inboxd.storage.database import Database
@@ -24,9 +24,9 @@ class Rig:
     def __init__(self, database: Database, clock: TravelClock, *, calls_per_hour: int = 10) -> None:
         self.clock = clock
         clock.database = database
-        self.traffic = Traffic(clock)
+        self.traffic = AppBudget(clock)
         self.host = Circuit(clock)
-        self.ledger = GraphCalls(database, clock)
+        self.ledger = SqliteCallLog(database, clock)
         self.budget = Budget(
             ACCOUNT,
             self.ledger,
@@ -132,7 +132,7 @@ async def test_backfill_leaves_a_fifth_to_live_work_and_lets_it_go_first(databas
 async def test_a_live_call_overtakes_a_queue_of_backfill(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock).started()
-    rig.budget.throttle.pull(60, "a pause")
+    rig.budget.throttle.trip(60, "a pause")
     with rig.working(*[Priority.BACKFILL] * 5):
         await clock.travel(1)
         with rig.working(Priority.LIVE):
@@ -143,7 +143,7 @@ async def test_a_live_call_overtakes_a_queue_of_backfill(database: Database) -> 
 async def test_a_stop_outlives_the_process_and_then_one_call_finds_out(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock).started()
-    rig.budget.throttle.pull(600, "Graph error 80002")
+    rig.budget.throttle.trip(600, "Graph error 80002")
     await rig.ledger.save_stop(ACCOUNT, rig.budget.throttle.stop())
     await clock.travel(100)
 
@@ -161,7 +161,7 @@ async def test_a_stop_outlives_the_process_and_then_one_call_finds_out(database:
 async def test_a_stop_of_the_app_and_a_host_that_is_down_stop_everybody(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock).started()
-    rig.traffic.app.pull(300, "Graph error 4")
+    rig.traffic.app.trip(300, "Graph error 4")
     for _ in range(4):
         rig.host.failed("no answer")
     assert rig.host.stopped_s() == 0
@@ -259,7 +259,7 @@ async def test_calls_before_a_reboot_are_free_an_hour_after_the_boot_whatever_th
 
 async def test_a_stop_from_before_a_reboot_ends_as_if_it_had_begun_with_it(database: Database) -> None:
     rig = await Rig(database, TravelClock(monotonic=2000)).started()
-    rig.budget.throttle.pull(900, "Graph error 80002")
+    rig.budget.throttle.trip(900, "Graph error 80002")
     await rig.ledger.save_stop(ACCOUNT, rig.budget.throttle.stop())
     clock = TravelClock(boot="second boot", monotonic=600)
     rig = await Rig(database, clock).started()

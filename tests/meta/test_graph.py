@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import PROFILE_FIELDS, AccountGraph
 from inboxd.meta.graph_errors import GraphError
 from inboxd.simulator.graph_server import Behaviour, GraphServer
@@ -28,7 +28,7 @@ async def answering(
         yield await platform.account()
 
 
-async def remedy_of(account: AccountGraph, who: str = ANA, token: str = TOKEN) -> Remedy:
+async def remedy_of(account: AccountGraph, who: str = ANA, token: str = TOKEN) -> FailureAction:
     with pytest.raises(GraphError) as caught:
         await account.user_profile(who)
     assert token not in str(caught.value)
@@ -67,16 +67,16 @@ async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented
 @pytest.mark.parametrize(
     ("behaviour", "remedy"),
     [
-        (Behaviour(latency_ms=0, outage=True), Remedy.RETRY_LATER),
-        (Behaviour(latency_ms=0, throttled=True), Remedy.WAIT_FOR_BUDGET),
-        (Behaviour(latency_ms=0, token_expired=True), Remedy.NEEDS_LOGIN),
-        (Behaviour(latency_ms=0, no_consent=(ANA,)), Remedy.WAIT_FOR_PERSON),
-        (Behaviour(latency_ms=0, error_rate=1.0), Remedy.RETRY_LATER),
-        (Behaviour(latency_ms=0, error_rate=1.0, error_code=424242), Remedy.UNKNOWN),
+        (Behaviour(latency_ms=0, outage=True), FailureAction.RETRY_LATER),
+        (Behaviour(latency_ms=0, throttled=True), FailureAction.WAIT_FOR_BUDGET),
+        (Behaviour(latency_ms=0, token_expired=True), FailureAction.NEEDS_LOGIN),
+        (Behaviour(latency_ms=0, no_consent=(ANA,)), FailureAction.WAIT_FOR_PERSON),
+        (Behaviour(latency_ms=0, error_rate=1.0), FailureAction.RETRY_LATER),
+        (Behaviour(latency_ms=0, error_rate=1.0, error_code=424242), FailureAction.UNKNOWN),
     ],
 )
 async def test_moods_of_the_platform(
-    graph: tuple[GraphServer, str], database: Database, behaviour: Behaviour, remedy: Remedy
+    graph: tuple[GraphServer, str], database: Database, behaviour: Behaviour, remedy: FailureAction
 ) -> None:
     graph[0].behaviour = behaviour
     async with meta(graph[1], database) as platform:
@@ -85,8 +85,8 @@ async def test_moods_of_the_platform(
 
 async def test_nobody_of_that_id_and_a_wrong_token(graph: tuple[GraphServer, str], database: Database) -> None:
     async with meta(graph[1], database) as platform:
-        assert await remedy_of(await platform.account(), "42") is Remedy.GONE
-        assert await remedy_of(await platform.account("wrong-token"), token="wrong-token") is Remedy.NEEDS_LOGIN
+        assert await remedy_of(await platform.account(), "42") is FailureAction.GONE
+        assert await remedy_of(await platform.account("wrong-token"), token="wrong-token") is FailureAction.NEEDS_LOGIN
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_an_answer_that_is_none_is_tried_again_later(
         return response()
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is Remedy.RETRY_LATER
+        assert await remedy_of(client) is FailureAction.RETRY_LATER
 
 
 async def test_too_many_requests_said_by_the_edge_is_a_limit_too(database: Database) -> None:
@@ -119,7 +119,7 @@ async def test_too_many_requests_said_by_the_edge_is_a_limit_too(database: Datab
         return web.Response(status=429, text="<html>slow down</html>", headers={"Retry-After": "40"})
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is Remedy.WAIT_FOR_BUDGET
+        assert await remedy_of(client) is FailureAction.WAIT_FOR_BUDGET
         assert 39 < client.budget.throttle.stopped_s() <= 40
 
 
@@ -128,7 +128,7 @@ async def test_an_error_envelope_under_status_200_is_an_error(database: Database
         return web.json_response({"error": {"message": "x", "code": 230}})
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is Remedy.WAIT_FOR_PERSON
+        assert await remedy_of(client) is FailureAction.WAIT_FOR_PERSON
 
 
 async def test_nobody_there_and_nobody_answering_are_passing_faults(database: Database) -> None:
@@ -138,9 +138,9 @@ async def test_nobody_there_and_nobody_answering_are_passing_faults(database: Da
         return web.Response()
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is Remedy.RETRY_LATER
+        assert await remedy_of(client) is FailureAction.RETRY_LATER
     async with meta("http://127.0.0.1:1", database) as platform:
-        assert await remedy_of(await platform.account()) is Remedy.RETRY_LATER
+        assert await remedy_of(await platform.account()) is FailureAction.RETRY_LATER
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -167,7 +167,7 @@ async def test_nobody_is_sent_on_with_what_was_asked(database: Database, status:
         app.router.add_route("*", "/{path:.*}", handler)
         async with serving(app) as url, meta(url, database) as platform:
             account = await platform.account()
-            assert await remedy_of(account) is Remedy.RETRY_LATER
+            assert await remedy_of(account) is FailureAction.RETRY_LATER
             with pytest.raises(GraphError):
                 await account.refresh_token()
             with pytest.raises(GraphError):
@@ -185,4 +185,4 @@ async def test_an_answer_of_a_mebibyte_is_read_and_a_longer_one_is_not(database:
     async with answering(database, handler) as account:
         assert (await account.user_profile(ANA)).username == "ana_x"
         length += 1
-        assert await remedy_of(account) is Remedy.RETRY_LATER
+        assert await remedy_of(account) is FailureAction.RETRY_LATER

@@ -1,5 +1,5 @@
 import pytest
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import TABLE, classified, row
 
 
@@ -15,20 +15,20 @@ def test_every_row_is_found_by_its_code(code: int, subcode: int | None) -> None:
 @pytest.mark.parametrize(
     ("code", "subcode", "remedy"),
     [
-        (230, None, Remedy.WAIT_FOR_PERSON),
-        (9010, None, Remedy.GONE),
-        (100, 2534014, Remedy.GONE),
-        (100, 33, Remedy.RETRY_LATER),
-        (190, 463, Remedy.NEEDS_LOGIN),
-        (190, 999999, Remedy.NEEDS_LOGIN),
-        (4, None, Remedy.WAIT_FOR_BUDGET),
-        (80002, None, Remedy.WAIT_FOR_BUDGET),
-        (200, None, Remedy.LACKS_PERMISSION),
-        (299, 1, Remedy.LACKS_PERMISSION),
-        (200, 2534041, Remedy.LACKS_PERMISSION),
-        (2, None, Remedy.RETRY_LATER),
-        (123456, None, Remedy.UNKNOWN),
+        (230, None, FailureAction.WAIT_FOR_PERSON),
+        (9010, None, FailureAction.GONE),
+        (100, 2534014, FailureAction.GONE),
+        (100, 33, FailureAction.RETRY_LATER),
+        (190, 463, FailureAction.NEEDS_LOGIN),
+        (190, 999999, FailureAction.NEEDS_LOGIN),
+        (4, None, FailureAction.WAIT_FOR_BUDGET),
+        (80002, None, FailureAction.WAIT_FOR_BUDGET),
+        (200, None, FailureAction.LACKS_PERMISSION),
+        (299, 1, FailureAction.LACKS_PERMISSION),
+        (200, 2534041, FailureAction.LACKS_PERMISSION),
+        (2, None, FailureAction.RETRY_LATER),
+        (123456, None, FailureAction.UNKNOWN),
     ],
 )
-def test_codes_of_the_documentation(code: int, subcode: int | None, remedy: Remedy) -> None:
+def test_codes_of_the_documentation(code: int, subcode: int | None, remedy: FailureAction) -> None:
     assert row(code, subcode).remedy is remedy

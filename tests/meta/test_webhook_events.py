@@ -161,7 +161,7 @@ def test_a_batch_of_a_thousand() -> None:
 
     found = decoded(json.dumps(delivery(ACCOUNT, T0, [who.says(str(n)) for n in range(1000)])).encode())
 
-    assert [event.body.text for event in found if isinstance(event.body, events.Message)] == [
+    assert [event.body.text for event in found if isinstance(event.body, events.WebhookMessage)] == [
         str(n) for n in range(1000)
     ]
 

@@ -10,17 +10,17 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.profile import Profile
 from inboxd.privacy import account_eraser as erasing
-from inboxd.privacy.account_eraser import LAST_STEP, STEP, Eraser
-from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.account_eraser import LAST_STEP, STEP, AccountEraser
+from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
 from inboxd.privacy.erasure_store import ErasureStore
 from inboxd.privacy.export_store import subject_of
 from inboxd.profiles import store as profiles
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import FetchedProfile
 from inboxd.receiving.store import Inbox, mark_done
-from inboxd.receiving.webhook_event_store import KeptEvent, keep
+from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
 from inboxd.runtime.errors import StorageClosedError
 from inboxd.storage.database import Database
 
@@ -37,10 +37,10 @@ class Rig:
         self.folder = folder
         self.clock = ManualClock()
         self.inbox = Inbox(database, self.clock, max_waiting=1000)
-        self.avatars = Avatars(database, folder)
+        self.avatars = AvatarStore(database, folder)
         self.cache = ProfileCache(self.clock, ttl_s=86_400, size=100)
-        self.eraser = Eraser(database, self.avatars, self.cache, self.clock)
-        self.deletions = Deletions(database)
+        self.eraser = AccountEraser(database, self.avatars, self.cache, self.clock)
+        self.deletions = DeletionStore(database)
 
     async def person(self, who: str = ANA, account_id: str = ACCOUNT) -> None:
         key, profile = ConversationKey(account_id, who), Profile("ana_x", profile_pic="https://host/a.jpg")
@@ -59,7 +59,7 @@ class Rig:
         return numbers
 
     async def event(self, payload: str, *, who: str | None = None) -> None:
-        event = KeptEvent("unknown", ACCOUNT, who, None, None, payload.encode(), 1)
+        event = StoredWebhookEvent("unknown", ACCOUNT, who, None, None, payload.encode(), 1)
         await self.database.write(lambda connection: keep(connection, [event], self.clock.now))
 
     async def bodies(self) -> list[str]:

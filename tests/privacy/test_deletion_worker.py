@@ -1,9 +1,9 @@
 import asyncio
 
-from inboxd.privacy.account_eraser import Eraser
-from inboxd.privacy.deletion_store import Deletions
+from inboxd.privacy.account_eraser import AccountEraser
+from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox, mark_done
 from inboxd.storage.database import Database
@@ -15,7 +15,7 @@ PAGE = "90210"
 
 async def test_what_names_an_account_by_its_page_goes_with_it(database: Database) -> None:
     clock = ManualClock()
-    inbox, deletions = Inbox(database, clock, max_waiting=10), Deletions(database)
+    inbox, deletions = Inbox(database, clock, max_waiting=10), DeletionStore(database)
     for name in (PAGE, ACCOUNT, "90211"):
         await inbox.append(f'{{"entry":[{{"id":"{name}"}}]}}'.encode())
     settled = [delivery.id for delivery in await inbox.pending(10)]
@@ -25,9 +25,9 @@ async def test_what_names_an_account_by_its_page_goes_with_it(database: Database
     async def erased(_account_id: str) -> None:
         pass
 
-    avatars, cache = Avatars(database, database.path.parent / "avatars"), ProfileCache(clock, ttl_s=1, size=1)
+    avatars, cache = AvatarStore(database, database.path.parent / "avatars"), ProfileCache(clock, ttl_s=1, size=1)
     aliases = {ACCOUNT: ACCOUNT, PAGE: ACCOUNT, "90211": "another"}
-    eraser = DeletionWorker(Eraser(database, avatars, cache, clock), deletions, aliases, clock, on_erased=erased)
+    eraser = DeletionWorker(AccountEraser(database, avatars, cache, clock), deletions, aliases, clock, on_erased=erased)
     running = asyncio.ensure_future(eraser.run())
 
     async def completed() -> bool:

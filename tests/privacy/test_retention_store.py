@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from inboxd.conversations import store as conversations
 from inboxd.conversations.search_store import SearchIndex, phrase
-from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
-from inboxd.privacy.retention_store import Retention
-from inboxd.privacy.retention_worker import DAY_MS, Housekeeping, Keep
+from inboxd.privacy.retention_store import RetentionStore
+from inboxd.privacy.retention_worker import DAY_MS, Keep, RetentionWorker
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
-from inboxd.receiving.webhook_event_store import KeptEvent, keep
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
 
@@ -33,25 +33,25 @@ async def write(database: Database, mid: str, at: int, *, text: str = "hola") ->
 async def test_messages_go_by_their_age_and_the_conversation_stays(database: Database) -> None:
     for number in range(5):
         await write(database, f"m{number}", T0 + number * DAY_MS)
-    retention = Retention(database)
+    retention = RetentionStore(database)
     assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2, T0)).rows == 2
     assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2, T0)).rows == 1
     assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2, T0)).rows == 0
-    (conversation,), _ = await Conversations(database.read).page(ConversationFilter(), limit=10, offset=0)
+    (conversation,), _ = await ConversationStore(database.read).page(ConversationFilter(), limit=10, offset=0)
     assert conversation.unread_count == 2
     assert (await retention.messages(T0 + 30 * DAY_MS, 0, 10, T0)).rows == 2
-    (conversation,), _ = await Conversations(database.read).page(ConversationFilter(), limit=10, offset=0)
+    (conversation,), _ = await ConversationStore(database.read).page(ConversationFilter(), limit=10, offset=0)
     assert conversation.unread_count == 0
     assert conversation.last_message_at == T0 + 4 * DAY_MS
 
 
 async def test_a_message_that_gets_the_id_of_a_removed_one_is_found(database: Database) -> None:
     index = SearchIndex(database)
-    store = Conversations(database.read)
+    store = ConversationStore(database.read)
     await write(database, "m1", T0, text="one")
     while await index.advance(10):
         pass
-    await Retention(database).messages(T0 + DAY_MS, 0, 10, T0)
+    await RetentionStore(database).messages(T0 + DAY_MS, 0, 10, T0)
     await write(database, "m2", T0 + DAY_MS, text="two")
     while await index.advance(10):
         pass
@@ -62,7 +62,7 @@ async def test_a_message_that_gets_the_id_of_a_removed_one_is_found(database: Da
 
 async def test_only_what_is_old_and_has_come_to_this_state_goes(database: Database) -> None:
     clock = ManualClock(T0)
-    inbox, retention = Inbox(database, clock, max_waiting=10), Retention(database)
+    inbox, retention = Inbox(database, clock, max_waiting=10), RetentionStore(database)
     for _ in range(4):
         await inbox.append(b"{}")
     clock.now += 1000
@@ -98,7 +98,7 @@ async def test_what_is_put_back_into_the_queue_meanwhile_stays(
     number = await inbox.append(b"{}")
     await database.write(lambda connection: mark_failed(connection, number, attempts=1, now=T0, error=""))
     between_look_and_removal(database, monkeypatch, lambda: inbox.retry(number))
-    await Retention(database).deliveries("failed", T0 + 1, 0, 10)
+    await RetentionStore(database).deliveries("failed", T0 + 1, 0, 10)
     assert [one.id for one in await inbox.pending(10)] == [number]
 
 
@@ -107,11 +107,11 @@ async def test_what_has_got_the_id_of_something_old_meanwhile_stays(
     database: Database, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     clock = ManualClock(T0)
-    inbox, retention = Inbox(database, clock, max_waiting=10), Retention(database)
+    inbox, retention = Inbox(database, clock, max_waiting=10), RetentionStore(database)
 
     async def add(at: int) -> None:
         clock.now = at
-        event = KeptEvent("unknown", ACCOUNT, ANA, at, None, str(at).encode(), 1)
+        event = StoredWebhookEvent("unknown", ACCOUNT, ANA, at, None, str(at).encode(), 1)
         await inbox.append(b"{}")
         await database.write(lambda connection: mark_done(connection, [1], at))
         await database.write(lambda connection: keep(connection, [event], at))
@@ -140,7 +140,7 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
     inbox = Inbox(database, clock, max_waiting=10)
     for _ in range(2):
         await inbox.append(b"{}")
-    event = KeptEvent("unknown", ACCOUNT, ANA, T0, None, b"{}", 1)
+    event = StoredWebhookEvent("unknown", ACCOUNT, ANA, T0, None, b"{}", 1)
 
     def fill(connection: sqlite3.Connection) -> None:
         mark_done(connection, [1], T0)
@@ -150,8 +150,8 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
 
     await database.write(fill)
     await write(database, "m", T0)
-    backfills = Backfills(database)
-    run = await BackfillDesk(backfills, clock).start(ACCOUNT, origin="api", batch_size=10, dry_run=True)
+    backfills = BackfillStore(database)
+    run = await BackfillService(backfills, clock).start(ACCOUNT, origin="api", batch_size=10, dry_run=True)
     tables = ("deliveries", "events", "early_changes", "messages", "backfill_runs")
 
     async def count() -> list[int]:
@@ -160,7 +160,7 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
     kept = await count()
     assert (kept, run.status) == ([2, 1, 1, 1, 1], RunStatus.COMPLETED)
     clock.now += 3650 * DAY_MS
-    housekeeping = Housekeeping(database, backfills, clock, Keep(0, 0, 0, 0, 0))
+    housekeeping = RetentionWorker(database, backfills, clock, Keep(0, 0, 0, 0, 0))
     assert await housekeeping.expire() == {}
     assert await count() == kept
     housekeeping.keep = Keep(1, 1, 1, 1, 1)  # they would have gone
@@ -178,7 +178,7 @@ async def test_what_came_while_the_clock_was_ahead_keeps_nothing_else_for_ever(d
     for _ in range(300):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 1201)), clock.now))
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 0, 0, 0, 0))
+    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 0, 0, 0, 0))
     clock.now += 15 * DAY_MS
     removed = [sum((await housekeeping.expire()).values()) for _ in range(12)]
     assert sum(removed) == 300
@@ -190,12 +190,12 @@ async def test_everything_that_is_old_goes_and_the_file_shrinks(database: Databa
     inbox = Inbox(database, clock, max_waiting=5000)
     for _ in range(600):
         await inbox.append(b"x" * 4000)
-    event = KeptEvent("unknown", ACCOUNT, ANA, T0, None, b"{}", 1)
+    event = StoredWebhookEvent("unknown", ACCOUNT, ANA, T0, None, b"{}", 1)
     await database.write(lambda connection: keep(connection, [event], clock.now))
     await database.write(lambda connection: mark_done(connection, list(range(1, 600)), clock.now))
     await database.write(lambda connection: mark_failed(connection, 600, attempts=1, now=clock.now, error="e"))
     await write(database, "m", T0)
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(1, 2, 3, 4, 5))
+    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(1, 2, 3, 4, 5))
     await database.checkpoint()
     before = database.path.stat().st_size
 
@@ -210,6 +210,6 @@ async def test_everything_that_is_old_goes_and_the_file_shrinks(database: Databa
 
     await housekeeping.shrink()
     await database.checkpoint()
-    room = await Retention(database).room()
+    room = await RetentionStore(database).room()
     assert room.free <= 128
     assert database.path.stat().st_size < before / 2

@@ -6,10 +6,10 @@ import pytest
 from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
-from inboxd.privacy.deletion_store import Deletions
-from inboxd.privacy.retention_worker import DAY_MS, Housekeeping, Keep
+from inboxd.privacy.deletion_store import DeletionStore
+from inboxd.privacy.retention_worker import DAY_MS, Keep, RetentionWorker
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
-from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime.errors import StorageClosedError
 from inboxd.storage.database import Database
 
@@ -24,7 +24,7 @@ async def test_understood_deliveries_go_after_their_time(database: Database) -> 
     for _ in range(450):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 450)), clock.now))
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 0, 30))
+    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 0, 30))
 
     assert await housekeeping.expire() == {}
     clock.now += 14 * DAY_MS + 1
@@ -39,9 +39,9 @@ async def test_a_database_that_is_gone_is_no_passing_trouble(tmp_path: Path) -> 
     database.refusal = "the writer crashed"
 
     with pytest.raises(StorageClosedError):
-        await Housekeeping(
+        await RetentionWorker(
             database,
-            Backfills(database),
+            BackfillStore(database),
             clock,
             Keep(1, 1, 1, 1, 1),
         ).run()
@@ -58,7 +58,7 @@ class Machine(ManualClock):
 
 async def rounds(database: Database, clock: ManualClock, *, number: int = 1) -> None:
     """One process that does housekeeping for so many minutes."""
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 365, 30))
+    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30))
     minutes = 0
 
     async def wait(event: asyncio.Event, timeout_s: float | None) -> bool:
@@ -114,7 +114,7 @@ async def test_a_clock_that_jumps_a_year_ahead_removes_nothing(
 async def test_a_clock_that_was_wrong_while_the_daemon_runs_harms_nothing(database: Database) -> None:
     clock = Machine()
     await set_aside(database, clock)
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 365, 30))
+    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30))
     assert await housekeeping.clock_is_trusted()
     clock.ahead_ms = YEAR_MS
     clock.now += 60_000
@@ -145,7 +145,7 @@ async def test_one_row_that_cannot_be_removed_keeps_no_other(database: Database)
 
     await database.write(prepare)
     clock.now += 400 * DAY_MS
-    removed = await Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 365, 30)).expire()
+    removed = await RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30)).expire()
     assert removed == {"deliveries": 449, "messages": 1}
 
 
@@ -154,8 +154,8 @@ async def test_trouble_with_one_kind_of_things_keeps_no_other(
 ) -> None:
     clock = ManualClock()
     await set_aside(database, clock)
-    await Deletions(database).request("code", None, clock.now)
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 365, 30))
+    await DeletionStore(database).request("code", None, clock.now)
+    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30))
 
     async def fails(*_: object) -> None:
         msg = "a defect"

@@ -14,8 +14,8 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile
 from inboxd.meta.pictures import PictureClient, PictureRules
 from inboxd.profiles import store as profiles
-from inboxd.profiles.avatar_store import Avatars
-from inboxd.profiles.avatar_worker import AvatarKeeper
+from inboxd.profiles.avatar_store import AvatarStore
+from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.thumbnail import SIDE, NotAPictureError, portrait
 from inboxd.runtime.errors import StorageClosedError
 from inboxd.runtime.metrics import Metrics
@@ -37,8 +37,8 @@ class Rig:
         self.server, self.url = graph
         self.clock = ManualClock()
         self.folder = folder
-        self.avatars = Avatars(database, folder)
-        self.keeper = AvatarKeeper(self.avatars, client, self.clock, Metrics(), lambda: 0.0, max_count=100)
+        self.avatars = AvatarStore(database, folder)
+        self.keeper = AvatarDownloader(self.avatars, client, self.clock, Metrics(), lambda: 0.0, max_count=100)
 
     async def profile(self, who: str = ANA, *, picture: bool = True, host: str | None = None) -> None:
         key = ConversationKey(ACCOUNT, who)

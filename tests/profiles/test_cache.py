@@ -5,7 +5,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import FetchedProfile, Profiles
+from inboxd.profiles.store import FetchedProfile, ProfileStore
 from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
@@ -52,7 +52,7 @@ async def two(database: Database) -> Database:
 
 
 async def due(database: Database, now: int) -> list[str]:
-    return [one.participant_id for one in await Profiles(database).due(ACCOUNT, now, 10)]
+    return [one.participant_id for one in await ProfileStore(database).due(ACCOUNT, now, 10)]
 
 
 async def test_new_participants_are_due_at_once(two: Database) -> None:

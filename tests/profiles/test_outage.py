@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from inboxd.accounts.manager import Served
+from inboxd.accounts.manager import ManagedAccount
 from inboxd.conversations import store as conversations
-from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.backfill import STEERING, RunStatus, Steering
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
-from inboxd.events.bus import Feed
+from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import Profiles
-from inboxd.profiles.sync import Enricher
+from inboxd.profiles.store import ProfileStore
+from inboxd.profiles.sync import ProfileSync
 from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
@@ -54,25 +54,27 @@ class Rig:
     """One account's enrichment and backfill, at work."""
 
     def __init__(self, database: Database, platform: Meta, graph: AccountGraph, clock: TravelClock) -> None:
-        account = Account(id=ACCOUNT, flavour=Flavour.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1)
+        account = Account(
+            id=ACCOUNT, flavour=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
+        )
         self.database, self.platform, self.clock, self.graph = database, platform, clock, graph
-        self.served = Served(account, graph, None)
-        feed = Feed(clock)
-        self.enricher = Enricher(
+        self.served = ManagedAccount(account, graph, None)
+        bus = EventBus(clock)
+        self.sync = ProfileSync(
             self.served,
             database=database,
             cache=ProfileCache(clock, ttl_s=86_400, size=1000),
             clock=clock,
             metrics=Metrics(),
-            feed=feed,
+            bus=bus,
             random=lambda: 0.0,
             on_picture=lambda: None,
         )
-        self.fetcher = ProfileFetcher(self.enricher, Profiles(database), clock, concurrency=2)
-        self.backfills = Backfills(database)
-        self.worker = BackfillWorker(self.enricher, self.backfills, clock, feed, lambda: 0.0)
-        self.desk = BackfillDesk(self.backfills, clock)
-        self.desk.enter(self.worker, self.enricher)
+        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock, concurrency=2)
+        self.backfills = BackfillStore(database)
+        self.worker = BackfillWorker(self.sync, self.backfills, clock, bus, lambda: 0.0)
+        self.desk = BackfillService(self.backfills, clock)
+        self.desk.enter(self.worker, self.sync)
 
     async def know(self, *people: str) -> None:
         keys = [ConversationKey(ACCOUNT, who) for who in people]
@@ -270,7 +272,7 @@ async def test_what_somebody_changes_between_two_looks_is_not_overwritten(
                 steered.append(True)
                 run = await rig.backfills.get(run_id)
                 assert run is not None
-                steered[0] = await BackfillDesk(Backfills(database), rig.clock).steer(run, how)
+                steered[0] = await BackfillService(BackfillStore(database), rig.clock).steer(run, how)
             return await set_status(run_id, status, now, *rest, **more)
 
         rig.backfills.set_status = interfere  # type: ignore[method-assign]

@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from inboxd.accounts.manager import Served
-from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.accounts.manager import ManagedAccount
+from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, REOPEN_REST_S
-from inboxd.events.bus import Feed
+from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import DueFetch, Profiles
-from inboxd.profiles.sync import DOUBT_REST_MS, Enricher
+from inboxd.profiles.store import DueFetch, ProfileStore
+from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync
 from inboxd.profiles.worker import ProfileFetcher
 from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.graph_server import Behaviour, GraphServer
@@ -43,21 +43,25 @@ class Rig:
         self.cache = ProfileCache(self.clock, ttl_s=86_400, size=100)
         self.pictures = 0
         account = Account(
-            id=ACCOUNT, flavour=Flavour.INSTAGRAM, state=AccountState.ACTIVE, created_at=clock.now, updated_at=clock.now
+            id=ACCOUNT,
+            flavour=LoginType.INSTAGRAM,
+            state=AccountState.ACTIVE,
+            created_at=clock.now,
+            updated_at=clock.now,
         )
-        self.served = Served(account, graph, None)
-        self.feed = Feed(clock)
-        self.enricher = Enricher(
+        self.served = ManagedAccount(account, graph, None)
+        self.bus = EventBus(clock)
+        self.sync = ProfileSync(
             self.served,
             database=database,
             cache=self.cache,
             clock=self.clock,
             metrics=Metrics(),
-            feed=self.feed,
+            bus=self.bus,
             random=lambda: 0.0,
             on_picture=self._count_picture,
         )
-        self.fetcher = ProfileFetcher(self.enricher, Profiles(database), clock, concurrency=2)
+        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock, concurrency=2)
 
     def _count_picture(self) -> None:
         self.pictures += 1
@@ -179,7 +183,7 @@ async def test_usernames_that_were_left_are_kept_as_history(rig: Rig) -> None:
         await rig.database.write(partial(profiles.complete, key=KEY, profile=Profile(name), now=number))
     await rig.database.write(partial(profiles.complete, key=KEY, profile=Profile("name_24"), now=99))
 
-    found = await Profiles(rig.database).one(KEY)
+    found = await ProfileStore(rig.database).one(KEY)
     assert found is not None
     assert [(former.username, former.until) for former in found.previous_usernames] == [
         (f"name_{number}", number + 1) for number in range(4, 24)
@@ -194,7 +198,7 @@ async def test_many_who_do_not_exist_lose_neither_their_place_nor_their_attempts
         due = await rig.fetcher._next_due()
         assert due is not None
         await rig.fetcher._fetch(due)
-    assert rig.graph.profiles_brake.stopped_s() > 0
+    assert rig.graph.profiles_throttle.stopped_s() > 0
     attempts = sorted(
         row[0] for row in await rig.database.read("SELECT attempts FROM participants WHERE state = 'pending'")
     )
@@ -294,7 +298,7 @@ async def test_a_bad_parameter_is_nobodys_end(rig: Rig) -> None:
         due = await rig.fetcher._next_due()
         assert due is not None
         await rig.fetcher._fetch(due)
-    assert rig.graph.profiles_brake.stopped_s() > 0, "it is said of everybody, so it is not about them"
+    assert rig.graph.profiles_throttle.stopped_s() > 0, "it is said of everybody, so it is not about them"
     rows = await rig.database.read("SELECT DISTINCT state FROM participants")
     assert rows == [("pending",)]
 
@@ -412,18 +416,18 @@ async def test_what_is_stored_with_a_profile_is_stored_with_it_or_not_at_all(rig
 
     await rig.know(ANA)
     before = await rig.row()
-    error = await rig.enricher.ask(ANA, Priority.BACKFILL, also=refuse)
+    error = await rig.sync.fetch(ANA, Priority.BACKFILL, also=refuse)
     assert error is not None
     assert await rig.row() == before
     assert rig.cache.get(KEY) is None
     with pytest.raises(ValueError, match="cannot be written"):
-        await rig.enricher.blame(ANA, 1, error, refuse)
+        await rig.sync.record_failure(ANA, 1, error, refuse)
     assert await rig.row() == before
 
     def note(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO schedules VALUES ('the run', 1)")
 
-    assert await rig.enricher.ask(ANA, Priority.BACKFILL, also=note) is None
+    assert await rig.sync.fetch(ANA, Priority.BACKFILL, also=note) is None
     assert (await rig.row())[0] == "complete"
     assert await rig.database.read("SELECT begun_at FROM schedules WHERE name = 'the run'") == [(1,)]
 
@@ -434,6 +438,6 @@ async def test_who_was_forgotten_while_meta_was_asked_is_kept_in_no_memory_and_t
     assert due is not None
     await rig.database.execute("DELETE FROM participants")
     told: list[str] = []
-    rig.feed.publish = lambda kind, _data: told.append(kind)  # type: ignore[method-assign,assignment]
+    rig.bus.publish = lambda kind, _data: told.append(kind)  # type: ignore[method-assign,assignment]
     await rig.fetcher._fetch(due)
     assert (rig.cache.get(KEY), rig.pictures, told) == (None, 0, [])

@@ -160,7 +160,7 @@ async def test_a_daemon_that_stores_and_does_not_process_gives_no_sign(
     beat = asyncio.Event()
     path = tmp_path / "inboxd.sqlite3"
     async with (
-        app.running(
+        app.run_daemon(
             settings, secrets, path, on_give_up=pytest.fail, notifier=manager.notifier, on_beat=beat.set
         ) as daemon,
         aiohttp.ClientSession() as session,

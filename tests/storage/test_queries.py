@@ -124,7 +124,7 @@ async def test_lists_of_conversations_walk_the_index_of_activity(
 
 
 def test_kept_events_are_told_apart_by_content() -> None:
-    one = events.KeptEvent("unknown", "1", None, None, "reason", b"{}", 1)
+    one = events.StoredWebhookEvent("unknown", "1", None, None, "reason", b"{}", 1)
 
     assert one.fingerprint == one._replace(delivery_id=2).fingerprint
     assert one.fingerprint != one._replace(payload=b"[]").fingerprint

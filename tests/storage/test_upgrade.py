@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from inboxd.conversations.search_store import SearchIndex, phrase
-from inboxd.conversations.store import ConversationFilter, Conversations, mid_key
+from inboxd.conversations.store import ConversationFilter, ConversationStore, mid_key
 from inboxd.domain.conversation import ConversationKey
-from inboxd.profiles.store import Profiles
+from inboxd.profiles.store import ProfileStore
 from inboxd.runtime.clock import Clock
 from inboxd.storage import migrations
 from inboxd.storage.database import Database
@@ -50,12 +50,12 @@ async def test_everything_is_there_and_found_after_an_upgrade(tmp_path: Path) ->
         index = SearchIndex(database)
         while await index.advance(100):
             pass
-        conversations = Conversations(database.read)
+        conversations = ConversationStore(database.read)
         for words in (None, "ana_x", "dias"):
             condition = ConversationFilter(matching=None if words is None else phrase(words))
             found, total = await conversations.page(condition, limit=10, offset=0)
             assert (total, found[0].participant_username) == (1, "ana_x"), words
-        participant = await Profiles(database).one(ConversationKey(ACCOUNT, ANA))
+        participant = await ProfileStore(database).one(ConversationKey(ACCOUNT, ANA))
         assert participant is not None
         assert (participant.previous_usernames, participant.avatar) == ([], None)
         assert await database.read("SELECT participant_avatar, content FROM v1_conversations, v1_messages") == [

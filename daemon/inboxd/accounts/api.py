@@ -6,8 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.accounts.check import Checkup
-from inboxd.accounts.manager import Accounts, Served
+from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.accounts.resources import (
     AccountList,
     AccountResource,
@@ -17,7 +17,7 @@ from inboxd.accounts.resources import (
     NewAccount,
     StatisticsResource,
 )
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.http.operations import Operation, answer, body, not_found
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.maintenance import statistics_store as statistics
@@ -31,7 +31,7 @@ PATH: Final = "/api/accounts"
 class AccountsApi:
     """Looking at accounts, adding, checking and removing them."""
 
-    def __init__(self, accounts: Accounts, checkup: Checkup, read: Read) -> None:
+    def __init__(self, accounts: AccountManager, checkup: AccountCheck, read: Read) -> None:
         self._accounts = accounts
         self._checkup = checkup
         self._read = read
@@ -105,7 +105,7 @@ class AccountsApi:
             BudgetList(budgets=[BudgetResource.of(one.account.id, one.graph.budget.report()) for one in served])
         )
 
-    def _find(self, request: web.Request) -> Served:
+    def _find(self, request: web.Request) -> ManagedAccount:
         served = self._accounts.served.get(request.match_info["id"])
         if served is None:
             raise not_found("account")
@@ -113,9 +113,9 @@ class AccountsApi:
 
 
 def _refused(error: GraphError) -> ProblemError:
-    if error.remedy in {Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION}:
+    if error.remedy in {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION}:
         return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Meta does not accept this token: {error}.")
-    if error.remedy is Remedy.WAIT_FOR_BUDGET:
+    if error.remedy is FailureAction.WAIT_FOR_BUDGET:
         detail = f"Nothing was stored, and Meta was not asked whose token this is: {error}. Try again then."
         return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
     return ProblemError(HTTPStatus.BAD_GATEWAY, f"Meta cannot be asked whose token this is: {error}. Try again later.")

@@ -26,7 +26,7 @@ ON CONFLICT (scope) DO UPDATE SET
 _DROP_STOP: Final = "DELETE FROM graph_stops WHERE scope = ?"
 
 
-class GraphCalls:
+class SqliteCallLog:
     """What `meta.budget` must remember over a restart. `at` is in seconds of the monotonic clock."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from inboxd.accounts.manager import Accounts, Served
-from inboxd.domain.account import Cause, Flavour
+from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.domain.account import AccountChange, LoginType
 from inboxd.domain.budget import Priority
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import InboxdError
@@ -21,12 +21,12 @@ PATIENCE_S: Final = 20.0
 T = TypeVar("T")
 TOOLS_ARE_OFF: Final = 2534041
 _PERMISSIONS: Final = {
-    Flavour.INSTAGRAM: "instagram_business_basic and instagram_business_manage_messages",
-    Flavour.FACEBOOK: "instagram_basic, instagram_manage_messages and pages_manage_metadata",
+    LoginType.INSTAGRAM: "instagram_business_basic and instagram_business_manage_messages",
+    LoginType.FACEBOOK: "instagram_basic, instagram_manage_messages and pages_manage_metadata",
 }
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     """How one check came out."""
 
     OK = "ok"
@@ -35,11 +35,11 @@ class Outcome(StrEnum):
     """It could not be found out now, or Meta does not tell."""
 
 
-class Finding(msgspec.Struct, frozen=True, rename="camel"):
+class CheckResult(msgspec.Struct, frozen=True, rename="camel"):
     """One thing that was looked at. `remedy` says how to get what is missing."""
 
     check: str
-    outcome: Outcome
+    outcome: CheckOutcome
     detail: str
     remedy: str | None = None
 
@@ -48,16 +48,16 @@ class WrongAccountError(InboxdError):
     """A token was given for one account and belongs to another."""
 
 
-class Checkup:
+class AccountCheck:
     """Adds accounts and looks them over. Its calls pay the account's budget like all others."""
 
-    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+    def __init__(self, accounts: AccountManager, clock: Clock) -> None:
         self._accounts = accounts
         self._clock = clock
 
     async def add(
-        self, token: Secret, flavour: Flavour, *, name: str = "", expected_id: str | None = None
-    ) -> tuple[Served, list[Finding]]:
+        self, token: Secret, flavour: LoginType, *, name: str = "", expected_id: str | None = None
+    ) -> tuple[ManagedAccount, list[CheckResult]]:
         """Find out whose `token` is, serve that account, subscribe it, and say what is missing.
 
         Raises GraphError when Meta does not accept the token, WrongAccountError when it is not `expected_id`'s.
@@ -67,10 +67,10 @@ class Checkup:
             msg = f"the token belongs to the account {owner.id} ({owner.username}), not to {expected_id}"
             raise WrongAccountError(msg)
         served = await self._accounts.add(token, flavour, owner, name)
-        known = Finding("token", Outcome.OK, f"belongs to {owner.username or owner.id}")
+        known = CheckResult("token", CheckOutcome.OK, f"belongs to {owner.username or owner.id}")
         return served, [known, *await self._rest(served)]
 
-    async def check(self, served: Served) -> list[Finding]:
+    async def check(self, served: ManagedAccount) -> list[CheckResult]:
         """Look over an account that is served."""
         used = served.graph.token
         if used is None:
@@ -84,7 +84,7 @@ class Checkup:
             return [_token_missing(f"the token belongs to the account {owner.id}, not to {served.account.id}")]
         accepted = await self._accounts.update(
             served,
-            cause=Cause.TOKEN_ACCEPTED,
+            cause=AccountChange.TOKEN_ACCEPTED,
             used=used,
             username=owner.username,
             app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
@@ -96,13 +96,13 @@ class Checkup:
             ]
         expires_at = served.account.token_expires_at
         until = f", until {iso_utc(expires_at)}" if expires_at is not None else ""
-        known = Finding("token", Outcome.OK, f"belongs to {owner.username or owner.id}{until}")
+        known = CheckResult("token", CheckOutcome.OK, f"belongs to {owner.username or owner.id}{until}")
         return [known, *await self._rest(served)]
 
-    async def _rest(self, served: Served) -> list[Finding]:
+    async def _rest(self, served: ManagedAccount) -> list[CheckResult]:
         return [await self._messages(served), await self._subscription(served), await self._traffic(served)]
 
-    async def _messages(self, served: Served) -> Finding:
+    async def _messages(self, served: ManagedAccount) -> CheckResult:
         try:
             await _within(served.graph.read_messages(Priority.INTERACTIVE))
         except GraphError as error:
@@ -111,41 +111,45 @@ class Checkup:
                     "In the Instagram app of the account: Settings > Messages and story replies > Message controls > "
                     "Connected tools: allow access to messages."
                 )
-                return Finding("messages", Outcome.MISSING, str(error), remedy)
-            if error.remedy is Remedy.LACKS_PERMISSION:
+                return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
+            if error.remedy is FailureAction.LACKS_PERMISSION:
                 needed = _PERMISSIONS[served.account.flavour]
                 remedy = f"Grant {needed} when logging in; accounts without a role on the app need Advanced Access."
-                return Finding("messages", Outcome.MISSING, str(error), remedy)
-            return Finding("messages", Outcome.UNKNOWN, str(error), "Check again later.")
-        return Finding("messages", Outcome.OK, "the account's messages may be read")
+                return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
+            return CheckResult("messages", CheckOutcome.UNKNOWN, str(error), "Check again later.")
+        return CheckResult("messages", CheckOutcome.OK, "the account's messages may be read")
 
-    async def _subscription(self, served: Served) -> Finding:
+    async def _subscription(self, served: ManagedAccount) -> CheckResult:
         try:
             fields = await _within(ensure_subscribed(self._accounts, served, self._clock, Priority.INTERACTIVE))
         except GraphError as error:
             if _may_pass(error):
-                return Finding("subscription", Outcome.UNKNOWN, str(error), "Nothing: it is looked after every hour.")
+                return CheckResult(
+                    "subscription", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour."
+                )
             needed = _PERMISSIONS[served.account.flavour]
-            return Finding("subscription", Outcome.MISSING, str(error), f"Grant {needed}, then check again.")
+            return CheckResult("subscription", CheckOutcome.MISSING, str(error), f"Grant {needed}, then check again.")
         if "messages" not in fields:
             remedy = "In the App Dashboard, subscribe the app to the webhook field 'messages', then check again."
-            return Finding("subscription", Outcome.MISSING, "the account is not subscribed to messages", remedy)
-        return Finding("subscription", Outcome.OK, "subscribed to " + ", ".join(fields))
+            return CheckResult(
+                "subscription", CheckOutcome.MISSING, "the account is not subscribed to messages", remedy
+            )
+        return CheckResult("subscription", CheckOutcome.OK, "subscribed to " + ", ".join(fields))
 
-    async def _traffic(self, served: Served) -> Finding:
+    async def _traffic(self, served: ManagedAccount) -> CheckResult:
         """Whether the app is live cannot be asked; that webhooks arrive proves it."""
         last = await self._accounts.last_message_at(served.account.id)
         if last is not None:
-            return Finding("webhooks", Outcome.OK, f"the latest message is of {iso_utc(last)}")
+            return CheckResult("webhooks", CheckOutcome.OK, f"the latest message is of {iso_utc(last)}")
         remedy = (
             "Write to the account. If nothing arrives: in the App Dashboard the app must be Live, and its webhook must "
             "point to /webhooks/instagram of this daemon. Meta does not tell us either."
         )
-        return Finding("webhooks", Outcome.UNKNOWN, "no message has arrived yet", remedy)
+        return CheckResult("webhooks", CheckOutcome.UNKNOWN, "no message has arrived yet", remedy)
 
 
 async def ensure_subscribed(
-    accounts: Accounts, served: Served, clock: Clock, priority: Priority = Priority.LIVE
+    accounts: AccountManager, served: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
 ) -> tuple[str, ...]:
     """Subscribe the account unless it is, read that back, and store what came of it. Raises GraphError."""
     fields = await served.graph.subscribed_fields(priority)
@@ -158,9 +162,9 @@ async def ensure_subscribed(
 
 def _may_pass(error: GraphError) -> bool:
     """Whether the same call may work later without anybody's doing."""
-    if error.remedy is Remedy.RETRY_LATER:
+    if error.remedy is FailureAction.RETRY_LATER:
         return not error.row.ambiguous
-    return error.remedy is Remedy.WAIT_FOR_BUDGET
+    return error.remedy is FailureAction.WAIT_FOR_BUDGET
 
 
 async def _within(work: Awaitable[T]) -> T:
@@ -170,19 +174,19 @@ async def _within(work: Awaitable[T]) -> T:
             return await work
     except TimeoutError as error:
         msg = f"Meta did not answer within {PATIENCE_S:.0f} s"
-        raise GraphError(msg, Remedy.RETRY_LATER) from error
+        raise GraphError(msg, FailureAction.RETRY_LATER) from error
 
 
-def _about_token(error: GraphError) -> Finding:
-    if error.remedy is Remedy.NEEDS_LOGIN:
+def _about_token(error: GraphError) -> CheckResult:
+    if error.remedy is FailureAction.NEEDS_LOGIN:
         return _token_missing(str(error))
-    if error.remedy is Remedy.LACKS_PERMISSION:
-        return Finding(
-            "token", Outcome.MISSING, str(error), "Log in again and grant every permission that is asked for."
+    if error.remedy is FailureAction.LACKS_PERMISSION:
+        return CheckResult(
+            "token", CheckOutcome.MISSING, str(error), "Log in again and grant every permission that is asked for."
         )
-    return Finding("token", Outcome.UNKNOWN, str(error), "Check again later.")
+    return CheckResult("token", CheckOutcome.UNKNOWN, str(error), "Check again later.")
 
 
-def _token_missing(detail: str) -> Finding:
+def _token_missing(detail: str) -> CheckResult:
     remedy = "Make a new token (App Dashboard > Instagram > API setup) and give it to 'inboxd account add'."
-    return Finding("token", Outcome.MISSING, detail, remedy)
+    return CheckResult("token", CheckOutcome.MISSING, detail, remedy)

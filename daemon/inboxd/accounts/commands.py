@@ -10,11 +10,11 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from inboxd.accounts.check import Checkup, Outcome
-from inboxd.accounts.manager import Accounts, Served
+from inboxd.accounts.check import AccountCheck, CheckOutcome
+from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
 from inboxd.accounts.tables import account_table, finding_table
-from inboxd.domain.account import Flavour
+from inboxd.domain.account import LoginType
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
@@ -26,7 +26,7 @@ from inboxd.runtime.secret import Secret
 INCOMPLETE: Final = 1
 """The exit code when something is missing."""
 
-AccountsSetup = Callable[[Path | None], CommandAccess[Accounts]]
+AccountsSetup = Callable[[Path | None], CommandAccess[AccountManager]]
 """What the commands are given: both ways to the accounts, by the path of the configuration file."""
 
 
@@ -36,13 +36,13 @@ class NoSuchAccountError(InboxdError):
     exit_code = EX_USAGE
 
 
-class Desk(Protocol):
+class AccountsClient(Protocol):
     """Where accounts are looked after."""
 
     async def all(self) -> list[AccountResource]:
         """Every account."""
 
-    async def add(self, token: Secret, flavour: Flavour, name: str) -> CheckedAccount:
+    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
         """Serve the account that a token belongs to."""
 
     async def check(self, account_id: str) -> CheckedAccount:
@@ -66,7 +66,7 @@ def list_command(set_up: AccountsSetup, config_path: Path | None, *, as_json: bo
     run_async(_list(set_up(config_path), as_json=as_json))
 
 
-async def _list(access: CommandAccess[Accounts], *, as_json: bool) -> None:
+async def _list(access: CommandAccess[AccountManager], *, as_json: bool) -> None:
     async with _desk(access) as desk:
         accounts = await desk.all()
     if as_json:
@@ -94,7 +94,7 @@ def add_command(
     Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
     """
     token = _token(token_file)
-    sys.exit(run_async(_add(set_up(config_path), token, Flavour(flavour), name, as_json=as_json)))
+    sys.exit(run_async(_add(set_up(config_path), token, LoginType(flavour), name, as_json=as_json)))
 
 
 def _token(file_name: str | None) -> Secret:
@@ -113,7 +113,9 @@ def _token(file_name: str | None) -> Secret:
     return Secret(text.strip())
 
 
-async def _add(access: CommandAccess[Accounts], token: Secret, flavour: Flavour, name: str, *, as_json: bool) -> int:
+async def _add(
+    access: CommandAccess[AccountManager], token: Secret, flavour: LoginType, name: str, *, as_json: bool
+) -> int:
     async with _desk(access) as desk:
         return _tell(await desk.add(token, flavour, name), as_json=as_json)
 
@@ -128,7 +130,7 @@ def check_command(set_up: AccountsSetup, config_path: Path | None, account_id: s
     sys.exit(run_async(_check(set_up(config_path), account_id, as_json=as_json)))
 
 
-async def _check(access: CommandAccess[Accounts], account_id: str, *, as_json: bool) -> int:
+async def _check(access: CommandAccess[AccountManager], account_id: str, *, as_json: bool) -> int:
     async with _desk(access) as desk:
         return _tell(await desk.check(account_id), as_json=as_json)
 
@@ -143,18 +145,18 @@ def remove_command(set_up: AccountsSetup, config_path: Path | None, account_id: 
     click.echo(f"{account_id} is no longer served")
 
 
-async def _remove(access: CommandAccess[Accounts], account_id: str) -> None:
+async def _remove(access: CommandAccess[AccountManager], account_id: str) -> None:
     async with _desk(access) as desk:
         await desk.remove(account_id)
 
 
 @asynccontextmanager
-async def _desk(access: CommandAccess[Accounts]) -> AsyncIterator[Desk]:
+async def _desk(access: CommandAccess[AccountManager]) -> AsyncIterator[AccountsClient]:
     async with access.open() as opened_by:
         if isinstance(opened_by, AdminClient):
             yield _RemoteDesk(opened_by)
         else:
-            yield _LocalDesk(opened_by, Checkup(opened_by, Clock()))
+            yield _LocalDesk(opened_by, AccountCheck(opened_by, Clock()))
 
 
 def _tell(checked: CheckedAccount, *, as_json: bool) -> int:
@@ -162,7 +164,7 @@ def _tell(checked: CheckedAccount, *, as_json: bool) -> int:
         _print_json(checked)
     else:
         console().print(finding_table(checked))
-    missing = any(finding.outcome is Outcome.MISSING for finding in checked.findings)
+    missing = any(finding.outcome is CheckOutcome.MISSING for finding in checked.findings)
     return INCOMPLETE if missing else EX_OK
 
 
@@ -171,7 +173,7 @@ def _print_json(resource: msgspec.Struct) -> None:
 
 
 class _LocalDesk:
-    def __init__(self, accounts: Accounts, checkup: Checkup) -> None:
+    def __init__(self, accounts: AccountManager, checkup: AccountCheck) -> None:
         self._accounts = accounts
         self._checkup = checkup
 
@@ -179,7 +181,7 @@ class _LocalDesk:
         served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
         return [AccountResource.of(one.account) for one in served]
 
-    async def add(self, token: Secret, flavour: Flavour, name: str) -> CheckedAccount:
+    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
         served, findings = await self._checkup.add(token, flavour, name=name)
         return CheckedAccount(account=AccountResource.of(served.account), findings=findings)
 
@@ -195,7 +197,7 @@ class _LocalDesk:
             raise NoSuchAccountError(msg)
         await self._accounts.remove(served)
 
-    def _find(self, account_id: str) -> Served:
+    def _find(self, account_id: str) -> ManagedAccount:
         served = self._accounts.served.get(account_id)
         if served is None:
             msg = f"no account {account_id} is served; 'inboxd account list' shows which are"
@@ -210,7 +212,7 @@ class _RemoteDesk:
     async def all(self) -> list[AccountResource]:
         return (await self._remote.call("GET", "/api/accounts", AccountList)).accounts
 
-    async def add(self, token: Secret, flavour: Flavour, name: str) -> CheckedAccount:
+    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
         wanted = NewAccount(token=token.reveal(), flavour=flavour, name=name)
         return await self._remote.call("POST", "/api/accounts", CheckedAccount, wanted)
 

@@ -9,11 +9,11 @@ import msgspec
 
 from inboxd.accounts.store import AccountStore, StoredAccount
 from inboxd.accounts.vault import Vault
-from inboxd.domain.account import Account, AccountState, Cause, Flavour, following
+from inboxd.domain.account import Account, AccountChange, AccountState, LoginType, following
 from inboxd.domain.budget import Priority
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
-from inboxd.meta.budget import Budget, Ledger, Traffic
+from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
@@ -25,8 +25,8 @@ SLACK_S: Final = 5.0
 NEWCOMERS: Final = "new"
 """The budget of calls with a token of which nobody knows yet whose it is."""
 _CAUSES: Final = {
-    Remedy.NEEDS_LOGIN: Cause.TOKEN_REFUSED,
-    Remedy.LACKS_PERMISSION: Cause.PERMISSION_REFUSED,
+    FailureAction.NEEDS_LOGIN: AccountChange.TOKEN_REFUSED,
+    FailureAction.LACKS_PERMISSION: AccountChange.PERMISSION_REFUSED,
 }
 NEW_TOKEN: Final[dict[str, Any]] = {"token_expires_at": None, "refresh_tried_at": None}
 """What is not known of a token that was just given."""
@@ -36,7 +36,7 @@ class ConfiguredAccount(NamedTuple):
     """An account as the configuration and the secrets give it."""
 
     id: str
-    flavour: Flavour
+    flavour: LoginType
     name: str
     page_id: str | None
     token: Secret | None
@@ -53,14 +53,14 @@ class Limits(NamedTuple):
 class Staff(Protocol):
     """Who works for an account while it is served."""
 
-    def engage(self, served: "Served") -> None:
+    def start(self, served: "ManagedAccount") -> None:
         """The account begins to be served."""
 
-    async def dismiss(self, served: "Served") -> None:
+    async def stop(self, served: "ManagedAccount") -> None:
         """It is no longer served."""
 
 
-class Served:
+class ManagedAccount:
     """An account with its Graph API. `listeners` are called when anything about the account has changed."""
 
     def __init__(self, account: Account, graph: AccountGraph, token_origin: bytes | None) -> None:
@@ -74,23 +74,23 @@ class Served:
         """Held while the account changes, so that no change is made to what another is just changing."""
 
 
-class Accounts:
+class AccountManager:
     """All served accounts, from `load` on."""
 
     def __init__(
         self,
         store: AccountStore,
         vault: Vault,
-        ledger: Ledger,
-        traffic: Traffic,
-        clients: Mapping[Flavour, GraphClient],
+        ledger: CallLog,
+        traffic: AppBudget,
+        clients: Mapping[LoginType, GraphClient],
         limits: Limits,
         clock: Clock,
         *,
         app_secrets: Sequence[Secret],
         app_id: str | None,
     ) -> None:
-        self.served: dict[str, Served] = {}
+        self.served: dict[str, ManagedAccount] = {}
         self.aliases: dict[str, str] = {}
         """Every id by which webhooks may name an account, and the account's own."""
         self._store = store
@@ -103,7 +103,7 @@ class Accounts:
         self._app_secrets = app_secrets
         self._app_id = app_id
         self._staff: Staff | None = None
-        self._newcomers: dict[Flavour, AccountGraph] = {}
+        self._newcomers: dict[LoginType, AccountGraph] = {}
         self._asking = asyncio.Lock()
         self._adding = asyncio.Lock()
         self._log = logs.get("accounts")
@@ -145,10 +145,10 @@ class Accounts:
             if served.token_origin is None or not self._vault.recognises(served.token_origin, one.token):
                 origin, now = self._vault.fingerprint(one.token), self._clock.now_ms()
                 await self.update(
-                    served, one.token, origin, cause=Cause.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN
+                    served, one.token, origin, cause=AccountChange.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN
                 )
 
-    async def owner_of(self, token: Secret, flavour: Flavour) -> Owner:
+    async def owner_of(self, token: Secret, flavour: LoginType) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
         async with self._asking:
             graph = self._newcomers.get(flavour)
@@ -157,12 +157,12 @@ class Accounts:
             graph.token = token
             return await graph.owner(Priority.INTERACTIVE)
 
-    async def add(self, token: Secret, flavour: Flavour, owner: Owner, name: str) -> Served:
+    async def add(self, token: Secret, flavour: LoginType, owner: Owner, name: str) -> ManagedAccount:
         """Serve the account `owner` with `token`; for one that is served already, that is its new token."""
         async with self._adding:  # never twice at once for the same account
             return await self._add(token, flavour, owner, name)
 
-    async def _add(self, token: Secret, flavour: Flavour, owner: Owner, name: str) -> Served:
+    async def _add(self, token: Secret, flavour: LoginType, owner: Owner, name: str) -> ManagedAccount:
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
         if served is not None and served.account.flavour is not flavour:
@@ -170,7 +170,7 @@ class Accounts:
             async with served.lock:
                 await self._save(account, token, served.token_origin)  # if the disk refuses, all stays as it is
                 self._leave(served)
-            await self._dismiss(served)  # the other product has another host
+            await self._stop(served)  # the other product has another host
             served = await self._serve(account, token, served.token_origin)
         if served is None:
             account = Account(
@@ -184,7 +184,7 @@ class Accounts:
             username=owner.username or served.account.username,
             app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
             page_id=owner.page_id or served.account.page_id,
-            cause=Cause.TOKEN_GIVEN,
+            cause=AccountChange.TOKEN_GIVEN,
             token_obtained_at=now,
             **NEW_TOKEN,
         )
@@ -193,7 +193,7 @@ class Accounts:
         self._log.info("account_added", account_id=owner.id, username=served.account.username)
         return served
 
-    async def refreshed(self, served: Served, new: RefreshedToken, used: Secret | None = None) -> None:
+    async def refreshed(self, served: ManagedAccount, new: RefreshedToken, used: Secret | None = None) -> None:
         """Keep and then use a refreshed token, unless `used`, which it was refreshed with, is no longer in use."""
         now = self._clock.now_ms()
         kept = await self.update(
@@ -212,11 +212,11 @@ class Accounts:
 
     async def update(
         self,
-        served: Served,
+        served: ManagedAccount,
         token: Secret | None = None,
         origin: bytes | None = None,
         *,
-        cause: Cause | None = None,
+        cause: AccountChange | None = None,
         reason: str | None = None,
         used: Secret | None = None,
         **changes: object,
@@ -238,8 +238,10 @@ class Accounts:
                 changes |= {"state": state, "reason": reason}
             changes.setdefault("updated_at", self._clock.now_ms())
             account = msgspec.structs.replace(served.account, **changes)
-            dropped = cause is Cause.APP_REMOVED
-            if cause is not None and cause is not Cause.TOKEN_GIVEN:  # no calls from now on, whatever the disk says
+            dropped = cause is AccountChange.APP_REMOVED
+            if (
+                cause is not None and cause is not AccountChange.TOKEN_GIVEN
+            ):  # no calls from now on, whatever the disk says
                 served.account = msgspec.structs.replace(served.account, state=account.state, reason=reason)
             origin = origin or served.token_origin
             await self._save(account, None if dropped else token or served.graph.token, origin)
@@ -251,31 +253,36 @@ class Accounts:
             listener()
         return True
 
-    async def app_removed(self, served: Served, reason: str) -> None:
+    async def app_removed(self, served: ManagedAccount, reason: str) -> None:
         """The owner removed the app: no more calls until there is another token. Raises StorageError.
 
         The account's app-scoped id stays: a request for deletion, which names nothing else, may follow.
         """
         served.graph.token = None
         removed = await self.update(
-            served, cause=Cause.APP_REMOVED, reason=reason, token_expires_at=None, username=None, subscribed_fields=None
+            served,
+            cause=AccountChange.APP_REMOVED,
+            reason=reason,
+            token_expires_at=None,
+            username=None,
+            subscribed_fields=None,
         )
         served.graph.token = None  # one that was just being stored
         if removed:
             state = served.account.state.value
             self._log.warning("account_stopped", account_id=served.account.id, state=state, reason=reason)
 
-    async def remove(self, served: Served) -> None:
+    async def remove(self, served: ManagedAccount) -> None:
         """Stop serving an account and forget its token; its conversations stay. Raises StorageError."""
         async with served.lock:
             if self.served.get(served.account.id) is not served:
                 return
             await self._store.remove(served.account.id)
             self._leave(served)
-        await self._dismiss(served)
+        await self._stop(served)
         self._log.info("account_removed", account_id=served.account.id)
 
-    def find(self, user_id: str) -> Served | None:
+    def find(self, user_id: str) -> ManagedAccount | None:
         """The account that a `signed_request` is about: by its app-scoped id, or by any other that it has."""
         for served in self.served.values():
             if user_id in (served.account.app_scoped_id, *served.account.aliases):
@@ -291,7 +298,7 @@ class Accounts:
         served = self.served.get(account_id)
         if served is None:
             return  # removed while the call was under way
-        cause = Cause.CALL_ANSWERED if error is None else _CAUSES[error.remedy]
+        cause = AccountChange.CALL_ANSWERED if error is None else _CAUSES[error.remedy]
         reason = None if error is None else str(error)
         state = following(served.account.state, cause)
         if state is None or (state, reason) == (served.account.state, served.account.reason):
@@ -318,40 +325,40 @@ class Accounts:
         lost = token is None and account.state is not AccountState.DEAUTHORIZED
         if one.token is not None and (is_news or lost):
             token = one.token
-            state = following(account.state, Cause.TOKEN_GIVEN) or account.state
+            state = following(account.state, AccountChange.TOKEN_GIVEN) or account.state
             account = msgspec.structs.replace(account, state=state, reason=None, token_obtained_at=now, **NEW_TOKEN)
         if one.token is not None:
             origin = self._vault.fingerprint(one.token)
         await self._serve(account, token, origin)
 
-    async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> Served:
+    async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
         graph = await self._graph(account.id, account.flavour, partial(self.verdict, account.id))
         graph.token = token
         await self._save(account, token, origin)
-        lost = following(account.state, Cause.TOKEN_MISSING) if token is None else None
+        lost = following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
         if lost is not None:  # not stored: with the right key the next start is in order again
             reason = "there is no token that can be used: give one with 'inboxd account add'"
             account = msgspec.structs.replace(account, state=lost, reason=reason)
             self._log.warning("account_without_token", account_id=account.id, reason=reason)
-        served = self.served[account.id] = Served(account, graph, origin)
+        served = self.served[account.id] = ManagedAccount(account, graph, origin)
         self._name(account)
         if self._staff is not None:
-            self._staff.engage(served)
+            self._staff.start(served)
         return served
 
-    def _leave(self, served: Served) -> None:
+    def _leave(self, served: ManagedAccount) -> None:
         """It is no longer served: whatever is still under way for it changes nothing any more."""
         del self.served[served.account.id]
         for alias in served.account.aliases:
             self.aliases.pop(alias, None)
         served.graph.token = None
 
-    async def _dismiss(self, served: Served) -> None:
+    async def _stop(self, served: ManagedAccount) -> None:
         if self._staff is not None:
-            await self._staff.dismiss(served)
+            await self._staff.stop(served)
 
     async def _graph(
-        self, account_id: str, flavour: Flavour, on_verdict: Callable[[GraphError | None], Awaitable[None]]
+        self, account_id: str, flavour: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
     ) -> AccountGraph:
         client = self._clients[flavour]
         budget = Budget(

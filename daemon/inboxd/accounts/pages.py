@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from inboxd.accounts.check import Checkup, Finding
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.check import AccountCheck, CheckResult
+from inboxd.accounts.manager import AccountManager
 from inboxd.http.operations import not_found
 from inboxd.http.rendering import page
 from inboxd.maintenance import statistics_store as statistics
@@ -13,7 +13,7 @@ from inboxd.storage.database import Read
 class AccountPages:
     """`/accounts`."""
 
-    def __init__(self, accounts: Accounts, checkup: Checkup, read: Read) -> None:
+    def __init__(self, accounts: AccountManager, checkup: AccountCheck, read: Read) -> None:
         self._accounts = accounts
         self._checkup = checkup
         self._read = read
@@ -35,7 +35,7 @@ class AccountPages:
         findings = await self._checkup.check(served)
         return await self._page(request, served.account.id, findings)
 
-    async def _page(self, request: web.Request, checked: str | None, findings: list[Finding]) -> web.Response:
+    async def _page(self, request: web.Request, checked: str | None, findings: list[CheckResult]) -> web.Response:
         served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
         rows = [
             (one.account, one.graph.budget.report(), await statistics.of_account(self._read, one.account.id))

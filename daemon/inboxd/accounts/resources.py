@@ -2,8 +2,8 @@
 
 from typing import Self
 
-from inboxd.accounts.check import Finding
-from inboxd.domain.account import Account, Flavour
+from inboxd.accounts.check import CheckResult
+from inboxd.domain.account import Account, LoginType
 from inboxd.domain.budget import BudgetReport
 from inboxd.http.resource import Resource, iso
 from inboxd.maintenance.statistics_store import Statistics
@@ -125,12 +125,12 @@ class CheckedAccount(Resource, frozen=True):
     """An account, and what was found when it was looked over."""
 
     account: AccountResource
-    findings: list[Finding]
+    findings: list[CheckResult]
 
 
 class NewAccount(Resource, frozen=True, forbid_unknown_fields=True):
     """An account to be served: whose token it is, Meta tells. For an account that is served, it is its new token."""
 
     token: str
-    flavour: Flavour = Flavour.INSTAGRAM
+    flavour: LoginType = LoginType.INSTAGRAM
     name: str = ""

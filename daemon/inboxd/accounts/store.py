@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.domain.account import Account, AccountState, Flavour
+from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database, Read
 
@@ -95,7 +95,7 @@ def _account(row: Row) -> Account:
     (obtained_at, expires_at, refresh_tried_at, fields, checked_at, created_at, updated_at) = times
     return Account(
         id=account_id,
-        flavour=Flavour(flavour),
+        flavour=LoginType(flavour),
         state=AccountState(state),
         reason=reason,
         name=name,

@@ -4,8 +4,8 @@ import asyncio
 from typing import Final
 
 from inboxd.accounts.check import ensure_subscribed
-from inboxd.accounts.manager import Accounts, Served
-from inboxd.domain.retry import Remedy
+from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
@@ -17,10 +17,10 @@ RETRY_MS: Final = 600_000
 """How soon after a passing fault."""
 
 
-class SubscriptionKeeper:
+class SubscriptionMonitor:
     """Keeps one account subscribed to its webhooks ("Enable subscriptions")."""
 
-    def __init__(self, served: Served, accounts: Accounts, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: Metrics) -> None:
         self.name = f"subscription:{served.account.id}"
         self._served = served
         self._accounts = accounts
@@ -66,7 +66,7 @@ class SubscriptionKeeper:
                 self._log.error("subscription_lost", fields=list(before))
             fields = await ensure_subscribed(self._accounts, self._served, self._clock)
         except GraphError as error:
-            if error.remedy is Remedy.RETRY_LATER and not error.row.ambiguous:
+            if error.remedy is FailureAction.RETRY_LATER and not error.row.ambiguous:
                 self._not_before = self._clock.now_ms() + RETRY_MS
             self._log.warning("subscription_unknown", remedy=error.remedy.value, error=str(error))
             return

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from inboxd.accounts.check import Outcome
+from inboxd.accounts.check import CheckOutcome
 from inboxd.accounts.resources import AccountResource, CheckedAccount
 from inboxd.domain.account import AccountState
 from inboxd.runtime.plural import counted
@@ -33,9 +33,9 @@ def finding_table(checked: CheckedAccount) -> Table:
     """What was looked at, how it is, and how to get what is missing."""
     account = checked.account
     table = Table(title=f"{account.id} {printable(account.username or '')}", title_justify="left", expand=False)
-    for heading in ("Check", "Outcome", "What was found"):
+    for heading in ("Check", "CheckOutcome", "What was found"):
         table.add_column(heading)
-    styles = {Outcome.OK: "green", Outcome.MISSING: "red", Outcome.UNKNOWN: "yellow"}
+    styles = {CheckOutcome.OK: "green", CheckOutcome.MISSING: "red", CheckOutcome.UNKNOWN: "yellow"}
     for finding in checked.findings:
         told = Text(printable(finding.detail))
         if finding.remedy is not None:

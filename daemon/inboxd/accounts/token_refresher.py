@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from inboxd.accounts.manager import Accounts, Served
-from inboxd.domain.retry import Remedy
+from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
@@ -20,10 +20,10 @@ HOST_REST_MS: Final = 600_000
 WARN_EVERY_MS: Final = 86_400_000
 
 
-class TokenKeeper:
+class TokenRefresher:
     """Looks after the token of one account ("Refresh access token")."""
 
-    def __init__(self, served: Served, accounts: Accounts, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: Metrics) -> None:
         self.name = f"tokens:{served.account.id}"
         self._served = served
         self._accounts = accounts
@@ -59,7 +59,7 @@ class TokenKeeper:
         account, now = self._served.account, self._clock.now_ms()
         if account.callable and account.expired(now):
             reason = f"the token expired at {iso_utc(account.token_expires_at or now)}"
-            error = GraphError(reason, Remedy.NEEDS_LOGIN)
+            error = GraphError(reason, FailureAction.NEEDS_LOGIN)
             await self._accounts.verdict(account.id, error)
             return
         due_at = self._due_at()

@@ -2,38 +2,38 @@
 
 from collections.abc import Callable, Collection
 
-from inboxd.accounts.manager import Accounts, Served
-from inboxd.accounts.subscription_monitor import SubscriptionKeeper
-from inboxd.accounts.token_refresher import TokenKeeper
+from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.subscription_monitor import SubscriptionMonitor
+from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import Feed
+from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import Profiles
-from inboxd.profiles.sync import Enricher
+from inboxd.profiles.store import ProfileStore
+from inboxd.profiles.sync import ProfileSync
 from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk, BackfillWorker
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
 
-class AccountStaff:
+class AccountWorkers:
     """The workers that each account has: they come and go with it."""
 
     def __init__(
         self,
-        accounts: Accounts,
+        accounts: AccountManager,
         database: Database,
         cache: ProfileCache,
         supervisor: Supervisor,
         clock: Clock,
         metrics: Metrics,
-        feed: Feed,
-        backfills: Backfills,
-        desk: BackfillDesk,
+        bus: EventBus,
+        backfills: BackfillStore,
+        desk: BackfillService,
         *,
         random: Callable[[], float],
         concurrency: int,
@@ -45,7 +45,7 @@ class AccountStaff:
         self._supervisor = supervisor
         self._clock = clock
         self._metrics = metrics
-        self._feed = feed
+        self._bus = bus
         self._backfills = backfills
         self._desk = desk
         self._random = random
@@ -54,30 +54,30 @@ class AccountStaff:
         self._fetchers: dict[str, ProfileFetcher] = {}
         self._names: dict[str, list[str]] = {}
 
-    def engage(self, served: Served) -> None:
+    def start(self, served: ManagedAccount) -> None:
         """Start the workers of an account."""
-        enricher = Enricher(
+        enricher = ProfileSync(
             served,
             database=self._database,
             cache=self._cache,
             clock=self._clock,
             metrics=self._metrics,
-            feed=self._feed,
+            bus=self._bus,
             random=self._random,
             on_picture=self._on_picture,
         )
-        fetcher = ProfileFetcher(enricher, Profiles(self._database), self._clock, concurrency=self._concurrency)
-        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._feed, self._random)
+        fetcher = ProfileFetcher(enricher, ProfileStore(self._database), self._clock, concurrency=self._concurrency)
+        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._bus, self._random)
         self._desk.enter(backfill, enricher)
-        tokens = TokenKeeper(served, self._accounts, self._clock, self._metrics)
-        subscription = SubscriptionKeeper(served, self._accounts, self._clock, self._metrics)
+        tokens = TokenRefresher(served, self._accounts, self._clock, self._metrics)
+        subscription = SubscriptionMonitor(served, self._accounts, self._clock, self._metrics)
         self._fetchers[served.account.id] = fetcher
         workers = (fetcher, backfill, tokens, subscription)
         self._names[served.account.id] = [worker.name for worker in workers]
         for worker in workers:
             self._supervisor.start(worker)
 
-    async def dismiss(self, served: Served) -> None:
+    async def stop(self, served: ManagedAccount) -> None:
         """End the workers of an account."""
         del self._fetchers[served.account.id]
         self._desk.leave(served.account.id)

@@ -26,7 +26,7 @@ from inboxd.conversations.resources import (
     import_fields,
 )
 from inboxd.conversations.search_store import phrase
-from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import Conversation, ConversationStatus
 from inboxd.domain.paging import Place
 from inboxd.http import cursors
@@ -94,7 +94,7 @@ class ConversationsApi:
 
     def __init__(self, database: Database, accounts: Collection[str], clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
-        self._conversations = Conversations(database.read)
+        self._conversations = ConversationStore(database.read)
         self._accounts = accounts
         self._clock = clock
         self._outlook = outlook

@@ -14,16 +14,16 @@ from inboxd.conversations import store as conversations
 from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.translate import Translated, changes_of, translate
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.retry import DELIVERY_HANDLING, Remedy, decide
-from inboxd.events.bus import Feed
+from inboxd.domain.retry import DELIVERY_HANDLING, FailureAction, decide
+from inboxd.events.bus import EventBus
 from inboxd.meta import webhook_events as events
-from inboxd.meta.webhook_events import Event
+from inboxd.meta.webhook_events import WebhookEvent
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import FetchedProfile
 from inboxd.receiving import webhook_event_store as kept_events
 from inboxd.receiving.store import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
-from inboxd.receiving.webhook_event_store import KeptEvent
+from inboxd.receiving.webhook_event_store import StoredWebhookEvent
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -68,7 +68,7 @@ class _Meaning(NamedTuple):
     """Whose it is; the entry's own id where nothing else tells."""
     kind: str
     translated: Translated
-    kept: KeptEvent | None
+    kept: StoredWebhookEvent | None
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +110,7 @@ class Ingest:
         metrics: Metrics,
         random: Callable[[], float],
         on_due: Callable[[Collection[ConversationKey]], None],
-        feed: Feed,
+        bus: EventBus,
         observe: Callable[[Counter[tuple[str, str]]], None] = lambda _counts: None,
     ) -> None:
         self._database = database
@@ -121,7 +121,7 @@ class Ingest:
         self._metrics = metrics
         self._random = random
         self._on_due = on_due
-        self._feed = feed
+        self._bus = bus
         self._observe = observe
         self._log = logs.get("ingest")
         self._unknown_seen: set[str] = set()
@@ -199,7 +199,7 @@ class Ingest:
         batch.finished.append(handled)
         return batch
 
-    async def _events(self, body: bytes) -> AsyncIterator[Event]:
+    async def _events(self, body: bytes) -> AsyncIterator[WebhookEvent]:
         """The events of a body, letting requests in between. Raises UnreadableDeliveryError."""
         began = self._clock.monotonic()
         try:
@@ -261,7 +261,7 @@ class Ingest:
             return LOOK_S
         return min(max(0.0, (next_at - self._clock.now_ms()) / 1000), LOOK_S)
 
-    def _meaning(self, number: int, event: Event, handled: _Handled) -> _Meaning:
+    def _meaning(self, number: int, event: WebhookEvent, handled: _Handled) -> _Meaning:
         delivery = handled.delivery
         translated = translate(event, self._accounts, delivery.received_at)
         kept = _kept(event, translated.key, delivery) if translated.kept else None
@@ -308,13 +308,13 @@ class Ingest:
         self._observe(counts)
 
     def _tell(self, meanings: Sequence[_Meaning]) -> None:
-        if not self._feed.wanted:
+        if not self._bus.wanted:
             return
         for one in meanings:
             key, change = one.translated.key, one.translated.change
             if one.translated.participant_wrote and key is not None and change is not None:
                 told = {"accountId": key.account_id, "participantId": key.participant_id}
-                self._feed.publish("message.received", {**told, "platformMessageId": change.mid})
+                self._bus.publish("message.received", {**told, "platformMessageId": change.mid})
 
     async def _store_alone(self, batch: _Batch) -> None:
         """Store a batch event by event, so that a poison event stands alone."""
@@ -331,7 +331,7 @@ class Ingest:
         """Try the delivery again later, or set it aside when its attempts are used up."""
         delivery, error = handled.delivery, (handled.problem or "")[:_MAX_ERROR]
         attempts = delivery.attempts + 1
-        decision = decide(Remedy.UNKNOWN, attempts, DELIVERY_HANDLING, self._random)
+        decision = decide(FailureAction.UNKNOWN, attempts, DELIVERY_HANDLING, self._random)
         now = self._clock.now_ms()
         failed = handled.hopeless or decision.exhausted
         next_attempt_at = now + int((decision.delay_s or 0) * 1000)
@@ -345,12 +345,12 @@ class Ingest:
         await self._database.write(transaction)
         self._metrics.settled.labels("failed" if failed else "postponed").inc()
         if failed:
-            self._feed.publish("delivery.failed", {"deliveryId": str(delivery.id), "error": error})
+            self._bus.publish("delivery.failed", {"deliveryId": str(delivery.id), "error": error})
             self._log.error("delivery_failed", attempts=attempts, error=error)
         else:
             self._log.warning("delivery_postponed", attempts=attempts, error=error)
 
-    def _note_unknown(self, event: Event, delivery: PendingDelivery) -> None:
+    def _note_unknown(self, event: WebhookEvent, delivery: PendingDelivery) -> None:
         """Log each unknown kind once; the set is bounded, since kinds come from outside."""
         reason = event.body.reason or "" if isinstance(event.body, events.Other) else ""
         if reason in self._unknown_seen or len(self._unknown_seen) >= _MAX_KINDS:
@@ -368,9 +368,9 @@ def _problem(number: int, error: Exception) -> str:
     return f"event {number}: {type(error).__name__}: {error}"
 
 
-def _kept(event: Event, key: ConversationKey | None, delivery: PendingDelivery) -> KeptEvent:
+def _kept(event: WebhookEvent, key: ConversationKey | None, delivery: PendingDelivery) -> StoredWebhookEvent:
     reason = event.body.reason if isinstance(event.body, events.Other) else None
-    return KeptEvent(
+    return StoredWebhookEvent(
         kind=event.kind,
         account_id=key.account_id if key else event.entry_id,
         participant_id=key.participant_id if key else None,

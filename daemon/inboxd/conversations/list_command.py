@@ -8,7 +8,7 @@ import msgspec
 
 from inboxd.accounts.store import stored
 from inboxd.conversations.resources import ConversationList, ConversationResource
-from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.conversations.tables import conversation_table
 from inboxd.runtime.command_line import config_option, json_option, run_async
 from inboxd.runtime.console import console
@@ -46,7 +46,7 @@ async def _show(
     database: Path, configured: frozenset[str], condition: ConversationFilter, *, limit: int, offset: int, as_json: bool
 ) -> None:
     async with open_for_reading(database) as connection:
-        store = Conversations(connection.read)
+        store = ConversationStore(connection.read)
         found, total = await store.page(condition, limit=limit, offset=offset)
         if not as_json:
             latest = await store.latest([conversation.id for conversation in found])

@@ -5,12 +5,12 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.conversations import store as conversations
 from inboxd.conversations.display import shown
 from inboxd.conversations.resources import MessageResource
 from inboxd.conversations.search_store import phrase
-from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import Conversation
 from inboxd.domain.paging import Place
 from inboxd.domain.waiting import Waiting
@@ -29,10 +29,10 @@ _MAX_ID: Final = 100
 class InboxPages:
     """`/inbox` and its threads."""
 
-    def __init__(self, database: Database, accounts: Accounts, clock: Clock, outlook: ProfileOutlook) -> None:
+    def __init__(self, database: Database, accounts: AccountManager, clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
         self._accounts = accounts
-        self._conversations = Conversations(database.read)
+        self._conversations = ConversationStore(database.read)
         self._clock = clock
         self._outlook = outlook
 

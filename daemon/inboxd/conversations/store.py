@@ -234,7 +234,7 @@ def derive(connection: sqlite3.Connection, conversation_ids: Collection[int], no
     connection.execute(_DERIVE, (now, _json(sorted(conversation_ids))))
 
 
-class Conversations:
+class ConversationStore:
     """Reading conversations and messages."""
 
     def __init__(self, read: Read) -> None:

@@ -26,7 +26,7 @@ from inboxd.domain.message import (
     Sent,
 )
 from inboxd.meta import webhook_events as events
-from inboxd.meta.webhook_events import Event
+from inboxd.meta.webhook_events import WebhookEvent
 
 
 class Translated(NamedTuple):
@@ -75,7 +75,7 @@ def changes_of(translated: Iterable[tuple[int, Translated]]) -> Happened:
     return happened
 
 
-def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Translated:
+def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> Translated:
     """The meaning of `event` for somebody who serves `accounts`: every id that names one, and its own.
 
     `received_at` (ms) stands in for a time that is missing or in the future.
@@ -98,7 +98,7 @@ def translate(event: Event, accounts: Mapping[str, str], received_at: int) -> Tr
     return Translated(key, change, participant_wrote=wrote, participant_username=name)
 
 
-def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
+def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
     """Which side is the account, and which way the event went.
 
     The account is the side with a known account's id; `is_echo` breaks ties (Webhooks, "sent and received"). For
@@ -107,8 +107,8 @@ def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, D
     """
     sender, recipient = (accounts.get(who, who) for who in (event.sender_id or "", event.recipient_id or ""))
     body = event.body
-    is_message = isinstance(body, events.Message)
-    is_echo = event.is_self or (isinstance(body, events.Message) and bool(body.is_echo or body.is_self))
+    is_message = isinstance(body, events.WebhookMessage)
+    is_echo = event.is_self or (isinstance(body, events.WebhookMessage) and bool(body.is_echo or body.is_self))
     sender_known, recipient_known = sender in accounts, recipient in accounts
     if sender_known != recipient_known:
         account_sent = sender_known
@@ -122,7 +122,7 @@ def sides(event: Event, accounts: Mapping[str, str]) -> tuple[ConversationKey, D
     return key, Direction.OUTBOUND if account_sent or is_echo else Direction.INBOUND
 
 
-def _time(event: Event, received_at: int) -> int:
+def _time(event: WebhookEvent, received_at: int) -> int:
     """When it happened: as the item says, else as its entry says, else when it arrived."""
     for told in (event.timestamp, event.entry_time):
         if told is not None and is_believable(told, received_at, event.entry_time):
@@ -130,11 +130,11 @@ def _time(event: Event, received_at: int) -> int:
     return received_at
 
 
-def _change(event: Event, key: ConversationKey, at: int, direction: Direction, sender: str) -> MessageChange:
+def _change(event: WebhookEvent, key: ConversationKey, at: int, direction: Direction, sender: str) -> MessageChange:
     match event.body:
-        case events.Message(is_deleted=True, mid=str(mid)):
+        case events.WebhookMessage(is_deleted=True, mid=str(mid)):
             return Deleted(key=key, mid=mid, at=at, sender_id=sender)
-        case events.Message() as body:
+        case events.WebhookMessage() as body:
             mid = body.mid or _made_up_mid("message", key, event.timestamp, bytes(event.raw))
             content = _content(body)
         case events.Postback() as body:
@@ -144,7 +144,7 @@ def _change(event: Event, key: ConversationKey, at: int, direction: Direction, s
         case events.MessageEdit() as body:
             text = body.text or ""
             return Edited(key=key, mid=body.mid, at=at, sender_id=sender, text=text, number=body.number)
-        case events.Reaction() as body:
+        case events.WebhookReaction() as body:
             reaction, emoji = _reaction(body)
             return Reacted(key=key, mid=body.mid, at=at, by=sender, reaction=reaction, emoji=emoji)
         case events.Read() as body:
@@ -163,31 +163,31 @@ def _change(event: Event, key: ConversationKey, at: int, direction: Direction, s
     )
 
 
-def _partyless(event: Event, accounts: Mapping[str, str], received_at: int) -> AnyPartylessChange:
+def _partyless(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> AnyPartylessChange:
     account_id = accounts.get(event.entry_id, event.entry_id)
     at = _time(event, received_at)
     match event.body:
         case events.MessageEdit() as body:
             number = body.number
             return PartylessEdited(account_id=account_id, mid=body.mid, at=at, text=body.text or "", number=number)
-        case events.Reaction() as body:
+        case events.WebhookReaction() as body:
             reaction, emoji = _reaction(body)
             return PartylessReacted(account_id=account_id, mid=body.mid, at=at, reaction=reaction, emoji=emoji)
         case events.Read() as body:
             return PartylessSeen(account_id=account_id, mid=body.mid, at=at)
-        case events.Message(is_deleted=True, mid=str(mid)):
+        case events.WebhookMessage(is_deleted=True, mid=str(mid)):
             return PartylessDeleted(account_id=account_id, mid=mid, at=at)
         case _:  # pragma: no cover - the decoder lets no other body through without its parties
             msg = f"an event of kind {event.kind} without parties"
             raise AssertionError(msg)
 
 
-def _reaction(body: events.Reaction) -> tuple[str | None, str | None]:
+def _reaction(body: events.WebhookReaction) -> tuple[str | None, str | None]:
     """Name and emoji; both None when it was taken back."""
     return (None, None) if body.action == "unreact" else (body.reaction or "other", body.emoji)
 
 
-def _content(body: events.Message) -> Content:
+def _content(body: events.WebhookMessage) -> Content:
     attachments = tuple(map(_attachment, body.attachments or ()))
     if body.is_unsupported:
         kind = "unsupported"
@@ -198,7 +198,7 @@ def _content(body: events.Message) -> Content:
     return Content(type=kind, text=body.text, attachments=attachments, details=_details(body))
 
 
-def _attachment(item: events.Attachment) -> Attachment:
+def _attachment(item: events.WebhookAttachment) -> Attachment:
     """`ig_story` names its url otherwise; link previews have url and title beside the payload."""
     payload = item.payload or {}
     urls = (payload.get("url"), payload.get("story_media_url"), item.url)
@@ -211,7 +211,7 @@ def _attachment(item: events.Attachment) -> Attachment:
     )
 
 
-def _details(body: events.Message | events.Postback, *, is_self: bool = False) -> dict[str, object] | None:
+def _details(body: events.WebhookMessage | events.Postback, *, is_self: bool = False) -> dict[str, object] | None:
     """What is neither text nor attachment, by Meta's own names."""
     if isinstance(body, events.Postback):
         found: dict[str, object | None] = {

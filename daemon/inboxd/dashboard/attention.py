@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from inboxd.domain.account import Account, AccountState
-from inboxd.domain.traffic import Cause, TrafficFinding
+from inboxd.domain.traffic import TrafficCause, TrafficFinding
 from inboxd.runtime.clock import iso_utc
 
 BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
@@ -53,7 +53,7 @@ def needs(
 def _of_traffic(finding: TrafficFinding, names: Mapping[str, str]) -> Need:
     account_id = finding.account_id
     who = "All accounts" if account_id is None else names.get(account_id, f"Account {account_id}")
-    urgent = finding.cause in {Cause.SILENT, Cause.COMPANIONS_ONLY}
+    urgent = finding.cause in {TrafficCause.SILENT, TrafficCause.COMPANIONS_ONLY}
     path = "/accounts" if account_id is None or account_id in names else f"/inbox?account={account_id}"
     since = "" if finding.since is None else f", since {iso_utc(finding.since)}"
     return Need(f"{who}: {finding.detail}{since}. {finding.remedy}", path, urgent=urgent)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.dashboard import attention
 from inboxd.domain.traffic import TrafficFinding
 from inboxd.http.rendering import page
@@ -41,7 +41,7 @@ class Overview:
         self,
         database: Database,
         inbox: Inbox,
-        accounts: Accounts,
+        accounts: AccountManager,
         clock: Clock,
         *,
         backup_folder: Path,

@@ -17,7 +17,7 @@ REFRESH_RETRY_MS: Final = DAY_MS
 EXPIRY_WARNING_MS: Final = 7 * DAY_MS
 
 
-class Flavour(StrEnum):
+class LoginType(StrEnum):
     """Which of Meta's two products an account uses."""
 
     INSTAGRAM = "instagram"
@@ -38,7 +38,7 @@ class AccountState(StrEnum):
     """The owner removed the app ("Deauthorize callback"). No calls are made."""
 
 
-class Cause(StrEnum):
+class AccountChange(StrEnum):
     """Why the state of an account may change."""
 
     TOKEN_GIVEN = "token_given"  # noqa: S105 - no secret
@@ -57,24 +57,28 @@ class Cause(StrEnum):
     """The owner removed the app, or asked for deletion."""
 
 
-_FOLLOWING: Final[dict[Cause, dict[AccountState, AccountState]]] = {
-    Cause.TOKEN_GIVEN: dict.fromkeys(AccountState, AccountState.ACTIVE),
-    Cause.APP_REMOVED: dict.fromkeys(AccountState, AccountState.DEAUTHORIZED),
-    Cause.TOKEN_ACCEPTED: dict.fromkeys(
+_FOLLOWING: Final[dict[AccountChange, dict[AccountState, AccountState]]] = {
+    AccountChange.TOKEN_GIVEN: dict.fromkeys(AccountState, AccountState.ACTIVE),
+    AccountChange.APP_REMOVED: dict.fromkeys(AccountState, AccountState.DEAUTHORIZED),
+    AccountChange.TOKEN_ACCEPTED: dict.fromkeys(
         (AccountState.ACTIVE, AccountState.NEEDS_LOGIN, AccountState.LACKS_PERMISSION), AccountState.ACTIVE
     ),
-    Cause.CALL_ANSWERED: dict.fromkeys((AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.ACTIVE),
-    Cause.TOKEN_REFUSED: dict.fromkeys(
+    AccountChange.CALL_ANSWERED: dict.fromkeys(
+        (AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.ACTIVE
+    ),
+    AccountChange.TOKEN_REFUSED: dict.fromkeys(
         (AccountState.ACTIVE, AccountState.NEEDS_LOGIN, AccountState.LACKS_PERMISSION), AccountState.NEEDS_LOGIN
     ),
-    Cause.PERMISSION_REFUSED: dict.fromkeys(
+    AccountChange.PERMISSION_REFUSED: dict.fromkeys(
         (AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.LACKS_PERMISSION
     ),
-    Cause.TOKEN_MISSING: dict.fromkeys((AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.NEEDS_LOGIN),
+    AccountChange.TOKEN_MISSING: dict.fromkeys(
+        (AccountState.ACTIVE, AccountState.LACKS_PERMISSION), AccountState.NEEDS_LOGIN
+    ),
 }
 
 
-def following(state: AccountState, cause: Cause) -> AccountState | None:
+def following(state: AccountState, cause: AccountChange) -> AccountState | None:
     """The state after `state` because of `cause`; None when that changes nothing.
 
     What Meta answers about a token says nothing once the app was removed, and a call that worked does not make a dead
@@ -88,7 +92,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     """`user_id` of GET /me: what webhooks carry."""
-    flavour: Flavour
+    flavour: LoginType
     state: AccountState
     created_at: int
     updated_at: int
@@ -124,7 +128,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
         A token whose end is unknown is refreshed as soon as Meta allows, which tells its end.
         """
-        if self.flavour is not Flavour.INSTAGRAM or not self.callable or self.token_obtained_at is None:
+        if self.flavour is not LoginType.INSTAGRAM or not self.callable or self.token_obtained_at is None:
             return None
         due_at = self.token_obtained_at + REFRESH_MIN_AGE_MS
         if self.token_expires_at is not None:

@@ -44,7 +44,7 @@ STEERING: Final = {
 """What each sets a run to, and of which runs."""
 
 
-class Outcome(StrEnum):
+class ConversationOutcome(StrEnum):
     """What became of one conversation of a run."""
 
     SUCCESS = "success"

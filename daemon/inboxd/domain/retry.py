@@ -7,7 +7,7 @@ from enum import Enum
 from inboxd.runtime.backoff import Backoff
 
 
-class Remedy(Enum):
+class FailureAction(Enum):
     """What to do about a failed Graph call. Every failure is given exactly one."""
 
     RETRY_LATER = "retry_later"
@@ -61,14 +61,14 @@ ROUNDS_UNTIL_GONE = 5
 """So many rounds in vain, with answers of Meta's each time: they may have blocked the account (User Profile API)."""
 
 
-def decide(remedy: Remedy, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> RetryDecision:
+def decide(remedy: FailureAction, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> RetryDecision:
     """What follows the failed attempt number `attempt` (from 1, counted over all rounds).
 
     Remedies that concern the account rather than the person are not for deciding here: the account's brakes do that.
     """
-    if remedy is Remedy.WAIT_FOR_PERSON:
+    if remedy is FailureAction.WAIT_FOR_PERSON:
         return RetryDecision(delay_s=None, exhausted=True)
-    if remedy is Remedy.GONE:
+    if remedy is FailureAction.GONE:
         return RetryDecision(delay_s=GONE_REST_S, exhausted=True)
     rounds, step = divmod(attempt, policy.attempts)
     if step == 0:

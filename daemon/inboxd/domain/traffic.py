@@ -28,7 +28,7 @@ MESSAGE_KINDS: Final = frozenset({"message", "echo", "self_message", "unsupporte
 """What comes under the webhook field `messages`."""
 
 
-class Cause(StrEnum):
+class TrafficCause(StrEnum):
     """What is unusual."""
 
     UNSERVED = "unserved"
@@ -44,7 +44,7 @@ class Cause(StrEnum):
 class TrafficFinding(NamedTuple):
     """Something unusual about an account, or about all of them (None)."""
 
-    cause: Cause
+    cause: TrafficCause
     account_id: str | None
     since: int | None
     """Since when (ms), as far as is known: what was so before a start may have been so for longer."""
@@ -136,13 +136,13 @@ def _silence(
         remedy = "See whether Meta reaches this machine: inboxd doctor, the proxy, the certificate, the App Dashboard."
     else:
         remedy = f"inboxd account check {account_id}; then write to the account, and see whether that arrives."
-    return TrafficFinding(Cause.SILENT, account_id, last_at, detail, remedy)
+    return TrafficFinding(TrafficCause.SILENT, account_id, last_at, detail, remedy)
 
 
 def _unserved(one: AccountTraffic) -> TrafficFinding:
     detail = "events arrive for this account, and it is not served: they are kept under its id, without names"
     remedy = "Add it with 'inboxd account add', or remove the app from the account if it is none of yours."
-    return TrafficFinding(Cause.UNSERVED, one.account_id, one.unserved_since, detail, remedy)
+    return TrafficFinding(TrafficCause.UNSERVED, one.account_id, one.unserved_since, detail, remedy)
 
 
 def _companions_only(one: AccountTraffic) -> TrafficFinding:
@@ -151,7 +151,7 @@ def _companions_only(one: AccountTraffic) -> TrafficFinding:
         "In the App Dashboard, subscribe the app to the webhook field 'messages' and see that it has the access that "
         f"this account needs; then inboxd account check {one.account_id}."
     )
-    return TrafficFinding(Cause.COMPANIONS_ONLY, one.account_id, one.companions_since, detail, remedy)
+    return TrafficFinding(TrafficCause.COMPANIONS_ONLY, one.account_id, one.companions_since, detail, remedy)
 
 
 def _unavailable(one: AccountTraffic) -> TrafficFinding:
@@ -162,4 +162,4 @@ def _unavailable(one: AccountTraffic) -> TrafficFinding:
         f"Hardly all of them are gone: inboxd account check {one.account_id}, and see the reasons at "
         "/api/participants?profileState=unavailable."
     )
-    return TrafficFinding(Cause.UNAVAILABLE, one.account_id, one.unavailable_since, detail, remedy)
+    return TrafficFinding(TrafficCause.UNAVAILABLE, one.account_id, one.unavailable_since, detail, remedy)

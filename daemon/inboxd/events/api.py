@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from inboxd.events.bus import Feed, Happening, Listener
+from inboxd.events.bus import Event, EventBus, Subscriber
 from inboxd.http.operations import Operation
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.http.protocol import told_when_gone
@@ -32,8 +32,8 @@ class First(NamedTuple):
 class Streams:
     """Tells clients what happens. Whoever reads too slowly is dropped with a message, and can resume."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
         self._open = 0
 
     def operations(self) -> Sequence[Operation]:
@@ -44,7 +44,7 @@ class Streams:
 
     async def close(self, _app: web.Application) -> None:
         """End every stream: the daemon stops."""
-        self._feed.close()
+        self._bus.close()
 
     async def everything(self, request: web.Request) -> web.StreamResponse:
         """What happens, as server-sent events.
@@ -57,9 +57,9 @@ class Streams:
     async def serve(
         self,
         request: web.Request,
-        concerns: Callable[[Happening], bool],
+        concerns: Callable[[Event], bool],
         *,
-        ends: Callable[[Happening], bool] = lambda _happening: False,
+        ends: Callable[[Event], bool] = lambda _happening: False,
         first: Callable[[], Awaitable[First]] | None = None,
     ) -> web.StreamResponse:
         """Stream what `concerns` the client, until something `ends` it or the client hangs up.
@@ -73,7 +73,7 @@ class Streams:
         last_id = _last_id(request)
         self._open += 1
         try:
-            with self._feed.listening() as listener, told_when_gone(request, listener.end):
+            with self._bus.listening() as listener, told_when_gone(request, listener.end):
                 beginning = None if first is None else await first()
                 async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
                     with suppress(ConnectionResetError, TimeoutError):
@@ -87,10 +87,10 @@ class Streams:
             self._open -= 1
 
     async def _catch_up(
-        self, response: EventSourceResponse, last_id: int, concerns: Callable[[Happening], bool]
+        self, response: EventSourceResponse, last_id: int, concerns: Callable[[Event], bool]
     ) -> int | None:
         """Tell what was missed; the id of the last of it, which whoever listens is told again."""
-        missed = self._feed.since(last_id)
+        missed = self._bus.since(last_id)
         if missed is None:
             await response.send("{}", event="gap")
             return None
@@ -102,10 +102,10 @@ class Streams:
 
 async def _follow(
     response: EventSourceResponse,
-    listener: Listener,
+    listener: Subscriber,
     told: int,
-    concerns: Callable[[Happening], bool],
-    ends: Callable[[Happening], bool],
+    concerns: Callable[[Event], bool],
+    ends: Callable[[Event], bool],
 ) -> None:
     async for happening in listener:
         if happening.id <= told or not concerns(happening):
@@ -117,7 +117,7 @@ async def _follow(
         await response.send('{"detail":"You read too slowly; resume with Last-Event-ID."}', event="overrun")
 
 
-async def _send(response: EventSourceResponse, happening: Happening) -> None:
+async def _send(response: EventSourceResponse, happening: Event) -> None:
     await response.send(msgspec.json.encode(happening.data).decode(), event=happening.kind, id=str(happening.id))
 
 

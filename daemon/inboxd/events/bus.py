@@ -17,7 +17,7 @@ MAX_BEHIND: Final = 256
 """Happenings that may wait for one listener; whoever is slower is dropped."""
 
 
-class Happening(NamedTuple):
+class Event(NamedTuple):
     """Something that happened. Ids grow, also over a restart."""
 
     id: int
@@ -25,14 +25,14 @@ class Happening(NamedTuple):
     data: dict[str, object]
 
 
-class Listener:
+class Subscriber:
     """One who listens. `overrun` turns true when they were too slow and are told no more."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Happening | None] = asyncio.Queue(MAX_BEHIND + 1)
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_BEHIND + 1)
         self.overrun = False
 
-    def offer(self, happening: Happening) -> None:
+    def offer(self, happening: Event) -> None:
         """Tell them, if they keep up."""
         if self.overrun:
             return
@@ -47,19 +47,19 @@ class Listener:
         if not self._queue.full():
             self._queue.put_nowait(None)
 
-    async def __aiter__(self) -> AsyncIterator[Happening]:
+    async def __aiter__(self) -> AsyncIterator[Event]:
         while (happening := await self._queue.get()) is not None:
             yield happening
 
 
-class Feed:
+class EventBus:
     """Tells everybody who listens what happened."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last_id = self._forgotten_id = clock.now_ms() * 1000
-        self._history: deque[Happening] = deque(maxlen=HISTORY)
-        self._listeners: set[Listener] = set()
+        self._history: deque[Event] = deque(maxlen=HISTORY)
+        self._listeners: set[Subscriber] = set()
         self._left_at = -math.inf
 
     @property
@@ -72,23 +72,23 @@ class Feed:
         if not self.wanted:
             return
         self._last_id = max(self._last_id + 1, self._clock.now_ms() * 1000)
-        happening = Happening(self._last_id, kind, data)
+        happening = Event(self._last_id, kind, data)
         if len(self._history) == HISTORY:
             self._forgotten_id = self._history[0].id
         self._history.append(happening)
         for listener in self._listeners:
             listener.offer(happening)
 
-    def since(self, last_id: int) -> list[Happening] | None:
+    def since(self, last_id: int) -> list[Event] | None:
         """What happened after `last_id`, or None when that is no longer known."""
         if last_id < self._forgotten_id:
             return None
         return [one for one in self._history if one.id > last_id]
 
     @contextmanager
-    def listening(self) -> Iterator[Listener]:
+    def listening(self) -> Iterator[Subscriber]:
         """Somebody who is told everything from now on."""
-        listener = Listener()
+        listener = Subscriber()
         if not self.wanted:  # what happened while nobody was here is not known
             self._history.clear()
             self._forgotten_id = self._last_id = max(self._last_id, self._clock.now_ms() * 1000)

@@ -26,7 +26,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     """What does not work, while webhooks are taken and processed all the same."""
 
 
-class Health:
+class HealthApi:
     """`/healthz` and `/readyz`; neither needs a token, neither says more than a monitor must know."""
 
     def __init__(self, health: DaemonHealth) -> None:

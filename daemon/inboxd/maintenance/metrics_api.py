@@ -7,9 +7,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.http.operations import Operation
-from inboxd.runs.backfill.store import Backfills
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
@@ -19,15 +19,15 @@ Collect = Callable[[], Awaitable[None]]
 """Sets the gauges of one feature."""
 
 
-class MetricsPage:
+class MetricsApi:
     """`/metrics`: counters as they stand, and gauges that are read when somebody asks."""
 
     def __init__(
         self,
         metrics: Metrics,
         collectors: Sequence[Collect],
-        accounts: Accounts,
-        backfills: Backfills,
+        accounts: AccountManager,
+        backfills: BackfillStore,
         supervisor: Supervisor,
         clock: Clock,
         *,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.domain.account import AccountState
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import (
@@ -15,7 +15,7 @@ from inboxd.domain.traffic import (
     HOUR_MS,
     MESSAGE_KINDS,
     AccountTraffic,
-    Cause,
+    TrafficCause,
     TrafficFinding,
     findings,
 )
@@ -95,7 +95,7 @@ class TrafficMonitor:
     name = "traffic"
 
     def __init__(
-        self, read: Read, accounts: Accounts, clock: Clock, metrics: Metrics, *, silent_after_hours: int
+        self, read: Read, accounts: AccountManager, clock: Clock, metrics: Metrics, *, silent_after_hours: int
     ) -> None:
         self.wakeup = Wakeup()
         self.silent_after_hours = silent_after_hours
@@ -110,7 +110,7 @@ class TrafficMonitor:
         self._counts: dict[str, _Counts] = {}
         self._started_at = clock.now_ms()
         self._recalled = False
-        self._said: dict[tuple[Cause, str | None], int | None] = {}
+        self._said: dict[tuple[TrafficCause, str | None], int | None] = {}
         """What is unusual, and since when."""
         self._log = logs.get("traffic")
 
@@ -218,7 +218,7 @@ class TrafficMonitor:
 
     def _measure(self) -> None:
         by_cause = Counter(one.cause for one in self.findings)
-        for cause in Cause:
+        for cause in TrafficCause:
             self._metrics.traffic_findings.labels(cause.value).set(by_cause[cause])
         self._metrics.last_event.clear()  # accounts that are no longer served
         for one in self.traffic:

@@ -2,14 +2,14 @@
 
 from typing import Self
 
-from inboxd.domain.traffic import AccountTraffic, Cause, TrafficFinding
+from inboxd.domain.traffic import AccountTraffic, TrafficCause, TrafficFinding
 from inboxd.http.resource import Resource, iso
 
 
 class TrafficFindingResource(Resource, frozen=True):
     """Something unusual about the traffic of an account, or of all (`accountId` null), and what to do about it."""
 
-    cause: Cause
+    cause: TrafficCause
     account_id: str | None
     since: str | None
     detail: str

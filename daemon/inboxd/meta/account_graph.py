@@ -3,15 +3,15 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from inboxd.domain.account import Flavour
+from inboxd.domain.account import LoginType
 from inboxd.domain.budget import APP_SCOPE, Priority
 from inboxd.domain.profile import Profile
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta import answers
-from inboxd.meta.budget import Budget, Ledger, Traffic
+from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
-from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Brake, Circuit
+from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, Throttle
 from inboxd.runtime import logs
 from inboxd.runtime.secret import Secret
 
@@ -19,14 +19,14 @@ PROFILE_FIELDS: Final = (
     "name,username,profile_pic,follower_count,is_verified_user,is_user_follow_business,is_business_follow_user"
 )
 OWNER_FIELDS: Final = {
-    Flavour.INSTAGRAM: "id,user_id,username",
-    Flavour.FACEBOOK: "id,name,instagram_business_account{id,username}",
+    LoginType.INSTAGRAM: "id,user_id,username",
+    LoginType.FACEBOOK: "id,name,instagram_business_account{id,username}",
 }
 WEBHOOK_FIELDS: Final = {
-    Flavour.INSTAGRAM: (
+    LoginType.INSTAGRAM: (
         "messages", "message_reactions", "messaging_postbacks", "messaging_seen", "messaging_referral",
     ),
-    Flavour.FACEBOOK: ("messages",),
+    LoginType.FACEBOOK: ("messages",),
 }  # fmt: skip
 """What an account is subscribed to. Its app gets all fields chosen in the dashboard once there is any ("Webhooks")."""
 MANY_PEOPLE: Final = 5
@@ -74,16 +74,16 @@ class AccountGraph:
         self,
         client: GraphClient,
         budget: Budget,
-        ledger: Ledger,
-        traffic: Traffic,
+        ledger: CallLog,
+        traffic: AppBudget,
         *,
-        flavour: Flavour,
+        flavour: LoginType,
         app_secrets: Sequence[Secret],
         app_id: str | None,
         on_verdict: Callable[[GraphError | None], Awaitable[None]],
     ) -> None:
         self.budget = budget
-        self.profiles_brake: Final = Brake(budget.clock)
+        self.profiles_throttle: Final = Throttle(budget.clock)
         """Stops profile calls alone: a permission is missing, or Meta denies that anybody exists."""
         self._client = client
         self._ledger = ledger
@@ -126,8 +126,8 @@ class AccountGraph:
         self._dead = None
         self._standing_known = False
         self._doubtful.clear()
-        self.profiles_brake.release()
-        self._traffic.ring()
+        self.profiles_throttle.reset()
+        self._traffic.notify()
 
     async def user_profile(
         self, igsid: str, priority: Priority = Priority.LIVE, *, on_turn: Callable[[], None] | None = None
@@ -138,16 +138,16 @@ class AccountGraph:
         """
         if answers.identifier(igsid) is None:  # it would become part of an address
             msg = "not an id that Meta could know"
-            raise GraphError(msg, Remedy.GONE)
+            raise GraphError(msg, FailureAction.GONE)
         found, token = await self._ask(
-            "GET", igsid, {"fields": PROFILE_FIELDS}, priority, brake=self.profiles_brake, on_turn=on_turn
+            "GET", igsid, {"fields": PROFILE_FIELDS}, priority, throttle=self.profiles_throttle, on_turn=on_turn
         )
         if found.error is not None:
             raise await self._about_person(igsid, found.error, token)
         self._doubtful.clear()
         if not self._standing_known and self._token is token:
             self._standing_known = True
-            self.profiles_brake.release()
+            self.profiles_throttle.reset()
             await self._on_verdict(None)
         answer = found.fields
         username = answers.word(answer.get("username"), MAX_NAME)
@@ -170,11 +170,11 @@ class AccountGraph:
         inner = answer.get("data")
         if isinstance(inner, list) and inner:  # the documentation prints a list, clients see an object
             answer = _fields(inner[0])
-        if self._flavour is Flavour.FACEBOOK:
+        if self._flavour is LoginType.FACEBOOK:
             linked = answer.get("instagram_business_account")
             if linked is None:
                 msg = "the Page has no Instagram professional account linked to it, or the token may not see it"
-                raise GraphError(msg, Remedy.LACKS_PERMISSION)
+                raise GraphError(msg, FailureAction.LACKS_PERMISSION)
             return _owner(_fields(linked), "id", page_id=answers.identifier(answer.get("id")))
         return _owner(answer, "user_id", app_scoped_id=answers.identifier(answer.get("id")))
 
@@ -207,7 +207,7 @@ class AccountGraph:
         try:
             answer = await self._call("GET", "refresh_access_token", fields, versioned=False)
         except GraphError as error:
-            if error.remedy in {Remedy.NEEDS_LOGIN, Remedy.WAIT_FOR_BUDGET} or error.code is None:
+            if error.remedy in {FailureAction.NEEDS_LOGIN, FailureAction.WAIT_FOR_BUDGET} or error.code is None:
                 raise
             answer = await self._call("GET", "refresh_access_token", fields, versioned=False, as_form=True)
         token = answers.word(answer.get("access_token"), MAX_TOKEN)
@@ -240,7 +240,7 @@ class AccountGraph:
         fields: dict[str, str],
         priority: Priority,
         *,
-        brake: Brake | None = None,
+        throttle: Throttle | None = None,
         versioned: bool = True,
         as_form: bool = False,
         on_turn: Callable[[], None] | None = None,
@@ -250,7 +250,7 @@ class AccountGraph:
         Another call for each other way of proving the token while the proof is refused.
         """
         while True:
-            async with self.budget.call(priority, brake, ready=self._require_token):
+            async with self.budget.call(priority, throttle, ready=self._require_token):
                 if on_turn is not None:
                     on_turn()
                 token, proof = self._require_token(), self._proofs[0]
@@ -263,7 +263,7 @@ class AccountGraph:
                 return answer, token
             if len(self._proofs) == 1:
                 msg = "the app demands an appsecret_proof, and none of the configured app_secrets makes one"
-                raise GraphError(msg, Remedy.LACKS_PERMISSION)
+                raise GraphError(msg, FailureAction.LACKS_PERMISSION)
             if self._proofs[0] == proof:
                 self._proofs.pop(0)
 
@@ -272,49 +272,49 @@ class AccountGraph:
             raise self._dead
         if self._token is None:
             msg = "there is no token for this account"
-            raise GraphError(msg, Remedy.NEEDS_LOGIN)
+            raise GraphError(msg, FailureAction.NEEDS_LOGIN)
         return self._token
 
     async def _heed(self, answer: Answer, token: Secret) -> None:
         """Slow down or stop as the answer says, before anybody else may call."""
         error, usage = answer.error, answer.usage
-        limit = error if error is not None and error.remedy is Remedy.WAIT_FOR_BUDGET else None
+        limit = error if error is not None and error.remedy is FailureAction.WAIT_FOR_BUDGET else None
         app_limit, own_limit = (limit, None) if limit is not None and limit.row.app_wide else (None, limit)
         stop_s = max(found if found <= LONGEST_TOLD_S else 0.0 for found in (usage.regain_s, usage.retry_after_s))
         await self._judge(self._traffic.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
         own_scope, own_stop_s = self.budget.account_id, 0.0 if app_limit else stop_s
         await self._judge(self.budget.throttle, own_scope, usage.account_percent, own_limit, own_stop_s)
-        if error is not None and error.remedy is Remedy.NEEDS_LOGIN and self._token is token:
+        if error is not None and error.remedy is FailureAction.NEEDS_LOGIN and self._token is token:
             self._dead = error
             await self._on_verdict(error)
 
     async def _judge(
-        self, brake: Brake, scope: str, percent: float | None, limit: GraphError | None, stop_s: float
+        self, throttle: Throttle, scope: str, percent: float | None, limit: GraphError | None, stop_s: float
     ) -> None:
         """Apply to one brake what an answer said: how full its allowance is, that it is used up, or for how long."""
         if percent is not None:
-            self._note_usage(brake, scope, percent)
+            self._note_usage(throttle, scope, percent)
         reason = _why_stop(percent, limit, stop_s)
         if reason is None:
-            if not brake.strikes or brake.stopped_s():
+            if not throttle.strikes or throttle.stopped_s():
                 return  # nothing to end, or stopped by an answer to a later call than this
-            brake.release()
+            throttle.reset()
             self._log.info("throttle_ended", scope=scope)
         elif stop_s > 0:
-            brake.pull(stop_s, reason)
-        elif not brake.stopped_s():
-            brake.pull_longer(reason, first_s=limit.row.first_stop_s if limit else FIRST_STOP_S)
+            throttle.trip(stop_s, reason)
+        elif not throttle.stopped_s():
+            throttle.trip_longer(reason, first_s=limit.row.first_stop_s if limit else FIRST_STOP_S)
         if reason is not None:
-            self._log.warning("throttled", scope=scope, reason=reason, seconds=round(brake.stopped_s()))
-        await self._ledger.save_stop(scope, brake.stop())
+            self._log.warning("throttled", scope=scope, reason=reason, seconds=round(throttle.stopped_s()))
+        await self._ledger.save_stop(scope, throttle.stop())
 
-    def _note_usage(self, brake: Brake, scope: str, percent: float) -> None:
+    def _note_usage(self, throttle: Throttle, scope: str, percent: float) -> None:
         """Slow down as the headers ask for, and say so when it begins, ends, or becomes much more or less."""
-        before = _step(brake.slowness)
-        brake.note_usage(percent)
-        after = _step(brake.slowness)
+        before = _step(throttle.slowness)
+        throttle.note_usage(percent)
+        after = _step(throttle.slowness)
         if after > 0 and after != before:
-            slower, seconds = round(brake.slowness, 1), round(brake.slowed_s())
+            slower, seconds = round(throttle.slowness, 1), round(throttle.slowed_s())
             self._log.warning("slowed", scope=scope, percent=round(percent), slower=slower, seconds=seconds)
         elif before > 0 and not after:
             self._log.info("slowing_ended", scope=scope, percent=round(percent))
@@ -325,12 +325,14 @@ class AccountGraph:
             self._doubtful.add(igsid)
             if len(self._doubtful) >= MANY_PEOPLE:
                 msg = f"{error}; said of {len(self._doubtful)} people in a row, so it is not about them"
-                error = GraphError(msg, Remedy.LACKS_PERMISSION, code=error.code, subcode=error.subcode, row=error.row)
-        elif error.code is not None and error.remedy in {Remedy.WAIT_FOR_PERSON, Remedy.GONE}:
+                error = GraphError(
+                    msg, FailureAction.LACKS_PERMISSION, code=error.code, subcode=error.subcode, row=error.row
+                )
+        elif error.code is not None and error.remedy in {FailureAction.WAIT_FOR_PERSON, FailureAction.GONE}:
             self._doubtful.clear()
-        if error.remedy is Remedy.LACKS_PERMISSION and self._token is token:
+        if error.remedy is FailureAction.LACKS_PERMISSION and self._token is token:
             first_s = DOUBT_REST_S if error.row.ambiguous else PERMISSION_REST_S
-            self.profiles_brake.pull_longer(str(error), first_s=first_s, longest_s=PERMISSION_REST_S)
+            self.profiles_throttle.trip_longer(str(error), first_s=first_s, longest_s=PERMISSION_REST_S)
             self._standing_known = False
             await self._on_verdict(error)
         return error

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple, Protocol
 from aiolimiter import AsyncLimiter
 
 from inboxd.domain.budget import APP_SCOPE, BudgetReport, Priority, Stop
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
-from inboxd.meta.throttle import Brake, Circuit
+from inboxd.meta.throttle import Circuit, Throttle
 from inboxd.runtime.clock import Clock, iso_utc
 
 HOUR_S: Final = 3600.0
@@ -29,7 +29,7 @@ PATIENCE_S: Final = 10.0
 """How long a call waits that a person waits for."""
 
 
-class Ledger(Protocol):
+class CallLog(Protocol):
     """What must survive the process. `at` is in seconds of the monotonic clock."""
 
     async def calls(self, account_id: str) -> list[float]:
@@ -45,21 +45,21 @@ class Ledger(Protocol):
         """Remember the stop of a scope, or that there is none. Raises StorageError."""
 
 
-class Traffic:
+class AppBudget:
     """What all accounts share: the app's brake, and the bell that tells waiters that something changed."""
 
     def __init__(self, clock: Clock) -> None:
-        self.app = Brake(clock)
+        self.app = Throttle(clock)
         self._bell = asyncio.Event()
         self.clock = clock
 
-    async def load(self, ledger: Ledger) -> None:
+    async def load(self, ledger: CallLog) -> None:
         """Take up the app's stop from before a restart."""
         stop = (await ledger.stops()).get(APP_SCOPE)
         if stop is not None:
             self.app.restore(stop)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Everyone who waits looks again."""
         self._bell.set()
         self._bell.clear()
@@ -78,8 +78,8 @@ class _Ticket(NamedTuple):
 
     priority: Priority
     number: int
-    brake: Brake | None
-    brakes: tuple[Brake, ...]
+    throttle: Throttle | None
+    throttles: tuple[Throttle, ...]
     """Everything that may hold it."""
 
     @property
@@ -90,7 +90,7 @@ class _Ticket(NamedTuple):
     @property
     def held_back(self) -> bool:
         """Whether its own brake holds it: those behind it need not wait for that."""
-        return self.brake is not None and self.brake.wait_s() > 0
+        return self.throttle is not None and self.throttle.wait_s() > 0
 
 
 class Budget:
@@ -99,8 +99,8 @@ class Budget:
     def __init__(
         self,
         account_id: str,
-        ledger: Ledger,
-        traffic: Traffic,
+        ledger: CallLog,
+        traffic: AppBudget,
         host: Circuit,
         clock: Clock,
         *,
@@ -109,12 +109,12 @@ class Budget:
         window_s: float = HOUR_S,
     ) -> None:
         self.account_id = account_id
-        self.throttle = Brake(clock)
+        self.throttle = Throttle(clock)
         """Meta throttles this account."""
         self._ledger = ledger
         self._traffic = traffic
         self._host = host
-        self._brakes = (host, traffic.app, self.throttle)
+        self._throttles = (host, traffic.app, self.throttle)
         self.clock = clock
         self.limit(calls_per_hour, calls_per_second)
         self._window_s = window_s
@@ -134,7 +134,7 @@ class Budget:
 
     @asynccontextmanager
     async def call(
-        self, priority: Priority, brake: Brake | None = None, *, ready: Callable[[], object] = _always
+        self, priority: Priority, throttle: Throttle | None = None, *, ready: Callable[[], object] = _always
     ) -> AsyncIterator[None]:
         """Wait until one more call is allowed, and count it; the call is made inside.
 
@@ -146,24 +146,24 @@ class Budget:
         is still down, or when patience is at its end.
         """
         interactive = priority is Priority.INTERACTIVE
-        brakes = self._brakes[1:] if interactive else self._brakes
-        brakes = brakes if brake is None else (*brakes, brake)
+        throttles = self._throttles[1:] if interactive else self._throttles
+        throttles = throttles if throttle is None else (*throttles, throttle)
         while True:
-            await self._turn(_Ticket(priority, next(self._numbers), brake, brakes), ready)
-            with self._under({*brakes, self._host}) as pay:
+            await self._turn(_Ticket(priority, next(self._numbers), throttle, throttles), ready)
+            with self._under({*throttles, self._host}) as pay:
                 if not interactive:
                     await self._host.find_out()
                 ready()
                 pay()
                 await self._ledger.record(self.account_id, self.clock.monotonic())
-                if any(one.stopped_s() for one in brakes):
+                if any(one.stopped_s() for one in throttles):
                     continue  # something went wrong for another call meanwhile
                 ready()
                 yield
                 return
 
     @contextmanager
-    def _under(self, brakes: Collection[Brake]) -> Iterator[Callable[[], None]]:
+    def _under(self, throttles: Collection[Throttle]) -> Iterator[Callable[[], None]]:
         """A call is under way, from the turn that it was given until it has ended; it counts from `pay` on."""
         paid = False
 
@@ -171,17 +171,17 @@ class Budget:
             nonlocal paid
             paid = True
 
-        for brake in brakes:
-            brake.enter()
+        for throttle in throttles:
+            throttle.enter()
         try:
             yield pay
         finally:
             self._under_way -= 1
             if paid:
                 self._ended.append(self.clock.monotonic())
-            for brake in brakes:
-                brake.leave()
-            self._traffic.ring()
+            for throttle in throttles:
+                throttle.leave()
+            self._traffic.notify()
 
     def limit(self, calls_per_hour: int, calls_per_second: float) -> None:
         """The ceiling and the pace from now on; calls that were made count against the new ones."""
@@ -190,13 +190,13 @@ class Budget:
         self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
         self._interval_s = 1 / calls_per_second
         self._pace = AsyncLimiter(1, self._interval_s)
-        self._traffic.ring()
+        self._traffic.notify()
 
-    def report(self, brake: Brake | None = None) -> BudgetReport:
+    def report(self, throttle: Throttle | None = None) -> BudgetReport:
         """How it stands now; with `brake` for the kind of call that it stops."""
         self._forget()
-        brakes = self._brakes if brake is None else (*self._brakes, brake)
-        longest = max(brakes, key=lambda one: one.stopped_s())
+        throttles = self._throttles if throttle is None else (*self._throttles, throttle)
+        longest = max(throttles, key=lambda one: one.stopped_s())
         stopped_s, slowed_s = longest.stopped_s(), self.slowed_s()
         return BudgetReport(
             allowance=self._allowance,
@@ -228,9 +228,9 @@ class Budget:
         """How many calls an hour backfill may make when nobody writes."""
         return self._allowance - self._reserve
 
-    def wait_s(self, brake: Brake | None = None) -> float:
+    def wait_s(self, throttle: Throttle | None = None) -> float:
         """Seconds until backfill may call, as far as is known; 0 when it may."""
-        stops = [one.stopped_s() for one in self._brakes] + ([brake.stopped_s()] if brake is not None else [])
+        stops = [one.stopped_s() for one in self._throttles] + ([throttle.stopped_s()] if throttle is not None else [])
         allowance_s = self._allowance_s(Priority.BACKFILL)
         return max(*stops, 0.0 if math.isinf(allowance_s) else allowance_s)
 
@@ -257,14 +257,14 @@ class Budget:
         finally:
             self._queue.remove(ticket)
             self._host.waits(self.account_id, -1)
-            self._traffic.ring()
+            self._traffic.notify()
 
     def _busy(self, wait_s: float) -> GraphError:
         """Why somebody who waits for an answer does not get one now."""
         report = self.report()
         until = f"before {iso_utc(self._in_ms(wait_s))}" if math.isfinite(wait_s) else "now"
         why = report.reason or f"{report.used} of {report.allowance} calls of this hour are used"
-        return GraphError(f"no call can be made {until}: {why}", Remedy.WAIT_FOR_BUDGET)
+        return GraphError(f"no call can be made {until}: {why}", FailureAction.WAIT_FOR_BUDGET)
 
     def _wait_s(self, ticket: _Ticket) -> float:
         ahead = itertools.takewhile(lambda other: other != ticket, self._queue)
@@ -274,7 +274,9 @@ class Budget:
         # The usual pace is the limiter's.
         slowed_s = pause_s if self.slowness > 1 and not ticket.interactive else 0.0
         yield_s = 0.0 if ticket.interactive else self._host.yield_s(self.account_id)
-        return max(self._allowance_s(ticket.priority), slowed_s, yield_s, *(brake.wait_s() for brake in ticket.brakes))
+        return max(
+            self._allowance_s(ticket.priority), slowed_s, yield_s, *(throttle.wait_s() for throttle in ticket.throttles)
+        )
 
     def _allowance_s(self, priority: Priority) -> float:
         """Seconds until the hour has room for a call; infinite when that hangs on a call that is under way."""
@@ -293,11 +295,11 @@ class Budget:
     @property
     def slowness(self) -> float:
         """How many times longer than usual the pause between two calls is."""
-        return max(brake.slowness for brake in self._brakes)
+        return max(throttle.slowness for throttle in self._throttles)
 
     def slowed_s(self) -> float:
         """Seconds until calls are no longer slowed, if Meta says nothing new."""
-        return max(brake.slowed_s() for brake in self._brakes)
+        return max(throttle.slowed_s() for throttle in self._throttles)
 
     def _forget(self) -> None:
         horizon = self.clock.monotonic() - self._window_s

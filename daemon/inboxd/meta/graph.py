@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import aiohttp
 
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta import answers
 from inboxd.meta.graph_errors import GraphError, classified, transport
 from inboxd.meta.throttle import Circuit
@@ -152,6 +152,6 @@ def _answer(status: int, body: bytes, usage: Usage) -> Answer:
         if status == 200 and named is None:
             return Answer(found, None, usage)
     if status == 429:
-        return Answer({}, GraphError("HTTP 429: too many requests", Remedy.WAIT_FOR_BUDGET), usage)
+        return Answer({}, GraphError("HTTP 429: too many requests", FailureAction.WAIT_FOR_BUDGET), usage)
     what = "Meta's error envelope" if isinstance(found, dict) else "an answer of Meta's"
     raise transport(f"HTTP {status} without {what}")

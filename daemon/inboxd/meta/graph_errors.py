@@ -7,7 +7,7 @@ failures are 400 and texts are localised.
 
 from typing import Final, NamedTuple
 
-from inboxd.domain.retry import Remedy
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.throttle import FIRST_STOP_S
 from inboxd.runtime.errors import EX_UNAVAILABLE, InboxdError
 
@@ -15,7 +15,7 @@ from inboxd.runtime.errors import EX_UNAVAILABLE, InboxdError
 class Row(NamedTuple):
     """What a code (and subcode) means."""
 
-    remedy: Remedy
+    remedy: FailureAction
     meaning: str
     app_wide: bool = False
     """A limit of the app: it stops all accounts."""
@@ -26,48 +26,52 @@ class Row(NamedTuple):
 
 
 TABLE: Final[dict[tuple[int, int | None], Row]] = {
-    (1, None): Row(Remedy.RETRY_LATER, "unknown error inside Meta"),
-    (2, None): Row(Remedy.RETRY_LATER, "service temporarily down"),
-    (4, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's request limit is reached", app_wide=True),
-    (10, None): Row(Remedy.LACKS_PERMISSION, "permission not granted or removed"),
-    (10, 2534077): Row(Remedy.LACKS_PERMISSION, "the link between Instagram account and Page, or two-factor login"),
-    (17, None): Row(Remedy.WAIT_FOR_BUDGET, "the user's request limit is reached"),
-    (32, None): Row(Remedy.WAIT_FOR_BUDGET, "the Page's request limit is reached"),
+    (1, None): Row(FailureAction.RETRY_LATER, "unknown error inside Meta"),
+    (2, None): Row(FailureAction.RETRY_LATER, "service temporarily down"),
+    (4, None): Row(FailureAction.WAIT_FOR_BUDGET, "the app's request limit is reached", app_wide=True),
+    (10, None): Row(FailureAction.LACKS_PERMISSION, "permission not granted or removed"),
+    (10, 2534077): Row(
+        FailureAction.LACKS_PERMISSION, "the link between Instagram account and Page, or two-factor login"
+    ),
+    (17, None): Row(FailureAction.WAIT_FOR_BUDGET, "the user's request limit is reached"),
+    (32, None): Row(FailureAction.WAIT_FOR_BUDGET, "the Page's request limit is reached"),
     (100, None): Row(
-        Remedy.RETRY_LATER, "bad parameter, a field that cannot be read, or no matching user", ambiguous=True
+        FailureAction.RETRY_LATER, "bad parameter, a field that cannot be read, or no matching user", ambiguous=True
     ),
     (100, 33): Row(
-        Remedy.RETRY_LATER, "object or permission missing; also seen for valid ids during an outage", ambiguous=True
+        FailureAction.RETRY_LATER,
+        "object or permission missing; also seen for valid ids during an outage",
+        ambiguous=True,
     ),
-    (100, 2018218): Row(Remedy.GONE, "no profile for this person"),
-    (100, 2018247): Row(Remedy.LACKS_PERMISSION, "permission for a field is missing"),
-    (100, 2534014): Row(Remedy.GONE, "no matching Instagram user, or an id of the wrong kind"),
-    (102, None): Row(Remedy.NEEDS_LOGIN, "session invalid"),
-    (190, None): Row(Remedy.NEEDS_LOGIN, "access token invalid"),
-    (190, 458): Row(Remedy.NEEDS_LOGIN, "the person removed the app"),
-    (190, 459): Row(Remedy.NEEDS_LOGIN, "the person must log in at Meta to pass a checkpoint"),
-    (190, 460): Row(Remedy.NEEDS_LOGIN, "the password was changed"),
-    (190, 463): Row(Remedy.NEEDS_LOGIN, "the token expired"),
-    (190, 464): Row(Remedy.NEEDS_LOGIN, "the user is not confirmed"),
-    (190, 467): Row(Remedy.NEEDS_LOGIN, "the token was invalidated"),
-    (190, 492): Row(Remedy.NEEDS_LOGIN, "the user lost the role on the Page"),
-    (200, 2534041): Row(Remedy.LACKS_PERMISSION, "the owner switched off message access for connected tools"),
-    (230, None): Row(Remedy.WAIT_FOR_PERSON, "the person has not given consent: they must write first"),
-    (341, None): Row(Remedy.WAIT_FOR_BUDGET, "the app's limit is reached", app_wide=True),
-    (368, None): Row(Remedy.WAIT_FOR_BUDGET, "temporarily blocked for policy reasons", first_stop_s=3600.0),
-    (613, None): Row(Remedy.WAIT_FOR_BUDGET, "a custom rate limit is reached"),
-    (613, 1996): Row(Remedy.WAIT_FOR_BUDGET, "abnormal change of call volume", first_stop_s=1800.0),
-    (613, 2534040): Row(Remedy.WAIT_FOR_BUDGET, "the messaging call rate is exceeded"),
-    (803, None): Row(Remedy.GONE, "the id does not exist"),
-    (9010, None): Row(Remedy.GONE, "no matching Instagram user"),
-    (36103, None): Row(Remedy.LACKS_PERMISSION, "the account is not eligible"),
-    (80001, None): Row(Remedy.WAIT_FOR_BUDGET, "business use case limit: Page"),
-    (80002, None): Row(Remedy.WAIT_FOR_BUDGET, "business use case limit: Instagram"),
-    (80006, None): Row(Remedy.WAIT_FOR_BUDGET, "business use case limit: Messenger"),
+    (100, 2018218): Row(FailureAction.GONE, "no profile for this person"),
+    (100, 2018247): Row(FailureAction.LACKS_PERMISSION, "permission for a field is missing"),
+    (100, 2534014): Row(FailureAction.GONE, "no matching Instagram user, or an id of the wrong kind"),
+    (102, None): Row(FailureAction.NEEDS_LOGIN, "session invalid"),
+    (190, None): Row(FailureAction.NEEDS_LOGIN, "access token invalid"),
+    (190, 458): Row(FailureAction.NEEDS_LOGIN, "the person removed the app"),
+    (190, 459): Row(FailureAction.NEEDS_LOGIN, "the person must log in at Meta to pass a checkpoint"),
+    (190, 460): Row(FailureAction.NEEDS_LOGIN, "the password was changed"),
+    (190, 463): Row(FailureAction.NEEDS_LOGIN, "the token expired"),
+    (190, 464): Row(FailureAction.NEEDS_LOGIN, "the user is not confirmed"),
+    (190, 467): Row(FailureAction.NEEDS_LOGIN, "the token was invalidated"),
+    (190, 492): Row(FailureAction.NEEDS_LOGIN, "the user lost the role on the Page"),
+    (200, 2534041): Row(FailureAction.LACKS_PERMISSION, "the owner switched off message access for connected tools"),
+    (230, None): Row(FailureAction.WAIT_FOR_PERSON, "the person has not given consent: they must write first"),
+    (341, None): Row(FailureAction.WAIT_FOR_BUDGET, "the app's limit is reached", app_wide=True),
+    (368, None): Row(FailureAction.WAIT_FOR_BUDGET, "temporarily blocked for policy reasons", first_stop_s=3600.0),
+    (613, None): Row(FailureAction.WAIT_FOR_BUDGET, "a custom rate limit is reached"),
+    (613, 1996): Row(FailureAction.WAIT_FOR_BUDGET, "abnormal change of call volume", first_stop_s=1800.0),
+    (613, 2534040): Row(FailureAction.WAIT_FOR_BUDGET, "the messaging call rate is exceeded"),
+    (803, None): Row(FailureAction.GONE, "the id does not exist"),
+    (9010, None): Row(FailureAction.GONE, "no matching Instagram user"),
+    (36103, None): Row(FailureAction.LACKS_PERMISSION, "the account is not eligible"),
+    (80001, None): Row(FailureAction.WAIT_FOR_BUDGET, "business use case limit: Page"),
+    (80002, None): Row(FailureAction.WAIT_FOR_BUDGET, "business use case limit: Instagram"),
+    (80006, None): Row(FailureAction.WAIT_FOR_BUDGET, "business use case limit: Messenger"),
 }
 
-_PERMISSIONS: Final = Row(Remedy.LACKS_PERMISSION, "permission not granted or removed")
-_UNKNOWN: Final = Row(Remedy.UNKNOWN, "a code that is not in our table")
+_PERMISSIONS: Final = Row(FailureAction.LACKS_PERMISSION, "permission not granted or removed")
+_UNKNOWN: Final = Row(FailureAction.UNKNOWN, "a code that is not in our table")
 
 
 class GraphError(InboxdError):
@@ -82,7 +86,7 @@ class GraphError(InboxdError):
     def __init__(
         self,
         message: str,
-        remedy: Remedy,
+        remedy: FailureAction,
         *,
         code: int | None = None,
         subcode: int | None = None,
@@ -115,9 +119,9 @@ def classified(code: int, subcode: int | None) -> GraphError:
 
 def transport(reason: str) -> GraphError:
     """The error for an answer that is no answer: network, TLS or DNS trouble, HTML, redirects, oversized bodies."""
-    return GraphError(reason, Remedy.RETRY_LATER, of_host=True)
+    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True)
 
 
 def unusable(reason: str) -> GraphError:
     """The error for an answer of Meta's that lacks what was asked for. The text is ours."""
-    return GraphError(f"unusable answer: {reason}", Remedy.RETRY_LATER)
+    return GraphError(f"unusable answer: {reason}", FailureAction.RETRY_LATER)

@@ -26,7 +26,7 @@ LONGEST_REST_S: Final = 30.0
 """With the probe and the first call after it, everybody is asked again within a minute of the host's return."""
 
 
-class Brake:
+class Throttle:
     """Stops calls for a while, then lets one at a time through until one succeeds."""
 
     def __init__(self, clock: Clock) -> None:
@@ -39,21 +39,21 @@ class Brake:
         """How often it was pulled since the last success."""
         self.reason: str | None = None
 
-    def pull(self, seconds: float, reason: str) -> None:
+    def trip(self, seconds: float, reason: str) -> None:
         """Stop for `seconds`; a longer stop that is already on stays."""
         self._until = max(self._until, self._clock.monotonic() + seconds)
         self.strikes += 1
         self.reason = reason
 
-    def pull_longer(self, reason: str, *, first_s: float = FIRST_STOP_S, longest_s: float | None = None) -> None:
+    def trip_longer(self, reason: str, *, first_s: float = FIRST_STOP_S, longest_s: float | None = None) -> None:
         """Stop, twice as long each time until a success, for whoever does not say how long.
 
         The longest is an hour or, for what starts long, 24 times its first.
         """
         longest_s = max(LONGEST_STOP_S, first_s * 24) if longest_s is None else longest_s
-        self.pull(min(first_s * 2.0 ** min(self.strikes, 16), longest_s), reason)
+        self.trip(min(first_s * 2.0 ** min(self.strikes, 16), longest_s), reason)
 
-    def release(self) -> None:
+    def reset(self) -> None:
         """Whatever it stopped for is over."""
         self._until = -math.inf
         self.strikes = 0
@@ -107,7 +107,7 @@ class Brake:
         self._under_way -= 1
 
 
-class Circuit(Brake):
+class Circuit(Throttle):
     """The circuit breaker of a host: several failures in a row stop it, for longer each time.
 
     `probe` asks the host anything, at nobody's expense, and raises when it does not answer.
@@ -127,13 +127,13 @@ class Circuit(Brake):
             self._failing_since = self._clock.now_ms()
         self._failures += 1
         if self._failures >= FAILURES_TO_OPEN and self.stopped_s() == 0:
-            self.pull_longer(reason, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
+            self.trip_longer(reason, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
 
     def answered(self) -> None:
         """Meta answered, be it with an error."""
         self._failures = 0
         if self.strikes:
-            self.release()
+            self.reset()
 
     @property
     def open_since(self) -> int | None:

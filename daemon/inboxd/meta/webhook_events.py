@@ -68,7 +68,7 @@ class UnreadableDeliveryError(InboxdError):
     """The body is signed but is not a webhook payload: not JSON, or not an object with entries."""
 
 
-class Attachment(msgspec.Struct, frozen=True):
+class WebhookAttachment(msgspec.Struct, frozen=True):
     """`messaging[].message.attachments[]`. `url` and `title` stand beside the payload in link previews."""
 
     type: str
@@ -81,13 +81,13 @@ class _QuickReply(msgspec.Struct, frozen=True):
     payload: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
+class WebhookMessage(msgspec.Struct, frozen=True):
     """`messaging[].message`: a message, an echo, a message to oneself, a delete or an unsupported one."""
 
     mid: str | None = None
     """Missing or empty only in malformed items: they are messages all the same."""
     text: str | None = None
-    attachments: tuple[Attachment, ...] | None = None
+    attachments: tuple[WebhookAttachment, ...] | None = None
     quick_reply: _QuickReply | None = None
     reply_to: dict[str, Any] | None = None
     referral: dict[str, Any] | None = None
@@ -130,7 +130,7 @@ class MessageEdit(msgspec.Struct, frozen=True):
             return 0
 
 
-class Reaction(msgspec.Struct, frozen=True):
+class WebhookReaction(msgspec.Struct, frozen=True):
     """`messaging[].reaction`. Both `reaction` and `emoji` are absent when it is taken back."""
 
     mid: str
@@ -162,10 +162,10 @@ class Other(msgspec.Struct, frozen=True):
     """For unknown events: why they are unknown."""
 
 
-Body = Message | MessageEdit | Reaction | Read | Postback | Other
+Body = WebhookMessage | MessageEdit | WebhookReaction | Read | Postback | Other
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One item inside a delivery."""
 
     kind: str
@@ -198,9 +198,9 @@ class _Item(msgspec.Struct, frozen=True):
     recipient: _Party | None = None
     timestamp: Any = None
     is_self: Any = None
-    message: Message | None = None
+    message: WebhookMessage | None = None
     message_edit: MessageEdit | None = None
-    reaction: Reaction | None = None
+    reaction: WebhookReaction | None = None
     read: Read | None = None
     postback: Postback | None = None
     referral: Any = None
@@ -259,7 +259,7 @@ _decode_item = msgspec.json.Decoder(_Item).decode
 _decode_change = msgspec.json.Decoder(_Change).decode
 
 
-def decode(body: bytes) -> Iterator[Event]:
+def decode(body: bytes) -> Iterator[WebhookEvent]:
     """The events of a delivery, in the order in which they stand, one at a time.
 
     Raises BrokenDeliveryError at the first one when the body cannot be decoded as a whole.
@@ -274,7 +274,7 @@ def decode(body: bytes) -> Iterator[Event]:
             yield from _entry(delivery.object, entry)
 
 
-def decode_broken(body: bytes) -> list[Event]:
+def decode_broken(body: bytes) -> list[WebhookEvent]:
     """The events of a delivery that `decode` refuses: what is broken in it becomes an unknown event.
 
     It takes about 2 µs for each bracket, so a large body is not for the event loop. Raises UnreadableDeliveryError
@@ -322,7 +322,7 @@ def _is_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
-def _entry(object_name: str, raw: msgspec.Raw) -> Iterator[Event]:
+def _entry(object_name: str, raw: msgspec.Raw) -> Iterator[WebhookEvent]:
     try:
         entry = _decode_entry(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -346,7 +346,7 @@ def _entry(object_name: str, raw: msgspec.Raw) -> Iterator[Event]:
         yield _unknown(entry_id, raw, reason, time)
 
 
-def _items(entry: _Entry, entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[Event]:
+def _items(entry: _Entry, entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[WebhookEvent]:
     for item in entry.messaging or ():
         yield from _messaging(entry_id, item, time, standby=False)
     for item in entry.standby or ():
@@ -385,7 +385,7 @@ def _pieced_together(raw: bytes) -> _Entry | None:
     )
 
 
-def _messaging(entry_id: str, raw: msgspec.Raw, entry_time: int | None, *, standby: bool) -> Iterator[Event]:
+def _messaging(entry_id: str, raw: msgspec.Raw, entry_time: int | None, *, standby: bool) -> Iterator[WebhookEvent]:
     try:
         item = _item(bytes(raw))
     except (ValueError, RecursionError, msgspec.DecodeError) as error:
@@ -409,7 +409,7 @@ def _messaging(entry_id: str, raw: msgspec.Raw, entry_time: int | None, *, stand
         if reason is not None:
             yield _unknown(entry_id, raw, reason, entry_time)
             continue
-        yield Event(
+        yield WebhookEvent(
             kind=_kind(body),
             entry_id=entry_id,
             body=body,
@@ -446,7 +446,9 @@ def _refused(body: Body, entry_id: str, *, parties: bool) -> str | None:
     mid = body.mid
     if mid and not _is_id(mid):
         return "item with an id that is empty, too long or not printable"
-    is_change = isinstance(body, MessageEdit | Reaction | Read) or (isinstance(body, Message) and body.is_deleted)
+    is_change = isinstance(body, MessageEdit | WebhookReaction | Read) or (
+        isinstance(body, WebhookMessage) and body.is_deleted
+    )
     if is_change and not mid:
         return "item about a message without its mid"
     if not parties and not is_change:
@@ -473,11 +475,11 @@ def _bodies(item: _Item) -> list[Body]:
 
 def _kind(body: Body) -> str:
     match body:
-        case Message() | Other():
+        case WebhookMessage() | Other():
             return body.kind
         case MessageEdit():
             return "edit_companion" if body.is_companion else "edit"
-        case Reaction():
+        case WebhookReaction():
             return "reaction"
         case Read():
             return "seen"
@@ -485,7 +487,7 @@ def _kind(body: Body) -> str:
             return "postback"
 
 
-def _change(entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[Event]:
+def _change(entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[WebhookEvent]:
     try:
         change = _decode_change(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -494,7 +496,9 @@ def _change(entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[Event
     yield from _changed(entry_id, change.field, change.value, raw, time)
 
 
-def _changed(entry_id: str, field: str, value: msgspec.Raw, raw: msgspec.Raw, time: int | None) -> Iterator[Event]:
+def _changed(
+    entry_id: str, field: str, value: msgspec.Raw, raw: msgspec.Raw, time: int | None
+) -> Iterator[WebhookEvent]:
     kind = _CHANGE_KINDS.get(field)
     if field in _MESSAGING_FIELDS:
         yield from _messaging(entry_id, value, time, standby=field == "standby")
@@ -506,9 +510,9 @@ def _changed(entry_id: str, field: str, value: msgspec.Raw, raw: msgspec.Raw, ti
         yield _kept(kind, entry_id, raw, time)
 
 
-def _kept(kind: str, entry_id: str, raw: msgspec.Raw, time: int | None) -> Event:
-    return Event(kind=kind, entry_id=entry_id, body=Other(kind), raw=raw, timestamp=time)
+def _kept(kind: str, entry_id: str, raw: msgspec.Raw, time: int | None) -> WebhookEvent:
+    return WebhookEvent(kind=kind, entry_id=entry_id, body=Other(kind), raw=raw, timestamp=time)
 
 
-def _unknown(entry_id: str, raw: msgspec.Raw, reason: str, time: int | None = None) -> Event:
-    return Event(kind="unknown", entry_id=entry_id, body=Other("unknown", reason), raw=raw, timestamp=time)
+def _unknown(entry_id: str, raw: msgspec.Raw, reason: str, time: int | None = None) -> WebhookEvent:
+    return WebhookEvent(kind="unknown", entry_id=entry_id, body=Other("unknown", reason), raw=raw, timestamp=time)

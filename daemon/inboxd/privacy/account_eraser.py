@@ -8,7 +8,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.privacy import mention_store as mentions
 from inboxd.privacy.erasure_store import ErasureStore, Subject
 from inboxd.privacy.mention_store import Wanted
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.runtime.clock import Clock
 from inboxd.storage.database import Database
@@ -52,13 +52,13 @@ class Erased(NamedTuple):
         return None if self.journal_emptied else "journal"
 
 
-class Eraser:
+class AccountEraser:
     """Erases from every table, the search indexes, the picture files, memory, and the journal of the database.
 
     An erasure that was interrupted, by a stop or by a crash, is carried out by erasing again.
     """
 
-    def __init__(self, database: Database, avatars: Avatars, cache: ProfileCache, clock: Clock) -> None:
+    def __init__(self, database: Database, avatars: AvatarStore, cache: ProfileCache, clock: Clock) -> None:
         self._database = database
         self._store = ErasureStore(database)
         self._avatars = avatars

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from inboxd.http.operations import Operation, answer, body, not_found
 from inboxd.http.problems import ProblemError
-from inboxd.privacy.deletion_store import Deletions, Outcome, Receipt
+from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore, Receipt
 from inboxd.privacy.resources import DeletionResource, NewDeletion
 from inboxd.runtime.clock import Clock
 
@@ -23,7 +23,7 @@ class DeletionsApi:
 
     def __init__(
         self,
-        deletions: Deletions,
+        deletions: DeletionStore,
         clock: Clock,
         *,
         stop_calls: Callable[[str], Awaitable[None]],
@@ -51,7 +51,7 @@ class DeletionsApi:
         wanted = body(request, NewDeletion)
         if wanted.code is not None:
             receipt = await self._receipt(wanted.code)
-            if receipt.outcome is not Outcome.NOT_MATCHED:
+            if receipt.outcome is not DeletionOutcome.NOT_MATCHED:
                 raise ProblemError(HTTPStatus.CONFLICT, "The request with this code is not one that waits for you.")
             if not await self._deletions.knows(wanted.account_id):
                 raise ProblemError(HTTPStatus.CONFLICT, NOTHING_KNOWN.format(wanted.account_id))

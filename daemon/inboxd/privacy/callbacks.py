@@ -10,7 +10,7 @@ from aiohttp import web
 from inboxd.http.forms import fields_of
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.meta.signed_request import SignedRequest, SignedRequestError, parse_signed_request
-from inboxd.privacy.deletion_store import Deletions, Outcome, Receipt
+from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore, Receipt
 from inboxd.receiving.webhooks import PATH
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
@@ -49,7 +49,7 @@ class Callbacks:
     def __init__(
         self,
         app_secrets: Sequence[Secret],
-        deletions: Deletions,
+        deletions: DeletionStore,
         clock: Clock,
         *,
         find: Callable[[str], str | None],
@@ -87,12 +87,12 @@ class Callbacks:
         account_id, outcome = self._find(signed.user_id), None
         if account_id is None:
             kept = await self._deletions.keeps_anything(self._others(signed.user_id))
-            outcome = Outcome.NOT_MATCHED if kept else Outcome.NOTHING_KEPT
+            outcome = DeletionOutcome.NOT_MATCHED if kept else DeletionOutcome.NOTHING_KEPT
         # First what was asked for, durably, then the rest: Meta asks again when it gets no answer, and we may crash.
         await self._deletions.request(signed.receipt, account_id, self._clock.now_ms(), outcome)
         await self._deauthorize(signed.user_id)
         self._on_deletion()
-        if outcome is Outcome.NOT_MATCHED:
+        if outcome is DeletionOutcome.NOT_MATCHED:
             self._log.error("deletion_not_matched", code=signed.receipt)
         else:
             self._log.warning("deletion_requested", account_id=account_id, code=signed.receipt)
@@ -129,8 +129,8 @@ def _standing(receipt: Receipt) -> str:
     asked = f"Requested at {iso_utc(receipt.requested_at)}"
     if receipt.completed_at is None:
         return f"{asked}. The data is being deleted{_WAITS_FOR.get(receipt.waits_for or '', '.')}"
-    if receipt.outcome is Outcome.NOTHING_KEPT:
+    if receipt.outcome is DeletionOutcome.NOTHING_KEPT:
         return f"{asked}, completed at once: nothing of this person is kept here."
-    if receipt.outcome is Outcome.NOT_MATCHED:
+    if receipt.outcome is DeletionOutcome.NOT_MATCHED:
         return f"{asked}. {_NOT_MATCHED}"
     return f"{asked}, completed at {iso_utc(receipt.completed_at)}. {_BACKUPS}"

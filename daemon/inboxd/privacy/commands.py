@@ -13,14 +13,14 @@ from inboxd.accounts.store import AccountStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
-from inboxd.privacy.account_eraser import Eraser
+from inboxd.privacy.account_eraser import AccountEraser
 from inboxd.privacy.api import NOTHING_KNOWN
 from inboxd.privacy.api import PATH as DELETIONS
-from inboxd.privacy.deletion_store import Deletions, Outcome
+from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
-from inboxd.privacy.participant_eraser import BACKUPS, Erasure, Forgetter, Person
+from inboxd.privacy.participant_eraser import BACKUPS, Erasure, ParticipantEraser, PersonExport
 from inboxd.privacy.resources import DeletionResource, NewDeletion
-from inboxd.profiles.avatar_store import AVATAR_FOLDER, Avatars
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
@@ -147,11 +147,11 @@ async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResou
 
 async def _carry_out(database: Database, wanted: NewDeletion) -> DeletionResource:
     """Erase the account without a daemon. Raises NobodyError for a code that waits for nobody."""
-    clock, deletions, accounts = Clock(), Deletions(database), AccountStore(database)
+    clock, deletions, accounts = Clock(), DeletionStore(database), AccountStore(database)
     code = wanted.code or token_hex(16)
     if wanted.code is not None:
         receipt = await deletions.receipt(wanted.code)
-        if receipt is None or receipt.outcome is not Outcome.NOT_MATCHED:
+        if receipt is None or receipt.outcome is not DeletionOutcome.NOT_MATCHED:
             msg = f"there is no request with the code {wanted.code} that waits for you"
             raise NobodyError(msg)
         if not await deletions.knows(wanted.account_id):
@@ -162,8 +162,8 @@ async def _carry_out(database: Database, wanted: NewDeletion) -> DeletionResourc
         if account_id in known and not known[account_id].configured:
             await accounts.remove(account_id)
 
-    avatars = Avatars(database, database.path.parent / AVATAR_FOLDER)
-    eraser = Eraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+    avatars = AvatarStore(database, database.path.parent / AVATAR_FOLDER)
+    eraser = AccountEraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
     aliases = {alias: one.id for one in known.values() for alias in one.aliases}
     worker = DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased)
     await deletions.request(code, wanted.account_id, clock.now_ms())
@@ -188,7 +188,7 @@ def export(set_up: PrivacySetup, config_path: Path | None, account_id: str, part
 async def _export(access: CommandAccess[Database], key: ConversationKey) -> None:
     async with access.open() as found:
         if isinstance(found, AdminClient):
-            person: Person | None = await found.call("GET", f"{_address(key)}/export", Person)
+            person: PersonExport | None = await found.call("GET", f"{_address(key)}/export", PersonExport)
         else:
             person = await _forgetter(found).export(key)
     if person is None:
@@ -196,10 +196,10 @@ async def _export(access: CommandAccess[Database], key: ConversationKey) -> None
     click.echo(msgspec.json.format(msgspec.json.encode(person)).decode())
 
 
-def _forgetter(database: Database) -> Forgetter:
+def _forgetter(database: Database) -> ParticipantEraser:
     clock = Clock()
-    avatars = Avatars(database, database.path.parent / AVATAR_FOLDER)
-    return Forgetter(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+    avatars = AvatarStore(database, database.path.parent / AVATAR_FOLDER)
+    return ParticipantEraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
 
 
 def _nobody(key: ConversationKey) -> NobodyError:

@@ -44,7 +44,7 @@ _KNOWN_BY_EVENTS: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE account_id 
 _UNDERSTOOD: Final = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'done')"
 
 
-class Outcome(StrEnum):
+class DeletionOutcome(StrEnum):
     """Why a request is not carried out."""
 
     NOTHING_KEPT = "nothing_kept"
@@ -68,18 +68,20 @@ class Receipt(NamedTuple):
 
     requested_at: int
     completed_at: int | None
-    outcome: Outcome | None = None
+    outcome: DeletionOutcome | None = None
     waits_for: str | None = None
     """Why it is not completed yet: `deliveries`, `journal`, `files` or `error`."""
 
 
-class Deletions:
+class DeletionStore:
     """Requests for deletion."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def request(self, code: str, account_id: str | None, now: int, outcome: Outcome | None = None) -> None:
+    async def request(
+        self, code: str, account_id: str | None, now: int, outcome: DeletionOutcome | None = None
+    ) -> None:
         """Note a request, once; without an account `outcome` says why there is nothing to do. Raises StorageError.
 
         A copy of a request that was not matched may be matched now.
@@ -93,7 +95,7 @@ class Deletions:
         if not rows:
             return None
         requested_at, completed_at, outcome, waits_for = rows[0]
-        return Receipt(requested_at, completed_at, None if outcome is None else Outcome(outcome), waits_for)
+        return Receipt(requested_at, completed_at, None if outcome is None else DeletionOutcome(outcome), waits_for)
 
     async def keeps_anything(self, others: frozenset[str]) -> bool:
         """Whether anything is kept that is not of one of these accounts."""
@@ -121,7 +123,7 @@ class Deletions:
         """The request could not be completed yet."""
         await self._database.execute(_WAITS, (reason, code))
 
-    async def complete(self, code: str, now: int, outcome: Outcome | None = None) -> None:
+    async def complete(self, code: str, now: int, outcome: DeletionOutcome | None = None) -> None:
         """The request is carried out; from now on its receipt names nobody."""
         await self._database.execute(_COMPLETE, (now, outcome, code))
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-from inboxd.privacy.account_eraser import Eraser, ErasureInterruptedError
-from inboxd.privacy.deletion_store import Deletions, OpenDeletion, Outcome
+from inboxd.privacy.account_eraser import AccountEraser, ErasureInterruptedError
+from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore, OpenDeletion
 from inboxd.privacy.erasure_store import Subject
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
@@ -36,8 +36,8 @@ class DeletionWorker:
 
     def __init__(
         self,
-        eraser: Eraser,
-        deletions: Deletions,
+        eraser: AccountEraser,
+        deletions: DeletionStore,
         aliases: Mapping[str, str],
         clock: Clock,
         *,
@@ -113,7 +113,7 @@ class DeletionWorker:
                 "deletion_waits", code=request.code, waits_for=erased.waits_for, remedy=_REMEDIES[erased.waits_for]
             )
             return False
-        outcome = None if known or erased.rows else Outcome.NOTHING_KEPT
+        outcome = None if known or erased.rows else DeletionOutcome.NOTHING_KEPT
         await self._deletions.complete(request.code, self._clock.now_ms(), outcome)
         self._log.info("deletion_completed", code=request.code, rows=erased.counts.total())
         await self._eraser.empty_journal(1)  # which has held the account's id until now

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd.privacy import mention_store as mentions
-from inboxd.privacy.mention_store import Mentions, Removed, Wanted
+from inboxd.privacy.mention_store import ErasedRows, Mentions, Wanted
 from inboxd.storage.database import Database
 
 AT_ONCE: Final = 20
@@ -121,7 +121,7 @@ class ErasureStore:
         """Which of the next `step` rows after the id `after` mention the subject; `sql` is one of `mentions`'."""
         return await self._database.reading(partial(mentions.look, sql=sql, wanted=wanted, after=after, step=step))
 
-    async def remove(self, sql: str, numbers: list[int]) -> Removed:
+    async def remove(self, sql: str, numbers: list[int]) -> ErasedRows:
         """Erase these rows; `sql` is one of `mentions`'."""
         return await self._database.write(partial(mentions.remove, sql=sql, numbers=numbers))
 

@@ -41,7 +41,7 @@ _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 Fields = dict[str, Any]
 
 
-class People:
+class PersonExportStore:
     """One person's data, by account and participant, with the names that the API has for it."""
 
     def __init__(self, database: Database) -> None:

@@ -52,7 +52,7 @@ class Mentions(NamedTuple):
     last_id: int | None
 
 
-class Removed(NamedTuple):
+class ErasedRows(NamedTuple):
     """How many rows were erased, and the newest id that is left: ids beyond it may be given again."""
 
     rows: int
@@ -90,16 +90,16 @@ async def events(database: Database, ids: Iterable[str], mid_keys: Collection[in
     return found
 
 
-async def erase(database: Database, deliveries: Sequence[int]) -> Removed:
+async def erase(database: Database, deliveries: Sequence[int]) -> ErasedRows:
     """Erase deliveries. They may mention others too: what they said of them is understood and stays."""
     return await database.write(partial(remove, sql=ERASE_DELIVERY, numbers=deliveries))
 
 
-def remove(connection: sqlite3.Connection, sql: str, numbers: Sequence[int]) -> Removed:
+def remove(connection: sqlite3.Connection, sql: str, numbers: Sequence[int]) -> ErasedRows:
     """Erase rows; `sql` is one of the above."""
     rows = connection.executemany(sql, [(number,) for number in numbers]).rowcount if numbers else 0
     ((newest_id,),) = connection.execute(_NEWEST[sql]).fetchall()
-    return Removed(rows, newest_id)
+    return ErasedRows(rows, newest_id)
 
 
 def mentions(body: bytes, name: bytes) -> bool:

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
-from inboxd.privacy.account_eraser import Eraser
-from inboxd.privacy.export_store import People, subject_of
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.privacy.account_eraser import AccountEraser
+from inboxd.privacy.export_store import PersonExportStore, subject_of
+from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
@@ -61,7 +61,7 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
         return self.complete and not (erased + self.backfill_attempts + self.deliveries)
 
 
-class Person(msgspec.Struct, frozen=True, rename="camel"):
+class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     """Everything that is kept of one person."""
 
     client_account_id: str
@@ -75,17 +75,17 @@ class Person(msgspec.Struct, frozen=True, rename="camel"):
     """Our copy of the person's picture, in base64."""
 
 
-class Forgetter:
+class ParticipantEraser:
     """Erases or exports one person, beside a running daemon's other work or without one."""
 
-    def __init__(self, database: Database, avatars: Avatars, cache: ProfileCache, clock: Clock) -> None:
-        self._people = People(database)
+    def __init__(self, database: Database, avatars: AvatarStore, cache: ProfileCache, clock: Clock) -> None:
+        self._people = PersonExportStore(database)
         self._avatars = avatars
-        self._eraser = Eraser(database, avatars, cache, clock)
+        self._eraser = AccountEraser(database, avatars, cache, clock)
         self._clock = clock
         self._log = logs.get("forgetting")
 
-    async def export(self, key: ConversationKey) -> Person | None:
+    async def export(self, key: ConversationKey) -> PersonExport | None:
         """Everything about one person, or None when there is nothing."""
         participant = await self._people.part("participant", key)
         conversation = await self._people.part("conversation", key)
@@ -95,7 +95,7 @@ class Forgetter:
         messages: list[dict[str, Any]] = []
         while page := await self._people.messages(key, limit=STEP, offset=len(messages)):
             messages += page
-        return Person(
+        return PersonExport(
             client_account_id=key.account_id,
             participant_platform_id=key.participant_id,
             exported_at=iso_utc(self._clock.now_ms()),

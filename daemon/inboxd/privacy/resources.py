@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from msgspec import Meta
 
 from inboxd.http.resource import MetaId, Resource, iso
-from inboxd.privacy.deletion_store import Outcome, Receipt
+from inboxd.privacy.deletion_store import DeletionOutcome, Receipt
 from inboxd.runtime.clock import iso_utc
 
 Code = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -34,11 +34,11 @@ class DeletionResource(Resource, frozen=True):
             "running" if receipt.completed_at is None else "completed"
         )
         if receipt.outcome is not None:
-            status = "not_matched" if receipt.outcome is Outcome.NOT_MATCHED else "nothing_kept"
+            status = "not_matched" if receipt.outcome is DeletionOutcome.NOT_MATCHED else "nothing_kept"
         return cls(
             code=code,
             status=status,
             requested_at=iso_utc(receipt.requested_at),
-            completed_at=None if receipt.outcome is Outcome.NOT_MATCHED else iso(receipt.completed_at),
+            completed_at=None if receipt.outcome is DeletionOutcome.NOT_MATCHED else iso(receipt.completed_at),
             waits_for=receipt.waits_for,
         )

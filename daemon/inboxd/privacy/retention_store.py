@@ -21,7 +21,7 @@ _HEARD: Final = "SELECT max(last_message_at) FROM conversations"
 _DELETE_MESSAGE: Final = "DELETE FROM messages WHERE id = ? AND created_at < ?"
 
 
-class Removed(NamedTuple):
+class ExpiredRows(NamedTuple):
     """What a step came to: how many rows went, and the last one that it looked at (None: there were none)."""
 
     rows: int
@@ -42,7 +42,7 @@ class _Delete(Protocol):
         """Delete them."""
 
 
-class Retention:
+class RetentionStore:
     """Ends of lives, by arrival.
 
     Each step looks at the next `step` rows after the id `after` and removes those of before `before` (ms). Ids grow
@@ -54,7 +54,7 @@ class Retention:
         self._database = database
         self._log = logs.get("retention")
 
-    async def deliveries(self, state: str, before: int, after: int, step: int) -> Removed:
+    async def deliveries(self, state: str, before: int, after: int, step: int) -> ExpiredRows:
         """Remove deliveries that have come to this state."""
         rows = await self._database.read(_DELIVERIES, (state, after, step))
 
@@ -63,7 +63,7 @@ class Retention:
 
         return await self._removed(delete, rows, before, "deliveries")
 
-    async def events(self, before: int, after: int, step: int) -> Removed:
+    async def events(self, before: int, after: int, step: int) -> ExpiredRows:
         """Remove kept events."""
         rows = await self._database.read(_EVENTS, (after, step))
 
@@ -72,7 +72,7 @@ class Retention:
 
         return await self._removed(delete, rows, before, "events")
 
-    async def messages(self, before: int, after: int, step: int, now: int) -> Removed:
+    async def messages(self, before: int, after: int, step: int, now: int) -> ExpiredRows:
         """Remove messages. Their conversations stay, with the time of their last message; unread counts follow."""
         rows = await self._database.read(_MESSAGES, (after, step))
 
@@ -82,10 +82,10 @@ class Retention:
 
         return await self._removed(delete, rows, before, "messages")
 
-    async def early_changes(self, before: int, _after: int, step: int) -> Removed:
+    async def early_changes(self, before: int, _after: int, step: int) -> ExpiredRows:
         """Remove changes whose message never came."""
         rows = await self._database.write(lambda connection: early_changes.forget(connection, before, step))
-        return Removed(rows, None)
+        return ExpiredRows(rows, None)
 
     async def heard_at(self) -> int | None:
         """The time of the newest message (ms): by Meta's clock, not by ours."""
@@ -106,18 +106,18 @@ class Retention:
 
         await self._database.write(transaction)
 
-    async def _removed(self, delete: _Delete, rows: Sequence[Row], before: int, table: str) -> Removed:
+    async def _removed(self, delete: _Delete, rows: Sequence[Row], before: int, table: str) -> ExpiredRows:
         """Delete those of `rows` that are of before `before`: together, or one by one where one cannot be deleted."""
         old, last_id = [row for row in rows if row[1] < before], rows[-1][0] if rows else None
         if not old:
-            return Removed(0, last_id)
+            return ExpiredRows(0, last_id)
         try:
             await self._database.write(partial(delete, old=old))
         except StorageError:
             raise
         except Exception:  # noqa: BLE001 - one of them cannot be deleted: the others must not stay for its sake
-            return Removed(await self._removed_singly(delete, old, table), last_id)
-        return Removed(len(old), last_id)
+            return ExpiredRows(await self._removed_singly(delete, old, table), last_id)
+        return ExpiredRows(len(old), last_id)
 
     async def _removed_singly(self, delete: _Delete, old: Sequence[Row], table: str) -> int:
         removed = 0

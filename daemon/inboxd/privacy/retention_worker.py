@@ -6,9 +6,9 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd.domain.clock_trust import ClockTrust
-from inboxd.privacy.deletion_store import Deletions
-from inboxd.privacy.retention_store import Removed, Retention
-from inboxd.runs.backfill.store import Backfills
+from inboxd.privacy.deletion_store import DeletionStore
+from inboxd.privacy.retention_store import ExpiredRows, RetentionStore
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -30,7 +30,7 @@ FREE_ENOUGH: Final = 0.05
 """…to this: some room is kept, since what comes next takes it."""
 
 
-_Remove = Callable[[int, int, int], Awaitable[Removed]]
+_Remove = Callable[[int, int, int], Awaitable[ExpiredRows]]
 
 
 class Keep(NamedTuple):
@@ -43,7 +43,7 @@ class Keep(NamedTuple):
     runs: int
 
 
-class Housekeeping:
+class RetentionWorker:
     """Removes what is older than it is kept, gives room back to the disk, and probes a disk that refused a write.
 
     `busy` says whether senders wait for the disk: then nothing is removed until they have gone.
@@ -54,7 +54,7 @@ class Housekeeping:
     def __init__(
         self,
         database: Database,
-        backfills: Backfills,
+        backfills: BackfillStore,
         clock: Clock,
         keep: Keep,
         *,
@@ -62,8 +62,8 @@ class Housekeeping:
     ) -> None:
         self._database = database
         self._backfills = backfills
-        self._retention = Retention(database)
-        self._deletions = Deletions(database)
+        self._retention = RetentionStore(database)
+        self._deletions = DeletionStore(database)
         self._trust: ClockTrust | None = None
         self._clock = clock
         self.keep = keep
@@ -164,14 +164,14 @@ class Housekeeping:
             self._looked_to[name] = step.last_id or 0
         return removed
 
-    async def _messages(self, before: int, after: int, step: int) -> Removed:
+    async def _messages(self, before: int, after: int, step: int) -> ExpiredRows:
         return await self._retention.messages(before, after, step, self._clock.now_ms())
 
-    async def _runs(self, before: int, _after: int, step: int) -> Removed:
-        return Removed(await self._backfills.expire(before, step), None)
+    async def _runs(self, before: int, _after: int, step: int) -> ExpiredRows:
+        return ExpiredRows(await self._backfills.expire(before, step), None)
 
-    async def _receipts(self, before: int, _after: int, _step: int) -> Removed:
-        return Removed(await self._deletions.expire(before), None)
+    async def _receipts(self, before: int, _after: int, _step: int) -> ExpiredRows:
+        return ExpiredRows(await self._deletions.expire(before), None)
 
     async def _may_go_on(self) -> bool:
         """Rest, so that webhooks pass; whether to go on afterwards."""

@@ -11,12 +11,12 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.http.operations import Operation, Page, answer, not_found, page_links, query
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.privacy.participant_eraser import Erasure, Forgetter, NotAPersonError, Person
+from inboxd.privacy.participant_eraser import Erasure, NotAPersonError, ParticipantEraser, PersonExport
 from inboxd.profiles import store as profiles
-from inboxd.profiles.avatar_store import Avatars
+from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.profiles.resources import ParticipantList, ParticipantResource
-from inboxd.profiles.store import Participant, Profiles
+from inboxd.profiles.store import Participant, ProfileStore
 from inboxd.runtime.clock import Clock
 from inboxd.storage.database import Database
 
@@ -37,14 +37,14 @@ class ParticipantsApi:
     def __init__(
         self,
         database: Database,
-        avatars: Avatars,
+        avatars: AvatarStore,
         clock: Clock,
         on_due: Callable[[Sequence[ConversationKey]], None],
-        forgetter: Forgetter,
+        forgetter: ParticipantEraser,
         outlook: ProfileOutlook,
     ) -> None:
         self._database = database
-        self._profiles = Profiles(database)
+        self._profiles = ProfileStore(database)
         self._avatars = avatars
         self._clock = clock
         self._on_due = on_due
@@ -59,7 +59,7 @@ class ParticipantsApi:
             Operation("GET", PATH, self.page, tag, {200: ParticipantList}, query=ParticipantQuery),
             Operation("GET", one, self.one, tag, {200: ParticipantResource}, single=True),
             Operation("DELETE", one, self.forget, tag, {200: Erasure}, problems=(409,)),
-            Operation("GET", one + "/export", self.export, tag, {200: Person}),
+            Operation("GET", one + "/export", self.export, tag, {200: PersonExport}),
             Operation("POST", one + "/refresh", self.refresh, tag, {202: ParticipantResource}),
             Operation("GET", "/avatars/{name}", self.avatar, tag, {200: "image/webp"}),
         ]

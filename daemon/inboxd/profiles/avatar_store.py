@@ -73,7 +73,7 @@ class DuePicture(NamedTuple):
     """When the profile that named the address was fetched."""
 
 
-class Avatars:
+class AvatarStore:
     """Avatar files under `folder`, and the columns of participants that refer to them."""
 
     def __init__(self, database: Database, folder: Path) -> None:
@@ -105,7 +105,7 @@ class Avatars:
                 await self._unlink_unreferred([name])
         return name if wanted else None
 
-    async def put_off(self, due: DuePicture, next_at: int | None, *, attempts: int = 0) -> None:
+    async def postpone(self, due: DuePicture, next_at: int | None, *, attempts: int = 0) -> None:
         """Try a picture again at `next_at` (ms), or not before the profile is fetched again."""
         row = (next_at, attempts, *due.key, due.url)
         await self._database.execute(_PUT_OFF, row)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
-from inboxd.profiles.avatar_store import Avatars, DuePicture
+from inboxd.profiles.avatar_store import AvatarStore, DuePicture
 from inboxd.profiles.picture_hosts import PictureHosts, origin_of
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
@@ -24,14 +24,14 @@ PUT_OFF_STEP: Final = 200
 _BACKOFF: Final = Backoff(base_s=60, cap_s=3600)
 
 
-class AvatarKeeper:
+class AvatarDownloader:
     """Fetches the pictures that are due, and removes files that nobody refers to."""
 
     name = "avatars"
 
     def __init__(
         self,
-        avatars: Avatars,
+        avatars: AvatarStore,
         pictures: PictureClient,
         clock: Clock,
         metrics: Metrics,
@@ -102,10 +102,10 @@ class AvatarKeeper:
             if now - due.fetched_at > FRESH_MS:
                 await self._avatars.ask_again(due, now)
             else:
-                await self._avatars.put_off(due, None)
+                await self._avatars.postpone(due, None)
             self._note(due, "gone", error)
         except PictureRefusedError as error:
-            await self._avatars.put_off(due, None)
+            await self._avatars.postpone(due, None)
             self._note(due, "refused", error)
         except PictureHostError as error:
             await self._host_failed(due, origin, now, error)
@@ -125,13 +125,13 @@ class AvatarKeeper:
         if self._hosts.failed(due.key, origin):
             await self._try_again(due, now, error)
             return
-        await self._avatars.put_off(due, now + int(self._hosts.rest_s(origin) * 1000) + 1, attempts=due.attempts)
+        await self._avatars.postpone(due, now + int(self._hosts.rest_s(origin) * 1000) + 1, attempts=due.attempts)
         self._note(due, "failed", error)
 
     async def _try_again(self, due: DuePicture, now: int, error: Exception) -> None:
         attempts = due.attempts + 1
         again_at = now + int(_BACKOFF.delay_s(attempts, self._random) * 1000) if attempts < ATTEMPTS else None
-        await self._avatars.put_off(due, again_at, attempts=attempts)
+        await self._avatars.postpone(due, again_at, attempts=attempts)
         self._note(due, "failed", error)
 
     async def _tidy(self) -> None:

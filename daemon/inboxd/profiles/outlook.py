@@ -1,6 +1,6 @@
 """Why people have no name yet, as things stand now."""
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, waiting
@@ -10,7 +10,7 @@ from inboxd.runtime.clock import Clock, iso_utc
 class ProfileOutlook:
     """What is known of a profile, together with how its account and that account's budget stand."""
 
-    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+    def __init__(self, accounts: AccountManager, clock: Clock) -> None:
         self._accounts = accounts
         self._clock = clock
 
@@ -26,7 +26,7 @@ class ProfileOutlook:
             reason,
             next_attempt_at,
             account=None if served is None else served.account,
-            budget=None if served is None else served.graph.budget.report(served.graph.profiles_brake),
+            budget=None if served is None else served.graph.budget.report(served.graph.profiles_throttle),
             asking=served is not None and key.participant_id in served.asking,
             now=self._clock.now_ms(),
             iso=iso_utc,

@@ -227,7 +227,7 @@ def fail(
     connection.execute(_FAILED, (*values, *key))
 
 
-class Profiles:
+class ProfileStore:
     """Reading what is due, on the readers' connections."""
 
     def __init__(self, database: Database) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
-from inboxd.accounts.manager import Served
+from inboxd.accounts.manager import ManagedAccount
 from inboxd.conversations import store as conversations
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
@@ -14,12 +14,12 @@ from inboxd.domain.retry import (
     GONE_REST_S,
     PROFILE_FETCH,
     WITHOUT_CODE,
-    Remedy,
+    FailureAction,
     decide,
     never_answers,
     reopened_at,
 )
-from inboxd.events.bus import Feed
+from inboxd.events.bus import EventBus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
@@ -33,9 +33,11 @@ from inboxd.storage.database import Database
 
 DOUBT_REST_MS: Final = 3_600_000
 """How long somebody is let alone of whom Meta said the ambiguous while it said so of everybody."""
-ACCOUNT_WIDE: Final = frozenset({Remedy.NEEDS_LOGIN, Remedy.LACKS_PERMISSION, Remedy.WAIT_FOR_BUDGET})
+ACCOUNT_WIDE: Final = frozenset(
+    {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION, FailureAction.WAIT_FOR_BUDGET}
+)
 """Nothing is wrong with the person: they stay in the queue until the account may ask again."""
-_STATES: Final = {Remedy.WAIT_FOR_PERSON: ProfileState.NO_CONSENT, Remedy.GONE: ProfileState.UNAVAILABLE}
+_STATES: Final = {FailureAction.WAIT_FOR_PERSON: ProfileState.NO_CONSENT, FailureAction.GONE: ProfileState.UNAVAILABLE}
 
 MOST_UNHEARD: Final = 1000
 SILENCE: Final = Backoff(cap_s=60)
@@ -52,18 +54,18 @@ class Blame(NamedTuple):
     next_attempt_at: int | None
 
 
-class Enricher:
+class ProfileSync:
     """One account's asking. Nobody is asked about twice at a time. `on_picture` is called when a picture is due."""
 
     def __init__(
         self,
-        served: Served,
+        served: ManagedAccount,
         *,
         database: Database,
         cache: ProfileCache,
         clock: Clock,
         metrics: Metrics,
-        feed: Feed,
+        bus: EventBus,
         random: Callable[[], float],
         on_picture: Callable[[], None],
     ) -> None:
@@ -77,7 +79,7 @@ class Enricher:
         self._cache = cache
         self._clock = clock
         self._metrics = metrics
-        self._feed = feed
+        self._bus = bus
         self._random = random
         self._on_picture = on_picture
         self._wrote_meanwhile: set[str] = set()
@@ -107,7 +109,7 @@ class Enricher:
         """About whom the host did not answer, the one of longest ago first: others should be asked first."""
         return self._unheard.keys()
 
-    async def ask(
+    async def fetch(
         self,
         participant_id: str,
         priority: Priority,
@@ -135,7 +137,7 @@ class Enricher:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is about this one person
             self._log.exception("profile_broken", participant_id=participant_id)
-            return GraphError(f"an error of ours: {type(error).__name__}", Remedy.UNKNOWN)
+            return GraphError(f"an error of ours: {type(error).__name__}", FailureAction.UNKNOWN)
         return None
 
     async def rest(self, silences: int) -> None:
@@ -165,9 +167,11 @@ class Enricher:
             del self._unheard[next(iter(self._unheard))]
         if heard is None or heard == answers:
             return error
-        return GraphError(f"{error}, although others are answered about", Remedy.RETRY_LATER)
+        return GraphError(f"{error}, although others are answered about", FailureAction.RETRY_LATER)
 
-    async def blame(self, participant_id: str, attempt: int, error: GraphError, also: Also | None = None) -> Blame:
+    async def record_failure(
+        self, participant_id: str, attempt: int, error: GraphError, also: Also | None = None
+    ) -> Blame:
         """The failure is about this person: note it, and when to try again."""
         now = self._clock.now_ms()
         decision = decide(error.remedy, attempt, WITHOUT_CODE if error.code is None else PROFILE_FETCH, self._random)
@@ -181,7 +185,7 @@ class Enricher:
                 next_attempt_at = now  # they gave consent while we were being told that they had not
             elif state is ProfileState.UNAVAILABLE:
                 next_attempt_at = reopened_at(attempt, now, now, gone=True)
-        await self.put_off(participant_id, attempt, error, next_attempt_at, state=state, also=also)
+        await self.postpone(participant_id, attempt, error, next_attempt_at, state=state, also=also)
         self._log.warning(
             "profile_failed",
             participant_id=participant_id,
@@ -191,10 +195,10 @@ class Enricher:
             retry_in_s=None if next_attempt_at is None else round((next_attempt_at - now) / 1000, 1),
         )
         told = {"accountId": self.account_id, "participantId": participant_id, "profileState": state.value}
-        self._feed.publish("profile.failed", {**told, "reason": str(error)})
+        self._bus.publish("profile.failed", {**told, "reason": str(error)})
         return Blame(state, next_attempt_at)
 
-    async def put_off(
+    async def postpone(
         self,
         participant_id: str,
         attempts: int,
@@ -240,6 +244,6 @@ class Enricher:
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)
         told = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
-        self._feed.publish("profile.completed", {**told})
+        self._bus.publish("profile.completed", {**told})
         if profile.profile_pic is not None:
             self._on_picture()

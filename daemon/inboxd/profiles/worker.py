@@ -8,8 +8,8 @@ from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import WaitingFor, waiting
-from inboxd.profiles.store import DueFetch, Profiles
-from inboxd.profiles.sync import ACCOUNT_WIDE, DOUBT_REST_MS, Enricher
+from inboxd.profiles.store import DueFetch, ProfileStore
+from inboxd.profiles.sync import ACCOUNT_WIDE, DOUBT_REST_MS, ProfileSync
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -20,11 +20,11 @@ STORAGE_REST_S: Final = 1.0
 class ProfileFetcher:
     """Fetches the due profiles of one account. The queue is a table, so nothing is lost with the process."""
 
-    def __init__(self, enricher: Enricher, profiles: Profiles, clock: Clock, *, concurrency: int) -> None:
-        self.name = f"profiles:{enricher.account_id}"
-        self._enricher = enricher
-        self._served = enricher.served
-        self._account_id = enricher.account_id
+    def __init__(self, sync: ProfileSync, profiles: ProfileStore, clock: Clock, *, concurrency: int) -> None:
+        self.name = f"profiles:{sync.account_id}"
+        self._sync = sync
+        self._served = sync.served
+        self._account_id = sync.account_id
         self._profiles = profiles
         self._clock = clock
         self._concurrency = concurrency
@@ -37,7 +37,7 @@ class ProfileFetcher:
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:
         """These people have written, so there may be something due."""
-        self._enricher.wrote(keys)
+        self._sync.wrote(keys)
         self._wake.set()
 
     def stop(self) -> None:
@@ -71,8 +71,8 @@ class ProfileFetcher:
         """Somebody who is due and whom nobody is asking about yet; they are ours to ask about then."""
         if not self._served.account.callable:
             return None
-        asking, unheard = self._enricher.asking, self._enricher.unheard
-        async with self._enricher.looking:
+        asking, unheard = self._sync.asking, self._sync.unheard
+        async with self._sync.looking:
             limit = len(asking) + len(unheard) + 1
             found = await self._profiles.due(self._account_id, self._clock.now_ms(), limit)
             free = {one.participant_id: one for one in found if one.participant_id not in asking}
@@ -87,7 +87,7 @@ class ProfileFetcher:
     def _say_why_nothing_goes_on(self) -> None:
         """Log what the next fetch has to wait for, once for each thing that it is."""
         now = self._clock.now_ms()
-        budget = self._served.graph.budget.report(self._served.graph.profiles_brake)
+        budget = self._served.graph.budget.report(self._served.graph.profiles_throttle)
         found = waiting(
             ProfileState.PENDING,
             None,
@@ -114,18 +114,18 @@ class ProfileFetcher:
     async def _fetch(self, due: DueFetch) -> None:
         who, attempt = due.participant_id, due.attempts + 1
         try:
-            error = await self._enricher.ask(who, Priority.LIVE)
+            error = await self._sync.fetch(who, Priority.LIVE)
             self._silences = self._silences + 1 if error is not None and error.of_host else 0
             if error is None:
                 return
             if error.of_host:  # that costs nobody anything: they are still due
-                await self._enricher.rest(self._silences)
+                await self._sync.rest(self._silences)
                 return
             if error.remedy not in ACCOUNT_WIDE:
-                await self._enricher.blame(who, attempt, error)
+                await self._sync.record_failure(who, attempt, error)
             elif error.row.ambiguous:
                 # Somebody else must be asked next: the next answer decides whether the trouble is over.
-                await self._enricher.put_off(who, due.attempts, error, self._clock.now_ms() + DOUBT_REST_MS)
+                await self._sync.postpone(who, due.attempts, error, self._clock.now_ms() + DOUBT_REST_MS)
         finally:
-            await self._enricher.release(who)
+            await self._sync.release(who)
             self._wake.set()

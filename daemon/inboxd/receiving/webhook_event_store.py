@@ -27,7 +27,7 @@ FROM events
 _PAYLOAD: Final = "SELECT payload FROM events WHERE id = ?"
 
 
-class KeptEvent(NamedTuple):
+class StoredWebhookEvent(NamedTuple):
     """An event to keep. `happened_at` in ms."""
 
     kind: str
@@ -47,7 +47,7 @@ class KeptEvent(NamedTuple):
         return digest.digest()
 
 
-def keep(connection: sqlite3.Connection, events: Sequence[KeptEvent], now: int) -> None:
+def keep(connection: sqlite3.Connection, events: Sequence[StoredWebhookEvent], now: int) -> None:
     """Store `events`; those already known change nothing."""
     insert_many(connection, _KEEP, [(event.fingerprint, *event, now) for event in events])
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from inboxd import app
 from inboxd.config.schema import AccountSettings, Admin, AvatarSettings, BudgetSettings, Instagram, Public, Settings
 from inboxd.config.secrets import Secrets
-from inboxd.conversations.store import ConversationFilter, Conversations
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.conversations.tables import conversation_table
 from inboxd.runtime import logs
 from inboxd.runtime.command_line import run_async
@@ -65,7 +65,7 @@ async def play(*, once: bool) -> int:
         )
         gave_up = asyncio.Event()
         daemon = await stack.enter_async_context(
-            app.running(
+            app.run_daemon(
                 settings,
                 Secrets(
                     app_secrets=(Secret(app_secret),),
@@ -80,7 +80,7 @@ async def play(*, once: bool) -> int:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         sender = WebhookSender(session, f"{daemon.public_url}/webhooks/instagram", app_secret)
         connection = await stack.enter_async_context(open_for_reading(path))
-        screen = _Screen(console, Conversations(connection.read), sender)
+        screen = _Screen(console, ConversationStore(connection.read), sender)
         console.print(_explanation(daemon.public_url, daemon.admin_url, graph_url, admin_token, path), soft_wrap=True)
         async with asyncio.TaskGroup() as tasks:
             traffic = tasks.create_task(_traffic(sender, 0 if once else LIVELY_S), name="traffic")
@@ -107,7 +107,7 @@ async def _traffic(sender: WebhookSender, seconds: float) -> None:
 class _Screen:
     """The table, drawn again and again while things happen."""
 
-    def __init__(self, console: Console, conversations: Conversations, sender: WebhookSender) -> None:
+    def __init__(self, console: Console, conversations: ConversationStore, sender: WebhookSender) -> None:
         self._console = console
         self._conversations = conversations
         self._sender = sender

@@ -8,8 +8,8 @@ from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.profiles import store as profiles
 from inboxd.runs.backfill.schedule import BackfillSchedule, next_after
-from inboxd.runs.backfill.store import Backfills
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database
 
@@ -24,9 +24,9 @@ class Rig:
     def __init__(self, database: Database, *, jitter: float = 0.0, skip: tuple[str, ...] = ()) -> None:
         self.clock = ManualClock()
         self.database = database
-        self.backfills = Backfills(database)
+        self.backfills = BackfillStore(database)
         self.schedule = BackfillSchedule(
-            BackfillDesk(self.backfills, self.clock),
+            BackfillService(self.backfills, self.clock),
             self.backfills,
             lambda: {ACCOUNT, OTHER},
             self.clock,

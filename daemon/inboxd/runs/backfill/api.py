@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from inboxd.domain.backfill import BackfillRun, RunStatus, Steering
 from inboxd.events.api import First, Streams
-from inboxd.events.bus import Happening
+from inboxd.events.bus import Event
 from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query
 from inboxd.http.problems import ProblemError
 from inboxd.runs.backfill.resources import (
@@ -23,8 +23,8 @@ from inboxd.runs.backfill.resources import (
     BackfillSummary,
     NewBackfill,
 )
-from inboxd.runs.backfill.store import Backfills, KeyReusedError, RunActiveError
-from inboxd.runs.backfill.worker import BackfillDesk, Estimate
+from inboxd.runs.backfill.store import BackfillStore, KeyReusedError, RunActiveError
+from inboxd.runs.backfill.worker import BackfillService, Estimate
 from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/workers/backfill-profiles"
@@ -46,7 +46,7 @@ class BackfillQuery(Page, frozen=True):
 class BackfillsApi:
     """Backfill runs."""
 
-    def __init__(self, desk: BackfillDesk, backfills: Backfills, streams: Streams, clock: Clock) -> None:
+    def __init__(self, desk: BackfillService, backfills: BackfillStore, streams: Streams, clock: Clock) -> None:
         self._desk = desk
         self._backfills = backfills
         self._streams = streams
@@ -143,10 +143,10 @@ class BackfillsApi:
         """A run's progress as server-sent events, until it has finished."""
         run = await self._find(request)
 
-        def concerns(happening: Happening) -> bool:
+        def concerns(happening: Event) -> bool:
             return happening.kind == "backfill.progressed" and happening.data.get("jobId") == run.id
 
-        def ends(happening: Happening) -> bool:
+        def ends(happening: Event) -> bool:
             return RunStatus(str(happening.data["status"])).finished
 
         async def first() -> First:

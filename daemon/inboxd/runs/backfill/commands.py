@@ -14,13 +14,13 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus, Steering
+from inboxd.domain.backfill import BackfillRun, ConversationOutcome, RunStatus, Steering
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
-from inboxd.runs.backfill.store import UNFINISHED, Backfills, RunActiveError
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runs.backfill.store import UNFINISHED, BackfillStore, RunActiveError
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
 from inboxd.runtime.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, InboxdError
@@ -69,7 +69,7 @@ class Wish(NamedTuple):
     """Also refresh profiles older than this; None: do not."""
 
 
-WalkingAccess = CommandAccess[tuple[BackfillDesk, Backfills]]
+WalkingAccess = CommandAccess[tuple[BackfillService, BackfillStore]]
 
 
 class BackfillAccess(NamedTuple):
@@ -210,8 +210,8 @@ async def _steer(access: CommandAccess[Database], account_id: str, how: Steering
         if isinstance(opened, AdminClient):
             run = await _RemoteRuns(opened).steer(account_id, how)
         else:
-            backfills = Backfills(opened)
-            run = await _LocalRuns(BackfillDesk(backfills, Clock()), backfills).steer(account_id, how)
+            backfills = BackfillStore(opened)
+            run = await _LocalRuns(BackfillService(backfills, Clock()), backfills).steer(account_id, how)
     if as_json:
         click.echo(msgspec.json.encode(run).decode())
     else:
@@ -225,7 +225,7 @@ async def _problems(runs: Runs, run: BackfillSummary) -> list[str]:
     for number in range(MOST_PAGES):
         found = (await runs.details(run.job_id, number * PAGE)).errors
         for one in found:
-            if one.outcome == Outcome.SKIPPED:
+            if one.outcome == ConversationOutcome.SKIPPED:
                 skipped[one.error] += 1
             elif len(failed) < MOST_SHOWN:
                 tries = "1 attempt" if one.attempts == 1 else f"{one.attempts} attempts"
@@ -292,7 +292,7 @@ def _told(run: BackfillSummary) -> str:
 class _LocalRuns:
     ends_with_us = True
 
-    def __init__(self, desk: BackfillDesk, backfills: Backfills) -> None:
+    def __init__(self, desk: BackfillService, backfills: BackfillStore) -> None:
         self._desk = desk
         self._backfills = backfills
         self._clock = Clock()

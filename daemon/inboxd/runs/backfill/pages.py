@@ -5,14 +5,14 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.accounts.manager import Accounts
+from inboxd.accounts.manager import AccountManager
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, STEERING, BackfillRun, Steering
 from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found
 from inboxd.http.problems import ProblemError
 from inboxd.http.rendering import offset_of, page, see_other
-from inboxd.runs.backfill.store import Backfills, RunActiveError
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime.clock import Clock
 
 LIMIT: Final = 30
@@ -22,7 +22,7 @@ PROBLEMS: Final = 100
 class BackfillPages:
     """`/backfill` and its runs."""
 
-    def __init__(self, desk: BackfillDesk, backfills: Backfills, accounts: Accounts, clock: Clock) -> None:
+    def __init__(self, desk: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock) -> None:
         self._desk = desk
         self._backfills = backfills
         self._accounts = accounts

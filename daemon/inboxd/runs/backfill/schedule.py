@@ -7,8 +7,8 @@ from typing import Final
 
 from cronsim import CronSim
 
-from inboxd.runs.backfill.store import Backfills, RunActiveError
-from inboxd.runs.backfill.worker import BackfillDesk
+from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -30,8 +30,8 @@ class BackfillSchedule:
 
     def __init__(
         self,
-        desk: BackfillDesk,
-        backfills: Backfills,
+        desk: BackfillService,
+        backfills: BackfillStore,
         accounts: Callable[[], Collection[str]],
         clock: Clock,
         random: Callable[[], float],

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.domain.backfill import BackfillRun, Outcome, RunStatus
+from inboxd.domain.backfill import BackfillRun, ConversationOutcome, RunStatus
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.runtime.errors import InboxdError
@@ -59,9 +59,9 @@ ON CONFLICT DO NOTHING
 """
 """Of nobody who was forgotten while they were being asked about."""
 _COUNTED: Final = {
-    Outcome.SUCCESS: "UPDATE backfill_runs SET success_count = success_count + 1 WHERE id = ?",
-    Outcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",
-    Outcome.SKIPPED: "UPDATE backfill_runs SET skipped_count = skipped_count + 1 WHERE id = ?",
+    ConversationOutcome.SUCCESS: "UPDATE backfill_runs SET success_count = success_count + 1 WHERE id = ?",
+    ConversationOutcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",
+    ConversationOutcome.SKIPPED: "UPDATE backfill_runs SET skipped_count = skipped_count + 1 WHERE id = ?",
 }
 UNFINISHED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 _STATUS: Final = """
@@ -132,7 +132,7 @@ class Attempt(NamedTuple):
 
     conversation_id: int
     participant_id: str
-    outcome: Outcome
+    outcome: ConversationOutcome
     code: int | None
     reason: str | None
     attempts: int
@@ -150,7 +150,7 @@ class Batch(NamedTuple):
     skipped_count: int
 
 
-class Backfills:
+class BackfillStore:
     """Reading and writing runs."""
 
     def __init__(self, database: Database) -> None:
@@ -262,15 +262,20 @@ class Backfills:
         """Note what became of a conversation that nobody was asked about."""
         await self._database.write(lambda connection: record(connection, run_id=run_id, attempt=attempt))
 
-    async def add_batch(self, run_id: str, started_at: int, finished_at: int, counts: dict[Outcome, int]) -> None:
+    async def add_batch(
+        self, run_id: str, started_at: int, finished_at: int, counts: dict[ConversationOutcome, int]
+    ) -> None:
         """Note what came of one batch."""
-        numbers = [counts.get(outcome, 0) for outcome in (Outcome.SUCCESS, Outcome.ERROR, Outcome.SKIPPED)]
+        numbers = [
+            counts.get(outcome, 0)
+            for outcome in (ConversationOutcome.SUCCESS, ConversationOutcome.ERROR, ConversationOutcome.SKIPPED)
+        ]
         await self._database.execute(_BATCH, (run_id, started_at, finished_at, *numbers))
 
     async def problems(self, run_id: str, *, limit: int, offset: int) -> list[Attempt]:
         """Conversations of a run that got no profile, in order."""
         rows = await self._database.read(_PROBLEMS, (run_id, limit, offset))
-        return [Attempt(row[0], row[1], Outcome(row[2]), *row[3:]) for row in rows]
+        return [Attempt(row[0], row[1], ConversationOutcome(row[2]), *row[3:]) for row in rows]
 
     async def batches(self, run_id: str, limit: int) -> list[Batch]:
         """The latest batches of a run."""

@@ -9,16 +9,16 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from inboxd.domain.backfill import STEERING, BackfillRun, Outcome, RunStatus, Steering, estimated_s
+from inboxd.domain.backfill import STEERING, BackfillRun, ConversationOutcome, RunStatus, Steering, estimated_s
 from inboxd.domain.budget import Priority, times_slower
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
-from inboxd.domain.retry import PROFILE_FETCH, Remedy, decide
-from inboxd.events.bus import Feed
+from inboxd.domain.retry import PROFILE_FETCH, FailureAction, decide
+from inboxd.events.bus import EventBus
 from inboxd.meta.graph_errors import GraphError
-from inboxd.profiles.sync import ACCOUNT_WIDE, Enricher
+from inboxd.profiles.sync import ACCOUNT_WIDE, ProfileSync
 from inboxd.runs.backfill import store
-from inboxd.runs.backfill.store import Attempt, Backfills, Candidate
+from inboxd.runs.backfill.store import Attempt, BackfillStore, Candidate
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -37,20 +37,20 @@ class BackfillWorker:
     """Carries out the runs of one account, one after the other. What is done is in the file at any instant."""
 
     def __init__(
-        self, enricher: Enricher, backfills: Backfills, clock: Clock, feed: Feed, random: Callable[[], float]
+        self, sync: ProfileSync, backfills: BackfillStore, clock: Clock, bus: EventBus, random: Callable[[], float]
     ) -> None:
-        self.name = f"backfill:{enricher.account_id}"
-        self.account_id = enricher.account_id
-        self._enricher = enricher
+        self.name = f"backfill:{sync.account_id}"
+        self.account_id = sync.account_id
+        self._sync = sync
         self._backfills = backfills
         self._clock = clock
-        self._feed = feed
+        self._bus = bus
         self._random = random
         self._wake = asyncio.Event()
         self._stopping = False
         self._waiting: asyncio.Task[Any] | None = None
         self._log = logs.get("backfill").bind(account_id=self.account_id)
-        enricher.served.listeners.append(self._wake.set)
+        sync.served.listeners.append(self._wake.set)
 
     def look_up(self) -> None:
         """Something about the runs has changed: end any waiting, and see."""
@@ -100,7 +100,7 @@ class BackfillWorker:
     async def _batch(self, run: BackfillRun, batch: list[Candidate]) -> Place:
         """Work on one batch; where the walk is after it."""
         began = self._clock.now_ms()
-        counts: Counter[Outcome] = Counter()
+        counts: Counter[ConversationOutcome] = Counter()
         place = None
         for candidate in batch:
             try:
@@ -117,19 +117,19 @@ class BackfillWorker:
             await self._backfills.add_batch(run.id, began, self._clock.now_ms(), dict(counts))
         return place or Place(2**62, 2**62)
 
-    async def _one(self, run: BackfillRun, candidate: Candidate) -> Outcome | None:
+    async def _one(self, run: BackfillRun, candidate: Candidate) -> ConversationOutcome | None:
         """Get one profile; None when that is not decided, because others must be asked first."""
         known = self._hopeless(candidate)
         if known is not None:
-            return await self._record(run, candidate, Outcome.SKIPPED, known)
-        while not await self._enricher.claim(candidate.participant_id):
+            return await self._record(run, candidate, ConversationOutcome.SKIPPED, known)
+        while not await self._sync.claim(candidate.participant_id):
             await self._wait(self._clock.sleep(BUSY_REST_S))
         try:
             if await self._backfills.has_profile(run, candidate.participant_id):  # live enrichment was faster
-                return await self._record(run, candidate, Outcome.SUCCESS, None)
-            return await self._ask(run, candidate)
+                return await self._record(run, candidate, ConversationOutcome.SUCCESS, None)
+            return await self._fetch(run, candidate)
         finally:
-            await self._enricher.release(candidate.participant_id)
+            await self._sync.release(candidate.participant_id)
 
     def _hopeless(self, candidate: Candidate) -> str | None:
         """Why asking cannot help, if that is known already."""
@@ -140,18 +140,20 @@ class BackfillWorker:
             return candidate.reason or "there is no profile"
         return None
 
-    async def _ask(self, run: BackfillRun, candidate: Candidate) -> Outcome | None:
+    async def _fetch(self, run: BackfillRun, candidate: Candidate) -> ConversationOutcome | None:
         """Up to three attempts with back-off. What concerns the account or Meta's host is waited for: no attempt."""
         who, attempt, silences = candidate.participant_id, 1, 0
-        success = Attempt(candidate.conversation_id, who, Outcome.SUCCESS, None, None, attempt, self._clock.now_ms())
+        success = Attempt(
+            candidate.conversation_id, who, ConversationOutcome.SUCCESS, None, None, attempt, self._clock.now_ms()
+        )
         while True:
             also = partial(store.record, run_id=run.id, attempt=success._replace(attempts=attempt))
-            error = await self._wait(self._enricher.ask(who, Priority.BACKFILL, also=also, on_turn=self._begin_call))
+            error = await self._wait(self._sync.fetch(who, Priority.BACKFILL, also=also, on_turn=self._begin_call))
             if error is None:
-                return Outcome.SUCCESS
+                return ConversationOutcome.SUCCESS
             if error.of_host:  # nobody's fault, and no attempt: the next call waits until the host is back
                 silences += 1
-                await self._wait(self._enricher.rest(silences))
+                await self._wait(self._sync.rest(silences))
                 continue
             silences = 0
             if error.remedy in ACCOUNT_WIDE:
@@ -165,17 +167,23 @@ class BackfillWorker:
             await self._wait(self._clock.sleep(decision.delay_s or 0.0))
             attempt += 1
 
-    async def _give_up(self, run: BackfillRun, candidate: Candidate, attempt: int, error: GraphError) -> Outcome:
-        outcome = Outcome.SKIPPED if error.remedy is Remedy.WAIT_FOR_PERSON else Outcome.ERROR
+    async def _give_up(
+        self, run: BackfillRun, candidate: Candidate, attempt: int, error: GraphError
+    ) -> ConversationOutcome:
+        outcome = (
+            ConversationOutcome.SKIPPED if error.remedy is FailureAction.WAIT_FOR_PERSON else ConversationOutcome.ERROR
+        )
         now = self._clock.now_ms()
         tried = Attempt(
             candidate.conversation_id, candidate.participant_id, outcome, error.code, str(error), attempt, now
         )  # fmt: skip
         also = partial(store.record, run_id=run.id, attempt=tried)
-        await self._enricher.blame(candidate.participant_id, attempt, error, also)
+        await self._sync.record_failure(candidate.participant_id, attempt, error, also)
         return outcome
 
-    async def _record(self, run: BackfillRun, candidate: Candidate, outcome: Outcome, reason: str | None) -> Outcome:
+    async def _record(
+        self, run: BackfillRun, candidate: Candidate, outcome: ConversationOutcome, reason: str | None
+    ) -> ConversationOutcome:
         """Note what became of somebody whom nobody was asked about."""
         now = self._clock.now_ms()
         tried = Attempt(candidate.conversation_id, candidate.participant_id, outcome, None, reason, 0, now)
@@ -184,7 +192,7 @@ class BackfillWorker:
 
     async def _until_callable(self) -> None:
         """Wait while the account needs a login; the budget waits by itself."""
-        while not self._enricher.served.account.callable:
+        while not self._sync.served.account.callable:
             self._wake.clear()
             await self._wait(self._wake.wait())
 
@@ -229,7 +237,7 @@ class BackfillWorker:
     async def _tell(self, run_id: str) -> None:
         run = await self._backfills.get(run_id)
         if run is not None:
-            self._feed.publish("backfill.progressed", {"jobId": run.id, **summary(run)})
+            self._bus.publish("backfill.progressed", {"jobId": run.id, **summary(run)})
 
 
 def _we_are_cancelled() -> bool:
@@ -257,17 +265,17 @@ class Estimate(msgspec.Struct, frozen=True):
     eta_s: float | None
 
 
-class BackfillDesk:
+class BackfillService:
     """Starting runs and steering them: what the API, the schedule and the command have in common."""
 
-    def __init__(self, backfills: Backfills, clock: Clock) -> None:
+    def __init__(self, backfills: BackfillStore, clock: Clock) -> None:
         self._backfills = backfills
         self._clock = clock
-        self._workers: dict[str, tuple[BackfillWorker, Enricher]] = {}
+        self._workers: dict[str, tuple[BackfillWorker, ProfileSync]] = {}
 
-    def enter(self, worker: BackfillWorker, enricher: Enricher) -> None:
+    def enter(self, worker: BackfillWorker, sync: ProfileSync) -> None:
         """An account's worker begins to work."""
-        self._workers[worker.account_id] = (worker, enricher)
+        self._workers[worker.account_id] = (worker, sync)
 
     def leave(self, account_id: str) -> None:
         """An account is no longer served."""
@@ -332,7 +340,7 @@ class BackfillDesk:
             return Estimate(run.status, run.reason, None)
         served = found[1].served
         budget = served.graph.budget
-        wait_s = budget.wait_s(served.graph.profiles_brake)
+        wait_s = budget.wait_s(served.graph.profiles_throttle)
         eta_s = self.duration_s(run.account_id, run.left)
         status, reason = run.status, run.reason
         if status is RunStatus.RUNNING and not served.account.callable:
@@ -356,7 +364,7 @@ class BackfillDesk:
             return None
         graph = found[1].served.graph
         budget = graph.budget
-        stopped_s = budget.wait_s(graph.profiles_brake) if budget.backfill_free() else 0.0
+        stopped_s = budget.wait_s(graph.profiles_throttle) if budget.backfill_free() else 0.0
         return estimated_s(
             calls,
             now_free=budget.backfill_free(),
