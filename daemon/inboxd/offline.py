@@ -102,7 +102,7 @@ async def _backfilling(
                 cache=cache,
                 clock=clock,
                 metrics=metrics,
-                feed=feed,
+                bus=bus,
                 random=random.random,
                 on_picture=lambda: None,
             )
