@@ -87,6 +87,8 @@ def test_mistakes_are_named(tmp_path: Path, text: str, told: str) -> None:
         ("INBOXD_ADMIN__PORT", "x", "admin.port"),
         ("INBOXD_ADMIN", "1", "unknown variable"),
         ("INBOXD_ACCOUNTS", "[", "JSON array"),
+        ("INBOXD_ACCOUNTS", "[" * 5000, "JSON array"),
+        ("INBOXD_AVATARS__HOSTS", "[" * 5000, "JSON array"),
         ("INBOXD_ACCOUNTS", '{"id": "1"}', "accounts"),
         ("INBOXD_ACCOUNTS", '[{"id": "1", "token": "hush"}]', "looks like a secret"),
         ("INBOXD_ACCOUNTS", '[{"id": "1", "nmae": "x"}]', "nmae"),
@@ -104,6 +106,8 @@ def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: 
         "[backfill]\njitter_s = inf",
         "[public]\nrequest_timeout_s = nan",
         "a = " + "[" * 5000 + "]" * 5000,
+        ".".join(["a"] * 3000) + " = 1",
+        "[admin]\nport = " + "9" * 5000,
     ],
 )
 def test_numbers_and_depths_without_measure_are_refused(tmp_path: Path, text: str) -> None:
