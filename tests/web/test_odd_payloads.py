@@ -5,11 +5,10 @@ import json
 import re
 from typing import Any
 
-import msgspec
 import pytest
 from inboxd.domain.payload import MAX_DEPTH, PayloadForm, readable, shown
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, strict
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 PARTIES = b'"sender":{"id":"%s"},"recipient":{"id":"%s"},"timestamp":%d' % (ANA.encode(), ACCOUNT.encode(), T0)
@@ -40,22 +39,6 @@ ODD = [
     b'"\x01"',
     b"{",
 ]
-
-
-def strict(text: str) -> Any:
-    """What every decoder agrees on: UTF-8, no NaN, no half characters, nested no deeper than most allow."""
-    msgspec.json.decode(text)
-
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
-
-    def depth(value: object) -> int:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        return 1 + max(map(depth, inner), default=0)
-
-    found = json.loads(text, parse_constant=refuse)
-    assert depth(found) < 64
-    return found
 
 
 def deliveries(value: bytes) -> list[bytes]:
