@@ -102,7 +102,7 @@ def _dated(item: Fields, name: str) -> Fields:
 
 
 def _decoded(label: str, value: bytes) -> Fields:
-    """JSON as what it says; anything else, or what is nested too deeply to be shown, as text with its bytes beside it."""
+    """JSON as what it says; anything else, or what is nested too deeply to be shown, as text, its bytes beside it."""
     if _nesting(value) <= MAX_DEPTH:
         try:
             return {label: msgspec.json.decode(value)}
