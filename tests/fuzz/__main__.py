@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import click
 import uvloop
 from inboxd import logs
 
@@ -36,28 +37,30 @@ def main() -> int:
 async def replay(path: Path) -> int:
     found = Found.read(path)
     error = await failure_of(SURFACES[found.surface](), found.inputs)
-    print(f"{found.surface}: {error or 'nothing is wrong any more'}")
+    click.echo(f"{found.surface}: {error or 'nothing is wrong any more'}")
     return 0 if error is None else 1
 
 
 async def fuzz(options: argparse.Namespace) -> int:
     """Round after round of each surface in turn; stops at the first failure."""
-    print(f"seed {options.seed}", flush=True)
+    click.echo(f"seed {options.seed}")
     ends = time.monotonic() + options.seconds
     inputs, rounds = Counter[str](), Counter[str]()
     surfaces = [SURFACES[name]() for name in options.only or SURFACES]
     for number in itertools.count():
         for surface in surfaces:
             if time.monotonic() > ends:
-                print(", ".join(f"{name}: {inputs[name]} inputs in {rounds[name]} rounds" for name in sorted(rounds)))
+                click.echo(
+                    ", ".join(f"{name}: {inputs[name]} inputs in {rounds[name]} rounds" for name in sorted(rounds))
+                )
                 return 0
             made = surface.made(options.seed, number, surface.per_round)
             error = await failure_of(surface, made)
             if error is not None:
-                print(f"{surface.name}, round {number}: {error}\nlooking for the smallest input…", flush=True)
+                click.echo(f"{surface.name}, round {number}: {error}\nlooking for the smallest input…")
                 found = await smallest(surface, error, made, within_s=options.shrink_seconds)
                 path = found.save(options.found)
-                print(f"{found.error}\n{len(found.inputs)} inputs: {path}\npython -m tests.fuzz --replay {path}")
+                click.echo(f"{found.error}\n{len(found.inputs)} inputs: {path}\npython -m tests.fuzz --replay {path}")
                 return 1
             inputs[surface.name] += len(made)
             rounds[surface.name] += 1

@@ -21,7 +21,7 @@ DEFAULT: Final = Path(__file__).parent.parent.parent / "config.toml"
 VALUES: Final = (
     b"0", b"-1", b"1", b"65536", b"1e400", b"nan", b"inf", b"-inf", b"0x7f", b"1.5", b"9" * 20, b"9" * 5000, b"true",
     b'""', b'"\\u0000"', b'"a\\u0000b"', b'"x"', b'"' + b"x" * 5000 + b'"', b"[]", b"[[]]", b"{}", b'["x"]', b"[1]",
-    b'{a.b.c = 1}', b"2026-02-30", b"1979-05-27T07:32:00Z", b"'''\n'''", b'"\\ud800"', b'"http://["', b'"http://x:y"',
+    b"{a.b.c = 1}", b"2026-02-30", b"1979-05-27T07:32:00Z", b"'''\n'''", b'"\\ud800"', b'"http://["', b'"http://x:y"',
     b'"http://[::1]:99999/"', b'"* * * * *"', b'"0 0 31 2 *"', b'"@daily"', b'"0 3 * * 9"', b'"::1"', b'"10.0.0.0/33"',
     b"[" * 2000 + b"]" * 2000, b'["10.0.0.0/8", "::/0"]', b'[{id = "1"}]', b'"%s{0}"', MARKUP.encode(), b'"/dev/full"',
 )  # fmt: skip
@@ -31,8 +31,10 @@ LINE: Final = re.compile(rb"^([a-z_]+ = )([^#\n]*)", re.MULTILINE)
 ACCOUNT: Final = b'\n[[accounts]]\nid = "17841400000000001"\nname = "shop"\nflavour = "facebook"\npage_id = "1"\n'
 VARIABLES: Final = b"\0"
 """What follows are lines of variables for the environment."""
-NAMES: Final = ("ADMIN__PORT", "ACCOUNTS", "AVATARS__HOSTS", "BACKFILL__SCHEDULE", "LOGS__LEVEL", "PUBLIC", "X", "ADMIN_TOKENS",
-                "STORAGE__KEEP_MESSAGES_DAYS", "BUDGET__CALLS_PER_SECOND", "AVATARS__ALLOW_HTTP", "INSTAGRAM__GRAPH_URL")  # fmt: skip
+NAMES: Final = (
+    "ADMIN__PORT", "ACCOUNTS", "AVATARS__HOSTS", "BACKFILL__SCHEDULE", "LOGS__LEVEL", "PUBLIC", "X", "ADMIN_TOKENS",
+    "STORAGE__KEEP_MESSAGES_DAYS", "BUDGET__CALLS_PER_SECOND", "AVATARS__ALLOW_HTTP", "INSTAGRAM__GRAPH_URL",
+)  # fmt: skip
 
 
 class ConfigFiles(Surface):
@@ -88,7 +90,7 @@ def _accepted(folder: Path, one: bytes) -> bool:
 
 
 def _start(folder: Path, one: bytes) -> None:
-    """A daemon with these settings runs, or says in words why not. Its files are in `folder`, its ports are free ones."""
+    """A daemon with these settings runs, or says in words why not. Its files are in `folder`, its ports free ones."""
     folder.mkdir()
     path, variables = _parts(folder, one)
     process = Process(folder, **variables, INBOXD_CONFIG=str(path), INBOXD_INSTAGRAM__GRAPH_URL="http://127.0.0.1:1")

@@ -1,6 +1,7 @@
 """A real daemon for one round: started on a fresh file, fed, looked over, started again on the same file."""
 
 import asyncio
+import io
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ class Daemon:
     async def deliver(self, body: bytes) -> int:
         """POST a signed delivery; the status."""
         url = f"{self.public_url}/webhooks/instagram"
-        async with self.session.post(url, data=body, headers={HEADER: sign(body, APP_SECRET)}) as answer:
+        async with self.session.post(url, data=io.BytesIO(body), headers={HEADER: sign(body, APP_SECRET)}) as answer:
             await answer.read()
             return answer.status
 
@@ -157,10 +158,15 @@ def usual(method: str, last: str) -> bytes:
     return response(json.dumps(answer).encode())
 
 
+def _session() -> aiohttp.ClientSession:
+    """Patient, and reading long lines of streams."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), read_bufsize=8 * 1024 * 1024)
+
+
 @asynccontextmanager
 async def running(folder: Path, **variables: str) -> AsyncIterator[Daemon]:
     """A daemon on a fresh file, with one account, and as much budget as it wants."""
-    async with listening(usual) as meta, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with listening(usual) as meta, _session() as session:
         process = Process(
             folder,
             INBOXD_ACCOUNTS=json.dumps([{"id": ACCOUNT, "name": "shop"}]),

@@ -58,6 +58,10 @@ ODD: Final[list[Any]] = [
     nested(990),
     nested(5000),
 ]
+TEXTS: Final = [
+    value for value in ODD if isinstance(value, str) or bytes(value[:1] if isinstance(value, Raw) else b"") == b'"'
+]
+NUMBERS: Final = [value for value in ODD if isinstance(value, int | float)]
 LARGE: Final[list[Any]] = ["x" * 300_000, "\u00e9" * 100_000, ["y"] * 20_000, {str(i): i for i in range(20_000)}]
 """These cost something: one in a while."""
 PIECES: Final = (
@@ -90,8 +94,14 @@ def places(value: Any) -> Iterator[Place]:
             yield from places(value[key])
 
 
-def odd(chance: random.Random) -> Any:
-    return copy.deepcopy(chance.choice(LARGE if chance.random() < 0.01 else ODD))
+def odd(chance: random.Random, instead_of: Any = None) -> Any:
+    """Anything; half of the time of the kind of what it stands for, which comes further."""
+    if chance.random() < 0.01:
+        return copy.deepcopy(chance.choice(LARGE))
+    if chance.random() < 0.5:
+        alike = TEXTS if isinstance(instead_of, str) else NUMBERS if isinstance(instead_of, int | float) else ODD
+        return copy.deepcopy(chance.choice(alike))
+    return copy.deepcopy(chance.choice(ODD))
 
 
 def mutated(value: Any, chance: random.Random, others: MutableSequence[Any], *, most: int = 3) -> Any:
@@ -132,15 +142,16 @@ def is_one_element(text: bytes) -> bool:
     for byte in bare:
         if byte in b"[{":
             open_brackets.append(byte)
-        elif byte in b"]}" and (not open_brackets or open_brackets.pop() != byte - 2):
-            return False
+        elif byte in b"]}":
+            if not open_brackets or open_brackets.pop() != byte - 2:
+                return False
         elif byte in b'"' or (byte in b"," and not open_brackets):
             return False
     return bool(bare) and not open_brackets
 
 
 def _replace(container: Any, key: Any, chance: random.Random, _others: MutableSequence[Any]) -> None:
-    container[key] = odd(chance)
+    container[key] = odd(chance, container[key])
 
 
 def _leave_out(container: Any, key: Any, _chance: random.Random, _others: MutableSequence[Any]) -> None:
@@ -189,7 +200,7 @@ def _tweak(container: Any, key: Any, chance: random.Random, _others: MutableSequ
     if isinstance(held, bool) or held is None:
         container[key] = chance.choice((0, "true", not held))
     elif isinstance(held, int | float):
-        container[key] = chance.choice((-held, held * 1000, held * 10**6, held * 10**20, held + 0.5, str(held), 0))
+        container[key] = chance.choice((-held, held * 1000, held * 10**6, held * 10**20, held + 1, str(held), 0.5))
     elif isinstance(held, str):
         text = mutated_bytes(held.encode(errors="replace"), chance, most=1)
         container[key] = chance.choice((text.decode(errors="replace"), Raw(b'"' + _inside(text) + b'"'), held * 50))

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -52,19 +53,16 @@ class Webhooks(Surface):
     async def run(self, folder: Path, inputs: Sequence[bytes]) -> None:
         expected: dict[str, str] = {}
         async with running(folder) as daemon:
-            listening = asyncio.ensure_future(_listen(daemon))
-            for number, one in enumerate(inputs):
-                body, promised = delivery(number, one)
-                if len(body) > MAX_BODY:
-                    continue
-                status = await daemon.deliver(body)
-                if status != 200:
-                    raise Failure(f"a signed delivery is answered {status}: {body[:300]!r}")
-                expected |= promised
-            await daemon.processed()
-            if listening.done():
-                await listening
-            listening.cancel()
+            async with _listening(daemon):
+                for number, one in enumerate(inputs):
+                    body, promised = delivery(number, one)
+                    if len(body) > MAX_BODY:
+                        continue
+                    status = await daemon.deliver(body)
+                    if status != 200:
+                        raise Failure(f"a signed delivery is answered {status}: {body[:300]!r}")
+                    expected |= promised
+                await daemon.processed()
             shown = await daemon.look_over()
         lost = {mid: text for mid, text in expected.items() if shown.messages.get(mid) != text}
         if lost:
@@ -117,9 +115,21 @@ def _listed(holder: Any, name: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-async def _listen(daemon: Daemon) -> None:
+@asynccontextmanager
+async def _listening(daemon: Daemon) -> AsyncIterator[None]:
     """Whatever is streamed meanwhile must be JSON."""
-    async with daemon.session.get(f"{daemon.admin_url}/api/events/stream", headers=HEADERS, timeout=None) as stream:  # type: ignore[arg-type]
+    task = asyncio.ensure_future(_listen(daemon))
+    try:
+        yield
+        if task.done():
+            await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _listen(daemon: Daemon) -> None:
+    async with daemon.session.get(f"{daemon.admin_url}/api/events/stream", headers=HEADERS, timeout=None) as stream:
         async for line in stream.content:
             if line.startswith(b"data: "):
                 try:
