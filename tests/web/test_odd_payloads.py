@@ -4,9 +4,11 @@ import asyncio
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from inboxd.domain.payload import MAX_DEPTH, PayloadForm, readable, shown
+from yarl import URL
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, strict
 
@@ -128,6 +130,22 @@ async def test_what_is_streamed_is_valid_too(client: Client) -> None:
     await asyncio.wait_for(listening, 20)
     assert len(told) > len(ODD)
     assert any("error" in one for one in told)
+
+
+@pytest.mark.parametrize("odd", ["{x}", "}{", "a/b", "../b", "%s%2F", "?a=b#c", "a b", "<b>", "+"])
+async def test_whoever_has_an_odd_id_can_be_found_exported_and_forgotten(client: Client, odd: str) -> None:
+    item = {"sender": {"id": odd}, "recipient": {"id": f"of {odd}"}, "message": {"mid": "m1", "text": "hi"}}
+    await client.deliver(item)
+    await client.settled()
+    (one,) = (await client.get("/api/participants"))["participants"]
+    assert (one["clientAccountId"], one["participantPlatformId"]) == (f"of {odd}", odd)
+    url = URL(f"{client.admin_url}/api/participants/{quote(f'of {odd}', safe='')}/{quote(odd, safe='')}", encoded=True)
+    async with client.session.get(url, headers=HEADERS) as response:
+        assert await response.json() == one
+    async with client.session.get(URL(f"{url}/export", encoded=True), headers=HEADERS) as response:
+        assert [message["content"] for message in (await response.json())["messages"]] == ["hi"]
+    async with client.session.delete(url, headers=HEADERS) as response:
+        assert (await response.json())["messages"] == 1
 
 
 async def test_what_cannot_be_shown_as_json_is_said(client: Client) -> None:

@@ -24,6 +24,9 @@ MAX_DEPTH: Final = 64
 """Levels of nesting that a body may have."""
 _EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_ANYTHING: Final = r"{\1:[^/]+}"
+"""aiohttp's own pattern has no braces, which an id of Meta's might have."""
 _QUERY: Final = web.RequestKey("asked.query", object)
 _BODY: Final = web.RequestKey("asked.body", object)
 OPERATIONS: Final = web.AppKey("operations", list["Operation"])
@@ -76,11 +79,11 @@ class Operation:
 def add_operations(app: web.Application, operations: Sequence[Operation]) -> None:
     """Put operations on the admin application."""
     for operation in operations:
-        handler = _checked(operation)
+        handler, path = _checked(operation), _PARAMETER.sub(_ANYTHING, operation.path)
         if operation.method == hdrs.METH_GET:
-            app.router.add_get(operation.path, handler, allow_head=False)
+            app.router.add_get(path, handler, allow_head=False)
         else:
-            app.router.add_route(operation.method, operation.path, handler)
+            app.router.add_route(operation.method, path, handler)
     app[OPERATIONS].extend(operations)
 
 
