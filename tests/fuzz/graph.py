@@ -73,7 +73,7 @@ class GraphResponses(Surface):
     per_round: ClassVar[int] = 100
 
     def make(self, chance: random.Random) -> bytes:
-        answer: Any = chance.choice(ANSWERS)
+        answer: Any = chance.choice([PROFILE, PROFILE, PROFILE, *ANSWERS])
         if "error" in answer and chance.random() < 0.5:
             answer = {"error": {**ERROR, "code": chance.choice(CODES), "error_subcode": chance.choice(CODES)}}
         body = encoded(mutated(answer, chance, ANSWERS)) if chance.random() < 0.8 else encoded(answer)
