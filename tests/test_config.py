@@ -99,6 +99,12 @@ def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: 
         load_settings(None, {variable: value})
 
 
+def test_accounts_that_are_no_list_are_refused_also_where_the_file_has_some(tmp_path: Path) -> None:
+    path = written(tmp_path, "[[accounts]]\nid = '1'")
+    with pytest.raises(ConfigError, match="accounts: Expected `array`"):
+        load_settings(path, {"INBOXD_ACCOUNTS": '{"id": "1"}'})
+
+
 @pytest.mark.parametrize(
     "text",
     [

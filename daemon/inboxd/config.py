@@ -440,7 +440,8 @@ def _accounts_from(value: str) -> object:
 def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     merged = dict(table)
     for key, value in overrides.items():
-        merged[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+        known = table.get(key, {})
+        merged[key] = {**known, **value} if isinstance(value, dict) and isinstance(known, dict) else value
     return merged
 
 
