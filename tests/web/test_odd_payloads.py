@@ -148,6 +148,15 @@ async def test_whoever_has_an_odd_id_can_be_found_exported_and_forgotten(client:
         assert (await response.json())["messages"] == 1
 
 
+async def test_a_delivery_without_a_body_is_shown(client: Client) -> None:
+    assert (await client.post(b""))[0] == 200
+    await client.settled()
+    assert (await client.get("/api/deliveries/1"))["sizeBytes"] == 0
+    for path in ("/deliveries", "/deliveries/1"):
+        assert "<html" in await text_of(client, path)
+    assert await text_of(client, "/api/deliveries/1/raw") == ""
+
+
 async def test_what_cannot_be_shown_as_json_is_said(client: Client) -> None:
     await client.post(deliveries(b'"caf\xe9"')[0])
     await client.settled()
