@@ -7,6 +7,7 @@ from typing import Any
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.fuzz.daemon import Daemon
+from tests.fuzz.mutations import MARKUP
 from tests.fuzz.raw_server import response
 from tests.fuzz.surface import Failure
 from tests.hostile import PROFILE
@@ -24,5 +25,7 @@ async def deliver_from(daemon: Daemon, people: Sequence[str], *, account_id: str
 def profile_of(who: str, **fields: Any) -> bytes:
     """A profile, as Meta answers it."""
     return response(
-        json.dumps({**PROFILE, "username": f"user_{who}", "id": who, "profile_pic": None, **fields}).encode()
+        json.dumps(
+            {**PROFILE, "username": f"user_{who}", "id": who, "name": MARKUP, "profile_pic": None, **fields}
+        ).encode()
     )

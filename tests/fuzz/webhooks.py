@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from tests.fuzz.daemon import HEADERS, Daemon, running
-from tests.fuzz.mutations import encoded, is_one_element, mutated, mutated_bytes
+from tests.fuzz.mutations import MARKUP, encoded, is_one_element, mutated, mutated_bytes
 from tests.fuzz.surface import Failure, Surface
 from tests.support import ACCOUNT, T0, strict
 
 PAYLOADS: Final = Path(__file__).parent.parent / "payloads"
+SOUND: Final = f"ok {MARKUP}"
+"""What neighbours say: nothing is wrong with it, as long as a page shows it as text."""
 MAX_BODY: Final = 4 * 1024 * 1024
 THOUSAND: Final = b"T"
 BODY: Final = b"B"
@@ -84,7 +86,7 @@ def delivery(number: int, one: bytes) -> tuple[bytes, dict[str, str]]:
             entries = _entry(LISTS[letter], odd, b',"messaging":[%s,%s]' % (before, after))
     else:
         return text, {}
-    return b'{"object":"instagram","entry":[%s]}' % entries, {_mid(number, which): "ok" for which in (0, 1)}
+    return b'{"object":"instagram","entry":[%s]}' % entries, {_mid(number, which): SOUND for which in (0, 1)}
 
 
 def _mid(number: int, which: int) -> str:
@@ -95,7 +97,7 @@ def _neighbour(number: int, which: int) -> bytes:
     """A message that nothing is wrong with, from one of ten people."""
     ends = {"sender": {"id": f"81000000000000{number % 10:02d}"}, "recipient": {"id": ACCOUNT}}
     return json.dumps(
-        {**ends, "timestamp": T0 + number, "message": {"mid": _mid(number, which), "text": "ok"}}
+        {**ends, "timestamp": T0 + number, "message": {"mid": _mid(number, which), "text": SOUND}}
     ).encode()
 
 
