@@ -14,6 +14,7 @@ import msgspec
 from inboxd.clock import Clock
 from inboxd.commands.remote import Remote
 from inboxd.config import Secrets, Settings
+from inboxd.domain.payload import is_shallow
 from inboxd.errors import EX_DATAERR, EX_OK, DatabaseLockedError, InboxdError
 from inboxd.plural import counted
 from inboxd.store.database import Database
@@ -182,6 +183,8 @@ def _texts(row: dict[str, Any]) -> dict[str, Any] | str:
         msgspec.json.encode(row)
     except (UnicodeEncodeError, RecursionError):
         return "not UTF-8 text, or nested too deeply"
+    if not all(map(is_shallow, row.values())):  # the daemon refuses a body for it, with all rows that are in it
+        return "nested too deeply"
     return row
 
 
