@@ -11,7 +11,7 @@ from inboxd.errors import StorageClosedError, StorageError
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
 from inboxd.metrics import Metrics
 from inboxd.store.avatars import Avatars, DuePicture
-from inboxd.workers.picture_hosts import PictureHosts, origin_of
+from inboxd.workers.picture_hosts import RETRY_S, PictureHosts, origin_of
 
 AT_ONCE: Final = 2
 ATTEMPTS: Final = 3
@@ -125,7 +125,8 @@ class AvatarKeeper:
         if self._hosts.failed(due.key, origin):
             await self._try_again(due, now, error)
             return
-        await self._avatars.put_off(due, now + int(self._hosts.rest_s(origin) * 1000) + 1, attempts=due.attempts)
+        again_s = max(self._hosts.rest_s(origin), RETRY_S)
+        await self._avatars.put_off(due, now + int(again_s * 1000) + 1, attempts=due.attempts)
         self._note(due, "failed", error)
 
     async def _try_again(self, due: DuePicture, now: int, error: Exception) -> None:
