@@ -21,6 +21,7 @@ from inboxd.simulator.serving import serving
 from inboxd.store import profiles
 from inboxd.store.avatars import Avatars
 from inboxd.store.database import Database
+from inboxd.workers import avatars
 from inboxd.workers.avatars import AvatarKeeper
 from inboxd.workers.portrait import SIDE, NotAPictureError, portrait
 from PIL import Image
@@ -194,7 +195,10 @@ async def test_an_outage_of_the_host_costs_no_picture_an_attempt(rig: Rig, host:
     assert {(await rig.row(who))[0] for who in people} == {rig.files()[0]}
 
 
-async def test_one_picture_that_its_host_does_not_give_holds_up_no_other(rig: Rig, host: PictureHost) -> None:
+async def test_one_picture_that_its_host_does_not_give_holds_up_no_other(
+    rig: Rig, host: PictureHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(avatars, "AT_ONCE", 1)
     host.broken = ANA
     others = [str(7_000_000 + number) for number in range(6)]
     for who in (*others, ANA):  # the latest is asked for first
