@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types imports unit bench deb lock clean
+.PHONY: demo test lint types imports unit fuzz bench deb lock clean
 
 demo: $(READY)            ## watch webhooks turn into conversations with names
 	$(BIN)/inboxd demo
@@ -23,6 +23,9 @@ imports: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+fuzz: $(READY)            ## ten minutes of odd input, other than last time; FUZZ="--only api --seed 1" for less
+	$(BIN)/python -m tests.fuzz --seconds 600 $(FUZZ)
 
 bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py
@@ -44,4 +47,4 @@ lock:                     ## re-pin the dependencies (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -o requirements-dev.lock
 
 clean:
-	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

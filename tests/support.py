@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.domain.account import LoginType
 from inboxd.meta import webhook_events as events
@@ -291,6 +292,22 @@ async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: floa
     while not await condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.01)
+
+
+def strict(text: str) -> Any:
+    """What every decoder agrees on: UTF-8, no NaN, no half characters, nested no deeper than most allow."""
+    msgspec.json.decode(text)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    def depth(value: object) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return 1 + max(map(depth, inner), default=0)
+
+    found = json.loads(text, parse_constant=refuse)
+    assert depth(found) < 64
+    return found
 
 
 def documented_events() -> dict[str, set[str]]:

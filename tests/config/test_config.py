@@ -100,6 +100,8 @@ def test_what_is_expected_is_said_in_words(tmp_path: Path, text: str, told: str)
         ("INBOXD_ADMIN__PORT", "x", "admin.port"),
         ("INBOXD_ADMIN", "1", "unknown variable"),
         ("INBOXD_ACCOUNTS", "[", "JSON array"),
+        ("INBOXD_ACCOUNTS", "[" * 5000, "JSON array"),
+        ("INBOXD_AVATARS__HOSTS", "[" * 5000, "JSON array"),
         ("INBOXD_ACCOUNTS", '{"id": "1"}', "accounts"),
         ("INBOXD_ACCOUNTS", '[{"id": "1", "token": "hush"}]', "looks like a secret"),
         ("INBOXD_ACCOUNTS", '[{"id": "1", "nmae": "x"}]', "nmae"),
@@ -110,6 +112,12 @@ def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: 
         load_settings(None, {variable: value})
 
 
+def test_accounts_that_are_no_list_are_refused_also_where_the_file_has_some(tmp_path: Path) -> None:
+    path = written(tmp_path, "[[accounts]]\nid = '1'")
+    with pytest.raises(ConfigError, match="accounts: Expected `array`"):
+        load_settings(path, {"INBOXD_ACCOUNTS": '{"id": "1"}'})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -117,6 +125,8 @@ def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: 
         "[backfill]\njitter_s = inf",
         "[public]\nrequest_timeout_s = nan",
         "a = " + "[" * 5000 + "]" * 5000,
+        ".".join(["a"] * 3000) + " = 1",
+        "[admin]\nport = " + "9" * 5000,
     ],
 )
 def test_numbers_and_depths_without_measure_are_refused(tmp_path: Path, text: str) -> None:

@@ -146,6 +146,18 @@ def test_a_row_that_is_none_is_reported_without_a_traceback(inboxd: Process, dat
 
 
 @pytest.mark.parametrize("daemon_runs", [True, False])
+@pytest.mark.parametrize("name", ["participantUsername", "metadata"])
+def test_a_row_that_is_nested_deeply_costs_no_other_row(inboxd: Process, name: str, *, daemon_runs: bool) -> None:
+    if daemon_runs:
+        inboxd.start()
+    deep = f'{{"clientAccountId": "1", "participantPlatformId": "9", "{name}": {"[" * 63 + "]" * 63}}}'
+    sound = [f'{{"clientAccountId": "1", "participantPlatformId": "{number}"}}' for number in (1, 2)]
+    done = imported(inboxd, "known.jsonl", "\n".join([sound[0], deep, sound[1]]))
+    assert (done.returncode, done.stderr.splitlines()) == (1, ["row 2: nested too deeply"])
+    assert {one["participantPlatformId"] for one in listed(inboxd)} == {"1", "2"}
+
+
+@pytest.mark.parametrize("daemon_runs", [True, False])
 def test_exit_codes_are_the_same_with_and_without_a_daemon(inboxd: Process, *, daemon_runs: bool) -> None:
     if daemon_runs:
         inboxd.start()

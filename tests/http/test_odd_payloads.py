@@ -4,12 +4,13 @@ import asyncio
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
-import msgspec
 import pytest
 from inboxd.domain.payload import MAX_DEPTH, PayloadForm, readable, shown
+from yarl import URL
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, strict
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 PARTIES = b'"sender":{"id":"%s"},"recipient":{"id":"%s"},"timestamp":%d' % (ANA.encode(), ACCOUNT.encode(), T0)
@@ -40,22 +41,6 @@ ODD = [
     b'"\x01"',
     b"{",
 ]
-
-
-def strict(text: str) -> Any:
-    """What every decoder agrees on: UTF-8, no NaN, no half characters, nested no deeper than most allow."""
-    msgspec.json.decode(text)
-
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
-
-    def depth(value: object) -> int:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        return 1 + max(map(depth, inner), default=0)
-
-    found = json.loads(text, parse_constant=refuse)
-    assert depth(found) < 64
-    return found
 
 
 def deliveries(value: bytes) -> list[bytes]:
@@ -145,6 +130,31 @@ async def test_what_is_streamed_is_valid_too(client: Client) -> None:
     await asyncio.wait_for(listening, 20)
     assert len(told) > len(ODD)
     assert any("error" in one for one in told)
+
+
+@pytest.mark.parametrize("odd", ["{x}", "}{", "a/b", "../b", "%s%2F", "?a=b#c", "a b", "<b>", "+"])
+async def test_whoever_has_an_odd_id_can_be_found_exported_and_forgotten(client: Client, odd: str) -> None:
+    item = {"sender": {"id": odd}, "recipient": {"id": f"of {odd}"}, "message": {"mid": "m1", "text": "hi"}}
+    await client.deliver(item)
+    await client.settled()
+    (one,) = (await client.get("/api/participants"))["participants"]
+    assert (one["clientAccountId"], one["participantPlatformId"]) == (f"of {odd}", odd)
+    url = URL(f"{client.admin_url}/api/participants/{quote(f'of {odd}', safe='')}/{quote(odd, safe='')}", encoded=True)
+    async with client.session.get(url, headers=HEADERS) as response:
+        assert await response.json() == one
+    async with client.session.get(URL(f"{url}/export", encoded=True), headers=HEADERS) as response:
+        assert [message["content"] for message in (await response.json())["messages"]] == ["hi"]
+    async with client.session.delete(url, headers=HEADERS) as response:
+        assert (await response.json())["messages"] == 1
+
+
+async def test_a_delivery_without_a_body_is_shown(client: Client) -> None:
+    assert (await client.post(b""))[0] == 200
+    await client.settled()
+    assert (await client.get("/api/deliveries/1"))["sizeBytes"] == 0
+    for path in ("/deliveries", "/deliveries/1"):
+        assert "<html" in await text_of(client, path)
+    assert await text_of(client, "/api/deliveries/1/raw") == ""
 
 
 async def test_what_cannot_be_shown_as_json_is_said(client: Client) -> None:

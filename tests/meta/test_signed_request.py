@@ -32,6 +32,7 @@ def test_a_number_is_an_id_too() -> None:
         (sign_request(PAYLOAD, "one")[1:], "base64url|none of the configured"),
         (sign_request(b"[]", "one"), "not the JSON"),
         (sign_request(b"\xff", "one"), "not the JSON"),
+        (sign_request(b'{"user_id": "91", "user": ' + b"[" * 3000 + b"]" * 3000 + b"}", "one"), "not the JSON"),
         (sign_request(b'{"user_id": "91", "algorithm": "none"}', "one"), "must use HMAC-SHA256"),
     ],
 )

@@ -7,9 +7,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from inboxd.simulator.payloads import Conversationalist
 
-from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually
+from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually, strict
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 SECRET_WORDS = "zanzibar marmalade"
@@ -162,6 +163,19 @@ async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
 
     assert set(person) | set(person["events"][0]) <= documented("Exports")
     assert all("_" not in name for part in ("participant", "conversation") for name in person[part])
+
+
+@pytest.mark.parametrize(("levels", "kind"), [(49, dict), (50, str), (99, str)])
+async def test_an_export_is_nested_no_deeper_than_strict_decoders_read(client: Client, levels: int, kind: type) -> None:
+    """The item itself is one level more."""
+    odd = b'{"sender":{"id":"%s"},"recipient":{"id":"%s"},"brand_new":%s}' % (
+        ANA.encode(), ACCOUNT.encode(), b"[" * levels + b"]" * levels,
+    )  # fmt: skip
+    await client.post(b'{"object":"instagram","entry":[{"id":"%s","messaging":[%s]}]}' % (ACCOUNT.encode(), odd))
+    await client.settled()
+    person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
+    strict(json.dumps(person))
+    assert isinstance(person["events"][0]["payload"], kind)
 
 
 async def test_what_is_no_utf8_or_no_json_is_exported_to_the_byte_and_erased(client: Client) -> None:

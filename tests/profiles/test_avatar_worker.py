@@ -13,6 +13,7 @@ from aiohttp import web
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile
 from inboxd.meta.pictures import PictureClient, PictureRules
+from inboxd.profiles import avatar_worker
 from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
@@ -192,6 +193,20 @@ async def test_an_outage_of_the_host_costs_no_picture_an_attempt(rig: Rig, host:
     while await rig.keeper.fetch_due():
         pass
     assert {(await rig.row(who))[0] for who in people} == {rig.files()[0]}
+
+
+async def test_one_picture_that_its_host_does_not_give_holds_up_no_other(
+    rig: Rig, host: PictureHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(avatar_worker, "AT_ONCE", 1)
+    host.broken = ANA
+    others = [str(7_000_000 + number) for number in range(6)]
+    for who in (*others, ANA):  # the latest is asked for first
+        await rig.profile(who, host=host.url)
+    while await rig.keeper.fetch_due():
+        pass
+    assert {(await rig.row(who))[0] for who in others} == {rig.files()[0]}
+    assert (await rig.row())[1] is not None, "it is asked for again"
 
 
 async def test_a_picture_that_its_host_alone_does_not_give_is_given_up(rig: Rig, host: PictureHost) -> None:

@@ -217,10 +217,23 @@ async def test_a_body_that_never_comes_is_cut_behind_a_request_that_came(client:
     assert b"HTTP/1.1 408 " in answer
 
 
+def part(head: bytes, body: bytes = b"x") -> bytes:
+    return b"--x\r\n%s\r\n\r\n%s\r\n--x--\r\n" % (head, body)
+
+
+FIELD = b'Content-Disposition: form-data; name="token"\r\n'
+
+
 @pytest.mark.parametrize(
     ("content_type", "body", "status"),
     [
         ("multipart/form-data; boundary=x", b"no parts", 400),
+        ("multipart/form-data; boundary=x", part(b"no header"), 400),
+        ("multipart/form-data; boundary=x", part(b"A: b\r\n" * 500 + FIELD), 400),
+        ("multipart/form-data; boundary=x", part(FIELD + b"Content-Transfer-Encoding: foo"), 400),
+        ("multipart/form-data; boundary=x", part(FIELD + b"Content-Encoding: deflate", b"\xff\xff"), 400),
+        ("multipart/form-data; boundary=x", part(FIELD + b"Content-Type: multipart/mixed; boundary=y"), 400),
+        ("multipart/form-data; boundary=x", part(b"Content-Disposition: form-data"), 400),
         ("text/plain", b"signed_request=x", 415),
         ("application/x-www-form-urlencoded; charset=foo", b"signed_request=x", 400),
         ("application/x-www-form-urlencoded", b"signed_request=%ff\xff", 400),

@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         msg = f"{path} is not UTF-8 text"
         raise ConfigError(msg) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number with more digits than Python reads
         msg = f"{path} is not valid TOML: {error}"
         raise ConfigError(msg) from error
     except RecursionError as error:
@@ -85,19 +85,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _refuse_secrets(table: object, path: str) -> None:
-    if isinstance(table, list):
-        for item in table:
-            _refuse_secrets(item, path)
-    if isinstance(table, dict):
-        for key, value in table.items():
-            if any(word in key.lower() for word in _SECRET_WORDS):
-                msg = (
-                    f"{path}: '{key}' looks like a secret, and secrets are not read from the configuration file, which "
-                    "gets copied, committed and shown. Use a systemd credential, an INBOXD_…_FILE variable or an "
-                    "INBOXD_… variable (names: app_secrets, verify_token, admin_token, storage_key, account_token_<id>)"
-                )
-                raise ConfigError(msg)
-            _refuse_secrets(value, path)
+    waiting = [table]  # not by recursion: dotted keys nest as deep as somebody likes
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for key in value:
+                if any(word in key.lower() for word in _SECRET_WORDS):
+                    msg = (
+                        f"{path}: '{key}' looks like a secret, and secrets are not read from the configuration file, "
+                        "which gets copied, committed and shown. Use a systemd credential, an INBOXD_…_FILE variable "
+                        "or an INBOXD_… variable (names: app_secrets, verify_token, admin_token, storage_key, "
+                        "account_token_<id>)"
+                    )
+                    raise ConfigError(msg)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _check_keys(table: dict[str, Any], section: type[msgspec.Struct], path: tuple[str, ...]) -> None:
@@ -162,7 +165,7 @@ def _is_list(path: tuple[str, ...]) -> bool:
 def _list_from(variable: str, value: str) -> object:
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f'{variable} must be a JSON array such as ["one", "two"]: {error}'
         raise ConfigError(msg) from error
 
@@ -174,7 +177,7 @@ def _is_no_setting(name: str) -> bool:
 def _accounts_from(value: str) -> object:
     try:
         accounts = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f'INBOXD_ACCOUNTS must be a JSON array such as [{{"id": "17841400000000001", "name": "shop"}}]: {error}'
         raise ConfigError(msg) from error
     _refuse_secrets(accounts, "INBOXD_ACCOUNTS")
@@ -184,7 +187,8 @@ def _accounts_from(value: str) -> object:
 def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     merged = dict(table)
     for key, value in overrides.items():
-        merged[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+        known = table.get(key, {})
+        merged[key] = {**known, **value} if isinstance(value, dict) and isinstance(known, dict) else value
     return merged
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
+from inboxd.domain.payload import is_shallow
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
@@ -66,10 +67,10 @@ def import_conversations(set_up: ImportSetup, config_path: Path | None, file: st
     left out; exits 1 then.
     """
     with opened(file) as rows:
-        sys.exit(run_async(_import(set_up(config_path), rows)))
+        sys.exit(run_async(import_rows(set_up(config_path), rows)))
 
 
-async def _import(access: CommandAccess[Database], file: TextIO) -> int:
+async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
     """Import every row that can be, and report each that cannot by its number; the exit code.
 
     Raises ImportFileError when the file as a whole is none.
@@ -191,6 +192,8 @@ def _texts(row: dict[str, Any]) -> dict[str, Any] | str:
         msgspec.json.encode(row)
     except (UnicodeEncodeError, RecursionError):
         return "not UTF-8 text, or nested too deeply"
+    if not all(map(is_shallow, row.values())):  # the daemon refuses a body for it, with all rows that are in it
+        return "nested too deeply"
     return row
 
 

@@ -23,6 +23,8 @@ async def fields_of(request: web.Request) -> Mapping[str, str]:
     go_on(request)
     try:
         form = await request.post()
-    except (ValueError, LookupError) as error:  # bytes of another charset, an unknown charset, no parts
+    except (web.HTTPException, web.RequestPayloadError, ConnectionError):
+        raise
+    except Exception as error:  # what aiohttp raises for the parts and the charsets of a form has no end of kinds
         raise ProblemError(HTTPStatus.BAD_REQUEST, "The form cannot be decoded.") from error
     return {name: value for name, value in form.items() if isinstance(value, str)}

@@ -56,7 +56,7 @@ def parse_signed_request(text: str, secrets: Sequence[str]) -> SignedRequest:
         raise SignedRequestError(msg)
     try:
         found = msgspec.json.decode(payload, type=_Payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = "the payload of signed_request is not the JSON that Meta documents"
         raise SignedRequestError(msg) from error
     if found.algorithm.upper() != _ALGORITHM:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.payload import MAX_DEPTH
 from inboxd.privacy import mention_store as mentions
 from inboxd.privacy.erasure_store import ErasureStore, Subject
 from inboxd.runtime.clock import iso_utc
@@ -34,8 +35,6 @@ _JSON: Final = frozenset({"metadata", "attachments", "reactions", "previous_user
 _TIMES: Final = {"reactions": "at", "previous_usernames": "until"}
 """Times inside of JSON, which stand there in milliseconds."""
 _YES_OR_NO: Final = frozenset({"is_read", "is_verified_user", "is_user_follow_business", "is_business_follow_user"})
-_MAX_NESTING: Final = 100
-"""Deeper JSON is told as text: whoever reads the export need not be able to take it apart."""
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 Fields = dict[str, Any]
@@ -103,8 +102,8 @@ def _dated(item: Fields, name: str) -> Fields:
 
 
 def _decoded(label: str, value: bytes) -> Fields:
-    """JSON as what it says; anything else as text, with its bytes beside it."""
-    if _nesting(value) <= _MAX_NESTING:
+    """JSON as what it says; anything else, or what is nested too deeply to be shown, as text, its bytes beside it."""
+    if _nesting(value) <= MAX_DEPTH:
         try:
             return {label: msgspec.json.decode(value)}
         except (msgspec.DecodeError, UnicodeDecodeError):

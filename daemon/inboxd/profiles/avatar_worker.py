@@ -6,7 +6,7 @@ from typing import Final
 
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
 from inboxd.profiles.avatar_store import AvatarStore, DuePicture
-from inboxd.profiles.picture_hosts import PictureHosts, origin_of
+from inboxd.profiles.picture_hosts import RETRY_S, PictureHosts, origin_of
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
@@ -125,7 +125,8 @@ class AvatarDownloader:
         if self._hosts.failed(due.key, origin):
             await self._try_again(due, now, error)
             return
-        await self._avatars.postpone(due, now + int(self._hosts.rest_s(origin) * 1000) + 1, attempts=due.attempts)
+        again_s = max(self._hosts.rest_s(origin), RETRY_S)
+        await self._avatars.postpone(due, now + int(again_s * 1000) + 1, attempts=due.attempts)
         self._note(due, "failed", error)
 
     async def _try_again(self, due: DuePicture, now: int, error: Exception) -> None:

@@ -11,8 +11,12 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MOST: Final = 100
-"""Hosts that rest at once, and pictures that are suspected; beyond it the earliest is forgotten."""
-_REST: Final = Backoff(base_s=15, cap_s=300, jitter=0)
+"""Hosts that fail at once, and pictures that are suspected; beyond it the earliest is forgotten."""
+TOLERATED: Final = 2
+"""Failures of a host in a row before it rests: one odd picture must not hold up all others."""
+RETRY_S: Final = 15.0
+"""Pause before a picture that its host did not give is asked for again."""
+_REST: Final = Backoff(base_s=RETRY_S, cap_s=300, jitter=0)
 
 
 def origin_of(url: str) -> str:
@@ -26,7 +30,7 @@ class PictureHosts:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._resting: dict[str, tuple[int, float]] = {}
-        """Hosts with their failures in a row, and until when they rest (monotonic)."""
+        """Hosts that failed, with their failures in a row and until when they rest (monotonic)."""
         self._suspects: dict[tuple[ConversationKey, str], bool] = {}
         """Pictures that their host failed to give, and whether it has given others since."""
 
@@ -45,9 +49,9 @@ class PictureHosts:
     def failed(self, key: ConversationKey, origin: str) -> bool:
         """The host did not give this picture; whether that is the picture's own failure: others were given since."""
         if not self.rest_s(origin):
-            failures, _ = self._resting.pop(origin, (0, 0.0))
-            rest_s = _REST.delay_s(failures + 1, lambda: 0.0)
-            _put(self._resting, origin, (failures + 1, self._clock.monotonic() + rest_s))
+            failures = self._resting.pop(origin, (0, 0.0))[0] + 1
+            rest_s = _REST.delay_s(failures - TOLERATED, lambda: 0.0) if failures > TOLERATED else 0.0
+            _put(self._resting, origin, (failures, self._clock.monotonic() + rest_s))
         own = self._suspects.pop((key, origin), False)
         _put(self._suspects, (key, origin), False)
         return own

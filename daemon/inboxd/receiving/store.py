@@ -307,7 +307,7 @@ def _with_body(rows: Sequence[Row]) -> tuple[DeliverySummary, bytes] | None:
     if not rows:
         return None
     *summary, body = rows[0]
-    return DeliverySummary(*summary), bytes(body)
+    return DeliverySummary(*summary), bytes(body or b"")  # SQLite has NULL for the beginning of nothing
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:
