@@ -15,6 +15,7 @@ from aiohttp import web
 from inboxd.accounts.api import AccountsApi
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.overview import AccountsOverview
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Settings
@@ -29,6 +30,7 @@ from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
 from inboxd.events.api import Streams
+from inboxd.feature import Link
 from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
@@ -41,6 +43,7 @@ from inboxd.maintenance.api import SystemApi
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import HealthApi
 from inboxd.maintenance.metrics_api import MetricsApi
+from inboxd.maintenance.overview import MaintenanceOverview
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
@@ -51,6 +54,7 @@ from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.receiving.api import DeliveriesApi
 from inboxd.receiving.metrics import ReceivingMetrics
+from inboxd.receiving.overview import ReceivingOverview
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
@@ -78,8 +82,17 @@ TEMPLATES: Final = (
     "inboxd.accounts",
     "inboxd.conversations",
     "inboxd.runs.backfill",
+    "inboxd.maintenance",
 )
 """The packages that have templates."""
+LINKS: Final = (
+    Link("/", "Overview", 0),
+    Link("/inbox", "Inbox", 10),
+    Link("/backfill", "Backfill", 20),
+    Link("/deliveries", "Deliveries", 30),
+    Link("/accounts", "Accounts", 40),
+)
+"""The dashboard's navigation."""
 LIFETIMES: Final = (
     "storage.keep_deliveries_days",
     "storage.keep_failed_days",
@@ -204,6 +217,7 @@ def _admin(
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
     health = DaemonHealth(database, supervisor, monitor)
+    backup_folder = settings.storage.backups(database.path)
     forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsApi(
         parts.metrics,
@@ -213,7 +227,7 @@ def _admin(
         supervisor,
         clock,
         database_path=database.path,
-        backup_folder=database.path.parent / settings.storage.backup_path,
+        backup_folder=backup_folder,
     )
     streams = Streams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
@@ -235,16 +249,20 @@ def _admin(
         metrics_page,
     ]
     operations = [operation for api in apis for operation in api.operations()]
-    pages: list[Pages] = [
-        Overview(
-            database,
-            parts.inbox,
-            accounts,
+    overviews = (
+        ReceivingOverview(parts.inbox, clock),
+        AccountsOverview(accounts, clock),
+        MaintenanceOverview(
             clock,
-            backup_folder=database.path.parent / settings.storage.backup_path,
-            health=health,
-            unusual=lambda: parts.traffic.findings,
+            health,
+            database_path=database.path,
+            backup_folder=backup_folder,
+            findings=lambda: parts.traffic.findings,
+            accounts=lambda: [one.account for one in accounts.served.values()],
         ),
+    )
+    pages: list[Pages] = [
+        Overview([one.card for one in overviews], [one.needs for one in overviews], problems=lambda: health.problems),
         InboxPages(database, accounts, clock, outlook),
         BackfillPages(parts.desk, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
@@ -256,6 +274,7 @@ def _admin(
         pages,
         clock,
         templates=TEMPLATES,
+        navigation=[(link.path, link.text) for link in sorted(LINKS, key=lambda link: link.position)],
         static=importlib.resources.files("inboxd.dashboard") / "static",
         max_failures=settings.admin.max_failures,
     )

@@ -128,7 +128,7 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield _secrets(secrets)
     for diagnosis in _secret_files(environment, path):
         yield diagnosis
-    for diagnosis in await asyncio.to_thread(_storage, database, settings.storage.backups(environment)):
+    for diagnosis in await asyncio.to_thread(_storage, database, settings.storage.backups(database)):
         yield diagnosis
     stored = await _stored_accounts(database)
     async for diagnosis in _graph(settings, {account.flavour for account in stored}):
