@@ -40,10 +40,13 @@ from inboxd.http.openapi import OpenApiDocument
 from inboxd.http.operations import Operation
 from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
+from inboxd.maintenance.collectors import collect_accounts, collect_backfills
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import HealthApi
+from inboxd.maintenance.metrics import StorageMetrics
 from inboxd.maintenance.metrics_api import MetricsApi
 from inboxd.maintenance.overview import MaintenanceOverview
+from inboxd.maintenance.status import status_line
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
@@ -52,6 +55,7 @@ from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.profiles.store import ProfileStore
 from inboxd.receiving.api import DeliveriesApi
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.overview import ReceivingOverview
@@ -68,7 +72,6 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.notify import Notifier
-from inboxd.runtime.plural import counted
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
 from inboxd.runtime.worker import Schedule
@@ -202,7 +205,7 @@ def _start_workers(
     if settings.backfill.schedule:
         supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:
-        describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, supervisor, monitor))
+        describe = partial(status_line, parts.accounts, DaemonHealth(parts.database, supervisor, [monitor.problems]))
         probe = partial(parts.database.write, lambda _connection: None)
         supervisor.start(Watchdog(notifier, probe, describe, stalled=lambda: monitor.stall is not None))
 
@@ -216,18 +219,17 @@ def _admin(
 ) -> web.Application:
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
-    health = DaemonHealth(database, supervisor, monitor)
+    health = DaemonHealth(database, supervisor, [monitor.problems])
     backup_folder = settings.storage.backups(database.path)
     forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsApi(
         parts.metrics,
-        [partial(received.collect, parts.inbox)],
-        accounts,
-        parts.backfills,
-        supervisor,
-        clock,
-        database_path=database.path,
-        backup_folder=backup_folder,
+        [
+            partial(received.collect, parts.inbox),
+            partial(collect_accounts, parts.metrics, accounts, clock),
+            partial(collect_backfills, parts.metrics, accounts, parts.backfills),
+            partial(StorageMetrics(parts.metrics.registry).collect, database.path, backup_folder),
+        ],
     )
     streams = Streams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
@@ -242,7 +244,7 @@ def _admin(
         ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
-        SystemApi(database, parts.inbox, clock, supervisor, health, lambda: accounts.served),
+        SystemApi(ProfileStore(database), parts.inbox, clock, supervisor, health, lambda: accounts.served),
         OpenApiDocument(),
         TrafficApi(parts.traffic),
         DocsPage(),
@@ -350,16 +352,6 @@ class Api(Protocol):
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-
-
-def _condition(accounts: AccountManager, health: DaemonHealth) -> str:
-    """How we are, in one line for `systemctl status`."""
-    served = list(accounts.served.values())
-    receiving = "; ".join([*health.problems, *health.degraded]) or "receiving"
-    idle = sum(not one.account.callable for one in served)
-    paused = sum(one.graph.budget.report().paused_until is not None for one in served)
-    needs = f", {idle} without calls" if idle else ""
-    return f"{receiving}; {counted(len(served), 'account')}{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
 
 
 def _schedule(

@@ -20,9 +20,9 @@ from inboxd.domain.traffic import (
     findings,
 )
 from inboxd.maintenance import traffic_store as store
+from inboxd.maintenance.metrics import TrafficMetrics
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.storage.database import Read
 
@@ -95,7 +95,7 @@ class TrafficMonitor:
     name = "traffic"
 
     def __init__(
-        self, read: Read, accounts: AccountManager, clock: Clock, metrics: Metrics, *, silent_after_hours: int
+        self, read: Read, accounts: AccountManager, clock: Clock, metrics: TrafficMetrics, *, silent_after_hours: int
     ) -> None:
         self.wakeup = Wakeup()
         self.silent_after_hours = silent_after_hours
@@ -219,7 +219,7 @@ class TrafficMonitor:
     def _measure(self) -> None:
         by_cause = Counter(one.cause for one in self.findings)
         for cause in TrafficCause:
-            self._metrics.traffic_findings.labels(cause.value).set(by_cause[cause])
+            self._metrics.findings.labels(cause.value).set(by_cause[cause])
         self._metrics.last_event.clear()  # accounts that are no longer served
         for one in self.traffic:
             if one.served and one.last_at is not None:
