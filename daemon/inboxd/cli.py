@@ -52,7 +52,7 @@ COMMANDS: Final = {
         "inboxd.command_setup:conversations",
     ),
     "demo": Entry(
-        "inboxd.simulator.demo:demo",
+        "inboxd.demo:demo",
         "See it work: a simulated Instagram, a daemon, and conversations filling up with names.",
     ),
     "doctor": Entry(
