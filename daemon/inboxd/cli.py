@@ -56,7 +56,7 @@ COMMANDS: Final = {
         "See it work: a simulated Instagram, a daemon, and conversations filling up with names.",
     ),
     "doctor": Entry(
-        "inboxd.maintenance.doctor:doctor",
+        "inboxd.maintenance.doctor.command:doctor",
         "Look everything over and say what is wrong and how to mend it. Exits 1 if anything is.",
     ),
     "erase-account": Entry(
