@@ -33,7 +33,7 @@ class SystemApi:
         self._served = served
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of this API."""
         return [Operation("GET", "/api/workers", self.workers, "system", {200: WorkerList})]
 
     async def workers(self, _request: web.Request) -> web.Response:

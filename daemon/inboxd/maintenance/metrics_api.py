@@ -16,7 +16,7 @@ class MetricsApi:
         self._collectors = collectors
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of this API."""
         return [Operation("GET", "/metrics", self.metrics, "system", {200: "text/plain"})]
 
     async def metrics(self, request: web.Request) -> web.Response:
