@@ -2,7 +2,8 @@
 
 import pytest
 from inboxd.domain.traffic import TrafficCause, TrafficFinding
-from inboxd.maintenance.overview import BACKUP_MAX_AGE_MS, backup_needs, disk_needs, health_needs, traffic_need
+from inboxd.maintenance.overview import backup_needs, disk_needs, health_needs, traffic_need
+from inboxd.maintenance.thresholds import BACKUP_MAX_AGE_MS
 
 from tests.support import ACCOUNT, T0
 

@@ -4,19 +4,14 @@ import asyncio
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from inboxd.domain.account import Account
-from inboxd.domain.traffic import TrafficCause, TrafficFinding
+from inboxd.domain.traffic import TrafficFinding
 from inboxd.feature import Card, Need
 from inboxd.maintenance.health import DaemonHealth
+from inboxd.maintenance.thresholds import BACKUP_MAX_AGE_MS, LITTLE_ROOM
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.storage import backup
-
-BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
-LITTLE_ROOM: Final = 0.10
-"""Share of the disk below which somebody should make room."""
-_URGENT: Final = frozenset({TrafficCause.SILENT, TrafficCause.COMPANIONS_ONLY})
 
 
 class MaintenanceOverview:
@@ -78,7 +73,7 @@ def traffic_need(finding: TrafficFinding, names: Mapping[str, str]) -> Need:
     path = "/accounts" if account_id is None or account_id in names else f"/inbox?account={account_id}"
     since = "" if finding.since is None else f", since {iso_utc(finding.since)}"
     text = f"{who}: {finding.detail}{since}. {finding.remedy}"
-    return Need(text, path, urgent=finding.cause in _URGENT, position=30)
+    return Need(text, path, urgent=finding.cause.is_urgent, position=30)
 
 
 def backup_needs(latest_at: int | None, now: int) -> list[Need]:

@@ -179,9 +179,9 @@ class TrafficMonitor:
         known = self._counts.get(account_id, _Counts())
         served = self._accounts.served.get(account_id)
         events, messages, companions = known.of_last_day(now)
-        gone, asked = store.Unavailable(0, None), 0
+        gone, calls = store.Unavailable(0, None), 0
         if served is not None:
-            asked = served.graph.budget.report().used
+            calls = served.graph.budget.report().used
             # A participant who does not exist is fetched again after GONE_REST_S, which tells when that was found.
             within_the_hour = now + GONE_REST_S * 1000 - HOUR_MS
             gone = await store.unavailable(self._read, account_id, within_the_hour)
@@ -199,7 +199,7 @@ class TrafficMonitor:
             companions_since=known.companions_since,
             unavailable=gone.participants,
             unavailable_since=None if gone.due_at is None else gone.due_at - GONE_REST_S * 1000,
-            asked=asked,
+            calls=calls,
         )
 
     def _report(self) -> None:

@@ -10,7 +10,6 @@ from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, how_to_give
 from inboxd.domain.account import Account
-from inboxd.domain.traffic import TrafficCause
 from inboxd.http.client import AdminClient, DaemonError, RefusedTokenError
 from inboxd.maintenance.doctor.account_checks import (
     account_diagnoses,
@@ -103,11 +102,9 @@ def _worker_diagnoses(workers: WorkerList) -> Iterator[Diagnosis]:
 def _traffic_diagnoses(report: TrafficReport) -> Iterator[Diagnosis]:
     """What the daemon found unusual about the traffic."""
     for one in report.findings:
-        health = (
-            Severity.WRONG if one.cause in {TrafficCause.SILENT, TrafficCause.COMPANIONS_ONLY} else Severity.WARNING
-        )
+        severity = Severity.WRONG if one.cause.is_urgent else Severity.WARNING
         check = "traffic" if one.account_id is None else f"traffic {one.account_id}"
         since = "" if one.since is None else f", since {one.since}"
-        yield Diagnosis(check, health, one.detail + since, one.remedy)
+        yield Diagnosis(check, severity, one.detail + since, one.remedy)
     if not report.findings:
         yield Diagnosis("traffic", Severity.OK, "nothing unusual")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from inboxd.maintenance.doctor.diagnosis import Diagnosis, Severity
+from inboxd.maintenance.thresholds import BACKUP_MAX_AGE_MS, LITTLE_ROOM
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import (
     DatabaseLockedError,
@@ -18,10 +19,8 @@ from inboxd.runtime.errors import (
 from inboxd.storage import backup
 from inboxd.storage.lock import lock
 
-LITTLE_ROOM: Final = 0.10
-"""Share of the disk below which somebody should make room."""
 TOO_LITTLE_BYTES: Final = 256 * 1024 * 1024
-BACKUP_MAX_AGE_MS: Final = 2 * 86_400_000
+"""With less room than this, the daemon may stop at any time."""
 
 
 def check_storage(database: Path, backups: Path) -> list[Diagnosis]:
