@@ -15,6 +15,7 @@ from aiohttp import web
 from inboxd.accounts.api import AccountsApi
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.overview import AccountsOverview
 from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Settings
@@ -29,6 +30,7 @@ from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
 from inboxd.events.api import Streams
+from inboxd.feature import Link
 from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
@@ -38,9 +40,13 @@ from inboxd.http.openapi import OpenApiDocument
 from inboxd.http.operations import Operation
 from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
+from inboxd.maintenance.collectors import collect_accounts, collect_backfills
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import HealthApi
+from inboxd.maintenance.metrics import StorageMetrics
 from inboxd.maintenance.metrics_api import MetricsApi
+from inboxd.maintenance.overview import MaintenanceOverview
+from inboxd.maintenance.status import status_line
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
@@ -49,8 +55,10 @@ from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.profiles.store import ProfileStore
 from inboxd.receiving.api import DeliveriesApi
 from inboxd.receiving.metrics import ReceivingMetrics
+from inboxd.receiving.overview import ReceivingOverview
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
@@ -64,7 +72,6 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.notify import Notifier
-from inboxd.runtime.plural import counted
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
 from inboxd.runtime.worker import Schedule
@@ -78,8 +85,17 @@ TEMPLATES: Final = (
     "inboxd.accounts",
     "inboxd.conversations",
     "inboxd.runs.backfill",
+    "inboxd.maintenance",
 )
 """The packages that have templates."""
+LINKS: Final = (
+    Link("/", "Overview", 0),
+    Link("/inbox", "Inbox", 10),
+    Link("/backfill", "Backfill", 20),
+    Link("/deliveries", "Deliveries", 30),
+    Link("/accounts", "Accounts", 40),
+)
+"""The dashboard's navigation."""
 LIFETIMES: Final = (
     "storage.keep_deliveries_days",
     "storage.keep_failed_days",
@@ -189,7 +205,7 @@ def _start_workers(
     if settings.backfill.schedule:
         supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
     if notifier is not None:
-        describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, supervisor, monitor))
+        describe = partial(status_line, parts.accounts, DaemonHealth(parts.database, supervisor, [monitor.problems]))
         probe = partial(parts.database.write, lambda _connection: None)
         supervisor.start(Watchdog(notifier, probe, describe, stalled=lambda: monitor.stall is not None))
 
@@ -203,17 +219,17 @@ def _admin(
 ) -> web.Application:
     """The admin application. Requests are checked against `tokens` as they are at that moment."""
     database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
-    health = DaemonHealth(database, supervisor, monitor)
+    health = DaemonHealth(database, supervisor, [monitor.problems])
+    backup_folder = settings.storage.backups(database.path)
     forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsApi(
         parts.metrics,
-        [partial(received.collect, parts.inbox)],
-        accounts,
-        parts.backfills,
-        supervisor,
-        clock,
-        database_path=database.path,
-        backup_folder=database.path.parent / settings.storage.backup_path,
+        [
+            partial(received.collect, parts.inbox),
+            partial(collect_accounts, parts.metrics, accounts, clock),
+            partial(collect_backfills, parts.metrics, accounts, parts.backfills),
+            partial(StorageMetrics(parts.metrics.registry).collect, database.path, backup_folder),
+        ],
     )
     streams = Streams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
@@ -228,23 +244,27 @@ def _admin(
         ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
-        SystemApi(database, parts.inbox, clock, supervisor, health, lambda: accounts.served),
+        SystemApi(ProfileStore(database), parts.inbox, clock, supervisor, health, lambda: accounts.served),
         OpenApiDocument(),
         TrafficApi(parts.traffic),
         DocsPage(),
         metrics_page,
     ]
     operations = [operation for api in apis for operation in api.operations()]
-    pages: list[Pages] = [
-        Overview(
-            database,
-            parts.inbox,
-            accounts,
+    overviews = (
+        ReceivingOverview(parts.inbox, clock),
+        AccountsOverview(accounts, clock),
+        MaintenanceOverview(
             clock,
-            backup_folder=database.path.parent / settings.storage.backup_path,
-            health=health,
-            unusual=lambda: parts.traffic.findings,
+            health,
+            database_path=database.path,
+            backup_folder=backup_folder,
+            findings=lambda: parts.traffic.findings,
+            accounts=lambda: [one.account for one in accounts.served.values()],
         ),
+    )
+    pages: list[Pages] = [
+        Overview([one.card for one in overviews], [one.needs for one in overviews], problems=lambda: health.problems),
         InboxPages(database, accounts, clock, outlook),
         BackfillPages(parts.desk, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
@@ -256,6 +276,7 @@ def _admin(
         pages,
         clock,
         templates=TEMPLATES,
+        navigation=[(link.path, link.text) for link in sorted(LINKS, key=lambda link: link.position)],
         static=importlib.resources.files("inboxd.dashboard") / "static",
         max_failures=settings.admin.max_failures,
     )
@@ -331,16 +352,6 @@ class Api(Protocol):
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-
-
-def _condition(accounts: AccountManager, health: DaemonHealth) -> str:
-    """How we are, in one line for `systemctl status`."""
-    served = list(accounts.served.values())
-    receiving = "; ".join([*health.problems, *health.degraded]) or "receiving"
-    idle = sum(not one.account.callable for one in served)
-    paused = sum(one.graph.budget.report().paused_until is not None for one in served)
-    needs = f", {idle} without calls" if idle else ""
-    return f"{receiving}; {counted(len(served), 'account')}{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
 
 
 def _schedule(

@@ -52,11 +52,11 @@ COMMANDS: Final = {
         "inboxd.command_setup:conversations",
     ),
     "demo": Entry(
-        "inboxd.simulator.demo:demo",
+        "inboxd.demo:demo",
         "See it work: a simulated Instagram, a daemon, and conversations filling up with names.",
     ),
     "doctor": Entry(
-        "inboxd.maintenance.doctor:doctor",
+        "inboxd.maintenance.doctor.command:doctor",
         "Look everything over and say what is wrong and how to mend it. Exits 1 if anything is.",
     ),
     "erase-account": Entry(

@@ -25,4 +25,5 @@ def backup(config_path: Path | None) -> tuple[Path, Path, int]:
     """
     os.umask(0o077)
     settings = settings_of(config_path)
-    return settings.storage.resolved(os.environ), settings.storage.backups(os.environ), settings.storage.keep_backups
+    database = settings.storage.resolved(os.environ)
+    return database, settings.storage.backups(database), settings.storage.keep_backups

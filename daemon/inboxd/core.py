@@ -17,6 +17,7 @@ from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
 from inboxd.domain.account import LoginType
 from inboxd.events.bus import EventBus
+from inboxd.maintenance.metrics import TrafficMetrics
 from inboxd.maintenance.traffic_monitor import TrafficMonitor
 from inboxd.meta.budget import AppBudget
 from inboxd.meta.graph import GraphClient
@@ -137,7 +138,11 @@ async def open_core(
                 database, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
             ),
             traffic=TrafficMonitor(
-                database.read, accounts, clock, metrics, silent_after_hours=settings.traffic.silent_after_hours
+                database.read,
+                accounts,
+                clock,
+                TrafficMetrics(metrics.registry),
+                silent_after_hours=settings.traffic.silent_after_hours,
             ),
         )
 

@@ -60,14 +60,19 @@ class Need(NamedTuple):
     text: str
     path: str
     urgent: bool = True
+    """Urgent needs are shown before the others."""
+    position: int = 0
+    """Needs of the same urgency are shown in the order of their positions."""
 
 
 class Card(NamedTuple):
     """A part of the overview."""
 
     template: str
+    """Has a macro `section`, and may have a macro `tiles`, as `dashboard/overview.py` says."""
     context: Mapping[str, Any]
     position: int
+    """Cards are shown in the order of their positions."""
 
 
 class ReloadRule(NamedTuple):

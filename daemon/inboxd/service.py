@@ -1,4 +1,4 @@
-"""The daemon as a service, and `inboxd run`: signals, readiness, reloading, and the exit code."""
+"""`inboxd run`: the process around the daemon, with its signals, readiness, reload and exit code."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ Load = Callable[[], tuple[Settings, Secrets]]
 
 
 class Service:
-    """Runs the daemon until it is told to stop, or cannot go on."""
+    """Runs the daemon until a signal stops it, or until it can no longer do its job."""
 
     def __init__(self, load: Load, database_path: Path, repeats: Repeats) -> None:
         self._load: Final = load
@@ -44,43 +44,44 @@ class Service:
         self._log = logs.get("service")
 
     async def run(self, settings: Settings, secrets: Secrets) -> int:
-        """Until SIGTERM or SIGINT, or until a worker has given up; SIGHUP reloads. Returns the exit code."""
+        """Run until SIGTERM, SIGINT, or an essential worker has given up; SIGHUP reloads. Returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._request_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         async with run_daemon(
             settings,
             secrets,
             self._database_path,
-            on_give_up=self._told_to_stop,
+            on_give_up=self._request_stop,
             notifier=self._notifier,
             on_beat=self._repeats.flush,
             public_socket=inherited_socket(),
         ) as daemon:
-            # What was built by now lives until the end: the collector need not look at it again and again.
+            # What exists by now lives until the end: the garbage collector need not scan it again and again.
             gc.collect()
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
-            # The writer gives up the interpreter at each statement, and must get it back from a busy event loop.
+            # The writer's thread releases the GIL at each statement, and must get it back from a busy event loop.
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             self._log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
             if not access_tokens(secrets):
                 self._log.warning("admin_api_off", reason="no admin_token is configured")
             self._notifier.send(READY="1")
             while not self._stop.is_set():
-                await self._wait(daemon)
+                await self._wait_for_signal(daemon)
             self._notifier.send(STOPPING="1")
             self._log.info("stopping")
         self._repeats.flush(everything=True)
         self._log.info("stopped")
         return EX_SOFTWARE if daemon.gave_up else EX_OK
 
-    def _told_to_stop(self) -> None:
+    def _request_stop(self) -> None:
         self._stop.set()
-        self._reload.set()  # which is what is waited for
+        self._reload.set()  # it is what `run` waits for
 
-    async def _wait(self, daemon: Daemon) -> None:
+    async def _wait_for_signal(self, daemon: Daemon) -> None:
+        """Wait until the daemon is to stop or to reload its configuration, and reload it."""
         await self._reload.wait()
         self._reload.clear()
         if self._stop.is_set():
@@ -107,7 +108,7 @@ def run(config_path: Path | None) -> None:
         return settings, secrets
 
     settings, secrets = load()
-    os.umask(0o027)  # what people write to a business is nobody else's on this machine
+    os.umask(0o027)  # private messages: no other user of this machine may read them
     options = settings.logs
     repeats = logs.set_up(level=options.level, log_format=options.format, personal=options.personal)
     service = Service(load, settings.storage.resolved(os.environ), repeats)

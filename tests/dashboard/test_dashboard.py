@@ -16,9 +16,9 @@ import msgspec
 import pytest
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets
-from inboxd.dashboard.overview import bars
 from inboxd.http.auth import COOKIE
 from inboxd.http.rendering import span
+from inboxd.receiving.overview import bars
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist

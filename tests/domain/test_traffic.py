@@ -121,11 +121,11 @@ def test_companions_without_messages() -> None:
 
 
 def test_many_people_who_do_not_exist() -> None:
-    assert causes(traffic(unavailable=MANY_UNAVAILABLE, asked=2 * MANY_UNAVAILABLE)) == [
+    assert causes(traffic(unavailable=MANY_UNAVAILABLE, calls=2 * MANY_UNAVAILABLE)) == [
         (TrafficCause.UNAVAILABLE, ONE)
     ]
-    assert causes(traffic(unavailable=MANY_UNAVAILABLE, asked=2 * MANY_UNAVAILABLE + 1)) == []
-    assert causes(traffic(unavailable=MANY_UNAVAILABLE - 1, asked=MANY_UNAVAILABLE)) == []
+    assert causes(traffic(unavailable=MANY_UNAVAILABLE, calls=2 * MANY_UNAVAILABLE + 1)) == []
+    assert causes(traffic(unavailable=MANY_UNAVAILABLE - 1, calls=MANY_UNAVAILABLE)) == []
 
 
 def test_every_finding_says_what_to_do() -> None:

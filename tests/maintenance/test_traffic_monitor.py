@@ -12,11 +12,12 @@ from inboxd.config.secrets import Secrets
 from inboxd.domain.retry import GONE_REST_S
 from inboxd.domain.traffic import COMPANION, HOUR_MS, TrafficCause
 from inboxd.maintenance import traffic_store as store
-from inboxd.maintenance.traffic_monitor import MAX_STRANGERS, TrafficMonitor
+from inboxd.maintenance.metrics import TrafficMetrics
+from inboxd.maintenance.traffic_monitor import MAX_UNSERVED, TrafficMonitor
 from inboxd.options import configured_accounts
 from inboxd.runtime import logs
-from inboxd.runtime.metrics import Metrics
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock
@@ -31,7 +32,8 @@ class Rig:
         self.database = database
         self.accounts = accounts
         self.clock = clock
-        self.metrics = Metrics()
+        self.registry = CollectorRegistry()
+        self.metrics = TrafficMetrics(self.registry)
         self.begin()
 
     def begin(self) -> None:
@@ -49,7 +51,7 @@ class Rig:
         return [(line["event"], (line["cause"], line["account_id"])) for line in lines if "cause" in line]
 
     def measured(self, cause: TrafficCause) -> float:
-        value = self.metrics.registry.get_sample_value("inboxd_traffic_findings", {"cause": cause.value})
+        value = self.registry.get_sample_value("inboxd_traffic_findings", {"cause": cause.value})
         assert value is not None
         return value
 
@@ -96,14 +98,14 @@ async def test_whoever_is_served_is_no_stranger_by_any_of_its_names(rig: Rig) ->
 
 
 async def test_strangers_are_bounded(rig: Rig) -> None:
-    for number in range(3 * MAX_STRANGERS):
+    for number in range(3 * MAX_UNSERVED):
         rig.clock.now += 1
         rig.see(str(10_000 + number), message=1)
         rig.see(ACCOUNT, message=1)
     await rig.look()
-    assert rig.measured(TrafficCause.UNSERVED) == MAX_STRANGERS
-    assert rig.monitor.traffic[-1].events == 3 * MAX_STRANGERS  # the account that is served is never forgotten
-    assert str(10_000 + 3 * MAX_STRANGERS - 1) in {one.account_id for one in rig.monitor.traffic}
+    assert rig.measured(TrafficCause.UNSERVED) == MAX_UNSERVED
+    assert rig.monitor.traffic[-1].events == 3 * MAX_UNSERVED  # the account that is served is never forgotten
+    assert str(10_000 + 3 * MAX_UNSERVED - 1) in {one.account_id for one in rig.monitor.traffic}
 
 
 async def test_only_companions(rig: Rig) -> None:

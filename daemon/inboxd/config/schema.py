@@ -79,9 +79,9 @@ class Storage(_Section, frozen=True):
     backup_path: Annotated[str, Meta(min_length=1)] = "backups"
     keep_backups: Positive = 7
 
-    def backups(self, environment: Mapping[str, str]) -> Path:
+    def backups(self, database: Path) -> Path:
         """The folder of backups; a relative one is relative to the database's."""
-        return self.resolved(environment).parent / self.backup_path
+        return database.parent / self.backup_path
 
     def resolved(self, environment: Mapping[str, str]) -> Path:
         """The file's path; a relative one is relative to $STATE_DIRECTORY when systemd sets it."""

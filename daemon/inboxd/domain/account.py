@@ -123,6 +123,11 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         """Every id by which webhooks may name it: some samples print the Page's."""
         return (self.id,) if self.page_id is None else (self.id, self.page_id)
 
+    @property
+    def display_name(self) -> str:
+        """What people call it: its username if that is known, else the name it was given, else its id."""
+        return self.username or self.name or self.id
+
     def refresh_due_at(self) -> int | None:
         """When its token should be refreshed next (ms), or None when it needs no refreshing.
 

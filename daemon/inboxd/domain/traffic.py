@@ -1,4 +1,4 @@
-"""What the traffic of accounts tells about what is wrong with them: from counts to findings."""
+"""Decides from counts of events what is unusual about the traffic of accounts."""
 
 from collections.abc import Collection, Sequence
 from enum import StrEnum
@@ -9,23 +9,24 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
 HISTORY_HOURS: Final = 14 * 24
-"""Hours before the latest event that tell what is usual for an account."""
+"""How many hours before the latest event are compared with."""
 REGULAR_HOURS: Final = 24
-"""An account is regular when events arrived in at least so many of those hours…"""
+"""An account is regular if events arrived in at least this many of those hours, …"""
 REGULAR_SPAN_HOURS: Final = 7 * 24
-"""…over at least so long: a whole week, so that a weekend is among them."""
+"""… and if these hours span at least a week, so that a weekend is among them."""
 SILENCE_FACTOR: Final = 2
-"""So many times its longest usual pause is unusual for an account…"""
+"""A pause of an account is unusual if it is this many times its longest usual pause."""
 SETTLING_MS: Final = HOUR_MS
-"""…and is said this long after a start at the earliest: what was missed meanwhile comes again first."""
+"""Time after a start without findings of silence: Meta first sends again what it could not deliver."""
 FEW_COMPANIONS: Final = 5
+"""Companions without a message in 24 hours that are unusual."""
 MANY_UNAVAILABLE: Final = 10
-"""People of whom Meta says within an hour that there are none, when they are most of those asked about."""
+"""Participants found not to exist within an hour that are unusual, if they are at least half of the calls."""
 
 COMPANION: Final = "edit_companion"
 """The kind of a `message_edit` that accompanies a message and edits nothing."""
 MESSAGE_KINDS: Final = frozenset({"message", "echo", "self_message", "unsupported", "delete"})
-"""What comes under the webhook field `messages`."""
+"""Kinds of events of the webhook field `messages`."""
 
 
 class TrafficCause(StrEnum):
@@ -34,11 +35,16 @@ class TrafficCause(StrEnum):
     UNSERVED = "unserved"
     """Events arrive for an account that is not served."""
     SILENT = "silent"
-    """Events have ceased to arrive."""
+    """Events no longer arrive."""
     COMPANIONS_ONLY = "companions_only"
     """Edits that accompany messages arrive, and the messages do not."""
     UNAVAILABLE = "unavailable"
-    """Meta says of most people that there is no such person."""
+    """Meta says of most participants that they do not exist."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether messages are missing because of it."""
+        return self in {TrafficCause.SILENT, TrafficCause.COMPANIONS_ONLY}
 
 
 class TrafficFinding(NamedTuple):
@@ -47,7 +53,7 @@ class TrafficFinding(NamedTuple):
     cause: TrafficCause
     account_id: str | None
     since: int | None
-    """Since when (ms), as far as is known: what was so before a start may have been so for longer."""
+    """Since when (ms), as far as known: before a start of the daemon it may have been so for longer."""
     detail: str
     remedy: str
 
@@ -64,31 +70,33 @@ class AccountTraffic(NamedTuple):
     last_at: int | None = None
     """When the latest event arrived (ms)."""
     unserved_at: int | None = None
-    """When an event last arrived while the account was not served (ms)…"""
+    """When an event last arrived while the account was not served (ms), …"""
     unserved_since: int | None = None
-    """…and when the first did, without a day's pause since."""
+    """… and when the first one did, with no pause of a day since then (ms)."""
     events: int = 0
-    """Events of the last 24 hours; of them…"""
+    """Events of the last 24 hours."""
     messages: int = 0
+    """Those among `events` that are messages."""
     companions: int = 0
+    """Those among `events` that accompany messages."""
     companions_since: int | None = None
     """When the first companion arrived after the latest message (ms)."""
     unavailable: int = 0
-    """People who were found not to exist in the last hour…"""
+    """Participants who were found not to exist in the last hour, …"""
     unavailable_since: int | None = None
-    """…and when the first of them was (ms)."""
-    asked: int = 0
+    """… and when the first of them was (ms)."""
+    calls: int = 0
     """Graph calls of the last hour."""
 
 
 def findings(
     traffic: Collection[AccountTraffic], *, now: int, started_at: int, silent_after_hours: int
 ) -> list[TrafficFinding]:
-    """What is unusual at the moment `now` (ms) for a daemon that started at `started_at`.
+    """What is unusual at `now` (ms) for a daemon that started at `started_at` (ms).
 
-    Silence is no finding for accounts that are not regular, and for none with `silent_after_hours` 0. It is one when
-    nothing has arrived for `silent_after_hours`, and for SILENCE_FACTOR times the longest pause that the account
-    made before: nights and weekends are such pauses.
+    Silence is reported of regular accounts only, and never if `silent_after_hours` is 0. An account is silent when
+    nothing has arrived for `silent_after_hours`, and for SILENCE_FACTOR times its longest pause before. Nights and
+    weekends are such pauses.
     """
     found: list[TrafficFinding] = []
     for one in traffic:
@@ -96,7 +104,7 @@ def findings(
             found.append(_unserved(one))
         if one.served and one.companions >= FEW_COMPANIONS and not one.messages:
             found.append(_companions_only(one))
-        if one.unavailable >= MANY_UNAVAILABLE and one.unavailable * 2 >= one.asked:
+        if one.unavailable >= MANY_UNAVAILABLE and one.unavailable * 2 >= one.calls:
             found.append(_unavailable(one))
     if silent_after_hours and now - started_at >= SETTLING_MS:
         found += _silent(traffic, now, silent_after_hours)
@@ -104,7 +112,7 @@ def findings(
 
 
 def usual_pause_hours(hours: Sequence[int]) -> int | None:
-    """The longest pause between hours (ascending) with events; None when they are too few to call anything usual."""
+    """The longest pause between hours (ascending) with events. None if they are too few to tell what is usual."""
     if len(hours) < REGULAR_HOURS or hours[-1] - hours[0] < REGULAR_SPAN_HOURS:
         return None
     return max(later - earlier for earlier, later in pairwise(hours))

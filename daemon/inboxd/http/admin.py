@@ -34,12 +34,14 @@ def admin_application(
     clock: Clock,
     *,
     templates: Sequence[str],
+    navigation: Sequence[tuple[str, str]],
     static: Traversable,
     max_failures: int,
 ) -> web.Application:
     """The application of the admin listener.
 
     The pages use the templates of the packages `templates`, and the style sheets and scripts of the folder `static`.
+    Every page links to the paths of `navigation`, each given with its text.
     """
     files = StaticFiles(static)
     open_paths = {operation.path for operation in operations if operation.open} | {SIGN_IN} | files.paths
@@ -48,7 +50,7 @@ def admin_application(
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
     add_operations(app, operations)
-    set_up(app, clock, templates)
+    set_up(app, clock, templates, navigation)
     everything: list[Pages] = [Sessions(gate), files, *pages]
     for part in everything:
         part.add_routes(app)

@@ -41,13 +41,18 @@ HEADERS: Final = {
     "Referrer-Policy": "same-origin",  # with `no-referrer`, browsers send `Origin: null` with our own forms
 }
 _CLOCK: Final = web.AppKey("dashboard.clock", Clock)
+_NAVIGATION: Final = web.AppKey("dashboard.navigation", tuple)
 
 Context = Mapping[str, Any]
 
 
-def set_up(app: web.Application, clock: Clock, packages: Sequence[str]) -> None:
-    """Let `app` render the templates of these packages. Each package has them in its folder `templates`."""
+def set_up(app: web.Application, clock: Clock, packages: Sequence[str], navigation: Sequence[tuple[str, str]]) -> None:
+    """Let `app` render the templates of these packages. Each package has them in its folder `templates`.
+
+    `navigation` is what every page links to: paths, each with its text.
+    """
     app[_CLOCK] = clock
+    app[_NAVIGATION] = tuple(navigation)
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in packages]),
@@ -68,7 +73,7 @@ def set_up(app: web.Application, clock: Clock, packages: Sequence[str]) -> None:
 
 
 def page(request: web.Request, template: str, context: Context, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """A response with a page. Every template gets the path, the owner of the session and the time, beside `context`."""
+    """A response with a page. Beside `context`, every template gets the values of `known`."""
     owner = request.get(SESSION)
     known = {
         "path": request.path,
@@ -76,6 +81,7 @@ def page(request: web.Request, template: str, context: Context, *, status: HTTPS
         "can_write": owner is not None and "write" in owner.scopes,
         "owner": "" if owner is None else owner.name,
         "now": request.app[_CLOCK].now_ms(),
+        "navigation": request.app[_NAVIGATION],
     }
     response = aiohttp_jinja2.render_template(template, request, {**known, **context}, status=status)
     response.headers.update(HEADERS)

@@ -1,22 +1,16 @@
 """`/api/workers`: the background workers and what waits for them."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from inboxd.http.operations import Operation, answer
 from inboxd.maintenance.health import DaemonHealth
+from inboxd.profiles.store import ProfileStore
 from inboxd.receiving.resources import ParkedWorkerResource, WorkerList
 from inboxd.receiving.store import Inbox
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.supervisor import Supervisor
-from inboxd.storage.database import Database
-
-_DUE: Final = """
-SELECT count(*) FROM participants WHERE account_id IN (SELECT value FROM json_each(?)) AND next_attempt_at <= ?
-"""
 
 
 class SystemApi:
@@ -24,14 +18,14 @@ class SystemApi:
 
     def __init__(
         self,
-        database: Database,
+        profiles: ProfileStore,
         inbox: Inbox,
         clock: Clock,
         supervisor: Supervisor,
         health: DaemonHealth,
         served: Callable[[], Collection[str]],
     ) -> None:
-        self._database = database
+        self._profiles = profiles
         self._inbox = inbox
         self._clock = clock
         self._supervisor = supervisor
@@ -39,15 +33,14 @@ class SystemApi:
         self._served = served
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of this API."""
         return [Operation("GET", "/api/workers", self.workers, "system", {200: WorkerList})]
 
     async def workers(self, _request: web.Request) -> web.Response:
         """What works in the background, and what waits for it."""
         waiting, oldest_s = await self._inbox.backlog()
         _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
-        accounts = msgspec.json.encode(sorted(self._served())).decode()
-        ((due,),) = await self._database.read(_DUE, (accounts, self._clock.now_ms()))
+        due = await self._profiles.count_due(self._served(), self._clock.now_ms())
         return answer(
             WorkerList(
                 running=sorted(self._supervisor.running),

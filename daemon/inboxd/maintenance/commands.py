@@ -23,7 +23,7 @@ def backup(set_up: BackupSetup, config_path: Path | None, file: Path | None) -> 
     """
     database, folder, keep = set_up(config_path)
     if file is None:
-        file = backups.make(database, folder, keep=keep, on_stuck=_complain)
+        file = backups.make(database, folder, keep=keep, on_stuck=_print_error)
     elif file.exists():
         msg = f"{file} exists: backups are not written over"
         raise backups.BackupError(msg)
@@ -32,7 +32,7 @@ def backup(set_up: BackupSetup, config_path: Path | None, file: Path | None) -> 
     click.echo(f"{file}: {file.stat().st_size >> 10} KiB, checked")
 
 
-def _complain(error: OSError) -> None:
+def _print_error(error: OSError) -> None:
     click.echo(f"{error.filename} could not be removed: {error.strerror}", err=True)
 
 

@@ -1,18 +1,21 @@
-"""Whether the daemon does what it is for, said once for readiness, the dashboard and whoever else asks."""
+"""Whether the daemon can do its job, for readiness, the overview and `systemctl status`."""
 
-from inboxd.receiving.processing_monitor import ProcessingMonitor
+from collections.abc import Callable, Sequence
+
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
 
 
 class DaemonHealth:
-    """What is wrong with the daemon itself."""
+    """What is wrong with the daemon itself. Each of `features` says what is wrong with one feature."""
 
-    def __init__(self, database: Database, supervisor: Supervisor, monitor: ProcessingMonitor) -> None:
+    def __init__(
+        self, database: Database, supervisor: Supervisor, features: Sequence[Callable[[], Sequence[str]]]
+    ) -> None:
         self._database = database
         self._supervisor = supervisor
-        self._monitor = monitor
+        self._features = features
 
     @property
     def problems(self) -> list[str]:
@@ -22,10 +25,7 @@ class DaemonHealth:
             found.append(f"webhooks cannot be stored: {self._database.refusal}")
         if self._supervisor.gave_up:
             found.append("processing crashed too often: the daemon is about to start afresh")
-        stall = self._monitor.stall
-        if stall is not None:
-            found.append(f"deliveries wait and none is processed since {iso_utc(stall.since)}")
-        return found
+        return found + [problem for problems in self._features for problem in problems()]
 
     @property
     def degraded(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Health: is the process alive, and can it do its job?"""
+"""`/healthz` and `/readyz`: whether the process is alive, and whether it can do its job."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -27,13 +27,13 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HealthApi:
-    """`/healthz` and `/readyz`; neither needs a token, neither says more than a monitor must know."""
+    """`/healthz` and `/readyz`. They need no token, and tell no more than monitoring needs."""
 
     def __init__(self, health: DaemonHealth) -> None:
         self._health = health
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of this API."""
         return [
             Operation("GET", "/healthz", self.alive, "health", {200: Liveness}, open=True),
             Operation("GET", "/readyz", self.ready, "health", {200: Readiness}, open=True),

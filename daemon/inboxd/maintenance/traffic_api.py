@@ -1,4 +1,4 @@
-"""`/api/traffic`: what arrives for which account, and what is unusual about it."""
+"""`/api/traffic`: what arrives for each account, and what is unusual about it."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,13 +13,13 @@ PATH: Final = "/api/traffic"
 
 
 class TrafficApi:
-    """What the traffic monitor saw when it last looked."""
+    """The results of the traffic monitor's last check."""
 
     def __init__(self, monitor: TrafficMonitor) -> None:
         self._monitor = monitor
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of this API."""
         return [Operation("GET", PATH, self.report, "system", {200: TrafficReport})]
 
     async def report(self, _request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Watching what arrives for which account, to say what nobody else would notice: what does not arrive."""
+"""Watches the events that arrive for each account, and reports what is unusual: above all, that none arrive."""
 
 import re
 from collections import Counter
@@ -20,24 +20,24 @@ from inboxd.domain.traffic import (
     findings,
 )
 from inboxd.maintenance import traffic_store as store
+from inboxd.maintenance.metrics import TrafficMetrics
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.storage.database import Read
 
 LOOK_S: Final = 60.0
 SCHEDULE: Final = Schedule(storage_event="traffic_waits_for_storage", storage_rest_s=60)
-MAX_STRANGERS: Final = 100
-"""Accounts that are not served and are told apart; beyond it the one that was silent the longest is forgotten."""
+MAX_UNSERVED: Final = 100
+"""Accounts that are not served and whose events are counted. Beyond it, the one silent for longest is dropped."""
 _ID: Final = re.compile(r"[0-9]{1,32}")
 _IGNORED: Final = frozenset({"test"})
-_NOT_STRANGERS: Final = frozenset({"unknown"})
-"""What may be filed under an id that is no account's."""
+_NO_ACCOUNT: Final = frozenset({"unknown"})
+"""Kinds of events whose id may not be that of an account."""
 
 
 class _Counts:
-    """What arrived for one account."""
+    """What arrived for one account. Times in ms."""
 
     __slots__ = ("companions_since", "hours", "last_at", "unserved_at", "unserved_since")
 
@@ -64,13 +64,13 @@ class _Counts:
             del self.hours[min(self.hours)]
 
     def unserved(self, at: int) -> None:
-        """Something arrived that nobody is served with."""
+        """An event arrived while the account was not served."""
         if self.unserved_at is None or at - self.unserved_at >= DAY_MS:
             self.unserved_since = at
         self.unserved_at = at
 
     def correct(self, now: int) -> bool:
-        """Take back what a clock that was ahead has noted; whether there was anything."""
+        """Correct what a clock that was ahead recorded: nothing may be later than `now`. Returns whether it was."""
         if self.last_at is None or self.last_at <= now:
             return False
         self.hours = {hour: counts for hour, counts in self.hours.items() if hour <= now // HOUR_MS}
@@ -90,19 +90,19 @@ class _Counts:
 
 
 class TrafficMonitor:
-    """Counts events by account and looks every minute whether something is unusual. Each finding is logged once."""
+    """Counts events by account and checks every minute whether something is unusual. Each finding is logged once."""
 
     name = "traffic"
 
     def __init__(
-        self, read: Read, accounts: AccountManager, clock: Clock, metrics: Metrics, *, silent_after_hours: int
+        self, read: Read, accounts: AccountManager, clock: Clock, metrics: TrafficMetrics, *, silent_after_hours: int
     ) -> None:
         self.wakeup = Wakeup()
         self.silent_after_hours = silent_after_hours
         self.findings: list[TrafficFinding] = []
-        """What was unusual at the last look."""
+        """What was unusual at the last check."""
         self.traffic: list[AccountTraffic] = []
-        """What had arrived by then."""
+        """What had arrived until the last check."""
         self._read = read
         self._accounts = accounts
         self._clock = clock
@@ -110,59 +110,61 @@ class TrafficMonitor:
         self._counts: dict[str, _Counts] = {}
         self._started_at = clock.now_ms()
         self._recalled = False
-        self._said: dict[tuple[TrafficCause, str | None], int | None] = {}
-        """What is unusual, and since when."""
+        self._reported: dict[tuple[TrafficCause, str | None], int | None] = {}
+        """The findings that were logged, and since when (ms)."""
         self._log = logs.get("traffic")
 
     def observe(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """So many events have arrived, by account (any id that webhooks name it by) and kind."""
+        """Count events that have arrived, by account (any id that webhooks name it by) and kind."""
         now = self._clock.now_ms()
         for (named, kind), count in counts.items():
             account_id = self._accounts.aliases.get(named, named)
             served = account_id in self._accounts.served
-            if kind in _IGNORED or not (served or self._is_stranger(account_id, kind)):
+            if kind in _IGNORED or not (served or self._is_unserved_account(account_id, kind)):
                 continue
             known = self._counts.setdefault(account_id, _Counts())
             known.add(now, count, kind)
             if not served:
                 if known.unserved_at is None:
-                    self.wakeup.notify()  # that is said at once
+                    self.wakeup.notify()  # it is reported at once
                 known.unserved(now)
-        self._forget_strangers()
+        self._drop_unserved()
 
     async def poll(self) -> float:
-        """A look every minute, and when somebody new is there. Raises StorageError."""
+        """Check every minute, and when an event for a new account that is not served arrives. Raises StorageError."""
         await self.look()
         return LOOK_S
 
     async def look(self) -> None:
-        """One look: what is unusual is said if it is new, and so is its end. Raises StorageError."""
+        """Check the traffic, and log what has become unusual or usual again. Raises StorageError."""
         now = self._clock.now_ms()
         self._correct(now)
         if not self._recalled:
             await self._recall(now)
         self.traffic = [await self._traffic_of(account_id, now) for account_id in self._known()]
         found = findings(self.traffic, now=now, started_at=self._started_at, silent_after_hours=self.silent_after_hours)
-        self.findings = [one._replace(since=self._said.get((one.cause, one.account_id), one.since)) for one in found]
-        self._say()
-        self._measure()
+        self.findings = [
+            one._replace(since=self._reported.get((one.cause, one.account_id), one.since)) for one in found
+        ]
+        self._report()
+        self._set_gauges()
 
     def _known(self) -> list[str]:
         return sorted(self._counts.keys() | self._accounts.served.keys())
 
     def _correct(self, now: int) -> None:
-        """After a clock that was ahead: silence would not be noticed before that time came."""
+        """Correct times that a clock that was ahead recorded: silence would not be noticed until they are past."""
         self._started_at = min(self._started_at, now)
         corrected = [known.correct(now) for known in self._counts.values()]
         if any(corrected):
-            self._recalled = False  # the hours before this time may not have been looked at, or not be there any more
+            self._recalled = False  # hours before `now` may be missing
 
     async def _recall(self, now: int) -> None:
-        """Take up from the file when accounts were active before this start: in such an hour a message came."""
+        """Read from the database in which hours before this start messages came."""
         since = now - 2 * HISTORY_HOURS * HOUR_MS
         for account_id, hour, last_at in await store.active_hours(self._read, since, now):
             served = account_id in self._accounts.served
-            if not served and (now - last_at >= DAY_MS or not self._is_stranger(account_id, "message")):
+            if not served and (now - last_at >= DAY_MS or not self._is_unserved_account(account_id, "message")):
                 continue
             known = self._counts.setdefault(account_id, _Counts())
             counts = known.hours.setdefault(hour, [1, 0, 0])
@@ -170,17 +172,17 @@ class TrafficMonitor:
             known.last_at = max(last_at, known.last_at or 0)
             if not served:
                 known.unserved(known.last_at)
-        self._forget_strangers()
+        self._drop_unserved()
         self._recalled = True
 
     async def _traffic_of(self, account_id: str, now: int) -> AccountTraffic:
         known = self._counts.get(account_id, _Counts())
         served = self._accounts.served.get(account_id)
         events, messages, companions = known.of_last_day(now)
-        gone, asked = store.Unavailable(0, None), 0
+        gone, calls = store.Unavailable(0, None), 0
         if served is not None:
-            asked = served.graph.budget.report().used
-            # Who does not exist is asked about again after GONE_REST_S: that tells when it was found.
+            calls = served.graph.budget.report().used
+            # A participant who does not exist is fetched again after GONE_REST_S, which tells when that was found.
             within_the_hour = now + GONE_REST_S * 1000 - HOUR_MS
             gone = await store.unavailable(self._read, account_id, within_the_hour)
         return AccountTraffic(
@@ -195,15 +197,15 @@ class TrafficMonitor:
             messages=messages,
             companions=companions,
             companions_since=known.companions_since,
-            unavailable=gone.people,
+            unavailable=gone.participants,
             unavailable_since=None if gone.due_at is None else gone.due_at - GONE_REST_S * 1000,
-            asked=asked,
+            calls=calls,
         )
 
-    def _say(self) -> None:
+    def _report(self) -> None:
         current = {(one.cause, one.account_id): one.since for one in self.findings}
         for one in self.findings:
-            if (one.cause, one.account_id) not in self._said:
+            if (one.cause, one.account_id) not in self._reported:
                 self._log.warning(
                     "traffic_unusual",
                     account_id=one.account_id,
@@ -212,26 +214,26 @@ class TrafficMonitor:
                     detail=one.detail,
                     remedy=one.remedy,
                 )
-        for cause, account_id in sorted(self._said.keys() - current.keys(), key=str):
+        for cause, account_id in sorted(self._reported.keys() - current.keys(), key=str):
             self._log.info("traffic_usual_again", account_id=account_id, cause=cause.value)
-        self._said = current
+        self._reported = current
 
-    def _measure(self) -> None:
+    def _set_gauges(self) -> None:
         by_cause = Counter(one.cause for one in self.findings)
         for cause in TrafficCause:
-            self._metrics.traffic_findings.labels(cause.value).set(by_cause[cause])
+            self._metrics.findings.labels(cause.value).set(by_cause[cause])
         self._metrics.last_event.clear()  # accounts that are no longer served
         for one in self.traffic:
             if one.served and one.last_at is not None:
                 self._metrics.last_event.labels(one.account_id).set(one.last_at / 1000)
 
     @staticmethod
-    def _is_stranger(account_id: str, kind: str) -> bool:
-        return kind not in _NOT_STRANGERS and _ID.fullmatch(account_id) is not None
+    def _is_unserved_account(account_id: str, kind: str) -> bool:
+        return kind not in _NO_ACCOUNT and _ID.fullmatch(account_id) is not None
 
-    def _forget_strangers(self) -> None:
-        strangers = self._counts.keys() - self._accounts.served.keys()
-        if len(strangers) <= MAX_STRANGERS:
+    def _drop_unserved(self) -> None:
+        unserved = self._counts.keys() - self._accounts.served.keys()
+        if len(unserved) <= MAX_UNSERVED:
             return
-        for one in sorted(strangers, key=lambda account_id: self._counts[account_id].last_at or 0)[:-MAX_STRANGERS]:
+        for one in sorted(unserved, key=lambda account_id: self._counts[account_id].last_at or 0)[:-MAX_UNSERVED]:
             del self._counts[one]

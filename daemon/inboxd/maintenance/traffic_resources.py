@@ -1,4 +1,4 @@
-"""Traffic, as the API says it."""
+"""What the API answers about traffic."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""What the file tells about traffic: when conversations were last active, and whom Meta does not know."""
+"""What the database tells about traffic: when conversations were active, and which participants do not exist."""
 
 from typing import Final, NamedTuple
 
@@ -29,13 +29,13 @@ async def active_hours(read: Read, since: int, until: int) -> list[ActiveHour]:
 
 
 class Unavailable(NamedTuple):
-    """How many people are unavailable, and when the first of them is asked about again (ms)."""
+    """How many participants are unavailable, and when the first of them is fetched again (ms)."""
 
-    people: int
+    participants: int
     due_at: int | None
 
 
 async def unavailable(read: Read, account_id: str, due_after: int) -> Unavailable:
-    """Those of an account who are unavailable and asked about again only after `due_after` (ms)."""
+    """Participants of an account who are unavailable and fetched again only after `due_after` (ms)."""
     (row,) = await read(_UNAVAILABLE, (account_id, due_after))
     return Unavailable(*row)

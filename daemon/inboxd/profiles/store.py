@@ -60,6 +60,9 @@ WHERE account_id = ? AND next_attempt_at <= ? ORDER BY next_attempt_at DESC LIMI
 _NEXT_DUE: Final = """
 SELECT min(next_attempt_at) FROM participants WHERE account_id = ? AND next_attempt_at > ?
 """
+_COUNT_DUE: Final = """
+SELECT count(*) FROM participants WHERE account_id IN (SELECT value FROM json_each(?)) AND next_attempt_at <= ?
+"""
 _COMPLETE: Final = """
 UPDATE participants SET
     previous_usernames = CASE
@@ -241,6 +244,12 @@ class ProfileStore:
         """When the account's next fetch after `now` is due (ms), or None."""
         ((next_at,),) = await self._database.read(_NEXT_DUE, (account_id, now))
         return None if next_at is None else int(next_at)
+
+    async def count_due(self, account_ids: Iterable[str], now: int) -> int:
+        """How many fetches of these accounts are due at `now` (ms)."""
+        accounts = msgspec.json.encode(sorted(account_ids)).decode()
+        ((count,),) = await self._database.read(_COUNT_DUE, (accounts, now))
+        return int(count)
 
     async def one(self, key: ConversationKey) -> Participant | None:
         """Everything known of one participant."""

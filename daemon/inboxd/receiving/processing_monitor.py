@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.store import oldest_due
 from inboxd.runtime import logs
-from inboxd.runtime.clock import Clock
+from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError
 from inboxd.storage.database import Database
 
@@ -72,6 +72,12 @@ class ProcessingMonitor:
         began, since = self._oldest_since
         stalled = found is not None and self._clock.monotonic() - began >= STALLED_AFTER_S
         self._tell(Stall(found, since) if stalled and found is not None else None)
+
+    def problems(self) -> list[str]:
+        """What is wrong, in words."""
+        if self.stall is None:
+            return []
+        return [f"deliveries wait and none is processed since {iso_utc(self.stall.since)}"]
 
     def _tell(self, stall: Stall | None) -> None:
         before, self.stall = self.stall, stall

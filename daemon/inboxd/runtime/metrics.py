@@ -41,20 +41,6 @@ class Metrics:
         self.subscribed = Gauge(
             "inboxd_account_subscribed", "1 while the account is subscribed.", ["account"], registry=self.registry
         )
-        self.traffic_findings = Gauge(
-            "inboxd_traffic_findings",
-            "Accounts whose traffic is unusual, by what is unusual about it.",
-            ["cause"],
-            registry=self.registry,
-        )
-        for cause in ("unserved", "silent", "companions_only", "unavailable"):
-            self.traffic_findings.labels(cause)
-        self.last_event = Gauge(
-            "inboxd_last_event_timestamp_seconds",
-            "When an event last arrived for an account that is served.",
-            ["account"],
-            registry=self.registry,
-        )
         self.budget_used = Gauge(
             "inboxd_budget_used", "Graph calls of the last hour.", ["account"], registry=self.registry
         )
@@ -114,15 +100,6 @@ class Metrics:
             "How late the event loop woke up.",
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
             registry=self.registry,
-        )
-        self.database_bytes = Gauge(
-            "inboxd_database_size_bytes", "Size of the database's files.", ["file"], registry=self.registry
-        )
-        self.disk_free_bytes = Gauge(
-            "inboxd_disk_free_bytes", "Room on the disk of the database.", registry=self.registry
-        )
-        self.last_backup = Gauge(
-            "inboxd_last_backup_timestamp_seconds", "When the latest backup was made.", registry=self.registry
         )
         Gauge("inboxd_build_info", "Always 1.", ["version"], registry=self.registry).labels(version).set(1)
         ProcessCollector(registry=self.registry)

@@ -69,6 +69,7 @@ class Supervisor:
         self.gave_up = False
         """Whether an essential worker crashed too often: the process should exit non-zero."""
         self._parked: dict[str, ParkedWorker] = {}
+        metrics.workers_parked.set_function(lambda: len(self.parked))
         self._running_since: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:

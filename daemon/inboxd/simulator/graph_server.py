@@ -1,4 +1,4 @@
-"""The simulated Graph API: profiles, tokens, subscriptions, errors in Meta's envelopes, and moods to be switched."""
+"""The simulated Graph API: profiles, tokens, subscriptions, errors as Meta words them, and behaviour to be set."""
 
 import asyncio
 import hmac
@@ -24,7 +24,7 @@ LIFETIME_S: Final = 60 * DAY_S
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the simulated Graph API behaves; changed with PUT /_simulator/behaviour."""
+    """How the simulated Graph API behaves. PUT /_simulator/behaviour changes it."""
 
     latency_ms: float = 40.0
     """Average time to answer; each answer takes from half to one and a half of it."""
@@ -60,17 +60,17 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Token(NamedTuple):
-    """An access token and whom it belongs to."""
+    """An access token and the account it belongs to."""
 
     account_id: str
     page_id: str | None = None
     """Set for a Page token (Facebook Login)."""
     issued_at: float = 0.0
-    """Seconds since the epoch; it lives for 60 days from then. 0: issued long ago, and never ends."""
+    """Seconds since the epoch. The token is valid for 60 days from then. 0: it never ends."""
 
 
 class GraphServer:
-    """The application, what it was asked, and how it behaves. Tokens map to an account's id, or to a Token."""
+    """The simulated Graph API, the calls it received, and its behaviour. `tokens` map to an account's id or a Token."""
 
     def __init__(
         self,
@@ -95,9 +95,9 @@ class GraphServer:
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application()
-        app.router.add_get(CONTROL_PATH, self._show)
-        app.router.add_put(CONTROL_PATH, self._switch)
-        app.router.add_get(CALLS_PATH, self._asked)
+        app.router.add_get(CONTROL_PATH, self._get_behaviour)
+        app.router.add_put(CONTROL_PATH, self._put_behaviour)
+        app.router.add_get(CALLS_PATH, self._get_calls)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
@@ -107,18 +107,18 @@ class GraphServer:
         app.router.add_get("/{version}/{igsid}", self._graph(self._profile))
         return app
 
-    async def _show(self, _request: web.Request) -> web.Response:
+    async def _get_behaviour(self, _request: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(self.behaviour), content_type="application/json")
 
-    async def _switch(self, request: web.Request) -> web.Response:
+    async def _put_behaviour(self, request: web.Request) -> web.Response:
         try:
             self.behaviour = msgspec.json.decode(await request.read(), type=Behaviour)
         except msgspec.DecodeError as error:
             return web.json_response({"error": str(error)}, status=400)
         self.limits.clear()
-        return await self._show(request)
+        return await self._get_behaviour(request)
 
-    async def _asked(self, _request: web.Request) -> web.Response:
+    async def _get_calls(self, _request: web.Request) -> web.Response:
         return web.json_response(self.calls)
 
     async def _consent(self, request: web.Request) -> web.Response:
@@ -133,13 +133,13 @@ class GraphServer:
         return web.Response(body=avatar(request.match_info["igsid"]), content_type="image/png")
 
     def _graph(self, answer: Callable[[web.Request, str, Token], web.Response]) -> Callable[[web.Request], Any]:
-        """A handler for a Graph call: refused by mood, token or limit, or answered."""
+        """A handler for a Graph call: refused because of behaviour, token or limit, or else answered."""
 
         async def handler(request: web.Request) -> web.Response:
             self.calls.append(request.path)
-            mood = self.behaviour
-            await asyncio.sleep(mood.latency_ms / 1000 * (0.5 + self._random.random()))
-            if mood.outage:
+            behaviour = self.behaviour
+            await asyncio.sleep(behaviour.latency_ms / 1000 * (0.5 + self._random.random()))
+            if behaviour.outage:
                 sorry = "<html>Sorry, something went wrong.</html>"
                 return web.Response(status=503, text=sorry, content_type="text/html")
             text = await self._token(request)
@@ -163,28 +163,28 @@ class GraphServer:
         return request.headers.get("Authorization", "").removeprefix("Bearer ")
 
     def _limit(self, account_id: str) -> RateLimit | None:
-        mood = self.behaviour
-        if not mood.calls_per_window:
+        behaviour = self.behaviour
+        if not behaviour.calls_per_window:
             return None
         if account_id not in self.limits:
-            self.limits[account_id] = RateLimit(account_id, mood.calls_per_window, mood.window_s, self._now)
+            self.limits[account_id] = RateLimit(account_id, behaviour.calls_per_window, behaviour.window_s, self._now)
         return self.limits[account_id]
 
     def _refusal(self, request: web.Request, token: str, limit: RateLimit | None) -> web.Response | None:
-        """What stands in the way of any answer."""
-        mood = self.behaviour
+        """The error that every call gets now, if any."""
+        behaviour = self.behaviour
         if limit is not None and not limit.admit():
             return _error(400, 80002, "There have been too many calls to this Instagram account")
-        if mood.token_expired:
+        if behaviour.token_expired:
             return _error(400, 190, "Error validating access token: Session has expired", subcode=463)
-        if mood.throttled:
+        if behaviour.throttled:
             return _error(400, 4, "Application request limit reached")
-        if self._random.random() < mood.error_rate:
-            return _error(500, mood.error_code, "Service temporarily unavailable", subcode=mood.error_subcode)
-        return self._unproven(request.query.get("appsecret_proof"), token)
+        if self._random.random() < behaviour.error_rate:
+            return _error(500, behaviour.error_code, "Service temporarily unavailable", subcode=behaviour.error_subcode)
+        return self._proof_error(request.query.get("appsecret_proof"), token)
 
-    def _unproven(self, proof: str | None, token: str) -> web.Response | None:
-        """A refusal of the proof, if there is something to say against it."""
+    def _proof_error(self, proof: str | None, token: str) -> web.Response | None:
+        """The error about `appsecret_proof`, if it is wrong or missing."""
         if self._app_secret is None or (proof is None and not self.behaviour.require_proof):
             return None
         if proof is None:
@@ -196,8 +196,8 @@ class GraphServer:
     def _usage(self, limit: RateLimit | None) -> dict[str, str]:
         if limit is not None:
             return limit.headers() if self.behaviour.usage_headers else {}
-        mood = self.behaviour
-        percent = 100 if mood.throttled else mood.usage_percent
+        behaviour = self.behaviour
+        percent = 100 if behaviour.throttled else behaviour.usage_percent
         if percent is None:  # Meta sends the headers once there have been enough calls
             return {}
         usage = {"call_count": percent, "total_cputime": percent // 2, "total_time": percent // 2}

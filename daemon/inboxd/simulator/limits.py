@@ -1,4 +1,4 @@
-"""Meta's rate limit, simulated: a rolling window per account, and a block that grows for whoever goes on calling."""
+"""Meta's rate limit, simulated: a rolling window per account, and a block that each further call lengthens."""
 
 import json
 import time
@@ -21,12 +21,12 @@ class RateLimit:
         self._calls: deque[float] = deque()
         self._blocked_until = 0.0
         self.violations = 0
-        """Calls that should not have been made."""
+        """Calls that were made although they are refused."""
         self.busiest = 0
         """The most calls in any window."""
 
     def admit(self) -> bool:
-        """Count one more call; whether it is answered."""
+        """Count one more call. Returns whether it is answered."""
         now = self._now()
         while self._calls and now - self._calls[0] >= self._window_s:
             self._calls.popleft()

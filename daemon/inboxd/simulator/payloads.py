@@ -11,7 +11,7 @@ BARE: Final = ("like_heart", "ephemeral", "fallback")
 
 
 class Conversationalist:
-    """Makes the items of one conversation: who speaks to which account, with fresh mids and a clock of its own."""
+    """Makes the items of the conversation of one participant with one account, with new mids and a clock of its own."""
 
     def __init__(self, account_id: str, participant_id: str, started_at: int) -> None:
         self.account_id = account_id
@@ -38,7 +38,7 @@ class Conversationalist:
         return self._in(message={"mid": self._mid(), "attachments": [attachment]})
 
     def sends_unsupported(self) -> Item:
-        """The participant sends what the API cannot represent."""
+        """The participant sends something that the API does not support."""
         return self._in(message={"mid": self._mid(), "is_unsupported": True})
 
     def replies_to_story(self, text: str) -> Item:
@@ -74,7 +74,7 @@ class Conversationalist:
         return self._as_sender_of(item, message_edit={"mid": mid_of(item), "num_edit": 0})
 
     def unsends(self, item: Item) -> Item:
-        """The sender of `item` takes it back."""
+        """The sender of `item` unsends it."""
         return self._as_sender_of(item, message={"mid": mid_of(item), "is_deleted": True})
 
     def reacts(self, item: Item, reaction: str = "love", emoji: str = "\u2764\ufe0f") -> Item:
@@ -120,7 +120,7 @@ class Conversationalist:
 
 
 def without_parties(item: Item) -> Item:
-    """The same as Meta sometimes sends it: without sender and recipient."""
+    """The item without sender and recipient, as Meta sometimes sends it."""
     return {name: value for name, value in item.items() if name not in {"sender", "recipient"}}
 
 

@@ -1,4 +1,4 @@
-"""The people of the simulated Instagram: many, invented, and the same every time."""
+"""The participants of the simulated Instagram: invented, and the same every time."""
 
 import hashlib
 from typing import Final, NamedTuple
@@ -20,7 +20,7 @@ _HANDLES: Final = (
 
 
 class Person(NamedTuple):
-    """Somebody with an Instagram account. `name` and `has_picture` may be missing, as with real people."""
+    """Somebody with an Instagram account. Some have no name or no picture, as on Instagram."""
 
     igsid: str
     username: str
@@ -37,7 +37,7 @@ def igsid(number: int) -> str:
 
 
 def person(who: str) -> Person | None:
-    """The person of an IGSID, or None when the simulated Instagram has nobody of that id."""
+    """The person with an IGSID, or None if there is nobody with that id."""
     if not (who.isascii() and who.isdigit()) or not _FIRST_IGSID <= int(who) < _FIRST_IGSID + 10**9:
         return None
     digest = hashlib.sha256(who.encode()).digest()

@@ -1,4 +1,4 @@
-"""The webhook sender: signs like Meta, batches, retries, and on demand duplicates and reorders."""
+"""The webhook sender: signs and retries as Meta does, and on request sends deliveries twice or late."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ ATTEMPTS: Final = 8
 
 
 class Unreliability(NamedTuple):
-    """How badly the sender behaves: the share of deliveries that are sent twice, and that are sent late."""
+    """The shares (0 to 1) of deliveries that are sent twice, and that are sent late."""
 
     duplicates: float = 0.0
     late: float = 0.0
@@ -30,7 +30,7 @@ class WebhookSender:
         self.acknowledged = 0
 
     async def send(self, payload: dict[str, Any]) -> bool:
-        """Deliver one payload; False when it was given up."""
+        """Deliver one payload. Returns False when it was given up."""
         body = json.dumps(payload).encode()  # non-ASCII as \\uXXXX, as on Meta's wire
         headers = {
             HEADER: sign(body, self._secret),
@@ -44,12 +44,12 @@ class WebhookSender:
                         self.acknowledged += 1
                         return True
             except aiohttp.ClientError:
-                pass  # the receiver is away: that is what the retries are for
+                pass  # the receiver does not answer: try again
             await asyncio.sleep(min(0.05 * 2**attempt, 2.0))
         return False
 
     async def send_all(self, payloads: list[dict[str, Any]], how: Unreliability | None = None) -> int:
-        """Deliver `payloads` in order, except for what `how` disturbs; returns how many were given up."""
+        """Deliver `payloads`, in order except for those that `how` makes late. Returns how many were given up."""
         queue = self._disturbed(payloads, how or Unreliability())
         return sum([not await self.send(payload) for payload in queue])
 

@@ -10,7 +10,7 @@ from inboxd.runtime.errors import AddressInUseError
 
 @asynccontextmanager
 async def serving(app: web.Application, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """`app` on `port` (0: any free one); yields its URL."""
+    """Serve `app` on `port` (0: any free one). Yields its URL."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

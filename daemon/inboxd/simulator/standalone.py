@@ -1,4 +1,4 @@
-"""The simulator as a program of its own, to point a daemon at."""
+"""`inboxd simulator`: the simulated Instagram without a daemon."""
 
 import asyncio
 import sys

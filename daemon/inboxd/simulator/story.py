@@ -1,4 +1,4 @@
-"""A lively few minutes in the inbox of a small shop."""
+"""A few minutes of traffic in the inbox of a small shop."""
 
 import random
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _ANSWERS: Final = (
 
 
 def story(account_id: str, started_at: int, *, people: int = PEOPLE, seed: int = 1) -> list[dict[str, Any]]:
-    """Deliveries in which every one of `people` writes, and every kind of event occurs at least once."""
+    """Deliveries in which each of `people` participants writes and every kind of webhook event occurs."""
     rng = random.Random(seed)
     talkers = [Conversationalist(account_id, igsid(n), started_at + n * 700) for n in range(people)]
     payloads: list[dict[str, Any]] = [test_button()]
@@ -44,9 +44,9 @@ def story(account_id: str, started_at: int, *, people: int = PEOPLE, seed: int =
 
 
 def _accompanied(who: Conversationalist, talk: Iterator[Item], rng: random.Random) -> Iterator[list[Item]]:
-    """The talk as Instagram sends it: messages have a companion, before or after them, in the same delivery or another.
+    """The items by delivery, as Instagram sends them: each message with its companion, in the same or another delivery.
 
-    Some companions and some that were seen come without their parties.
+    Some companions and some `seen` items come without sender and recipient.
     """
     for item in talk:
         message = item.get("message", {})
@@ -79,7 +79,7 @@ def _talk(who: Conversationalist, number: int, rng: random.Random) -> Iterator[I
 
 
 def _special(who: Conversationalist, opening: Item, number: int) -> Iterator[Item]:  # noqa: C901 - a list of cases
-    """One kind of event that not everybody causes, by the person's number."""
+    """A rarer kind of webhook event, chosen by the participant's number."""
     match number % 12:
         case 0:
             yield who.sends("image")
@@ -111,7 +111,7 @@ def _special(who: Conversationalist, opening: Item, number: int) -> Iterator[Ite
 
 
 def _asides(account_id: str, started_at: int) -> list[dict[str, Any]]:
-    """What is no direct message: comments, opt-ins, handover, a thread that another app owns, a note to self."""
+    """Webhook events other than direct messages: comments, opt-ins, handovers, standby, a message to oneself."""
     who = Conversationalist(account_id, igsid(0), started_at + 60_000)
     fan = person(igsid(1))
     username = fan.username if fan is not None else ""

@@ -33,9 +33,9 @@ from inboxd.storage.database import open_for_reading
 
 ACCOUNT: Final = "17841400000000001"
 LIVELY_S: Final = 150.0
-"""How long the traffic lasts when somebody watches."""
+"""Duration of the traffic without --once."""
 PATIENCE_S: Final = 60.0
-"""How long --once waits for the last profile."""
+"""How long --once waits for all profiles."""
 REFRESH_S: Final = 0.5
 
 
@@ -47,7 +47,7 @@ def demo(*, once: bool) -> None:
 
 
 async def play(*, once: bool) -> int:
-    """Run the demo; returns 0, or with `once` 1 when somebody was left without a profile."""
+    """Run the demo. Returns the exit code: with `once`, 1 if a participant has no profile at the end."""
     logs.set_up(level="error", log_format="console")
     console = terminal()
     app_secret, token, admin_token = (secrets.token_hex(16) for _ in range(3))
@@ -55,18 +55,10 @@ async def play(*, once: bool) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="inboxd-demo-"))
         path = Path(folder, "inboxd.sqlite3")
         graph_url = await stack.enter_async_context(serving(GraphServer({token: ACCOUNT}).application()))
-        settings = Settings(
-            public=Public(port=0),
-            admin=Admin(port=0),
-            instagram=Instagram(graph_url=graph_url, facebook_graph_url=graph_url),
-            avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
-            budget=BudgetSettings(calls_per_second=10.0 if once else 1.0),
-            accounts=(AccountSettings(id=ACCOUNT, name="demo"),),
-        )
         gave_up = asyncio.Event()
         daemon = await stack.enter_async_context(
             app.run_daemon(
-                settings,
+                _settings(graph_url, calls_per_second=10.0 if once else 1.0),
                 Secrets(
                     app_secrets=(Secret(app_secret),),
                     verify_token=Secret(secrets.token_hex(8)),
@@ -94,6 +86,18 @@ async def play(*, once: bool) -> int:
         return 1
 
 
+def _settings(graph_url: str, *, calls_per_second: float) -> Settings:
+    """Listeners on any free port, and one account of the simulated Instagram."""
+    return Settings(
+        public=Public(port=0),
+        admin=Admin(port=0),
+        instagram=Instagram(graph_url=graph_url, facebook_graph_url=graph_url),
+        avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
+        budget=BudgetSettings(calls_per_second=calls_per_second),
+        accounts=(AccountSettings(id=ACCOUNT, name="demo"),),
+    )
+
+
 async def _traffic(sender: WebhookSender, seconds: float) -> None:
     payloads = story(ACCOUNT, int(time.time() * 1000) - 60_000)
     if not seconds:
@@ -105,7 +109,7 @@ async def _traffic(sender: WebhookSender, seconds: float) -> None:
 
 
 class _Screen:
-    """The table, drawn again and again while things happen."""
+    """The table of conversations, drawn again every REFRESH_S."""
 
     def __init__(self, console: Console, conversations: ConversationStore, sender: WebhookSender) -> None:
         self._console = console
@@ -113,7 +117,7 @@ class _Screen:
         self._sender = sender
 
     async def watch(self, traffic: "asyncio.Task[None]", patience_s: float | None) -> bool:
-        """Draw until all has arrived and everyone has a profile, or patience ends; whether everyone has one."""
+        """Draw until the traffic has ended and every participant has a profile. Returns False after `patience_s`."""
         deadline = None if patience_s is None else time.monotonic() + patience_s
         with Live(console=self._console, auto_refresh=False) as live:
             while True:

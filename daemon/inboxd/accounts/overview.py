@@ -1,0 +1,45 @@
+"""What the overview says of accounts: their states, tokens, subscriptions and budgets."""
+
+from collections.abc import Sequence
+
+from inboxd.accounts.manager import AccountManager
+from inboxd.domain.account import Account, AccountState
+from inboxd.feature import Card, Need
+from inboxd.runtime.clock import Clock, iso_utc
+
+
+class AccountsOverview:
+    """This feature's part of the overview."""
+
+    def __init__(self, accounts: AccountManager, clock: Clock) -> None:
+        self._accounts = accounts
+        self._clock = clock
+
+    async def needs(self) -> Sequence[Need]:
+        """What is wrong with an account."""
+        now = self._clock.now_ms()
+        accounts = [self._accounts.served[account_id].account for account_id in sorted(self._accounts.served)]
+        if not accounts:
+            text = "No account is served yet: inboxd account add"
+            return [Need(text, "/accounts", urgent=False, position=50)]
+        return [need for account in accounts for need in account_needs(account, now)]
+
+    async def card(self) -> Card:
+        """Each account with its state and budget."""
+        served = [self._accounts.served[account_id] for account_id in sorted(self._accounts.served)]
+        context = {"accounts": [(one.account, one.graph.budget.report()) for one in served]}
+        return Card("accounts_card.html", context, position=20)
+
+
+def account_needs(account: Account, now: int) -> list[Need]:
+    """What is wrong with the account at `now` (ms): the first of state, token and subscription."""
+    name = account.display_name
+    if account.state is not AccountState.ACTIVE:
+        text = f"{name}: {account.reason or account.state.value}"
+    elif account.expires_soon(now):
+        text = f"{name}: its token ends at {iso_utc(account.token_expires_at or now)}."
+    elif account.subscribed_fields is not None and "messages" not in account.subscribed_fields:
+        text = f"{name}: it is not subscribed to messages, so none arrive."
+    else:
+        return []
+    return [Need(text, "/accounts", position=20)]

@@ -1,0 +1,1 @@
+"""`inboxd doctor`: checks of everything that the daemon needs, and what to do about what is wrong."""

@@ -1,0 +1,37 @@
+"""What the overview says of an account: the first thing that is wrong with it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from inboxd.accounts.overview import account_needs
+from inboxd.domain.account import Account, AccountState, LoginType
+
+from tests.support import ACCOUNT, T0
+
+HEALTHY = Account(
+    id=ACCOUNT,
+    flavour=LoginType.INSTAGRAM,
+    state=AccountState.ACTIVE,
+    created_at=T0,
+    updated_at=T0,
+    subscribed_fields=("messages",),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, None),
+        ({"subscribed_fields": None}, None),
+        ({"subscribed_fields": ()}, f"{ACCOUNT}: it is not subscribed to messages, so none arrive."),
+        ({"token_expires_at": T0, "subscribed_fields": ()}, f"{ACCOUNT}: its token ends at "),
+        ({"state": AccountState.NEEDS_LOGIN, "token_expires_at": T0}, f"{ACCOUNT}: needs_login"),
+        ({"state": AccountState.NEEDS_LOGIN, "reason": "log in", "name": "shop"}, "shop: log in"),
+        ({"subscribed_fields": (), "name": "shop", "username": "the.shop"}, "the.shop: it is not subscribed"),
+    ],
+)
+def test_the_first_thing_that_is_wrong(changes: dict[str, Any], text: str | None) -> None:
+    needs = account_needs(msgspec.structs.replace(HEALTHY, **changes), T0)
+    assert [(need.path, need.urgent) for need in needs] == ([] if text is None else [("/accounts", True)])
+    assert all(text is not None and need.text.startswith(text) for need in needs)
