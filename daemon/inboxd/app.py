@@ -49,6 +49,7 @@ from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
+from inboxd.receiving import processing_monitor
 from inboxd.receiving.api import DeliveriesApi
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.pages import DeliveryPages
@@ -177,7 +178,7 @@ def _start_workers(
         ),
         Schedule(essential=True),
     )
-    supervisor.start(monitor)
+    supervisor.start(monitor, processing_monitor.SCHEDULE)
     supervisor.start(parts.portraits)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)

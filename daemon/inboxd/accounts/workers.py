@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 
+from inboxd.accounts import subscription_monitor, token_refresher
 from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
@@ -72,10 +73,11 @@ class AccountWorkers:
         tokens = TokenRefresher(served, self._accounts, self._clock, self._metrics)
         subscription = SubscriptionMonitor(served, self._accounts, self._clock, self._metrics)
         self._fetchers[served.account.id] = fetcher
-        workers = (fetcher, backfill, tokens, subscription)
-        self._names[served.account.id] = [worker.name for worker in workers]
-        for worker in workers:
-            self._supervisor.start(worker)
+        self._names[served.account.id] = [one.name for one in (fetcher, backfill, tokens, subscription)]
+        self._supervisor.start(fetcher)
+        self._supervisor.start(backfill)
+        self._supervisor.start(tokens, token_refresher.SCHEDULE)
+        self._supervisor.start(subscription, subscription_monitor.SCHEDULE)
 
     async def stop(self, served: ManagedAccount) -> None:
         """End the workers of an account."""
