@@ -47,6 +47,7 @@ from inboxd.options import access_tokens, body_budget, configured_accounts, life
 from inboxd.privacy.api import DeletionsApi
 from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
+from inboxd.profiles import avatar_worker
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.receiving.api import DeliveriesApi
@@ -178,7 +179,7 @@ def _start_workers(
         Schedule(essential=True),
     )
     supervisor.start(monitor)
-    supervisor.start(parts.portraits)
+    supervisor.start(parts.portraits, avatar_worker.SCHEDULE)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)

@@ -103,7 +103,7 @@ async def open_core(
             desk,
             random=random.random,
             concurrency=settings.profiles.concurrency,
-            on_picture=portraits.wake,
+            on_picture=portraits.wakeup.notify,
         )
         await accounts.load(configured_accounts(settings, secrets), staff)
         deletions = DeletionStore(database)

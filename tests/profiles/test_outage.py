@@ -5,6 +5,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSync
-from inboxd.profiles.worker import ProfileFetcher
+from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
+from inboxd.runtime import logs
 from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.worker import work
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
@@ -70,7 +73,7 @@ class Rig:
             random=lambda: 0.0,
             on_picture=lambda: None,
         )
-        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock, concurrency=2)
+        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
         self.backfills = BackfillStore(database)
         self.worker = BackfillWorker(self.sync, self.backfills, clock, bus, lambda: 0.0)
         self.desk = BackfillService(self.backfills, clock)
@@ -113,9 +116,12 @@ async def at_work(database: Database, url: str, *, budget: int = 10_000) -> Asyn
     clock.database = database
     async with meta(url, database, clock, calls_per_hour=budget, timeout_s=2.0) as platform:
         rig = Rig(database, platform, await platform.account(), clock)
-        tasks = [asyncio.ensure_future(rig.fetcher.run()), asyncio.ensure_future(rig.worker.run())]
+        tasks = [
+            asyncio.ensure_future(work(rig.fetcher, clock, logs.get("profiles"), replace(SCHEDULE, lanes=2))),
+            asyncio.ensure_future(rig.worker.run()),
+        ]
         yield rig
-        rig.fetcher.stop()
+        rig.fetcher.wakeup.stop()
         rig.worker.stop()
         for task in tasks:
             task.cancel()

@@ -61,7 +61,7 @@ class Rig:
             random=lambda: 0.0,
             on_picture=self._count_picture,
         )
-        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock, concurrency=2)
+        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
 
     def _count_picture(self) -> None:
         self.pictures += 1

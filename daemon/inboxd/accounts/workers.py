@@ -1,6 +1,7 @@
 """The workers that each account has: they come and go with it."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
@@ -11,7 +12,7 @@ from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSync
-from inboxd.profiles.worker import ProfileFetcher
+from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime.clock import Clock
@@ -66,15 +67,16 @@ class AccountWorkers:
             random=self._random,
             on_picture=self._on_picture,
         )
-        fetcher = ProfileFetcher(enricher, ProfileStore(self._database), self._clock, concurrency=self._concurrency)
+        fetcher = ProfileFetcher(enricher, ProfileStore(self._database), self._clock)
         backfill = BackfillWorker(enricher, self._backfills, self._clock, self._bus, self._random)
         self._desk.enter(backfill, enricher)
         tokens = TokenRefresher(served, self._accounts, self._clock, self._metrics)
         subscription = SubscriptionMonitor(served, self._accounts, self._clock, self._metrics)
         self._fetchers[served.account.id] = fetcher
-        workers = (fetcher, backfill, tokens, subscription)
-        self._names[served.account.id] = [worker.name for worker in workers]
-        for worker in workers:
+        self._supervisor.start(fetcher, replace(SCHEDULE, lanes=self._concurrency))
+        others = (backfill, tokens, subscription)
+        self._names[served.account.id] = [fetcher.name, *(worker.name for worker in others)]
+        for worker in others:
             self._supervisor.start(worker)
 
     async def stop(self, served: ManagedAccount) -> None:
