@@ -172,7 +172,7 @@ def _start_workers(
             clock=clock,
             metrics=parts.metrics,
             random=random.random,
-            on_due=parts.staff.wrote,
+            on_due=parts.fetchers.notify,
             bus=parts.bus,
             observe=parts.traffic.observe,
         ),
@@ -221,7 +221,7 @@ def _admin(
     apis: list[Api] = [
         HealthApi(health),
         ConversationsApi(database, accounts.aliases, clock, outlook),
-        ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter, outlook),
+        ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, forgetter, outlook),
         AccountsApi(accounts, AccountCheck(accounts, clock), database.read),
         BackfillsApi(parts.desk, parts.backfills, streams, clock),
         DeletionsApi(

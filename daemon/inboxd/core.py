@@ -15,6 +15,7 @@ from inboxd.accounts.workers import AccountWorkers
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import LoginType
 from inboxd.events.bus import EventBus
 from inboxd.maintenance.traffic_monitor import TrafficMonitor
@@ -29,6 +30,9 @@ from inboxd.privacy.retention_worker import RetentionWorker
 from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.fetchers import ProfileFetchers
+from inboxd.profiles.store import ProfileStore
+from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving.store import Inbox
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillService
@@ -55,7 +59,7 @@ class Parts:
     bus: EventBus
     backfills: BackfillStore
     desk: BackfillService
-    staff: AccountWorkers
+    fetchers: ProfileFetchers
     deletions: DeletionStore
     deletion: DeletionWorker
     housekeeping: RetentionWorker
@@ -89,12 +93,23 @@ async def open_core(
             avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count
         )
         bus = EventBus(clock)
+        syncs = ProfileSyncs(
+            SyncServices(
+                database=database,
+                cache=cache,
+                clock=clock,
+                metrics=metrics,
+                bus=bus,
+                random=random.random,
+                on_picture=portraits.wakeup.notify,
+                on_profile=participant_changed,
+            )
+        )
+        fetchers = ProfileFetchers(syncs, ProfileStore(database), clock, concurrency=settings.profiles.concurrency)
         backfills = BackfillStore(database)
         desk = BackfillService(backfills, clock)
         staff = AccountWorkers(
             accounts,
-            database,
-            cache,
             supervisor,
             clock,
             metrics,
@@ -102,8 +117,8 @@ async def open_core(
             backfills,
             desk,
             random=random.random,
-            concurrency=settings.profiles.concurrency,
-            on_picture=portraits.wakeup.notify,
+            syncs=syncs,
+            fetchers=fetchers,
         )
         await accounts.load(configured_accounts(settings, secrets), staff)
         deletions = DeletionStore(database)
@@ -128,7 +143,7 @@ async def open_core(
             bus=bus,
             backfills=backfills,
             desk=desk,
-            staff=staff,
+            fetchers=fetchers,
             deletions=deletions,
             deletion=DeletionWorker(
                 AccountEraser(database, avatars, cache, clock), deletions, accounts.aliases, clock, on_erased=erased

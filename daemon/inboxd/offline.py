@@ -14,13 +14,14 @@ from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
+from inboxd.conversations.store import participant_changed
 from inboxd.core import serving_accounts
 from inboxd.events.bus import EventBus
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import configured_accounts
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.sync import ProfileSync
+from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
@@ -95,9 +96,8 @@ async def _backfilling(
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
         bus = EventBus(clock)
         await accounts.load(configured_accounts(settings, secrets))
-        for served in accounts.served.values():
-            enricher = ProfileSync(
-                served,
+        syncs = ProfileSyncs(
+            SyncServices(
                 database=database,
                 cache=cache,
                 clock=clock,
@@ -105,8 +105,12 @@ async def _backfilling(
                 bus=bus,
                 random=random.random,
                 on_picture=lambda: None,
+                on_profile=participant_changed,
             )
-            worker = BackfillWorker(enricher, backfills, clock, bus, random.random)
-            desk.enter(worker, enricher)
+        )
+        for served in accounts.served.values():
+            sync = syncs.of(served)
+            worker = BackfillWorker(sync, backfills, clock, bus, random.random)
+            desk.enter(worker, sync)
             supervisor.start(worker)
         yield desk, backfills

@@ -20,7 +20,7 @@ from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import ProfileStore
-from inboxd.profiles.sync import ProfileSync
+from inboxd.profiles.sync import ProfileSync, SyncServices
 from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
@@ -65,13 +65,16 @@ class Rig:
         bus = EventBus(clock)
         self.sync = ProfileSync(
             self.served,
-            database=database,
-            cache=ProfileCache(clock, ttl_s=86_400, size=1000),
-            clock=clock,
-            metrics=Metrics(),
-            bus=bus,
-            random=lambda: 0.0,
-            on_picture=lambda: None,
+            SyncServices(
+                database=database,
+                cache=ProfileCache(clock, ttl_s=86_400, size=1000),
+                clock=clock,
+                metrics=Metrics(),
+                bus=bus,
+                random=lambda: 0.0,
+                on_picture=lambda: None,
+                on_profile=conversations.participant_changed,
+            ),
         )
         self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
         self.backfills = BackfillStore(database)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from inboxd.accounts.manager import ManagedAccount
+from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
@@ -19,7 +20,7 @@ from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.store import DueFetch, ProfileStore
-from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync
+from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync, SyncServices
 from inboxd.profiles.worker import ProfileFetcher
 from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.graph_server import Behaviour, GraphServer
@@ -53,13 +54,16 @@ class Rig:
         self.bus = EventBus(clock)
         self.sync = ProfileSync(
             self.served,
-            database=database,
-            cache=self.cache,
-            clock=self.clock,
-            metrics=Metrics(),
-            bus=self.bus,
-            random=lambda: 0.0,
-            on_picture=self._count_picture,
+            SyncServices(
+                database=database,
+                cache=self.cache,
+                clock=self.clock,
+                metrics=Metrics(),
+                bus=self.bus,
+                random=lambda: 0.0,
+                on_picture=self._count_picture,
+                on_profile=participant_changed,
+            ),
         )
         self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
 
@@ -441,3 +445,32 @@ async def test_who_was_forgotten_while_meta_was_asked_is_kept_in_no_memory_and_t
     rig.bus.publish = lambda kind, _data: told.append(kind)  # type: ignore[method-assign,assignment]
     await rig.fetcher._fetch(due)
     assert (rig.cache.get(KEY), rig.pictures, told) == (None, 0, [])
+
+
+async def test_the_conversation_of_a_fetched_profile_counts_as_updated(rig: Rig) -> None:
+    async def updated_at() -> int:
+        ((at,),) = await rig.database.read("SELECT updated_at FROM conversations WHERE participant_id = ?", (ANA,))
+        return int(at)
+
+    await rig.database.execute(
+        "INSERT INTO conversations (account_id, participant_id, created_at, updated_at) VALUES (?, ?, 1, 1)", KEY
+    )
+    await rig.know(ANA)
+    assert await rig.fetch_due() == 1
+    assert await updated_at() == rig.clock.now
+    await rig.database.write(lambda connection: profiles.refresh(connection, KEY, rig.clock.now))
+    assert await rig.fetch_due() == 1
+    assert await updated_at() == rig.clock.now + 1, "it moves even when the clock has not"
+
+
+async def test_a_blank_username_is_refused_and_what_was_known_stays(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def blank(*_: object, **__: object) -> Profile:
+        return Profile("  ")
+
+    await rig.know(ANA)
+    assert await rig.fetch_due() == 1
+    before = await rig.row()
+    monkeypatch.setattr(rig.graph, "user_profile", blank)
+    await rig.database.write(lambda connection: profiles.refresh(connection, KEY, rig.clock.now))
+    assert await rig.fetch_due() == 1
+    assert (await rig.row())[:2] == before[:2]
