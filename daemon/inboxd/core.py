@@ -31,6 +31,7 @@ from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.fetchers import ProfileFetchers
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving.store import Inbox
@@ -79,18 +80,19 @@ async def open_core(
         database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
         inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
         await inbox.recall()
+        profile_metrics = ProfileMetrics(metrics.registry)
         cache = ProfileCache(
             clock,
             ttl_s=settings.profiles.cache_ttl_s,
             size=settings.profiles.cache_size,
-            on_lookup=metrics.observe_lookup,
+            on_lookup=profile_metrics.observe_lookup,
         )
         pictures = await stack.enter_async_context(PictureClient(picture_rules(settings)))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=on_give_up))
         avatars = AvatarStore(database, database_path.parent / AVATAR_FOLDER)
         portraits = AvatarDownloader(
-            avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count
+            avatars, pictures, clock, profile_metrics, random.random, max_count=settings.avatars.max_count
         )
         bus = EventBus(clock)
         syncs = ProfileSyncs(
@@ -98,7 +100,7 @@ async def open_core(
                 database=database,
                 cache=cache,
                 clock=clock,
-                metrics=metrics,
+                metrics=profile_metrics,
                 bus=bus,
                 random=random.random,
                 on_picture=portraits.wakeup.notify,

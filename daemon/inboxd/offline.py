@@ -21,6 +21,7 @@ from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import configured_accounts
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.store import BackfillStore
@@ -101,7 +102,7 @@ async def _backfilling(
                 database=database,
                 cache=cache,
                 clock=clock,
-                metrics=metrics,
+                metrics=ProfileMetrics(metrics.registry),
                 bus=bus,
                 random=random.random,
                 on_picture=lambda: None,

@@ -17,16 +17,17 @@ from inboxd.profiles import avatar_worker
 from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.thumbnail import SIDE, NotAPictureError, portrait
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageClosedError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.worker import work
 from inboxd.simulator.avatars import avatar
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from tests.meta.test_pictures import LOCAL
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
@@ -41,7 +42,9 @@ class Rig:
         self.clock = ManualClock()
         self.folder = folder
         self.avatars = AvatarStore(database, folder)
-        self.keeper = AvatarDownloader(self.avatars, client, self.clock, Metrics(), lambda: 0.0, max_count=100)
+        self.keeper = AvatarDownloader(
+            self.avatars, client, self.clock, ProfileMetrics(CollectorRegistry()), lambda: 0.0, max_count=100
+        )
 
     async def profile(self, who: str = ANA, *, picture: bool = True, host: str | None = None) -> None:
         key = ConversationKey(ACCOUNT, who)

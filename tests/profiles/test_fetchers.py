@@ -9,12 +9,13 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.fetchers import ProfileFetchers
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.graph_server import GraphServer
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, Meta, meta
 
@@ -29,7 +30,7 @@ class Rig:
                 database=database,
                 cache=ProfileCache(clock, ttl_s=86_400, size=10),
                 clock=clock,
-                metrics=Metrics(),
+                metrics=ProfileMetrics(CollectorRegistry()),
                 bus=EventBus(clock),
                 random=lambda: 0.0,
                 on_picture=lambda: None,

@@ -19,18 +19,19 @@ from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSync, SyncServices
 from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime import logs
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.worker import work
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 from tests.hostile import HostileGraph
 from tests.support import ACCOUNT, TOKEN, Meta, TravelClock, meta
@@ -69,7 +70,7 @@ class Rig:
                 database=database,
                 cache=ProfileCache(clock, ttl_s=86_400, size=1000),
                 clock=clock,
-                metrics=Metrics(),
+                metrics=ProfileMetrics(CollectorRegistry()),
                 bus=bus,
                 random=lambda: 0.0,
                 on_picture=lambda: None,

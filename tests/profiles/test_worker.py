@@ -19,13 +19,14 @@ from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import DueFetch, ProfileStore
 from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync, SyncServices
 from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, meta
 
@@ -58,7 +59,7 @@ class Rig:
                 database=database,
                 cache=self.cache,
                 clock=self.clock,
-                metrics=Metrics(),
+                metrics=ProfileMetrics(CollectorRegistry()),
                 bus=self.bus,
                 random=lambda: 0.0,
                 on_picture=self._count_picture,

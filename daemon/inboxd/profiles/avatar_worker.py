@@ -6,12 +6,12 @@ from typing import Final
 
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
 from inboxd.profiles.avatar_store import AvatarStore, DuePicture
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.picture_hosts import RETRY_S, PictureHosts, origin_of
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.worker import Schedule, Wakeup
 
 AT_ONCE: Final = 2
@@ -35,7 +35,7 @@ class AvatarDownloader:
         avatars: AvatarStore,
         pictures: PictureClient,
         clock: Clock,
-        metrics: Metrics,
+        metrics: ProfileMetrics,
         random: Callable[[], float],
         *,
         max_count: int,

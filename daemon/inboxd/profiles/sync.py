@@ -25,12 +25,12 @@ from inboxd.events.bus import EventBus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import FetchedProfile
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import InboxdError
-from inboxd.runtime.metrics import Metrics
 from inboxd.storage.database import Database
 
 DOUBT_REST_MS: Final = 3_600_000
@@ -63,7 +63,7 @@ class SyncServices:
     database: Database
     cache: ProfileCache
     clock: Clock
-    metrics: Metrics
+    metrics: ProfileMetrics
     bus: EventBus
     random: Callable[[], float]
     """A number from 0 to 1, for jitter."""
