@@ -26,7 +26,6 @@ from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.metrics import ProfileMetrics
-from inboxd.profiles.store import FetchedProfile
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
@@ -250,7 +249,7 @@ class ProfileSync:
 
         if not await self._database.write(transaction):
             return  # forgotten while Meta was being asked: what it said is not kept, nor told to anybody
-        self._cache.put(key, FetchedProfile(now, profile))
+        self._cache.put(key, now)
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)
         told = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
