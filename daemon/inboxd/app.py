@@ -55,11 +55,12 @@ from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
+from inboxd.runs.backfill import schedule as backfill_schedule
 from inboxd.runs.backfill.api import BackfillsApi
 from inboxd.runs.backfill.pages import BackfillPages
-from inboxd.runs.backfill.schedule import BackfillSchedule
+from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
@@ -188,7 +189,10 @@ def _start_workers(
         SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
     )
     if settings.backfill.schedule:
-        supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
+        supervisor.start(
+            _schedule(settings.backfill, parts.backfill_service, parts.backfills, parts.accounts, clock),
+            backfill_schedule.SCHEDULE,
+        )
     if notifier is not None:
         describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, supervisor, monitor))
         probe = partial(parts.database.write, lambda _connection: None)
@@ -223,7 +227,7 @@ def _admin(
         ConversationsApi(database, accounts.aliases, clock, outlook),
         ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, forgetter, outlook),
         AccountsApi(accounts, AccountCheck(accounts, clock), database.read),
-        BackfillsApi(parts.desk, parts.backfills, streams, clock),
+        BackfillsApi(parts.backfill_service, parts.backfills, streams, clock),
         DeletionsApi(
             parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
         ),
@@ -247,7 +251,7 @@ def _admin(
             unusual=lambda: parts.traffic.findings,
         ),
         InboxPages(database, accounts, clock, outlook),
-        BackfillPages(parts.desk, parts.backfills, accounts, clock),
+        BackfillPages(parts.backfill_service, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
         AccountPages(accounts, AccountCheck(accounts, clock), database.read),
     ]
@@ -345,18 +349,20 @@ def _condition(accounts: AccountManager, health: DaemonHealth) -> str:
 
 
 def _schedule(
-    options: Backfill, desk: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
+    options: Backfill, service: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
 ) -> BackfillSchedule:
     return BackfillSchedule(
-        desk,
+        service,
         backfills,
         lambda: accounts.served,
         clock,
         random.random,
-        expression=options.schedule,
-        jitter_s=options.jitter_s,
-        batch_size=options.batch_size,
-        skip=options.skip_accounts,
+        ScheduleOptions(
+            expression=options.schedule,
+            jitter_s=options.jitter_s,
+            batch_size=options.batch_size,
+            skip_accounts=options.skip_accounts,
+        ),
     )
 
 

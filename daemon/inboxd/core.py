@@ -35,8 +35,9 @@ from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving.store import Inbox
+from inboxd.runs.backfill.account_workers import BackfillWorkers
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -59,7 +60,7 @@ class Parts:
     portraits: AvatarDownloader
     bus: EventBus
     backfills: BackfillStore
-    desk: BackfillService
+    backfill_service: BackfillService
     fetchers: ProfileFetchers
     deletions: DeletionStore
     deletion: DeletionWorker
@@ -109,18 +110,17 @@ async def open_core(
         )
         fetchers = ProfileFetchers(syncs, ProfileStore(database), clock, concurrency=settings.profiles.concurrency)
         backfills = BackfillStore(database)
-        desk = BackfillService(backfills, clock)
+        backfill_service = BackfillService(backfills, clock)
+        backfill_workers = BackfillWorkers(
+            backfill_service, backfills, sync_of=syncs.of, clock=clock, bus=bus, random=random.random
+        )
         staff = AccountWorkers(
             accounts,
             supervisor,
             clock,
             metrics,
-            bus,
-            backfills,
-            desk,
-            random=random.random,
-            syncs=syncs,
             fetchers=fetchers,
+            backfills=backfill_workers,
         )
         await accounts.load(configured_accounts(settings, secrets), staff)
         deletions = DeletionStore(database)
@@ -144,7 +144,7 @@ async def open_core(
             portraits=portraits,
             bus=bus,
             backfills=backfills,
-            desk=desk,
+            backfill_service=backfill_service,
             fetchers=fetchers,
             deletions=deletions,
             deletion=DeletionWorker(

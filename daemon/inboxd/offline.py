@@ -23,9 +23,10 @@ from inboxd.options import configured_accounts
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
+from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -86,14 +87,14 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
 async def _backfilling(
     settings: Settings, secrets: Secrets, database_path: Path
 ) -> AsyncIterator[tuple[BackfillService, BackfillStore]]:
-    """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
+    """Backfill without a daemon: runs are carried out for as long as this is open. Raises InboxdError."""
     clock, metrics = Clock(), Metrics()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
         backfills = BackfillStore(database)
-        desk = BackfillService(backfills, clock)
+        service = BackfillService(backfills, clock)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
         bus = EventBus(clock)
         await accounts.load(configured_accounts(settings, secrets))
@@ -109,9 +110,8 @@ async def _backfilling(
                 on_profile=participant_changed,
             )
         )
-        for served in accounts.served.values():
-            sync = syncs.of(served)
-            worker = BackfillWorker(sync, backfills, clock, bus, random.random)
-            desk.enter(worker, sync)
-            supervisor.start(worker)
-        yield desk, backfills
+        workers = BackfillWorkers(service, backfills, sync_of=syncs.of, clock=clock, bus=bus, random=random.random)
+        for managed in accounts.served.values():
+            for worker, schedule in workers.for_account(managed):
+                supervisor.start(worker, schedule)
+        yield service, backfills
