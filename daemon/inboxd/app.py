@@ -57,10 +57,10 @@ from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
 from inboxd.runs.backfill import schedule as backfill_schedule
 from inboxd.runs.backfill.api import BackfillsApi
+from inboxd.runs.backfill.metrics import BackfillMetrics
 from inboxd.runs.backfill.pages import BackfillPages
 from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
-from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
@@ -190,7 +190,7 @@ def _start_workers(
     )
     if settings.backfill.schedule:
         supervisor.start(
-            _schedule(settings.backfill, parts.backfill_service, parts.backfills, parts.accounts, clock),
+            _schedule(parts, settings.backfill),
             backfill_schedule.SCHEDULE,
         )
     if notifier is not None:
@@ -212,9 +212,11 @@ def _admin(
     forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsApi(
         parts.metrics,
-        [partial(received.collect, parts.inbox)],
+        [
+            partial(received.collect, parts.inbox),
+            partial(BackfillMetrics(parts.metrics.registry).collect, parts.backfills, accounts.served),
+        ],
         accounts,
-        parts.backfills,
         supervisor,
         clock,
         database_path=database.path,
@@ -348,14 +350,13 @@ def _condition(accounts: AccountManager, health: DaemonHealth) -> str:
     return f"{receiving}; {counted(len(served), 'account')}{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
 
 
-def _schedule(
-    options: Backfill, service: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
-) -> BackfillSchedule:
+def _schedule(parts: Parts, options: Backfill) -> BackfillSchedule:
     return BackfillSchedule(
-        service,
-        backfills,
-        lambda: accounts.served,
-        clock,
+        parts.backfill_service,
+        parts.backfills,
+        MomentStore(parts.database),
+        lambda: parts.accounts.served,
+        parts.clock,
         random.random,
         ScheduleOptions(
             expression=options.schedule,

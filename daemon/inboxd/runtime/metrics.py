@@ -92,12 +92,6 @@ class Metrics:
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
             registry=self.registry,
         )
-        self.backfill = Gauge(
-            "inboxd_backfill_conversations",
-            "Conversations of the backfill run under way, by what became of them; all of them under total.",
-            ["account", "outcome"],
-            registry=self.registry,
-        )
         self.loop_lag = Histogram(
             "inboxd_event_loop_lag_seconds",
             "How late the event loop woke up.",

@@ -10,6 +10,7 @@ from inboxd.profiles import store as profiles
 from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions, next_after
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database
 
@@ -25,9 +26,11 @@ class Rig:
         self.clock = ManualClock()
         self.database = database
         self.backfills = BackfillStore(database)
+        self.moments = MomentStore(database)
         self.schedule = BackfillSchedule(
             BackfillService(self.backfills, self.clock),
             self.backfills,
+            self.moments,
             lambda: {ACCOUNT, OTHER},
             self.clock,
             lambda: jitter,
@@ -83,7 +86,7 @@ async def test_missed_nights_are_caught_up_once(database: Database) -> None:
     for _ in range(3):
         await rig.schedule.poll()
     assert await rig.begun() == [ACCOUNT]
-    begun_at = await rig.backfills.begun_at("backfill")
+    begun_at = await rig.moments.at("backfill")
     assert begun_at == rig.clock.now
 
 

@@ -9,6 +9,7 @@ from cronsim import CronSim
 
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -48,6 +49,7 @@ class BackfillSchedule:
         self,
         service: BackfillService,
         backfills: BackfillStore,
+        moments: MomentStore,
         accounts: Callable[[], Collection[str]],
         clock: Clock,
         random: Callable[[], float],
@@ -56,6 +58,7 @@ class BackfillSchedule:
         self.wakeup = Wakeup()
         self._service = service
         self._backfills = backfills
+        self._moments = moments
         self._accounts = accounts
         self._clock = clock
         self._options = options
@@ -73,14 +76,14 @@ class BackfillSchedule:
         at the next poll, until the next moment comes. Raises StorageError after all accounts were tried.
         """
         now = self._clock.now_ms()
-        begun_at = await self._backfills.begun_at(NAME)
+        begun_at = await self._moments.at(NAME)
         if begun_at is None or begun_at > now:  # never, or a clock that went back
-            await self._backfills.set_begun(NAME, now)
+            await self._moments.set(NAME, now)
         elif now >= self._next_after(begun_at):
             if not self._left or now >= self._next_after(self._left_since):
                 self._left, self._left_since = set(self._accounts()) - set(self._options.skip_accounts), now
             await self._start_all()
-            await self._backfills.set_begun(NAME, now)
+            await self._moments.set(NAME, now)
             self._left.clear()
         return ROUND_S
 
