@@ -47,6 +47,7 @@ from inboxd.options import access_tokens, body_budget, configured_accounts, life
 from inboxd.privacy.api import DeletionsApi
 from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
+from inboxd.profiles import avatar_worker
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.receiving import processing_monitor
@@ -55,11 +56,12 @@ from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
+from inboxd.runs.backfill import schedule as backfill_schedule
 from inboxd.runs.backfill.api import BackfillsApi
+from inboxd.runs.backfill.metrics import BackfillMetrics
 from inboxd.runs.backfill.pages import BackfillPages
-from inboxd.runs.backfill.schedule import BackfillSchedule
-from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
+from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
@@ -172,14 +174,14 @@ def _start_workers(
             clock=clock,
             metrics=parts.metrics,
             random=random.random,
-            on_due=parts.staff.wrote,
+            on_due=parts.fetchers.notify,
             bus=parts.bus,
             observe=parts.traffic.observe,
         ),
         Schedule(essential=True),
     )
     supervisor.start(monitor, processing_monitor.SCHEDULE)
-    supervisor.start(parts.portraits)
+    supervisor.start(parts.portraits, avatar_worker.SCHEDULE)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
@@ -188,7 +190,10 @@ def _start_workers(
         SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
     )
     if settings.backfill.schedule:
-        supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
+        supervisor.start(
+            _schedule(parts, settings.backfill),
+            backfill_schedule.SCHEDULE,
+        )
     if notifier is not None:
         describe = partial(_condition, parts.accounts, DaemonHealth(parts.database, supervisor, monitor))
         probe = partial(parts.database.write, lambda _connection: None)
@@ -208,9 +213,11 @@ def _admin(
     forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsApi(
         parts.metrics,
-        [partial(received.collect, parts.inbox)],
+        [
+            partial(received.collect, parts.inbox),
+            partial(BackfillMetrics(parts.metrics.registry).collect, parts.backfills, accounts.served),
+        ],
         accounts,
-        parts.backfills,
         supervisor,
         clock,
         database_path=database.path,
@@ -221,9 +228,9 @@ def _admin(
     apis: list[Api] = [
         HealthApi(health),
         ConversationsApi(database, accounts.aliases, clock, outlook),
-        ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter, outlook),
+        ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, forgetter, outlook),
         AccountsApi(accounts, AccountCheck(accounts, clock), database.read),
-        BackfillsApi(parts.desk, parts.backfills, streams, clock),
+        BackfillsApi(parts.backfill_service, parts.backfills, streams, clock),
         DeletionsApi(
             parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
         ),
@@ -247,7 +254,7 @@ def _admin(
             unusual=lambda: parts.traffic.findings,
         ),
         InboxPages(database, accounts, clock, outlook),
-        BackfillPages(parts.desk, parts.backfills, accounts, clock),
+        BackfillPages(parts.backfill_service, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
         AccountPages(accounts, AccountCheck(accounts, clock), database.read),
     ]
@@ -344,19 +351,20 @@ def _condition(accounts: AccountManager, health: DaemonHealth) -> str:
     return f"{receiving}; {counted(len(served), 'account')}{needs}; budget {f'paused for {paused}' if paused else 'ok'}"
 
 
-def _schedule(
-    options: Backfill, desk: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
-) -> BackfillSchedule:
+def _schedule(parts: Parts, options: Backfill) -> BackfillSchedule:
     return BackfillSchedule(
-        desk,
-        backfills,
-        lambda: accounts.served,
-        clock,
+        parts.backfill_service,
+        parts.backfills,
+        MomentStore(parts.database),
+        lambda: parts.accounts.served,
+        parts.clock,
         random.random,
-        expression=options.schedule,
-        jitter_s=options.jitter_s,
-        batch_size=options.batch_size,
-        skip=options.skip_accounts,
+        ScheduleOptions(
+            expression=options.schedule,
+            jitter_s=options.jitter_s,
+            batch_size=options.batch_size,
+            skip_accounts=options.skip_accounts,
+        ),
     )
 
 

@@ -1,24 +1,15 @@
 """The workers that each account has: they come and go with it."""
 
-from collections.abc import Callable, Collection
-
 from inboxd.accounts import subscription_monitor, token_refresher
 from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
-from inboxd.domain.backfill import RunStatus
-from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import EventBus
-from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import ProfileStore
-from inboxd.profiles.sync import ProfileSync
-from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
+from inboxd.feature import Job
+from inboxd.profiles.fetchers import ProfileFetchers
+from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
-from inboxd.storage.database import Database
 
 
 class AccountWorkers:
@@ -27,72 +18,38 @@ class AccountWorkers:
     def __init__(
         self,
         accounts: AccountManager,
-        database: Database,
-        cache: ProfileCache,
         supervisor: Supervisor,
         clock: Clock,
         metrics: Metrics,
-        bus: EventBus,
-        backfills: BackfillStore,
-        desk: BackfillService,
         *,
-        random: Callable[[], float],
-        concurrency: int,
-        on_picture: Callable[[], None],
+        fetchers: ProfileFetchers,
+        backfills: BackfillWorkers,
     ) -> None:
         self._accounts = accounts
-        self._database = database
-        self._cache = cache
         self._supervisor = supervisor
         self._clock = clock
         self._metrics = metrics
-        self._bus = bus
+        self._fetchers = fetchers
         self._backfills = backfills
-        self._desk = desk
-        self._random = random
-        self._concurrency = concurrency
-        self._on_picture = on_picture
-        self._fetchers: dict[str, ProfileFetcher] = {}
         self._names: dict[str, list[str]] = {}
 
     def start(self, served: ManagedAccount) -> None:
         """Start the workers of an account."""
-        enricher = ProfileSync(
-            served,
-            database=self._database,
-            cache=self._cache,
-            clock=self._clock,
-            metrics=self._metrics,
-            bus=self._bus,
-            random=self._random,
-            on_picture=self._on_picture,
-        )
-        fetcher = ProfileFetcher(enricher, ProfileStore(self._database), self._clock, concurrency=self._concurrency)
-        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._bus, self._random)
-        self._desk.enter(backfill, enricher)
         tokens = TokenRefresher(served, self._accounts, self._clock, self._metrics)
         subscription = SubscriptionMonitor(served, self._accounts, self._clock, self._metrics)
-        self._fetchers[served.account.id] = fetcher
-        self._names[served.account.id] = [one.name for one in (fetcher, backfill, tokens, subscription)]
-        self._supervisor.start(fetcher)
-        self._supervisor.start(backfill)
-        self._supervisor.start(tokens, token_refresher.SCHEDULE)
-        self._supervisor.start(subscription, subscription_monitor.SCHEDULE)
+        jobs = [
+            *self._fetchers.for_account(served),
+            *self._backfills.for_account(served),
+            Job(tokens, token_refresher.SCHEDULE),
+            Job(subscription, subscription_monitor.SCHEDULE),
+        ]
+        for worker, schedule in jobs:
+            self._supervisor.start(worker, schedule)
+        self._names[served.account.id] = [job.worker.name for job in jobs]
 
     async def stop(self, served: ManagedAccount) -> None:
         """End the workers of an account."""
-        del self._fetchers[served.account.id]
-        self._desk.leave(served.account.id)
-        run = await self._backfills.active(served.account.id)
-        if run is not None:
-            reason = "the account is no longer served"
-            await self._backfills.set_status(run.id, RunStatus.FAILED, self._clock.now_ms(), reason)
+        self._fetchers.remove(served.account.id)
+        await self._backfills.account_removed(served.account.id)
         for name in self._names.pop(served.account.id):
             await self._supervisor.end(name)
-
-    def wrote(self, writers: Collection[ConversationKey]) -> None:
-        """These people have written: whoever fetches for their account looks again."""
-        for account_id in {key.account_id for key in writers}:
-            fetcher = self._fetchers.get(account_id)
-            if fetcher is not None:
-                fetcher.wrote(writers)

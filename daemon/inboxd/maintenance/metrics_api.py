@@ -9,7 +9,6 @@ from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.http.operations import Operation
-from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
@@ -27,7 +26,6 @@ class MetricsApi:
         metrics: Metrics,
         collectors: Sequence[Collect],
         accounts: AccountManager,
-        backfills: BackfillStore,
         supervisor: Supervisor,
         clock: Clock,
         *,
@@ -37,7 +35,6 @@ class MetricsApi:
         self._metrics = metrics
         self._collectors = collectors
         self._accounts = accounts
-        self._backfills = backfills
         self._supervisor = supervisor
         self._clock = clock
         self._database_path = database_path
@@ -53,7 +50,6 @@ class MetricsApi:
             await collect()
         self._metrics.workers_parked.set(len(self._supervisor.parked))
         self._observe_accounts(self._clock.now_ms())
-        await self._observe_backfills()
         await asyncio.to_thread(self._observe_disk)
         text, content_type = self._metrics.rendered(request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type})
@@ -78,17 +74,6 @@ class MetricsApi:
             metrics.budget_slowed_by.labels(account_id).set(round(report.slowness, 2))
             unreachable |= report.unreachable_since is not None
         metrics.graph_unreachable.set(unreachable)
-
-    async def _observe_backfills(self) -> None:
-        gauge = self._metrics.backfill
-        gauge.clear()
-        for account_id in list(self._accounts.served):
-            run = await self._backfills.active(account_id)
-            if run is not None:
-                gauge.labels(account_id, "total").set(run.total)
-                gauge.labels(account_id, "success").set(run.success_count)
-                gauge.labels(account_id, "error").set(run.error_count)
-                gauge.labels(account_id, "skipped").set(run.skipped_count)
 
     def _observe_disk(self) -> None:
         for kind, suffix in (("database", ""), ("wal", "-wal")):
