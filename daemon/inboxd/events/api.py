@@ -12,7 +12,7 @@ from aiohttp_sse import EventSourceResponse, sse_response
 from inboxd.events.bus import Event, EventBus, Subscriber
 from inboxd.http.operations import Operation
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.http.protocol import told_when_gone
+from inboxd.http.protocol import notify_on_disconnect
 
 MAX_STREAMS: Final = 16
 SEND_TIMEOUT_S: Final = 10.0
@@ -73,7 +73,7 @@ class Streams:
         last_id = _last_id(request)
         self._open += 1
         try:
-            with self._bus.listening() as listener, told_when_gone(request, listener.end):
+            with self._bus.listening() as listener, notify_on_disconnect(request, listener.end):
                 beginning = None if first is None else await first()
                 async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
                     with suppress(ConnectionResetError, TimeoutError):
