@@ -25,6 +25,7 @@ from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.conversations.search_worker import SearchIndexer
+from inboxd.conversations.store import last_message_at
 from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
@@ -41,6 +42,7 @@ from inboxd.maintenance.api import SystemApi
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import HealthApi
 from inboxd.maintenance.metrics_api import MetricsApi
+from inboxd.maintenance.statistics_store import of_account
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
@@ -216,20 +218,21 @@ def _admin(
         [
             partial(received.collect, parts.inbox),
             partial(BackfillMetrics(parts.metrics.registry).collect, parts.backfills, accounts.served),
+            lambda: parts.account_metrics.collect(accounts, clock.now_ms()),
         ],
-        accounts,
         supervisor,
-        clock,
         database_path=database.path,
         backup_folder=database.path.parent / settings.storage.backup_path,
     )
     streams = Streams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
+    account_check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
+    account_statistics = partial(of_account, database.read)
     apis: list[Api] = [
         HealthApi(health),
         ConversationsApi(database, accounts.aliases, clock, outlook),
         ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, forgetter, outlook),
-        AccountsApi(accounts, AccountCheck(accounts, clock), database.read),
+        AccountsApi(accounts, account_check, account_statistics),
         BackfillsApi(parts.backfill_service, parts.backfills, streams, clock),
         DeletionsApi(
             parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
@@ -256,7 +259,7 @@ def _admin(
         InboxPages(database, accounts, clock, outlook),
         BackfillPages(parts.backfill_service, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
-        AccountPages(accounts, AccountCheck(accounts, clock), database.read),
+        AccountPages(accounts, account_check, account_statistics),
     ]
     app = admin_application(
         tokens,

@@ -4,14 +4,16 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from inboxd import __version__
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.store import AccountStore
 from inboxd.accounts.vault import KEY_FILE, Vault, key_from
-from inboxd.accounts.workers import AccountWorkers
+from inboxd.accounts.workers import AccountWorkers, workers_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
@@ -51,6 +53,7 @@ class Parts:
 
     clock: Clock
     metrics: Metrics
+    account_metrics: AccountMetrics
     database: Database
     inbox: Inbox
     cache: ProfileCache
@@ -114,15 +117,17 @@ async def open_core(
         backfill_workers = BackfillWorkers(
             backfill_service, backfills, sync_of=syncs.of, clock=clock, bus=bus, random=random.random
         )
-        staff = AccountWorkers(
-            accounts,
-            supervisor,
-            clock,
-            metrics,
-            fetchers=fetchers,
-            backfills=backfill_workers,
+        account_metrics = AccountMetrics(metrics.registry)
+
+        async def account_removed(account_id: str) -> None:
+            fetchers.remove(account_id)
+            await backfill_workers.account_removed(account_id)
+
+        own_workers = partial(workers_of, accounts=accounts, clock=clock, metrics=account_metrics)
+        account_workers = AccountWorkers(
+            supervisor, [fetchers.for_account, backfill_workers.for_account, own_workers], [account_removed]
         )
-        await accounts.load(configured_accounts(settings, secrets), staff)
+        await accounts.load(configured_accounts(settings, secrets), account_workers)
         deletions = DeletionStore(database)
 
         async def erased(account_id: str) -> None:
@@ -135,6 +140,7 @@ async def open_core(
         yield Parts(
             clock=clock,
             metrics=metrics,
+            account_metrics=account_metrics,
             database=database,
             inbox=inbox,
             cache=cache,

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.clients import LocalAccounts
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
-from inboxd.conversations.store import participant_changed
+from inboxd.conversations.store import last_message_at, participant_changed
 from inboxd.core import serving_accounts
 from inboxd.events.bus import EventBus
 from inboxd.http.client import AdminClient
@@ -49,7 +50,7 @@ def database(config_path: Path | None) -> CommandAccess[Database]:
     return CommandAccess(found.client, partial(Database, found.database))
 
 
-def accounts(config_path: Path | None) -> CommandAccess[AccountManager]:
+def accounts(config_path: Path | None) -> CommandAccess[LocalAccounts]:
     """For the commands of accounts. Raises ConfigError."""
     found = _configuration(config_path)
     return CommandAccess(found.client, partial(_accounts, *found))
@@ -73,14 +74,15 @@ def _configuration(config_path: Path | None) -> _Configuration:
 
 
 @asynccontextmanager
-async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[AccountManager]:
+async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[LocalAccounts]:
     """The accounts, loaded; nobody works for them. Raises InboxdError."""
     clock = Clock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         await accounts.load(configured_accounts(settings, secrets))
-        yield accounts
+        check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
+        yield LocalAccounts(accounts, check)
 
 
 @asynccontextmanager

@@ -4,11 +4,11 @@ from typing import Final
 
 from inboxd.accounts.check import ensure_subscribed
 from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.worker import Schedule, Wakeup
 
 EVERY_MS: Final = 3_600_000
@@ -20,7 +20,7 @@ SCHEDULE: Final = Schedule(storage_event="subscription_waits_for_storage", stora
 class SubscriptionMonitor:
     """Keeps one account subscribed to its webhooks ("Enable subscriptions")."""
 
-    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics) -> None:
         self.wakeup = Wakeup()
         self.name = f"subscription:{served.account.id}"
         self._served = served

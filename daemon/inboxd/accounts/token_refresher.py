@@ -3,12 +3,12 @@
 from typing import Final
 
 from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.secret import Secret
 from inboxd.runtime.worker import Schedule, Wakeup
 
@@ -23,7 +23,7 @@ SCHEDULE: Final = Schedule(storage_event="tokens_wait_for_storage", storage_rest
 class TokenRefresher:
     """Looks after the token of one account ("Refresh access token")."""
 
-    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics) -> None:
         self.wakeup = Wakeup()
         self.name = f"tokens:{served.account.id}"
         self._served = served

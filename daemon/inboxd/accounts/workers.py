@@ -1,55 +1,54 @@
-"""The workers that each account has: they come and go with it."""
+"""The workers that each account has: they start when it begins to be served, and end when it leaves."""
+
+from collections.abc import Awaitable, Callable, Sequence
 
 from inboxd.accounts import subscription_monitor, token_refresher
 from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.feature import Job
-from inboxd.profiles.fetchers import ProfileFetchers
-from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 
 
 class AccountWorkers:
-    """The workers that each account has: they come and go with it."""
+    """Starts and ends the workers of each account. `factories` make them, one factory for each feature that has any."""
 
     def __init__(
         self,
-        accounts: AccountManager,
         supervisor: Supervisor,
-        clock: Clock,
-        metrics: Metrics,
-        *,
-        fetchers: ProfileFetchers,
-        backfills: BackfillWorkers,
+        factories: Sequence[Callable[[ManagedAccount], Sequence[Job]]],
+        on_removed: Sequence[Callable[[str], Awaitable[None]]],
     ) -> None:
-        self._accounts = accounts
         self._supervisor = supervisor
-        self._clock = clock
-        self._metrics = metrics
-        self._fetchers = fetchers
-        self._backfills = backfills
+        self._factories = factories
+        self._on_removed = on_removed
         self._names: dict[str, list[str]] = {}
 
-    def start(self, served: ManagedAccount) -> None:
-        """Start the workers of an account."""
-        tokens = TokenRefresher(served, self._accounts, self._clock, self._metrics)
-        subscription = SubscriptionMonitor(served, self._accounts, self._clock, self._metrics)
-        jobs = [
-            *self._fetchers.for_account(served),
-            *self._backfills.for_account(served),
-            Job(tokens, token_refresher.SCHEDULE),
-            Job(subscription, subscription_monitor.SCHEDULE),
-        ]
+    def start(self, managed: ManagedAccount) -> None:
+        """Start the workers of an account that begins to be served."""
+        jobs = [job for factory in self._factories for job in factory(managed)]
+        self._names[managed.account.id] = [job.worker.name for job in jobs]
         for worker, schedule in jobs:
             self._supervisor.start(worker, schedule)
-        self._names[served.account.id] = [job.worker.name for job in jobs]
 
-    async def stop(self, served: ManagedAccount) -> None:
-        """End the workers of an account."""
-        self._fetchers.remove(served.account.id)
-        await self._backfills.account_removed(served.account.id)
-        for name in self._names.pop(served.account.id):
+    async def stop(self, managed: ManagedAccount) -> None:
+        """Tell the features that an account is no longer served, in their order; then end its workers.
+
+        Raises what a feature raises, such as StorageError.
+        """
+        for removed in self._on_removed:
+            await removed(managed.account.id)
+        for name in self._names.pop(managed.account.id):
             await self._supervisor.end(name)
+
+
+def workers_of(
+    managed: ManagedAccount, *, accounts: AccountManager, clock: Clock, metrics: AccountMetrics
+) -> Sequence[Job]:
+    """The workers that keep an account's token and subscription alive."""
+    return [
+        Job(TokenRefresher(managed, accounts, clock, metrics), token_refresher.SCHEDULE),
+        Job(SubscriptionMonitor(managed, accounts, clock, metrics), subscription_monitor.SCHEDULE),
+    ]

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from inboxd.accounts.manager import AccountManager
 from inboxd.http.operations import Operation
-from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage import backup
@@ -25,18 +23,14 @@ class MetricsApi:
         self,
         metrics: Metrics,
         collectors: Sequence[Collect],
-        accounts: AccountManager,
         supervisor: Supervisor,
-        clock: Clock,
         *,
         database_path: Path,
         backup_folder: Path,
     ) -> None:
         self._metrics = metrics
         self._collectors = collectors
-        self._accounts = accounts
         self._supervisor = supervisor
-        self._clock = clock
         self._database_path = database_path
         self._backup_folder = backup_folder
 
@@ -49,31 +43,9 @@ class MetricsApi:
         for collect in self._collectors:
             await collect()
         self._metrics.workers_parked.set(len(self._supervisor.parked))
-        self._observe_accounts(self._clock.now_ms())
         await asyncio.to_thread(self._observe_disk)
         text, content_type = self._metrics.rendered(request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type})
-
-    def _observe_accounts(self, now: int) -> None:
-        metrics = self._metrics
-        gauges = (metrics.token_expiry, metrics.account_callable, metrics.subscribed)
-        budget = (metrics.budget_used, metrics.budget_remaining, metrics.budget_paused, metrics.budget_slowed_by)
-        for gauge in (*gauges, *budget):
-            gauge.clear()  # accounts that are no longer served
-        unreachable = False
-        for account_id, served in self._accounts.served.items():
-            account, report = served.account, served.graph.budget.report()
-            metrics.account_callable.labels(account_id).set(account.callable)
-            metrics.subscribed.labels(account_id).set("messages" in (account.subscribed_fields or ()))
-            if account.token_expires_at is not None:
-                metrics.token_expiry.labels(account_id).set((account.token_expires_at - now) / 1000)
-            metrics.budget_used.labels(account_id).set(report.used)
-            metrics.budget_remaining.labels(account_id).set(report.remaining)
-            paused_s = 0 if report.paused_until is None else (report.paused_until - now) / 1000
-            metrics.budget_paused.labels(account_id).set(paused_s)
-            metrics.budget_slowed_by.labels(account_id).set(round(report.slowness, 2))
-            unreachable |= report.unreachable_since is not None
-        metrics.graph_unreachable.set(unreachable)
 
     def _observe_disk(self) -> None:
         for kind, suffix in (("database", ""), ("wal", "-wal")):

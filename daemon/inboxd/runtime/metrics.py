@@ -18,23 +18,6 @@ class Metrics:
         for result in ("done", "postponed", "failed"):
             self.settled.labels(result)
         self.events = Counter("inboxd_events", "Events understood, by kind.", ["kind"], registry=self.registry)
-        self.token_refreshes = Counter(
-            "inboxd_token_refreshes", "Token refreshes by outcome.", ["outcome"], registry=self.registry
-        )
-        for outcome in ("done", "failed"):
-            self.token_refreshes.labels(outcome)
-        self.subscriptions_lost = Counter(
-            "inboxd_subscriptions_lost", "Accounts found without their subscription.", registry=self.registry
-        )
-        self.token_expiry = Gauge(
-            "inboxd_token_expiry_seconds", "Time until a token ends.", ["account"], registry=self.registry
-        )
-        self.account_callable = Gauge(
-            "inboxd_account_callable", "1 while the account may be asked about.", ["account"], registry=self.registry
-        )
-        self.subscribed = Gauge(
-            "inboxd_account_subscribed", "1 while the account is subscribed.", ["account"], registry=self.registry
-        )
         self.traffic_findings = Gauge(
             "inboxd_traffic_findings",
             "Accounts whose traffic is unusual, by what is unusual about it.",
@@ -46,24 +29,6 @@ class Metrics:
         self.last_event = Gauge(
             "inboxd_last_event_timestamp_seconds",
             "When an event last arrived for an account that is served.",
-            ["account"],
-            registry=self.registry,
-        )
-        self.budget_used = Gauge(
-            "inboxd_budget_used", "Graph calls of the last hour.", ["account"], registry=self.registry
-        )
-        self.budget_remaining = Gauge(
-            "inboxd_budget_remaining", "Graph calls left in this hour.", ["account"], registry=self.registry
-        )
-        self.budget_paused = Gauge(
-            "inboxd_budget_paused_seconds", "Time until calls may go on.", ["account"], registry=self.registry
-        )
-        self.graph_unreachable = Gauge(
-            "inboxd_graph_unreachable", "1 while Meta's host does not answer.", registry=self.registry
-        )
-        self.budget_slowed_by = Gauge(
-            "inboxd_budget_slowed_by",
-            "How many times longer the pause between two calls is, because of Meta's usage headers.",
             ["account"],
             registry=self.registry,
         )
