@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from inboxd.accounts.call_log_store import SqliteCallLog
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.account import LoginType
 from inboxd.meta import webhook_events as events
 from inboxd.meta.account_graph import AccountGraph
@@ -28,6 +29,7 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.payloads import Item, delivery
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 ACCOUNT = "17841400000000001"
 ANA = "7000000000000001"
@@ -315,3 +317,12 @@ def documented_events() -> dict[str, set[str]]:
     text = (Path(__file__).parent.parent / "docs" / "log-events.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z_]+)` \| ([a-z, ]+) \|", text, re.MULTILINE)
     return {event: set(levels.split(", ")) for event, levels in rows}
+
+
+def instruments() -> AccountMetrics:
+    """The instruments of accounts, in a registry of their own."""
+    return AccountMetrics(CollectorRegistry())
+
+
+async def no_message(_account_id: str) -> None:
+    """No message of any account has arrived."""

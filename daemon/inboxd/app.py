@@ -26,6 +26,7 @@ from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.conversations.search_worker import SearchIndexer
+from inboxd.conversations.store import last_message_at
 from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
@@ -47,26 +48,30 @@ from inboxd.maintenance.metrics import StorageMetrics
 from inboxd.maintenance.metrics_api import MetricsApi
 from inboxd.maintenance.overview import MaintenanceOverview
 from inboxd.maintenance.status import status_line
+from inboxd.maintenance.statistics_store import of_account
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
 from inboxd.privacy.api import DeletionsApi
 from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
+from inboxd.profiles import avatar_worker
 from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.profiles.store import ProfileStore
+from inboxd.receiving import processing_monitor
 from inboxd.receiving.api import DeliveriesApi
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.overview import ReceivingOverview
 from inboxd.receiving.pages import DeliveryPages
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.receiving.webhooks import Webhooks
+from inboxd.runs.backfill import schedule as backfill_schedule
 from inboxd.runs.backfill.api import BackfillsApi
+from inboxd.runs.backfill.metrics import BackfillMetrics
 from inboxd.runs.backfill.pages import BackfillPages
-from inboxd.runs.backfill.schedule import BackfillSchedule
-from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
+from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.loop_monitor import LoopMonitor
@@ -187,14 +192,14 @@ def _start_workers(
             clock=clock,
             metrics=parts.metrics,
             random=random.random,
-            on_due=parts.staff.wrote,
+            on_due=parts.fetchers.notify,
             bus=parts.bus,
             observe=parts.traffic.observe,
         ),
         Schedule(essential=True),
     )
-    supervisor.start(monitor)
-    supervisor.start(parts.portraits)
+    supervisor.start(monitor, processing_monitor.SCHEDULE)
+    supervisor.start(parts.portraits, avatar_worker.SCHEDULE)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
@@ -203,7 +208,10 @@ def _start_workers(
         SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
     )
     if settings.backfill.schedule:
-        supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))
+        supervisor.start(
+            _schedule(parts, settings.backfill),
+            backfill_schedule.SCHEDULE,
+        )
     if notifier is not None:
         describe = partial(status_line, parts.accounts, DaemonHealth(parts.database, supervisor, [monitor.problems]))
         probe = partial(parts.database.write, lambda _connection: None)
@@ -233,12 +241,14 @@ def _admin(
     )
     streams = Streams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
+    account_check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
+    account_statistics = partial(of_account, database.read)
     apis: list[Api] = [
         HealthApi(health),
         ConversationsApi(database, accounts.aliases, clock, outlook),
-        ParticipantsApi(database, parts.avatars, clock, parts.staff.wrote, forgetter, outlook),
-        AccountsApi(accounts, AccountCheck(accounts, clock), database.read),
-        BackfillsApi(parts.desk, parts.backfills, streams, clock),
+        ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, forgetter, outlook),
+        AccountsApi(accounts, account_check, account_statistics),
+        BackfillsApi(parts.backfill_service, parts.backfills, streams, clock),
         DeletionsApi(
             parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
         ),
@@ -266,9 +276,9 @@ def _admin(
     pages: list[Pages] = [
         Overview([one.card for one in overviews], [one.needs for one in overviews], problems=lambda: health.problems),
         InboxPages(database, accounts, clock, outlook),
-        BackfillPages(parts.desk, parts.backfills, accounts, clock),
+        BackfillPages(parts.backfill_service, parts.backfills, accounts, clock),
         DeliveryPages(parts.inbox),
-        AccountPages(accounts, AccountCheck(accounts, clock), database.read),
+        AccountPages(accounts, account_check, account_statistics),
     ]
     app = admin_application(
         tokens,
@@ -354,19 +364,20 @@ class Api(Protocol):
         """What can be done."""
 
 
-def _schedule(
-    options: Backfill, desk: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
-) -> BackfillSchedule:
+def _schedule(parts: Parts, options: Backfill) -> BackfillSchedule:
     return BackfillSchedule(
-        desk,
-        backfills,
-        lambda: accounts.served,
-        clock,
+        parts.backfill_service,
+        parts.backfills,
+        MomentStore(parts.database),
+        lambda: parts.accounts.served,
+        parts.clock,
         random.random,
-        expression=options.schedule,
-        jitter_s=options.jitter_s,
-        batch_size=options.batch_size,
-        skip=options.skip_accounts,
+        ScheduleOptions(
+            expression=options.schedule,
+            jitter_s=options.jitter_s,
+            batch_size=options.batch_size,
+            skip_accounts=options.skip_accounts,
+        ),
     )
 
 

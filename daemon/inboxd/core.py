@@ -4,17 +4,20 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from inboxd import __version__
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.store import AccountStore
 from inboxd.accounts.vault import KEY_FILE, Vault, key_from
-from inboxd.accounts.workers import AccountWorkers
+from inboxd.accounts.workers import AccountWorkers, workers_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import LoginType
 from inboxd.events.bus import EventBus
 from inboxd.maintenance.metrics import TrafficMetrics
@@ -30,9 +33,14 @@ from inboxd.privacy.retention_worker import RetentionWorker
 from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.fetchers import ProfileFetchers
+from inboxd.profiles.metrics import ProfileMetrics
+from inboxd.profiles.store import ProfileStore
+from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving.store import Inbox
+from inboxd.runs.backfill.account_workers import BackfillWorkers
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -46,6 +54,7 @@ class Parts:
 
     clock: Clock
     metrics: Metrics
+    account_metrics: AccountMetrics
     database: Database
     inbox: Inbox
     cache: ProfileCache
@@ -55,8 +64,8 @@ class Parts:
     portraits: AvatarDownloader
     bus: EventBus
     backfills: BackfillStore
-    desk: BackfillService
-    staff: AccountWorkers
+    backfill_service: BackfillService
+    fetchers: ProfileFetchers
     deletions: DeletionStore
     deletion: DeletionWorker
     housekeeping: RetentionWorker
@@ -76,37 +85,50 @@ async def open_core(
         database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
         inbox = Inbox(database, clock, max_waiting=settings.public.max_waiting)
         await inbox.recall()
+        profile_metrics = ProfileMetrics(metrics.registry)
         cache = ProfileCache(
             clock,
             ttl_s=settings.profiles.cache_ttl_s,
             size=settings.profiles.cache_size,
-            on_lookup=metrics.observe_lookup,
+            on_lookup=profile_metrics.observe_lookup,
         )
         pictures = await stack.enter_async_context(PictureClient(picture_rules(settings)))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=on_give_up))
         avatars = AvatarStore(database, database_path.parent / AVATAR_FOLDER)
         portraits = AvatarDownloader(
-            avatars, pictures, clock, metrics, random.random, max_count=settings.avatars.max_count
+            avatars, pictures, clock, profile_metrics, random.random, max_count=settings.avatars.max_count
         )
         bus = EventBus(clock)
-        backfills = BackfillStore(database)
-        desk = BackfillService(backfills, clock)
-        staff = AccountWorkers(
-            accounts,
-            database,
-            cache,
-            supervisor,
-            clock,
-            metrics,
-            bus,
-            backfills,
-            desk,
-            random=random.random,
-            concurrency=settings.profiles.concurrency,
-            on_picture=portraits.wake,
+        syncs = ProfileSyncs(
+            SyncServices(
+                database=database,
+                cache=cache,
+                clock=clock,
+                metrics=profile_metrics,
+                bus=bus,
+                random=random.random,
+                on_picture=portraits.wakeup.notify,
+                on_profile=participant_changed,
+            )
         )
-        await accounts.load(configured_accounts(settings, secrets), staff)
+        fetchers = ProfileFetchers(syncs, ProfileStore(database), clock, concurrency=settings.profiles.concurrency)
+        backfills = BackfillStore(database)
+        backfill_service = BackfillService(backfills, clock)
+        backfill_workers = BackfillWorkers(
+            backfill_service, backfills, sync_of=syncs.of, clock=clock, bus=bus, random=random.random
+        )
+        account_metrics = AccountMetrics(metrics.registry)
+
+        async def account_removed(account_id: str) -> None:
+            fetchers.remove(account_id)
+            await backfill_workers.account_removed(account_id)
+
+        own_workers = partial(workers_of, accounts=accounts, clock=clock, metrics=account_metrics)
+        account_workers = AccountWorkers(
+            supervisor, [fetchers.for_account, backfill_workers.for_account, own_workers], [account_removed]
+        )
+        await accounts.load(configured_accounts(settings, secrets), account_workers)
         deletions = DeletionStore(database)
 
         async def erased(account_id: str) -> None:
@@ -119,6 +141,7 @@ async def open_core(
         yield Parts(
             clock=clock,
             metrics=metrics,
+            account_metrics=account_metrics,
             database=database,
             inbox=inbox,
             cache=cache,
@@ -128,8 +151,8 @@ async def open_core(
             portraits=portraits,
             bus=bus,
             backfills=backfills,
-            desk=desk,
-            staff=staff,
+            backfill_service=backfill_service,
+            fetchers=fetchers,
             deletions=deletions,
             deletion=DeletionWorker(
                 AccountEraser(database, avatars, cache, clock), deletions, accounts.aliases, clock, on_erased=erased

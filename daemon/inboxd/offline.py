@@ -9,21 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.clients import LocalAccounts
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
+from inboxd.conversations.store import last_message_at, participant_changed
 from inboxd.core import serving_accounts
 from inboxd.events.bus import EventBus
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import configured_accounts
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.sync import ProfileSync
+from inboxd.profiles.metrics import ProfileMetrics
+from inboxd.profiles.sync import ProfileSyncs, SyncServices
+from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -46,7 +50,7 @@ def database(config_path: Path | None) -> CommandAccess[Database]:
     return CommandAccess(found.client, partial(Database, found.database))
 
 
-def accounts(config_path: Path | None) -> CommandAccess[AccountManager]:
+def accounts(config_path: Path | None) -> CommandAccess[LocalAccounts]:
     """For the commands of accounts. Raises ConfigError."""
     found = _configuration(config_path)
     return CommandAccess(found.client, partial(_accounts, *found))
@@ -70,43 +74,46 @@ def _configuration(config_path: Path | None) -> _Configuration:
 
 
 @asynccontextmanager
-async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[AccountManager]:
+async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[LocalAccounts]:
     """The accounts, loaded; nobody works for them. Raises InboxdError."""
     clock = Clock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         await accounts.load(configured_accounts(settings, secrets))
-        yield accounts
+        check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
+        yield LocalAccounts(accounts, check)
 
 
 @asynccontextmanager
 async def _backfilling(
     settings: Settings, secrets: Secrets, database_path: Path
 ) -> AsyncIterator[tuple[BackfillService, BackfillStore]]:
-    """Backfill without a daemon: a desk whose runs are carried out for as long as this lasts. Raises InboxdError."""
+    """Backfill without a daemon: runs are carried out for as long as this is open. Raises InboxdError."""
     clock, metrics = Clock(), Metrics()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
         backfills = BackfillStore(database)
-        desk = BackfillService(backfills, clock)
+        service = BackfillService(backfills, clock)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
         bus = EventBus(clock)
         await accounts.load(configured_accounts(settings, secrets))
-        for served in accounts.served.values():
-            enricher = ProfileSync(
-                served,
+        syncs = ProfileSyncs(
+            SyncServices(
                 database=database,
                 cache=cache,
                 clock=clock,
-                metrics=metrics,
+                metrics=ProfileMetrics(metrics.registry),
                 bus=bus,
                 random=random.random,
                 on_picture=lambda: None,
+                on_profile=participant_changed,
             )
-            worker = BackfillWorker(enricher, backfills, clock, bus, random.random)
-            desk.enter(worker, enricher)
-            supervisor.start(worker)
-        yield desk, backfills
+        )
+        workers = BackfillWorkers(service, backfills, sync_of=syncs.of, clock=clock, bus=bus, random=random.random)
+        for managed in accounts.served.values():
+            for worker, schedule in workers.for_account(managed):
+                supervisor.start(worker, schedule)
+        yield service, backfills

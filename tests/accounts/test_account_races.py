@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.manager import AccountManager, ConfiguredAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.store import StoredAccount
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.domain.account import AccountChange, LoginType
@@ -17,14 +18,23 @@ from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.errors import StorageUnavailableError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
+from prometheus_client import CollectorRegistry
 
 from tests.accounts.test_manager import DAY_MS, process, token_of
 from tests.hostile import PROFILE, HostileGraph
-from tests.support import ACCOUNT, ANA, TOKEN, ManualClock, eventually, slow_disk
+from tests.support import (
+    ACCOUNT,
+    ANA,
+    TOKEN,
+    ManualClock,
+    eventually,
+    instruments,
+    no_message,
+    slow_disk,
+)
 
 
 class SlowGraph(HostileGraph):
@@ -91,7 +101,7 @@ async def test_a_check_that_ends_after_the_app_was_removed_changes_nothing(slow:
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        check = asyncio.ensure_future(AccountCheck(accounts, clock).check(served))
+        check = asyncio.ensure_future(AccountCheck(accounts, clock, no_message).check(served))
         await server.asked()
         await accounts.app_removed(served, "the owner removed the app")
         server.go.set()
@@ -106,7 +116,7 @@ async def test_a_token_that_is_refreshed_after_the_app_was_removed_is_dropped(sl
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         clock.now += 2 * DAY_MS
-        look = asyncio.ensure_future(TokenRefresher(served, accounts, clock, Metrics()).look())
+        look = asyncio.ensure_future(TokenRefresher(served, accounts, clock, instruments()).look())
         await server.asked()
         removed = asyncio.ensure_future(accounts.app_removed(served, "the owner removed the app"))
         server.go.set()
@@ -122,7 +132,7 @@ async def test_what_an_old_token_was_refused_is_not_held_against_the_new_one(slo
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         server.go.set()
-        served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
+        served, _ = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
         server.go.clear()
         before = len(server.calls)
         call = asyncio.ensure_future(served.graph.user_profile(ANA))
@@ -140,16 +150,16 @@ async def test_an_account_that_was_removed_does_not_come_back(slow: Slow, tmp_pa
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         server.go.set()
-        served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
+        served, _ = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
         server.go.clear()
         before = len(server.calls)
         clock.now += 2 * DAY_MS
         work: asyncio.Future[Any]
         if late == "check":
-            work = asyncio.ensure_future(AccountCheck(accounts, clock).check(served))
+            work = asyncio.ensure_future(AccountCheck(accounts, clock, no_message).check(served))
             await server.asked(before + 1)
         elif late == "refresh":
-            work = asyncio.ensure_future(TokenRefresher(served, accounts, clock, Metrics()).look())
+            work = asyncio.ensure_future(TokenRefresher(served, accounts, clock, instruments()).look())
             await server.asked(before + 1)
         else:
             work = asyncio.ensure_future(accounts.update(served, subscription_checked_at=clock.now))
@@ -169,7 +179,7 @@ async def test_removing_and_updating_at_the_same_time_a_hundred_times(slow: Slow
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         for number in range(100):
-            served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
+            served, _ = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
             updates: list[Any] = [accounts.update(served, subscription_checked_at=clock.now) for _ in range(3)]
             updates.insert(number % 4, accounts.remove(served))
             await asyncio.gather(*updates)
@@ -315,7 +325,7 @@ async def test_two_who_change_an_account_at_once_both_have_their_way(slow: Slow,
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         slow[0].go.set()
-        served, _ = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
+        served, _ = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
         async with slow_disk(accounts._store._database):
             changes = [
                 asyncio.ensure_future(accounts.update(served, Secret("another"), cause=AccountChange.TOKEN_GIVEN)),
@@ -336,7 +346,7 @@ async def test_a_refresh_never_takes_the_place_of_a_token_that_was_given_later(
     slow: Slow, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, url = slow
-    clock, metrics = ManualClock(), Metrics()
+    clock, metrics = ManualClock(), AccountMetrics(CollectorRegistry())
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         clock.now += 2 * DAY_MS

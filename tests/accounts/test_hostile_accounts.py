@@ -12,13 +12,12 @@ from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.domain.account import Account, LoginType
 from inboxd.meta.graph_errors import GraphError
-from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
 
 from tests.accounts.test_manager import DAY_MS, process, token_of
 from tests.hostile import ABSENT, ERROR, ME, ODD, PROFILE, HostileGraph, Json, encoded, replaced
-from tests.support import ACCOUNT, ANA, ManualClock, TravelClock, meta
+from tests.support import ACCOUNT, ANA, ManualClock, TravelClock, instruments, meta, no_message
 
 SEED = 20261124
 Hostile = tuple[HostileGraph, str]
@@ -42,7 +41,7 @@ async def test_a_new_token_is_kept_whatever_is_said_of_its_end(hostile: Hostile,
     server.answers["refresh_access_token"] = encoded({"access_token": "the-new-one", "expires_in": value})
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        keeper = TokenRefresher(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, instruments())
         clock.now += 2 * DAY_MS
         await keeper.look()
         assert token_of(accounts) == "the-new-one"
@@ -64,7 +63,7 @@ async def test_what_cannot_be_a_token_does_not_replace_one(hostile: Hostile, tmp
     async with process(tmp_path, url, clock) as accounts:
         before = token_of(accounts)
         clock.now += 2 * DAY_MS
-        await TokenRefresher(accounts.served[ACCOUNT], accounts, clock, Metrics()).look()
+        await TokenRefresher(accounts.served[ACCOUNT], accounts, clock, instruments()).look()
         found = token_of(accounts)
         assert found == before or (found is not None and found.isprintable() and found.isascii())
 
@@ -84,7 +83,10 @@ async def test_no_value_about_an_account_raises_anything_but_graph_errors(hostil
     chance.shuffle(answers)
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        checkup, keeper = AccountCheck(accounts, clock), SubscriptionMonitor(served, accounts, clock, Metrics())
+        checkup, keeper = (
+            AccountCheck(accounts, clock, no_message),
+            SubscriptionMonitor(served, accounts, clock, instruments()),
+        )
         for path, answer in answers:
             server.answers = {path: encoded(answer)}
             assert await checkup.check(served)

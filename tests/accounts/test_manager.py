@@ -9,6 +9,7 @@ import pytest
 from inboxd import core as parts
 from inboxd.accounts.check import AccountCheck, CheckOutcome, CheckResult
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Settings
@@ -18,12 +19,12 @@ from inboxd.meta.graph_errors import GraphError
 from inboxd.options import configured_accounts
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import ConfigError, StorageUnavailableError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
-from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock, TravelClock
+from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock, TravelClock, instruments, no_message
 
 PAGE = "100200300400500"
 DAY_MS = 86_400_000
@@ -72,7 +73,7 @@ async def test_adding_finds_out_who_it_is_subscribes_and_says_what_is_missing(gr
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        served, findings = await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
+        served, findings = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
 
         account = served.account
         assert (account.id, account.app_scoped_id, account.username) == (ACCOUNT, f"9{ACCOUNT}", "the.shop")
@@ -86,7 +87,7 @@ async def test_adding_finds_out_who_it_is_subscribes_and_says_what_is_missing(gr
         assert accounts.aliases == {ACCOUNT: ACCOUNT}
 
         server.behaviour = Behaviour(latency_ms=0, tools_off=True)
-        findings = await AccountCheck(accounts, clock).check(served)
+        findings = await AccountCheck(accounts, clock, no_message).check(served)
         (missing,) = [finding for finding in findings if finding.outcome is CheckOutcome.MISSING]
         assert missing.check == "messages"
         assert "Connected tools" in (missing.remedy or "")
@@ -103,7 +104,7 @@ async def test_a_page_token_serves_the_linked_account_under_both_ids(graph: Simu
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        served, findings = await AccountCheck(accounts, clock).add(Secret("page-token"), LoginType.FACEBOOK)
+        served, findings = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
         assert (served.account.id, served.account.page_id) == (ACCOUNT, PAGE)
         assert outcomes(findings)["subscription"] is CheckOutcome.OK
         assert accounts.aliases == {ACCOUNT: ACCOUNT, PAGE: ACCOUNT}
@@ -124,7 +125,7 @@ async def test_keys_are_rotated_and_a_lost_one_is_told(graph: Simulated, tmp_pat
     new_key = "YW5vdGhlciBrZXksIGFsc28gMzIgYnl0ZXMgbG9uZy4="
     clock = ManualClock()
     async with process(tmp_path, graph[1], clock, keys=(KEY,), configured=False) as accounts:
-        await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM)
+        await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
     async with process(tmp_path, graph[1], clock, keys=(new_key, KEY), configured=False) as accounts:
         assert token_of(accounts) == TOKEN
     async with process(tmp_path, graph[1], clock, keys=(new_key,), configured=False) as accounts:
@@ -168,7 +169,8 @@ async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_men
     del server.tokens[TOKEN]
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        assert outcomes(await AccountCheck(accounts, clock).check(served)) == {"token": CheckOutcome.MISSING}
+        found = await AccountCheck(accounts, clock, no_message).check(served)
+        assert outcomes(found) == {"token": CheckOutcome.MISSING}
         assert served.account.state is AccountState.NEEDS_LOGIN
     server.calls.clear()
     async with process(tmp_path, url, clock) as accounts:
@@ -178,7 +180,7 @@ async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_men
         server.tokens["new-login"] = Token(ACCOUNT)
         told: list[bool] = []
         served.listeners.append(lambda: told.append(True))
-        await AccountCheck(accounts, clock).add(Secret("new-login"), LoginType.INSTAGRAM)
+        await AccountCheck(accounts, clock, no_message).add(Secret("new-login"), LoginType.INSTAGRAM)
         assert accounts.served[ACCOUNT].account.callable
         assert told, "whoever waits is woken"
         assert (await served.graph.user_profile(ANA)).username
@@ -193,7 +195,7 @@ async def test_a_token_is_kept_alive_for_a_year(graph: Simulated, tmp_path: Path
     refreshes = []
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        keeper = TokenRefresher(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, instruments())
         for _ in range(365):
             before = token_of(accounts)
             await keeper.look()
@@ -214,7 +216,7 @@ async def test_a_refresh_that_fails_is_tried_daily_warned_of_and_ends_with_the_t
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
         served.account = msgspec.structs.replace(served.account, token_expires_at=T0 + 40 * DAY_MS)
-        keeper = TokenRefresher(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, instruments())
         tries: list[int] = []
         warned = 0
         while served.account.callable:
@@ -232,7 +234,7 @@ async def test_an_outage_does_not_put_a_refresh_off_for_a_day(graph: Simulated, 
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
-        keeper = TokenRefresher(accounts.served[ACCOUNT], accounts, clock, Metrics())
+        keeper = TokenRefresher(accounts.served[ACCOUNT], accounts, clock, instruments())
         clock.now += 2 * DAY_MS
         server.behaviour = Behaviour(latency_ms=0, outage=True)
         await keeper.look()
@@ -249,7 +251,7 @@ async def test_an_outage_does_not_put_a_refresh_off_for_a_day(graph: Simulated, 
 async def test_a_lost_subscription_is_noticed_within_the_hour_and_made_again(graph: Simulated, tmp_path: Path) -> None:
     server, url = graph
     clock = ManualClock()
-    metrics = Metrics()
+    metrics = AccountMetrics(CollectorRegistry())
     async with process(tmp_path, url, clock) as accounts:
         keeper = SubscriptionMonitor(accounts.served[ACCOUNT], accounts, clock, metrics)
         assert keeper._rest_s() <= 0
@@ -269,7 +271,7 @@ async def test_who_removed_the_app_is_found_by_any_id_and_stays_stopped(graph: S
     clock = ManualClock()
     async with process(tmp_path, graph[1], clock) as accounts:
         served = accounts.served[ACCOUNT]
-        await AccountCheck(accounts, clock).check(served)
+        await AccountCheck(accounts, clock, no_message).check(served)
         assert accounts.find(f"9{ACCOUNT}") is served
         assert accounts.find(ACCOUNT) is served
         assert accounts.find("1") is None
@@ -286,7 +288,7 @@ async def test_a_refreshed_token_is_not_forgotten_while_the_disk_refuses(graph: 
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
         served = accounts.served[ACCOUNT]
-        keeper = TokenRefresher(served, accounts, clock, Metrics())
+        keeper = TokenRefresher(served, accounts, clock, instruments())
         save = accounts._store.save
 
         async def refuse(_stored: object) -> None:
@@ -310,8 +312,8 @@ async def test_another_product_for_the_same_account_is_another_host(graph: Simul
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        await AccountCheck(accounts, clock).add(Secret(TOKEN), LoginType.INSTAGRAM, name="shop")
-        served, _ = await AccountCheck(accounts, clock).add(Secret("page-token"), LoginType.FACEBOOK)
+        await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM, name="shop")
+        served, _ = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
         assert (served.account.flavour, served.account.name) == (LoginType.FACEBOOK, "shop")
         assert (await served.graph.owner()).page_id == PAGE
         assert list(accounts.served) == [ACCOUNT]

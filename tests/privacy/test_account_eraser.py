@@ -18,7 +18,6 @@ from inboxd.privacy.export_store import subject_of
 from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import FetchedProfile
 from inboxd.receiving.store import Inbox, mark_done
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
 from inboxd.runtime.errors import StorageClosedError
@@ -50,7 +49,7 @@ class Rig:
             profiles.complete(connection, key, profile, self.clock.now)
 
         await self.database.write(transaction)
-        self.cache.put(key, FetchedProfile(self.clock.now, profile))
+        self.cache.put(key, self.clock.now)
 
     async def deliver(self, *bodies: str, settled: bool = True) -> list[int]:
         numbers = [await self.inbox.append(body.encode()) for body in bodies]

@@ -14,8 +14,8 @@ from inboxd.privacy.retention_store import RetentionStore
 from inboxd.privacy.retention_worker import DAY_MS, Keep, RetentionWorker
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
 

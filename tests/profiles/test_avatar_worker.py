@@ -17,14 +17,17 @@ from inboxd.profiles import avatar_worker
 from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.thumbnail import SIDE, NotAPictureError, portrait
+from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageClosedError
-from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.worker import work
 from inboxd.simulator.avatars import avatar
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from tests.meta.test_pictures import LOCAL
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
@@ -39,7 +42,9 @@ class Rig:
         self.clock = ManualClock()
         self.folder = folder
         self.avatars = AvatarStore(database, folder)
-        self.keeper = AvatarDownloader(self.avatars, client, self.clock, Metrics(), lambda: 0.0, max_count=100)
+        self.keeper = AvatarDownloader(
+            self.avatars, client, self.clock, ProfileMetrics(CollectorRegistry()), lambda: 0.0, max_count=100
+        )
 
     async def profile(self, who: str = ANA, *, picture: bool = True, host: str | None = None) -> None:
         key = ConversationKey(ACCOUNT, who)
@@ -299,7 +304,7 @@ async def test_the_loop_ends_when_the_database_is_closed(rig: Rig) -> None:
     await rig.profile()
     await rig.database.close()
     with pytest.raises(StorageClosedError):
-        await rig.keeper.run()
+        await work(rig.keeper, rig.clock, logs.get("avatars"), avatar_worker.SCHEDULE)
 
 
 async def test_it_ends_too_when_the_database_is_closed_while_a_picture_comes(
@@ -314,7 +319,7 @@ async def test_it_ends_too_when_the_database_is_closed_while_a_picture_comes(
 
     monkeypatch.setattr(rig.keeper._pictures, "fetch", closing)
     with pytest.raises(StorageClosedError):
-        await rig.keeper.run()
+        await work(rig.keeper, rig.clock, logs.get("avatars"), avatar_worker.SCHEDULE)
 
 
 def picture(size: tuple[int, int], kind: str, **options: object) -> bytes:

@@ -5,7 +5,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import FetchedProfile, ProfileStore
+from inboxd.profiles.store import ProfileStore
 from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock
@@ -18,10 +18,10 @@ DAY_S = 86_400
 def test_an_entry_is_fresh_for_its_ttl_and_no_longer() -> None:
     clock = ManualClock()
     cache = ProfileCache(clock, ttl_s=DAY_S, size=10)
-    cache.put(KEY, FetchedProfile(clock.now, PROFILE))
+    cache.put(KEY, clock.now)
 
     clock.now += DAY_S * 1000 - 1
-    assert cache.get(KEY) == PROFILE
+    assert cache.get(KEY) == clock.now - DAY_S * 1000 + 1
     clock.now += 1
     assert cache.get(KEY) is None
 
@@ -29,9 +29,9 @@ def test_an_entry_is_fresh_for_its_ttl_and_no_longer() -> None:
 def test_an_entry_that_is_old_when_it_comes_in_keeps_its_age() -> None:
     clock = ManualClock()
     cache = ProfileCache(clock, ttl_s=DAY_S, size=10)
-    cache.put(KEY, FetchedProfile(clock.now - 20 * 3_600_000, PROFILE))
+    cache.put(KEY, clock.now - 20 * 3_600_000)
 
-    assert cache.get(KEY) == PROFILE
+    assert cache.get(KEY) == clock.now - 20 * 3_600_000
     clock.now += 4 * 3_600_000
     assert cache.get(KEY) is None
 
@@ -40,7 +40,7 @@ def test_the_cache_is_bounded() -> None:
     clock = ManualClock()
     cache = ProfileCache(clock, ttl_s=DAY_S, size=3)
     for number in range(10):
-        cache.put(ConversationKey(ACCOUNT, str(number)), FetchedProfile(clock.now, PROFILE))
+        cache.put(ConversationKey(ACCOUNT, str(number)), clock.now)
 
     assert len(cache) == 3
 
@@ -70,7 +70,7 @@ async def test_a_fresh_profile_is_not_due_again_until_it_is_old(two: Database) -
 
     await two.write(lambda connection: profiles.complete(connection, KEY, PROFILE, 2000))
     fresh = await two.write(lambda connection: profiles.wrote(connection, [KEY], 3000, ttl))
-    assert fresh == {KEY: FetchedProfile(2000, PROFILE)}
+    assert fresh == {KEY: 2000}
     assert await due(two, 3000) == [BRUNO]
 
     assert await two.write(lambda connection: profiles.wrote(connection, [KEY], 2000 + ttl, ttl)) == {}

@@ -5,6 +5,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,16 +19,21 @@ from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import ProfileStore
-from inboxd.profiles.sync import ProfileSync
-from inboxd.profiles.worker import ProfileFetcher
+from inboxd.profiles.sync import ProfileSync, SyncServices
+from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
+from inboxd.runs.backfill import worker as backfill_worker
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
-from inboxd.runtime.metrics import Metrics
+from inboxd.runs.backfill.worker import BackfillWorker
+from inboxd.runtime import logs
+from inboxd.runtime.worker import work
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 from tests.hostile import HostileGraph
 from tests.support import ACCOUNT, TOKEN, Meta, TravelClock, meta
@@ -62,19 +68,22 @@ class Rig:
         bus = EventBus(clock)
         self.sync = ProfileSync(
             self.served,
-            database=database,
-            cache=ProfileCache(clock, ttl_s=86_400, size=1000),
-            clock=clock,
-            metrics=Metrics(),
-            bus=bus,
-            random=lambda: 0.0,
-            on_picture=lambda: None,
+            SyncServices(
+                database=database,
+                cache=ProfileCache(clock, ttl_s=86_400, size=1000),
+                clock=clock,
+                metrics=ProfileMetrics(CollectorRegistry()),
+                bus=bus,
+                random=lambda: 0.0,
+                on_picture=lambda: None,
+                on_profile=conversations.participant_changed,
+            ),
         )
-        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock, concurrency=2)
+        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
         self.backfills = BackfillStore(database)
         self.worker = BackfillWorker(self.sync, self.backfills, clock, bus, lambda: 0.0)
-        self.desk = BackfillService(self.backfills, clock)
-        self.desk.enter(self.worker, self.sync)
+        self.service = BackfillService(self.backfills, clock)
+        self.service.add(self.served, self.worker.wakeup)
 
     async def know(self, *people: str) -> None:
         keys = [ConversationKey(ACCOUNT, who) for who in people]
@@ -113,10 +122,13 @@ async def at_work(database: Database, url: str, *, budget: int = 10_000) -> Asyn
     clock.database = database
     async with meta(url, database, clock, calls_per_hour=budget, timeout_s=2.0) as platform:
         rig = Rig(database, platform, await platform.account(), clock)
-        tasks = [asyncio.ensure_future(rig.fetcher.run()), asyncio.ensure_future(rig.worker.run())]
+        tasks = [
+            asyncio.ensure_future(work(rig.fetcher, clock, logs.get("profiles"), replace(SCHEDULE, lanes=2))),
+            asyncio.ensure_future(work(rig.worker, clock, logs.get("backfill"), backfill_worker.SCHEDULE)),
+        ]
         yield rig
-        rig.fetcher.stop()
-        rig.worker.stop()
+        rig.fetcher.wakeup.stop()
+        rig.worker.wakeup.stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -153,13 +165,13 @@ async def test_a_backfill_waits_for_the_host_and_says_so(database: Database) -> 
     async with at_work(database, url) as rig:
         await host.close()
         await rig.register(*(igsid(number) for number in range(12)))
-        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        run = await rig.service.start(ACCOUNT, origin="api", batch_size=10)
         for _ in range(30):
             await rig.clock.travel(10)
         found = await rig.backfills.get(run.id)
         assert found is not None
         assert (found.status, found.processed) == (RunStatus.RUNNING, 0)
-        told = rig.desk.estimate(found)
+        told = rig.service.estimate(found)
         assert told.status is RunStatus.WAITING
         assert "does not answer" in (told.reason or "")
 
@@ -183,7 +195,7 @@ async def test_a_backfill_begins_with_the_latest_conversation(database: Database
             await database.execute(
                 "UPDATE conversations SET last_message_at = ? WHERE participant_id = ?", (1000 - at, igsid(number))
             )
-        await rig.desk.start(ACCOUNT, origin="api", batch_size=2)
+        await rig.service.start(ACCOUNT, origin="api", batch_size=2)
         for _ in range(10):
             await rig.clock.travel(1)
         assert [call.rpartition("/")[2] for call in server.calls] == [igsid(number) for number in order]
@@ -223,7 +235,7 @@ async def test_one_bad_person_is_an_error_of_a_backfill_after_three_attempts(dat
     server = OneBadPerson(bad)
     async with serving(server.application()) as url, at_work(database, url) as rig:
         await rig.register(*(igsid(number) for number in range(10)))
-        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        run = await rig.service.start(ACCOUNT, origin="api", batch_size=10)
         for _ in range(20):
             await rig.clock.travel(10)
             await rig.settle()
@@ -276,7 +288,7 @@ async def test_what_somebody_changes_between_two_looks_is_not_overwritten(
             return await set_status(run_id, status, now, *rest, **more)
 
         rig.backfills.set_status = interfere  # type: ignore[method-assign]
-        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        run = await rig.service.start(ACCOUNT, origin="api", batch_size=10)
         for _ in range(10):
             await rig.clock.travel(1)
         assert steered == [True]
@@ -284,7 +296,7 @@ async def test_what_somebody_changes_between_two_looks_is_not_overwritten(
         assert found is not None
         assert found.status is STEERING[how][0]
         if how is Steering.PAUSE:
-            assert await rig.desk.steer(found, Steering.RESUME)
+            assert await rig.service.steer(found, Steering.RESUME)
             for _ in range(10):
                 await rig.clock.travel(1)
             found = await rig.backfills.get(run.id)

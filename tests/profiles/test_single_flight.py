@@ -80,7 +80,7 @@ async def test_a_backfill_waits_for_live_enrichment_and_takes_its_answer(
         rig.fetcher.wrote([key])
         await rig.clock.travel(0)
         await server.asked()
-        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        run = await rig.service.start(ACCOUNT, origin="api", batch_size=10)
         await rig.clock.travel(CHANCES_S)
         assert len(server.calls) == 1
         server.go_on.set()
@@ -94,7 +94,7 @@ async def test_live_enrichment_leaves_alone_whom_a_backfill_asks_about(
     server, url = graph
     async with at_work(database, url) as rig:
         await rig.register(ANA)
-        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=10)
+        run = await rig.service.start(ACCOUNT, origin="api", batch_size=10)
         await rig.clock.travel(0)
         await server.asked()
         key = ConversationKey(ACCOUNT, ANA)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from inboxd.accounts.manager import ManagedAccount
+from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
@@ -18,13 +19,14 @@ from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import DueFetch, ProfileStore
-from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync
+from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync, SyncServices
 from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runtime.metrics import Metrics
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.storage.database import Database
+from prometheus_client import CollectorRegistry
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, meta
 
@@ -53,15 +55,18 @@ class Rig:
         self.bus = EventBus(clock)
         self.sync = ProfileSync(
             self.served,
-            database=database,
-            cache=self.cache,
-            clock=self.clock,
-            metrics=Metrics(),
-            bus=self.bus,
-            random=lambda: 0.0,
-            on_picture=self._count_picture,
+            SyncServices(
+                database=database,
+                cache=self.cache,
+                clock=self.clock,
+                metrics=ProfileMetrics(CollectorRegistry()),
+                bus=self.bus,
+                random=lambda: 0.0,
+                on_picture=self._count_picture,
+                on_profile=participant_changed,
+            ),
         )
-        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock, concurrency=2)
+        self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
 
     def _count_picture(self) -> None:
         self.pictures += 1
@@ -103,9 +108,9 @@ async def test_what_is_due_is_fetched_and_cached(rig: Rig) -> None:
 
     state, username, _, next_at = await rig.row()
     assert (state, next_at) == (ProfileState.COMPLETE, None)
-    cached = rig.cache.get(KEY)
-    assert cached is not None
-    assert cached.username == username
+    assert username
+    rows = await rig.database.read("SELECT fetched_at FROM participants WHERE participant_id = ?", (ANA,))
+    assert rows == [(rig.cache.get(KEY),)]
 
 
 async def test_a_passing_fault_is_tried_three_times_and_then_rests(rig: Rig) -> None:
@@ -441,3 +446,32 @@ async def test_who_was_forgotten_while_meta_was_asked_is_kept_in_no_memory_and_t
     rig.bus.publish = lambda kind, _data: told.append(kind)  # type: ignore[method-assign,assignment]
     await rig.fetcher._fetch(due)
     assert (rig.cache.get(KEY), rig.pictures, told) == (None, 0, [])
+
+
+async def test_the_conversation_of_a_fetched_profile_counts_as_updated(rig: Rig) -> None:
+    async def updated_at() -> int:
+        ((at,),) = await rig.database.read("SELECT updated_at FROM conversations WHERE participant_id = ?", (ANA,))
+        return int(at)
+
+    await rig.database.execute(
+        "INSERT INTO conversations (account_id, participant_id, created_at, updated_at) VALUES (?, ?, 1, 1)", KEY
+    )
+    await rig.know(ANA)
+    assert await rig.fetch_due() == 1
+    assert await updated_at() == rig.clock.now
+    await rig.database.write(lambda connection: profiles.refresh(connection, KEY, rig.clock.now))
+    assert await rig.fetch_due() == 1
+    assert await updated_at() == rig.clock.now + 1, "it moves even when the clock has not"
+
+
+async def test_a_blank_username_is_refused_and_what_was_known_stays(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def blank(*_: object, **__: object) -> Profile:
+        return Profile("  ")
+
+    await rig.know(ANA)
+    assert await rig.fetch_due() == 1
+    before = await rig.row()
+    monkeypatch.setattr(rig.graph, "user_profile", blank)
+    await rig.database.write(lambda connection: profiles.refresh(connection, KEY, rig.clock.now))
+    assert await rig.fetch_due() == 1
+    assert (await rig.row())[:2] == before[:2]

@@ -1,6 +1,6 @@
 """`/api/accounts` and `/api/budget`: who is served, how they stand with Meta, and what they may still ask."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -11,6 +11,7 @@ from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.accounts.resources import (
     AccountList,
     AccountResource,
+    AccountStatistics,
     BudgetList,
     BudgetResource,
     CheckedAccount,
@@ -20,10 +21,8 @@ from inboxd.accounts.resources import (
 from inboxd.domain.retry import FailureAction
 from inboxd.http.operations import Operation, answer, body, not_found
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.maintenance import statistics_store as statistics
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.secret import Secret
-from inboxd.storage.database import Read
 
 PATH: Final = "/api/accounts"
 
@@ -31,10 +30,15 @@ PATH: Final = "/api/accounts"
 class AccountsApi:
     """Looking at accounts, adding, checking and removing them."""
 
-    def __init__(self, accounts: AccountManager, checkup: AccountCheck, read: Read) -> None:
+    def __init__(
+        self,
+        accounts: AccountManager,
+        check: AccountCheck,
+        statistics: Callable[[str], Awaitable[AccountStatistics]],
+    ) -> None:
         self._accounts = accounts
-        self._checkup = checkup
-        self._read = read
+        self._check = check
+        self._statistics = statistics
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -70,7 +74,7 @@ class AccountsApi:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
         try:
             token = Secret(wanted.token.strip())
-            served, findings = await self._checkup.add(token, wanted.flavour, name=wanted.name)
+            served, findings = await self._check.add(token, wanted.flavour, name=wanted.name)
         except GraphError as error:
             raise _refused(error) from error
         checked = CheckedAccount(account=AccountResource.of(served.account), findings=findings)
@@ -79,7 +83,7 @@ class AccountsApi:
     async def check(self, request: web.Request) -> web.Response:
         """Look an account over."""
         served = self._find(request)
-        findings = await self._checkup.check(served)
+        findings = await self._check.check(served)
         return answer(CheckedAccount(account=AccountResource.of(served.account), findings=findings))
 
     async def remove(self, request: web.Request) -> web.Response:
@@ -95,7 +99,7 @@ class AccountsApi:
     async def statistics(self, request: web.Request) -> web.Response:
         """What there is of an account, in numbers."""
         account_id = self._find(request).account.id
-        found = await statistics.of_account(self._read, account_id)
+        found = await self._statistics(account_id)
         return answer(StatisticsResource.of(account_id, found))
 
     async def budgets(self, _request: web.Request) -> web.Response:

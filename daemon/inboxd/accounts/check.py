@@ -1,7 +1,7 @@
 """Looking an account over: does everything hold that inboxd needs, and if not, how is it got?"""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -49,11 +49,17 @@ class WrongAccountError(InboxdError):
 
 
 class AccountCheck:
-    """Adds accounts and looks them over. Its calls pay the account's budget like all others."""
+    """Adds accounts and looks them over. Its calls pay the account's budget like all others.
 
-    def __init__(self, accounts: AccountManager, clock: Clock) -> None:
+    `last_message_at` says when the latest message of an account (by id) was sent (ms), or None.
+    """
+
+    def __init__(
+        self, accounts: AccountManager, clock: Clock, last_message_at: Callable[[str], Awaitable[int | None]]
+    ) -> None:
         self._accounts = accounts
         self._clock = clock
+        self._last_message_at = last_message_at
 
     async def add(
         self, token: Secret, flavour: LoginType, *, name: str = "", expected_id: str | None = None
@@ -138,7 +144,7 @@ class AccountCheck:
 
     async def _traffic(self, served: ManagedAccount) -> CheckResult:
         """Whether the app is live cannot be asked; that webhooks arrive proves it."""
-        last = await self._accounts.last_message_at(served.account.id)
+        last = await self._last_message_at(served.account.id)
         if last is not None:
             return CheckResult("webhooks", CheckOutcome.OK, f"the latest message is of {iso_utc(last)}")
         remedy = (

@@ -289,10 +289,6 @@ class AccountManager:
                 return served
         return None
 
-    async def last_message_at(self, account_id: str) -> int | None:
-        """When the account's latest message was sent (ms)."""
-        return await self._store.last_message_at(account_id)
-
     async def verdict(self, account_id: str, error: GraphError | None) -> None:
         """Meta has shown how the account stands. What is no news, or came too late to matter, changes nothing."""
         served = self.served.get(account_id)

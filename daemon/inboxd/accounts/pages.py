@@ -1,22 +1,28 @@
 """Accounts: how they stand with Meta."""
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from inboxd.accounts.check import AccountCheck, CheckResult
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.resources import AccountStatistics
 from inboxd.http.operations import not_found
 from inboxd.http.rendering import page
-from inboxd.maintenance import statistics_store as statistics
-from inboxd.storage.database import Read
 
 
 class AccountPages:
     """`/accounts`."""
 
-    def __init__(self, accounts: AccountManager, checkup: AccountCheck, read: Read) -> None:
+    def __init__(
+        self,
+        accounts: AccountManager,
+        check: AccountCheck,
+        statistics: Callable[[str], Awaitable[AccountStatistics]],
+    ) -> None:
         self._accounts = accounts
-        self._checkup = checkup
-        self._read = read
+        self._check = check
+        self._statistics = statistics
 
     def add_routes(self, app: web.Application) -> None:
         """Put the pages on the admin application."""
@@ -32,13 +38,10 @@ class AccountPages:
         served = self._accounts.served.get(request.match_info["id"])
         if served is None:
             raise not_found("account")
-        findings = await self._checkup.check(served)
+        findings = await self._check.check(served)
         return await self._page(request, served.account.id, findings)
 
     async def _page(self, request: web.Request, checked: str | None, findings: list[CheckResult]) -> web.Response:
         served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
-        rows = [
-            (one.account, one.graph.budget.report(), await statistics.of_account(self._read, one.account.id))
-            for one in served
-        ]
+        rows = [(one.account, one.graph.budget.report(), await self._statistics(one.account.id)) for one in served]
         return page(request, "accounts.html", {"rows": rows, "checked": checked, "findings": findings})

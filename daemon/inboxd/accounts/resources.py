@@ -1,13 +1,24 @@
 """Accounts and budgets, as the API says them."""
 
-from typing import Self
+from typing import NamedTuple, Self
 
 from inboxd.accounts.check import CheckResult
 from inboxd.domain.account import Account, LoginType
 from inboxd.domain.budget import BudgetReport
 from inboxd.http.resource import Resource, iso
-from inboxd.maintenance.statistics_store import Statistics
 from inboxd.runtime.clock import iso_utc
+
+
+class AccountStatistics(NamedTuple):
+    """What there is of an account. `last_message_at` in ms."""
+
+    conversations: int
+    unread_conversations: int
+    unread_messages: int
+    open_conversations: int
+    last_message_at: int | None
+    profiles: dict[str, int]
+    """Participants by the state of their profile."""
 
 
 class StatisticsResource(Resource, frozen=True):
@@ -22,7 +33,7 @@ class StatisticsResource(Resource, frozen=True):
     profiles: dict[str, int]
 
     @classmethod
-    def of(cls, account_id: str, found: Statistics) -> Self:
+    def of(cls, account_id: str, found: AccountStatistics) -> Self:
         """The resource of an account's numbers."""
         return cls(
             account_id=account_id,

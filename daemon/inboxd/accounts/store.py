@@ -25,9 +25,6 @@ ON CONFLICT (id) DO UPDATE SET
     -- A token that cannot be read now, for want of its key, is not lost: only taking it back removes it.
     token = CASE WHEN excluded.state = 'deauthorized' THEN NULL ELSE coalesce(excluded.token, token) END
 """  # noqa: S608 - constants
-_LAST_WEBHOOK: Final = """
-SELECT last_message_at FROM conversations WHERE +account_id = ? ORDER BY last_message_at DESC LIMIT 1
-"""
 
 
 class StoredAccount(NamedTuple):
@@ -61,11 +58,6 @@ class AccountStore:
     async def remove(self, account_id: str) -> None:
         """Forget an account and its token; its conversations stay. Raises StorageError."""
         await self._database.execute("DELETE FROM accounts WHERE id = ?", (account_id,))
-
-    async def last_message_at(self, account_id: str) -> int | None:
-        """When the account's latest message was sent (ms), or None."""
-        rows = await self._database.read(_LAST_WEBHOOK, (account_id,))
-        return rows[0][0] if rows else None
 
 
 def _row(account: Account) -> Row:

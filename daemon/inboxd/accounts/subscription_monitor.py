@@ -1,57 +1,44 @@
 """Subscriptions: Meta unsubscribes an account silently after an hour of failed deliveries, so we look every hour."""
 
-import asyncio
 from typing import Final
 
 from inboxd.accounts.check import ensure_subscribed
 from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.errors import StorageClosedError, StorageError
-from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.worker import Schedule, Wakeup
 
 EVERY_MS: Final = 3_600_000
 RETRY_MS: Final = 600_000
 """How soon after a passing fault."""
+SCHEDULE: Final = Schedule(storage_event="subscription_waits_for_storage", storage_rest_s=5, log_part="subscriptions")
 
 
 class SubscriptionMonitor:
     """Keeps one account subscribed to its webhooks ("Enable subscriptions")."""
 
-    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics) -> None:
+        self.wakeup = Wakeup()
         self.name = f"subscription:{served.account.id}"
         self._served = served
         self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
-        self._wake = asyncio.Event()
-        self._stopping = False
         self._not_before = 0
         self._log = logs.get("subscriptions").bind(account_id=served.account.id)
-        served.listeners.append(self._wake.set)
+        served.listeners.append(self.wakeup.notify)
 
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Look every hour, until `stop`."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                if self._rest_s() <= 0:
-                    await self.look()
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("subscription_waits_for_storage", error=str(error))
-            await self._clock.wait(self._wake, max(self._rest_s(), 1.0))
+    async def poll(self) -> float:
+        """Look when that is due: every hour while the account may be asked about. Raises StorageError."""
+        if self._rest_s() <= 0:
+            await self.look()
+        return max(self._rest_s(), 1.0)
 
     async def look(self) -> None:
-        """One look at the subscription; what was lost is subscribed again."""
+        """One look at the subscription; what was lost is subscribed again. Raises StorageError."""
         self._not_before = self._clock.now_ms() + EVERY_MS
         before = self._served.account.subscribed_fields
         try:

@@ -1,61 +1,48 @@
 """Tokens: refreshed by themselves, well before they end."""
 
-import asyncio
 from typing import Final
 
 from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.errors import StorageClosedError, StorageError
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.secret import Secret
+from inboxd.runtime.worker import Schedule, Wakeup
 
 ROUND_S: Final = 3600.0
 STORAGE_REST_S: Final = 5.0
 HOST_REST_MS: Final = 600_000
 """How soon a refresh is tried again that Meta's host did not answer."""
 WARN_EVERY_MS: Final = 86_400_000
+SCHEDULE: Final = Schedule(storage_event="tokens_wait_for_storage", storage_rest_s=STORAGE_REST_S)
 
 
 class TokenRefresher:
     """Looks after the token of one account ("Refresh access token")."""
 
-    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics) -> None:
+        self.wakeup = Wakeup()
         self.name = f"tokens:{served.account.id}"
         self._served = served
         self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
-        self._wake = asyncio.Event()
-        self._stopping = False
         self._warned_at = 0
         self._not_before = 0
         self._refreshed: tuple[Secret, RefreshedToken] | None = None
         self._log = logs.get("tokens").bind(account_id=served.account.id)
-        served.listeners.append(self._wake.set)
+        served.listeners.append(self.wakeup.notify)
 
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Refresh when it is due, warn when the end is near, until `stop`."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                await self.look()
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("tokens_wait_for_storage", error=str(error))
-            await self._clock.wait(self._wake, self._rest_s())
+    async def poll(self) -> float:
+        """Refresh the token when that is due, and warn when its end is near. Raises StorageError."""
+        await self.look()
+        return self._rest_s()
 
     async def look(self) -> None:
-        """One look at the token, and what it calls for."""
+        """One look at the token, and what it calls for. Raises StorageError."""
         account, now = self._served.account, self._clock.now_ms()
         if account.callable and account.expired(now):
             reason = f"the token expired at {iso_utc(account.token_expires_at or now)}"

@@ -1,96 +1,54 @@
-"""The workers that each account has: they come and go with it."""
+"""The workers that each account has: they start when it begins to be served, and end when it leaves."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 
+from inboxd.accounts import subscription_monitor, token_refresher
 from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
-from inboxd.domain.backfill import RunStatus
-from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import EventBus
-from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import ProfileStore
-from inboxd.profiles.sync import ProfileSync
-from inboxd.profiles.worker import ProfileFetcher
-from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService, BackfillWorker
+from inboxd.feature import Job
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
-from inboxd.storage.database import Database
 
 
 class AccountWorkers:
-    """The workers that each account has: they come and go with it."""
+    """Starts and ends the workers of each account. `factories` make them, one factory for each feature that has any."""
 
     def __init__(
         self,
-        accounts: AccountManager,
-        database: Database,
-        cache: ProfileCache,
         supervisor: Supervisor,
-        clock: Clock,
-        metrics: Metrics,
-        bus: EventBus,
-        backfills: BackfillStore,
-        desk: BackfillService,
-        *,
-        random: Callable[[], float],
-        concurrency: int,
-        on_picture: Callable[[], None],
+        factories: Sequence[Callable[[ManagedAccount], Sequence[Job]]],
+        on_removed: Sequence[Callable[[str], Awaitable[None]]],
     ) -> None:
-        self._accounts = accounts
-        self._database = database
-        self._cache = cache
         self._supervisor = supervisor
-        self._clock = clock
-        self._metrics = metrics
-        self._bus = bus
-        self._backfills = backfills
-        self._desk = desk
-        self._random = random
-        self._concurrency = concurrency
-        self._on_picture = on_picture
-        self._fetchers: dict[str, ProfileFetcher] = {}
+        self._factories = factories
+        self._on_removed = on_removed
         self._names: dict[str, list[str]] = {}
 
-    def start(self, served: ManagedAccount) -> None:
-        """Start the workers of an account."""
-        enricher = ProfileSync(
-            served,
-            database=self._database,
-            cache=self._cache,
-            clock=self._clock,
-            metrics=self._metrics,
-            bus=self._bus,
-            random=self._random,
-            on_picture=self._on_picture,
-        )
-        fetcher = ProfileFetcher(enricher, ProfileStore(self._database), self._clock, concurrency=self._concurrency)
-        backfill = BackfillWorker(enricher, self._backfills, self._clock, self._bus, self._random)
-        self._desk.enter(backfill, enricher)
-        tokens = TokenRefresher(served, self._accounts, self._clock, self._metrics)
-        subscription = SubscriptionMonitor(served, self._accounts, self._clock, self._metrics)
-        self._fetchers[served.account.id] = fetcher
-        workers = (fetcher, backfill, tokens, subscription)
-        self._names[served.account.id] = [worker.name for worker in workers]
-        for worker in workers:
-            self._supervisor.start(worker)
+    def start(self, managed: ManagedAccount) -> None:
+        """Start the workers of an account that begins to be served."""
+        jobs = [job for factory in self._factories for job in factory(managed)]
+        self._names[managed.account.id] = [job.worker.name for job in jobs]
+        for worker, schedule in jobs:
+            self._supervisor.start(worker, schedule)
 
-    async def stop(self, served: ManagedAccount) -> None:
-        """End the workers of an account."""
-        del self._fetchers[served.account.id]
-        self._desk.leave(served.account.id)
-        run = await self._backfills.active(served.account.id)
-        if run is not None:
-            reason = "the account is no longer served"
-            await self._backfills.set_status(run.id, RunStatus.FAILED, self._clock.now_ms(), reason)
-        for name in self._names.pop(served.account.id):
+    async def stop(self, managed: ManagedAccount) -> None:
+        """Tell the features that an account is no longer served, in their order; then end its workers.
+
+        Raises what a feature raises, such as StorageError.
+        """
+        for removed in self._on_removed:
+            await removed(managed.account.id)
+        for name in self._names.pop(managed.account.id):
             await self._supervisor.end(name)
 
-    def wrote(self, writers: Collection[ConversationKey]) -> None:
-        """These people have written: whoever fetches for their account looks again."""
-        for account_id in {key.account_id for key in writers}:
-            fetcher = self._fetchers.get(account_id)
-            if fetcher is not None:
-                fetcher.wrote(writers)
+
+def workers_of(
+    managed: ManagedAccount, *, accounts: AccountManager, clock: Clock, metrics: AccountMetrics
+) -> Sequence[Job]:
+    """The workers that keep an account's token and subscription alive."""
+    return [
+        Job(TokenRefresher(managed, accounts, clock, metrics), token_refresher.SCHEDULE),
+        Job(SubscriptionMonitor(managed, accounts, clock, metrics), subscription_monitor.SCHEDULE),
+    ]

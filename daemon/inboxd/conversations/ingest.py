@@ -20,7 +20,6 @@ from inboxd.meta import webhook_events as events
 from inboxd.meta.webhook_events import WebhookEvent
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import FetchedProfile
 from inboxd.receiving import webhook_event_store as kept_events
 from inboxd.receiving.store import Inbox, PendingDelivery, mark_done, mark_failed, mark_postponed
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent
@@ -283,7 +282,7 @@ class Ingest:
         done_ids = [handled.delivery.id for handled in done]
         now = self._clock.now_ms()
 
-        def transaction(connection: sqlite3.Connection) -> tuple[dict[ConversationKey, FetchedProfile], float]:
+        def transaction(connection: sqlite3.Connection) -> tuple[dict[ConversationKey, int], float]:
             began = time.perf_counter()
             new = conversations.apply_changes(connection, keys, happened.changes, now)
             profiles.ensure(connection, new, now)
@@ -297,8 +296,8 @@ class Ingest:
 
         fresh, took_s = await self._database.write(transaction)
         self._batch_size.took(len(meanings), took_s)
-        for key, fetched in fresh.items():
-            self._cache.put(key, fetched)
+        for key, fetched_at in fresh.items():
+            self._cache.put(key, fetched_at)
         self._on_due(writers)
         self._tell(meanings)
         self._metrics.settled.labels("done").inc(len(done))

@@ -139,6 +139,9 @@ UPDATE conversations SET
     updated_at = max(?1, updated_at + 1)
 WHERE id = ?2 AND unread_count > 0
 """
+_LAST_MESSAGE_AT: Final = """
+SELECT last_message_at FROM conversations WHERE +account_id = ? ORDER BY last_message_at DESC LIMIT 1
+"""
 _COUNT_MESSAGES: Final = "SELECT count(*) FROM messages WHERE conversation_id = ? AND timeline_at IS NOT NULL"
 
 
@@ -286,6 +289,12 @@ class ConversationStore:
         """The latest message of each conversation that has one."""
         rows = await self._read(_LATEST, (_json(conversation_ids),))
         return {row[3]: StoredMessage(row[0], row[1], row[2], _message(row[4:])) for row in rows}
+
+
+async def last_message_at(read: Read, account_id: str) -> int | None:
+    """When the latest message of an account was sent (ms); None when it has none. Raises StorageError."""
+    rows = await read(_LAST_MESSAGE_AT, (account_id,))
+    return rows[0][0] if rows else None
 
 
 def register(
@@ -453,3 +462,11 @@ def _conversation(row: Row) -> Conversation:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def participant_changed(connection: sqlite3.Connection, key: ConversationKey, at: int) -> None:
+    """The profile of a participant was fetched at `at` (ms): `updated_at` of their conversation moves, if it exists."""
+    connection.execute(
+        "UPDATE conversations SET updated_at = max(?, updated_at + 1) WHERE account_id = ? AND participant_id = ?",
+        (at, *key),
+    )

@@ -1,7 +1,8 @@
 """Numbers about an account, for whoever wants an overview."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from inboxd.accounts.resources import AccountStatistics
 from inboxd.storage.database import Read
 
 _CONVERSATIONS: Final = """
@@ -12,20 +13,8 @@ FROM conversations WHERE +account_id = ?
 _PROFILES: Final = "SELECT state, count(*) FROM participants WHERE account_id = ? GROUP BY state"
 
 
-class Statistics(NamedTuple):
-    """What there is of an account. `last_message_at` in ms."""
-
-    conversations: int
-    unread_conversations: int
-    unread_messages: int
-    open_conversations: int
-    last_message_at: int | None
-    profiles: dict[str, int]
-    """Participants by the state of their profile."""
-
-
-async def of_account(read: Read, account_id: str) -> Statistics:
+async def of_account(read: Read, account_id: str) -> AccountStatistics:
     """The numbers of one account."""
     ((total, unread, messages, is_open, last),) = await read(_CONVERSATIONS, (account_id,))
     profiles = await read(_PROFILES, (account_id,))
-    return Statistics(total, unread, messages, is_open, last, {row[0]: row[1] for row in profiles})
+    return AccountStatistics(total, unread, messages, is_open, last, {row[0]: row[1] for row in profiles})

@@ -9,6 +9,7 @@ from inboxd.domain.clock_trust import ClockTrust
 from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.retention_store import ExpiredRows, RetentionStore
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -62,6 +63,7 @@ class RetentionWorker:
     ) -> None:
         self._database = database
         self._backfills = backfills
+        self._moments = MomentStore(database)
         self._retention = RetentionStore(database)
         self._deletions = DeletionStore(database)
         self._trust: ClockTrust | None = None
@@ -98,13 +100,13 @@ class RetentionWorker:
     async def clock_is_trusted(self) -> bool:
         """Whether the wall clock may be believed: nothing is removed by a clock that has jumped."""
         if self._trust is None:
-            self._trust = ClockTrust(await self._backfills.begun_at(_KNOWN))
+            self._trust = ClockTrust(await self._moments.at(_KNOWN))
         trust, now = self._trust, self._clock.now_ms()
         known_at, doubted = trust.known_at, trust.doubted
         if trust.look(now, self._clock.monotonic(), await self._retention.heard_at()):
             if doubted:
                 self._log.info("clock_trusted", now=iso_utc(now))
-            await self._backfills.set_begun(_KNOWN, now)
+            await self._moments.set(_KNOWN, now)
             return True
         if not doubted:
             known = None if known_at is None else iso_utc(known_at)

@@ -6,21 +6,22 @@ from typing import Final
 
 from inboxd.meta.pictures import PictureClient, PictureError, PictureGoneError, PictureHostError, PictureRefusedError
 from inboxd.profiles.avatar_store import AvatarStore, DuePicture
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.picture_hosts import RETRY_S, PictureHosts, origin_of
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.errors import StorageClosedError, StorageError
-from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.errors import StorageClosedError
+from inboxd.runtime.worker import Schedule, Wakeup
 
 AT_ONCE: Final = 2
 ATTEMPTS: Final = 3
-STORAGE_REST_S: Final = 5.0
 FRESH_MS: Final = 86_400_000
 """An address from a profile that is older than this has died of age: a new profile brings a new one."""
 SWEEP_EVERY_S: Final = 6 * 3600.0
 TRIM_STEP: Final = 200
 PUT_OFF_STEP: Final = 200
+SCHEDULE: Final = Schedule(storage_event="avatars_wait_for_storage", storage_rest_s=5)
 _BACKOFF: Final = Backoff(base_s=60, cap_s=3600)
 
 
@@ -34,11 +35,12 @@ class AvatarDownloader:
         avatars: AvatarStore,
         pictures: PictureClient,
         clock: Clock,
-        metrics: Metrics,
+        metrics: ProfileMetrics,
         random: Callable[[], float],
         *,
         max_count: int,
     ) -> None:
+        self.wakeup = Wakeup()
         self._avatars = avatars
         self._pictures = pictures
         self._clock = clock
@@ -46,35 +48,17 @@ class AvatarDownloader:
         self._random = random
         self._max_count = max_count
         self._hosts = PictureHosts(clock)
-        self._wake = asyncio.Event()
         self._decoding = asyncio.Lock()
         """Held while a picture is decoded: one takes as much memory as we have for that."""
-        self._stopping = False
         self._swept_at: float | None = None
         self._log = logs.get("avatars")
 
-    def wake(self) -> None:
-        """A picture has become due."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End `run` after the pictures in hand."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Fetch what is due, when it is due, until `stop`."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                if not await self.fetch_due():
-                    await self._tidy()
-                    await self._clock.wait(self._wake, await self._idle_s())
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("avatars_wait_for_storage", error=str(error))
-                await self._clock.wait(self._wake, STORAGE_REST_S)
+    async def poll(self) -> float:
+        """Fetch a few of the pictures that are due; when none is, remove files. Raises StorageError."""
+        if await self.fetch_due():
+            return 0
+        await self._tidy()
+        return await self._idle_s()
 
     async def fetch_due(self) -> int:
         """Fetch a few of the pictures that are due; returns how many. Raises StorageError."""

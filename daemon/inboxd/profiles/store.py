@@ -46,9 +46,7 @@ WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
 """
 _LOOK_UP: Final = """
 SELECT json_group_array(json_array(
-    p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.attempts, p.updated_at,
-    p.username, p.name, p.profile_pic,
-    p.follower_count, p.is_verified_user, p.is_user_follow_business, p.is_business_follow_user
+    p.account_id, p.participant_id, p.state, p.next_attempt_at, p.fetched_at, p.attempts, p.updated_at
 ))
 FROM json_each(?) AS k CROSS JOIN participants AS p
 WHERE p.account_id = k.value ->> 0 AND p.participant_id = k.value ->> 1
@@ -98,13 +96,6 @@ SELECT account_id, participant_id, state, previous_usernames, avatar, fetched_at
        is_business_follow_user
 FROM participants
 """
-
-
-class FetchedProfile(NamedTuple):
-    """A profile and when it was fetched (ms)."""
-
-    fetched_at: int
-    profile: Profile
 
 
 class DueFetch(NamedTuple):
@@ -177,21 +168,21 @@ def refresh(connection: sqlite3.Connection, key: ConversationKey, now: int) -> b
 
 def wrote(
     connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int, ttl_ms: int
-) -> dict[ConversationKey, FetchedProfile]:
-    """These people have written: the profiles that are fresh; for those that are not, a fetch becomes due.
+) -> dict[ConversationKey, int]:
+    """These participants have written. Returns when their profiles were fetched (ms), of those that are fresh.
 
-    Whoever was refused for lack of consent, or never asked about, is asked about at once, and so is whoever was said
-    not to exist. What is planned for later after a failure is brought forward (`reopened_at`); a fetch that is due, or
-    about to be tried again, keeps its time.
+    For the others a fetch becomes due: at once for a participant who was never asked about, was refused for lack of
+    consent, or was said not to exist. A fetch that is planned for later after a failure is brought forward
+    (`reopened_at`); one that is due, or about to be tried again, keeps its time.
     """
-    found: dict[ConversationKey, FetchedProfile] = {}
+    found: dict[ConversationKey, int] = {}
     wanted: list[ConversationKey] = []
     reopened: list[tuple[str, str, int]] = []
     rows = fetch_packed(connection, _LOOK_UP, (_keys(keys),))
-    for account_id, participant_id, state, next_attempt_at, fetched_at, attempts, failed_at, *profile in rows:
+    for account_id, participant_id, state, next_attempt_at, fetched_at, attempts, failed_at in rows:
         key = ConversationKey(account_id, participant_id)
         if fetched_at is not None and is_fresh(fetched_at, now, ttl_ms):
-            found[key] = FetchedProfile(fetched_at, _profile(tuple(profile)))
+            found[key] = fetched_at
         elif account_id == participant_id:
             continue
         elif next_attempt_at is None and state != ProfileState.UNAVAILABLE:

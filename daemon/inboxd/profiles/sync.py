@@ -3,13 +3,15 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 from inboxd.accounts.manager import ManagedAccount
-from inboxd.conversations import store as conversations
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.profile import Profile, ProfileState
+from inboxd.domain.profile import Profile, ProfileState, validated_username
 from inboxd.domain.retry import (
     GONE_REST_S,
     PROFILE_FETCH,
@@ -23,12 +25,11 @@ from inboxd.events.bus import EventBus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.profiles.store import FetchedProfile
+from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import InboxdError
-from inboxd.runtime.metrics import Metrics
 from inboxd.storage.database import Database
 
 DOUBT_REST_MS: Final = 3_600_000
@@ -54,34 +55,41 @@ class Blame(NamedTuple):
     next_attempt_at: int | None
 
 
-class ProfileSync:
-    """One account's asking. Nobody is asked about twice at a time. `on_picture` is called when a picture is due."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncServices:
+    """What the profile syncs of all accounts share."""
 
-    def __init__(
-        self,
-        served: ManagedAccount,
-        *,
-        database: Database,
-        cache: ProfileCache,
-        clock: Clock,
-        metrics: Metrics,
-        bus: EventBus,
-        random: Callable[[], float],
-        on_picture: Callable[[], None],
-    ) -> None:
+    database: Database
+    cache: ProfileCache
+    clock: Clock
+    metrics: ProfileMetrics
+    bus: EventBus
+    random: Callable[[], float]
+    """A number from 0 to 1, for jitter."""
+    on_picture: Callable[[], None]
+    """Called when the picture of a fetched profile is due."""
+    on_profile: Callable[[sqlite3.Connection, ConversationKey, int], None]
+    """Called in the transaction that stores a fetched profile, with the time of the fetch (ms)."""
+
+
+class ProfileSync:
+    """Fetches and stores the profiles of one account. A participant is fetched by one caller at a time."""
+
+    def __init__(self, served: ManagedAccount, services: SyncServices) -> None:
         self.served = served
         self.account_id = served.account.id
         self.asking = served.asking
-        """Whom somebody is asking about."""
+        """Participants whose profile somebody is fetching."""
         # A look that began before a fetch was stored must not end after it: it would find the same person due again.
         self.looking = asyncio.Lock()
-        self._database = database
-        self._cache = cache
-        self._clock = clock
-        self._metrics = metrics
-        self._bus = bus
-        self._random = random
-        self._on_picture = on_picture
+        self._database = services.database
+        self._cache = services.cache
+        self._clock = services.clock
+        self._metrics = services.metrics
+        self._bus = services.bus
+        self._random = services.random
+        self._on_picture = services.on_picture
+        self._on_profile = services.on_profile
         self._wrote_meanwhile: set[str] = set()
         self._unheard: dict[str, int] = {}
         self._log = logs.get("profiles").bind(account_id=self.account_id)
@@ -227,23 +235,43 @@ class ProfileSync:
         await self._database.write(transaction)
 
     async def _complete(self, key: ConversationKey, profile: Profile, also: Also | None) -> None:
+        """Store a fetched profile. Raises InvalidProfileError for a blank username, and StorageError."""
         now = self._clock.now_ms()
+        profile = msgspec.structs.replace(profile, username=validated_username(profile.username))
 
         def transaction(connection: sqlite3.Connection) -> bool:
-            conversation = conversations.get_by_key(connection, key)
-            if conversation is not None:
-                conversations.touch(connection, conversation.with_profile(profile, at=now))
             known = profiles.complete(connection, key, profile, now)
+            if known:
+                self._on_profile(connection, key, now)
             if also is not None:
                 also(connection)
             return known
 
         if not await self._database.write(transaction):
             return  # forgotten while Meta was being asked: what it said is not kept, nor told to anybody
-        self._cache.put(key, FetchedProfile(now, profile))
+        self._cache.put(key, now)
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)
         told = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
         self._bus.publish("profile.completed", {**told})
         if profile.profile_pic is not None:
             self._on_picture()
+
+
+class ProfileSyncs:
+    """The profile sync of each account: live fetches and backfill share one."""
+
+    def __init__(self, services: SyncServices) -> None:
+        self._services = services
+        self._by_account: dict[str, ProfileSync] = {}
+
+    def of(self, served: ManagedAccount) -> ProfileSync:
+        """The sync of an account; made when it is first asked for."""
+        known = self._by_account.get(served.account.id)
+        if known is None or known.served is not served:  # removed and added again
+            known = self._by_account[served.account.id] = ProfileSync(served, self._services)
+        return known
+
+    def remove(self, account_id: str) -> None:
+        """The account is no longer served."""
+        self._by_account.pop(account_id, None)

@@ -1,6 +1,5 @@
 """Live enrichment: fetch the profiles that are due, within the account's budget, one account to a worker."""
 
-import asyncio
 from collections.abc import Collection
 from typing import Final
 
@@ -12,60 +11,44 @@ from inboxd.profiles.store import DueFetch, ProfileStore
 from inboxd.profiles.sync import ACCOUNT_WIDE, DOUBT_REST_MS, ProfileSync
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
-from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.worker import Schedule, Wakeup
 
-STORAGE_REST_S: Final = 1.0
+SCHEDULE: Final = Schedule(storage_event="profiles_wait_for_storage", storage_rest_s=1)
+"""Of one lane."""
 
 
 class ProfileFetcher:
-    """Fetches the due profiles of one account. The queue is a table, so nothing is lost with the process."""
+    """Fetches the due profiles of one account. What is due is in SQLite, so nothing is lost with the process.
 
-    def __init__(self, sync: ProfileSync, profiles: ProfileStore, clock: Clock, *, concurrency: int) -> None:
+    It may be polled by several lanes at a time: each poll makes one fetch.
+    """
+
+    def __init__(self, sync: ProfileSync, profiles: ProfileStore, clock: Clock) -> None:
         self.name = f"profiles:{sync.account_id}"
+        self.wakeup = Wakeup()
         self._sync = sync
         self._served = sync.served
         self._account_id = sync.account_id
         self._profiles = profiles
         self._clock = clock
-        self._concurrency = concurrency
-        self._wake = asyncio.Event()
-        self._stopping = False
         self._silences = 0
         self._told: WaitingFor | None = None
         self._log = logs.get("profiles").bind(account_id=self._account_id)
-        self._served.listeners.append(self._wake.set)
+        self._served.listeners.append(self.wakeup.notify)
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:
-        """These people have written, so there may be something due."""
+        """These participants have written, so a fetch may be due."""
         self._sync.wrote(keys)
-        self._wake.set()
+        self.wakeup.notify()
 
-    def stop(self) -> None:
-        """End `run` after the fetches in hand."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Fetch what is due, when it is due, until `stop`."""
-        async with asyncio.TaskGroup() as lanes:
-            for number in range(self._concurrency):
-                lanes.create_task(self._lane(), name=f"{self.name}:{number}")
-
-    async def _lane(self) -> None:
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                due = await self._next_due()
-                self._say_why_nothing_goes_on()
-                if due is not None:
-                    await self._fetch(due)
-                else:
-                    await self._clock.wait(self._wake, await self._idle_s())
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("profiles_wait_for_storage", error=str(error))
-                await self._clock.sleep(STORAGE_REST_S)
+    async def poll(self) -> float | None:
+        """Make one fetch that is due. Raises StorageError."""
+        due = await self._next_due()
+        self._say_why_nothing_goes_on()
+        if due is None:
+            return await self._idle_s()
+        await self._fetch(due)
+        return 0
 
     async def _next_due(self) -> DueFetch | None:
         """Somebody who is due and whom nobody is asking about yet; they are ours to ask about then."""
@@ -81,7 +64,7 @@ class ProfileFetcher:
                 due = next((free[who] for who in unheard if who in free), None)
             if due is not None:
                 asking.add(due.participant_id)
-                self._wake.set()  # there may be another one, for another lane
+                self.wakeup.notify()  # there may be another one, for another lane
         return due
 
     def _say_why_nothing_goes_on(self) -> None:
@@ -128,4 +111,4 @@ class ProfileFetcher:
                 await self._sync.postpone(who, due.attempts, error, self._clock.now_ms() + DOUBT_REST_MS)
         finally:
             await self._sync.release(who)
-            self._wake.set()
+            self.wakeup.notify()

@@ -1,6 +1,5 @@
 """Whether deliveries that wait are being processed: work that arrives and is not done is the worst kind of failure."""
 
-import asyncio
 import sqlite3
 from typing import Final, NamedTuple
 
@@ -9,11 +8,14 @@ from inboxd.receiving.store import oldest_due
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.storage.database import Database
 
 ROUND_S: Final = 10.0
 STALLED_AFTER_S: Final = 60.0
 """The largest delivery takes seconds. When the same one is the oldest for this long, nothing is processed."""
+SCHEDULE: Final = Schedule()
+"""A look handles a disk that refuses by itself."""
 
 
 class Stall(NamedTuple):
@@ -34,6 +36,7 @@ class ProcessingMonitor:
     name = "processing-monitor"
 
     def __init__(self, database: Database, clock: Clock, metrics: ReceivingMetrics) -> None:
+        self.wakeup = Wakeup()
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -41,18 +44,12 @@ class ProcessingMonitor:
         self._oldest_since = (0.0, 0)
         self.stall: Stall | None = None
         """What is wrong, while something is."""
-        self._stopped = asyncio.Event()
         self._log = logs.get("processing")
 
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopped.set()
-
-    async def run(self) -> None:
-        """One look every ROUND_S, until `stop`."""
-        while not self._stopped.is_set():
-            await self.look()
-            await self._clock.wait(self._stopped, ROUND_S)
+    async def poll(self) -> float:
+        """One look. Raises StorageClosedError."""
+        await self.look()
+        return ROUND_S
 
     async def look(self) -> None:
         """Compare the oldest delivery that is due with the one of the last look."""

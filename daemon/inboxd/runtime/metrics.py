@@ -84,17 +84,6 @@ class Metrics:
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
             registry=self.registry,
         )
-        self.cache_lookups = Counter(
-            "inboxd_profile_cache_lookups", "Looks into the profile cache.", ["result"], registry=self.registry
-        )
-        self._cache_hits = self.cache_lookups.labels("hit")
-        self._cache_misses = self.cache_lookups.labels("miss")
-        self.backfill = Gauge(
-            "inboxd_backfill_conversations",
-            "Conversations of the backfill run under way, by what became of them; all of them under total.",
-            ["account", "outcome"],
-            registry=self.registry,
-        )
         self.loop_lag = Histogram(
             "inboxd_event_loop_lag_seconds",
             "How late the event loop woke up.",
@@ -103,10 +92,6 @@ class Metrics:
         )
         Gauge("inboxd_build_info", "Always 1.", ["version"], registry=self.registry).labels(version).set(1)
         ProcessCollector(registry=self.registry)
-
-    def observe_lookup(self, found: bool) -> None:  # noqa: FBT001 - a callback
-        """Record one look into the profile cache."""
-        (self._cache_hits if found else self._cache_misses).inc()
 
     def observe_commit(self, transactions: int, seconds: float) -> None:
         """Record one commit."""

@@ -7,9 +7,10 @@ from inboxd.conversations import store as conversations
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.profiles import store as profiles
-from inboxd.runs.backfill.schedule import BackfillSchedule, next_after
+from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions, next_after
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
-from inboxd.runs.backfill.worker import BackfillService
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database
 
@@ -25,16 +26,15 @@ class Rig:
         self.clock = ManualClock()
         self.database = database
         self.backfills = BackfillStore(database)
+        self.moments = MomentStore(database)
         self.schedule = BackfillSchedule(
             BackfillService(self.backfills, self.clock),
             self.backfills,
+            self.moments,
             lambda: {ACCOUNT, OTHER},
             self.clock,
             lambda: jitter,
-            expression="0 3 * * *",
-            jitter_s=1800,
-            batch_size=10,
-            skip=skip,
+            ScheduleOptions(expression="0 3 * * *", jitter_s=1800, batch_size=10, skip_accounts=skip),
         )
 
     async def lacks_a_profile(self, account_id: str) -> None:
@@ -66,17 +66,17 @@ async def test_a_run_begins_once_a_night_for_whoever_lacks_profiles(database: Da
     rig = Rig(database)
     await rig.lacks_a_profile(ACCOUNT)
     for _ in range(24 * 4):
-        await rig.schedule.look()
+        await rig.schedule.poll()
         rig.clock.now += HOUR_MS // 4
     assert await rig.begun() == [ACCOUNT], "the other one misses nothing"
     rig.clock.now += DAY_MS
-    await rig.schedule.look()
+    await rig.schedule.poll()
     assert await rig.begun() == [ACCOUNT], "the first one is not finished yet"
 
 
 async def test_missed_nights_are_caught_up_once(database: Database) -> None:
     rig = Rig(database)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     await rig.lacks_a_profile(ACCOUNT)
     await rig.lacks_a_profile(OTHER)
     rig.clock.now += 10 * DAY_MS
@@ -84,27 +84,27 @@ async def test_missed_nights_are_caught_up_once(database: Database) -> None:
     rig = Rig(database, skip=(OTHER,))
     rig.clock.now = T0 + 10 * DAY_MS
     for _ in range(3):
-        await rig.schedule.look()
+        await rig.schedule.poll()
     assert await rig.begun() == [ACCOUNT]
-    begun_at = await rig.backfills.begun_at("backfill")
+    begun_at = await rig.moments.at("backfill")
     assert begun_at == rig.clock.now
 
 
 async def test_jitter_begins_later(database: Database) -> None:
     rig = Rig(database, jitter=1.0)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     await rig.lacks_a_profile(ACCOUNT)
     rig.clock.now = next_after("0 3 * * *", T0)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     assert await rig.begun() == []
     rig.clock.now += 1_800_000
-    await rig.schedule.look()
+    await rig.schedule.poll()
     assert await rig.begun() == [ACCOUNT]
 
 
 async def test_a_storage_error_at_one_account_costs_no_account_its_night(database: Database) -> None:
     rig = Rig(database)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     for account_id in (ACCOUNT, OTHER):
         await rig.lacks_a_profile(account_id)
     create, refused = rig.backfills.create, [ACCOUNT]
@@ -119,18 +119,18 @@ async def test_a_storage_error_at_one_account_costs_no_account_its_night(databas
     rig.clock.now = next_after("0 3 * * *", T0)
     for _ in range(2):
         with pytest.raises(StorageUnavailableError):
-            await rig.schedule.look()
+            await rig.schedule.poll()
         assert await rig.begun() == [OTHER], "whoever can have a run has one, and no second"
         rig.clock.now += 60_000
     refused.clear()
-    await rig.schedule.look()
-    await rig.schedule.look()
+    await rig.schedule.poll()
+    await rig.schedule.poll()
     assert sorted(await rig.begun()) == [ACCOUNT, OTHER]
 
 
 async def test_a_night_that_never_ended_is_followed_by_the_next_one(database: Database) -> None:
     rig = Rig(database)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     await rig.lacks_a_profile(ACCOUNT)
     create = rig.backfills.create
 
@@ -141,9 +141,9 @@ async def test_a_night_that_never_ended_is_followed_by_the_next_one(database: Da
     rig.backfills.create = refuse  # type: ignore[method-assign]
     rig.clock.now = next_after("0 3 * * *", T0)
     with pytest.raises(StorageUnavailableError):
-        await rig.schedule.look()
+        await rig.schedule.poll()
     rig.clock.now += DAY_MS
     await rig.lacks_a_profile(OTHER)
     rig.backfills.create = create  # type: ignore[method-assign]
-    await rig.schedule.look()
+    await rig.schedule.poll()
     assert sorted(await rig.begun()) == [ACCOUNT, OTHER]

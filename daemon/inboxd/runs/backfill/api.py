@@ -23,8 +23,8 @@ from inboxd.runs.backfill.resources import (
     BackfillSummary,
     NewBackfill,
 )
+from inboxd.runs.backfill.service import BackfillService, Estimate
 from inboxd.runs.backfill.store import BackfillStore, KeyReusedError, RunActiveError
-from inboxd.runs.backfill.worker import BackfillService, Estimate
 from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/workers/backfill-profiles"
@@ -46,8 +46,8 @@ class BackfillQuery(Page, frozen=True):
 class BackfillsApi:
     """Backfill runs."""
 
-    def __init__(self, desk: BackfillService, backfills: BackfillStore, streams: Streams, clock: Clock) -> None:
-        self._desk = desk
+    def __init__(self, service: BackfillService, backfills: BackfillStore, streams: Streams, clock: Clock) -> None:
+        self._service = service
         self._backfills = backfills
         self._streams = streams
         self._clock = clock
@@ -83,14 +83,14 @@ class BackfillsApi:
         `olderThanSeconds`.
         """
         wanted = body(request, NewBackfill)
-        if not self._desk.serves(wanted.account_id):
+        if not self._service.serves(wanted.account_id):
             raise ProblemError(HTTPStatus.NOT_FOUND, f"No account {wanted.account_id} is served; see /api/accounts.")
         key = request.headers.get("Idempotency-Key")
         if key is not None and re.fullmatch(_KEY["pattern"], key) is None:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "Idempotency-Key must be 1 to 200 visible ASCII characters.")
         now = self._clock.now_ms()
         try:
-            run = await self._desk.start(
+            run = await self._service.start(
                 wanted.account_id,
                 origin="api",
                 batch_size=wanted.batch_size,
@@ -169,7 +169,7 @@ class BackfillsApi:
 
     async def _steer(self, request: web.Request, how: Steering) -> web.Response:
         run = await self._find(request)
-        if not await self._desk.steer(run, how):
+        if not await self._service.steer(run, how):
             raise ProblemError(HTTPStatus.CONFLICT, f"The run is {(await self._find(request)).status.value}.")
         return answer(self._summary(await self._find(request)))
 
@@ -180,7 +180,7 @@ class BackfillsApi:
         return run
 
     def _fields(self, run: BackfillRun) -> dict[str, Any]:
-        estimate: Estimate = self._desk.estimate(run)
+        estimate: Estimate = self._service.estimate(run)
         return BackfillSummary.fields_of(run, estimate, self._clock.now_ms(), PATH)
 
     def _summary(self, run: BackfillRun) -> BackfillSummary:

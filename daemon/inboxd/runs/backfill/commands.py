@@ -19,8 +19,8 @@ from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import UNFINISHED, BackfillStore, RunActiveError
-from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
 from inboxd.runtime.errors import EX_OK, EX_TEMPFAIL, EX_USAGE, InboxdError
@@ -292,17 +292,17 @@ def _told(run: BackfillSummary) -> str:
 class _LocalRuns:
     ends_with_us = True
 
-    def __init__(self, desk: BackfillService, backfills: BackfillStore) -> None:
-        self._desk = desk
+    def __init__(self, service: BackfillService, backfills: BackfillStore) -> None:
+        self._service = service
         self._backfills = backfills
         self._clock = Clock()
 
     async def start(self, wish: Wish) -> BackfillSummary:
-        if not self._desk.serves(wish.account_id):
+        if not self._service.serves(wish.account_id):
             msg = f"no account {wish.account_id} is served; 'inboxd account list' shows which are"
             raise NotServedError(msg)
         try:
-            run = await self._desk.start(
+            run = await self._service.start(
                 wish.account_id,
                 origin="command",
                 batch_size=wish.batch_size,
@@ -331,7 +331,7 @@ class _LocalRuns:
         run = await self._backfills.active(account_id)
         if run is None:
             raise NoRunError(account_id)
-        if not await self._desk.steer(run, how):
+        if not await self._service.steer(run, how):
             msg = f"the run {run.id} is {run.status.value}"
             raise StillActiveError(msg)
         return self._summary(await self._get(run.id))
@@ -354,7 +354,7 @@ class _LocalRuns:
         return BackfillSummary(**self._fields(run))
 
     def _fields(self, run: BackfillRun) -> dict[str, Any]:
-        return BackfillSummary.fields_of(run, self._desk.estimate(run), self._clock.now_ms(), PATH)
+        return BackfillSummary.fields_of(run, self._service.estimate(run), self._clock.now_ms(), PATH)
 
 
 class _RemoteRuns:

@@ -11,8 +11,8 @@ from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found
 from inboxd.http.problems import ProblemError
 from inboxd.http.rendering import offset_of, page, see_other
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore, RunActiveError
-from inboxd.runs.backfill.worker import BackfillService
 from inboxd.runtime.clock import Clock
 
 LIMIT: Final = 30
@@ -22,8 +22,10 @@ PROBLEMS: Final = 100
 class BackfillPages:
     """`/backfill` and its runs."""
 
-    def __init__(self, desk: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock) -> None:
-        self._desk = desk
+    def __init__(
+        self, service: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
+    ) -> None:
+        self._service = service
         self._backfills = backfills
         self._accounts = accounts
         self._clock = clock
@@ -62,12 +64,12 @@ class BackfillPages:
         """Start a run."""
         form = await fields_of(request)
         account_id, size = form.get("account", ""), form.get("batch_size", str(DEFAULT_BATCH))
-        if not self._desk.serves(account_id):
+        if not self._service.serves(account_id):
             raise ProblemError(HTTPStatus.NOT_FOUND, "This account is not served.")
         if not (size.isascii() and size.isdigit() and len(size) < 4 and 1 <= int(size) <= MAX_BATCH):
             raise ProblemError(HTTPStatus.BAD_REQUEST, f"The batch size must be a number from 1 to {MAX_BATCH}.")
         try:
-            run = await self._desk.start(account_id, origin="api", batch_size=int(size))
+            run = await self._service.start(account_id, origin="api", batch_size=int(size))
         except RunActiveError as error:
             return see_other(f"/backfill/{error.run_id}")
         return see_other(f"/backfill/{run.id}")
@@ -75,11 +77,11 @@ class BackfillPages:
     async def steer(self, request: web.Request) -> web.Response:
         """Pause, resume or cancel a run; one that has gone on meanwhile stays as it is."""
         run = await self._find(request)
-        await self._desk.steer(run, Steering(request.match_info["how"]))
+        await self._service.steer(run, Steering(request.match_info["how"]))
         return see_other(f"/backfill/{run.id}")
 
     def _view(self, run: BackfillRun) -> dict[str, object]:
-        estimate, now = self._desk.estimate(run), self._clock.now_ms()
+        estimate, now = self._service.estimate(run), self._clock.now_ms()
         duration = run.duration_ms(now)
         return {
             "run": run,

@@ -6,8 +6,8 @@ from msgspec import Meta
 
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
 from inboxd.http.resource import Resource, iso
+from inboxd.runs.backfill.service import Estimate
 from inboxd.runs.backfill.store import Attempt, Batch
-from inboxd.runs.backfill.worker import Estimate
 from inboxd.runtime.clock import iso_utc
 
 

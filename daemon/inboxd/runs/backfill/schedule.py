@@ -1,20 +1,24 @@
-"""Backfill by itself: at the moments of a cron expression, once however many were missed."""
+"""Starts backfill runs at the moments of a cron expression. Missed moments count as one."""
 
-import asyncio
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from cronsim import CronSim
 
+from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore, RunActiveError
-from inboxd.runs.backfill.worker import BackfillService
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.worker import Schedule, Wakeup
 
 NAME: Final = "backfill"
 ROUND_S: Final = 60.0
+"""Between two polls."""
+SCHEDULE: Final = Schedule(storage_event="schedule_waits_for_storage", storage_rest_s=ROUND_S, log_part="backfill")
 
 
 def next_after(expression: str, at: int) -> int:
@@ -23,68 +27,71 @@ def next_after(expression: str, at: int) -> int:
     return int(moment.timestamp() * 1000)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleOptions:
+    """When runs start, and which."""
+
+    expression: str
+    """A cron expression, in UTC."""
+    jitter_s: float
+    """Runs start later than the cron moment by a random part of this."""
+    batch_size: int
+    skip_accounts: Collection[str] = ()
+    """Ids of accounts that get no scheduled run."""
+
+
 class BackfillSchedule:
-    """Starts runs on schedule, for every account that misses profiles and is not in `skip`."""
+    """Starts a run for every account that lacks profiles, when a cron moment has come."""
 
     name = "backfill-schedule"
 
     def __init__(
         self,
-        desk: BackfillService,
+        service: BackfillService,
         backfills: BackfillStore,
+        moments: MomentStore,
         accounts: Callable[[], Collection[str]],
         clock: Clock,
         random: Callable[[], float],
-        *,
-        expression: str,
-        jitter_s: float,
-        batch_size: int,
-        skip: Collection[str],
+        options: ScheduleOptions,
     ) -> None:
-        self._desk = desk
+        self.wakeup = Wakeup()
+        self._service = service
         self._backfills = backfills
+        self._moments = moments
         self._accounts = accounts
         self._clock = clock
-        self._expression = expression
-        self._jitter_ms = int(jitter_s * 1000 * random())
-        self._batch_size = batch_size
-        self._skip = skip
+        self._options = options
+        self._jitter_ms = int(options.jitter_s * 1000 * random())
         self._left: set[str] = set()
-        """Accounts of the round in hand that have no run yet."""
-        self._round_at = 0
-        self._stopped = asyncio.Event()
+        """Accounts that have no run yet of the moment that has come."""
+        self._left_since = 0
+        """When `_left` was filled (ms)."""
         self._log = logs.get("backfill")
 
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopped.set()
+    async def poll(self) -> float:
+        """Start the runs that are due. The first poll of all stores when counting began, and starts none.
 
-    async def run(self) -> None:
-        """Look every minute whether it is time, until `stop`."""
-        while not self._stopped.is_set():
-            try:
-                await self.look()
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("schedule_waits_for_storage", error=str(error))
-            await self._clock.wait(self._stopped, ROUND_S)
-
-    async def look(self) -> None:
-        """Start what is due. The first look of all begins to count; moments missed since then count as one.
-
-        An account whose run cannot be stored now is tried again at the next look, until the next moment comes; the
-        others get theirs meanwhile. Raises StorageError, after all were tried.
+        When the run of an account cannot be stored, the other accounts still get theirs, and the account is tried again
+        at the next poll, until the next moment comes. Raises StorageError after all accounts were tried.
         """
         now = self._clock.now_ms()
-        begun_at = await self._backfills.begun_at(NAME)
+        begun_at = await self._moments.at(NAME)
         if begun_at is None or begun_at > now:  # never, or a clock that went back
-            await self._backfills.set_begun(NAME, now)
-            return
-        if now < next_after(self._expression, begun_at) + self._jitter_ms:
-            return
-        if not self._left or now >= next_after(self._expression, self._round_at) + self._jitter_ms:
-            self._left, self._round_at = set(self._accounts()) - set(self._skip), now
+            await self._moments.set(NAME, now)
+        elif now >= self._next_after(begun_at):
+            if not self._left or now >= self._next_after(self._left_since):
+                self._left, self._left_since = set(self._accounts()) - set(self._options.skip_accounts), now
+            await self._start_all()
+            await self._moments.set(NAME, now)
+            self._left.clear()
+        return ROUND_S
+
+    def _next_after(self, at: int) -> int:
+        return next_after(self._options.expression, at) + self._jitter_ms
+
+    async def _start_all(self) -> None:
+        """Start a run for each account that is left and still served. Raises StorageError after all were tried."""
         refused: StorageError | None = None
         for account_id in sorted(self._left & set(self._accounts())):
             try:
@@ -97,14 +104,12 @@ class BackfillSchedule:
                 self._left.discard(account_id)
         if refused is not None:
             raise refused
-        await self._backfills.set_begun(NAME, now)
-        self._left.clear()
 
     async def _start(self, account_id: str) -> None:
         if not await self._backfills.missing(account_id, 0):
             return
         try:
-            run = await self._desk.start(account_id, origin="schedule", batch_size=self._batch_size)
+            run = await self._service.start(account_id, origin="schedule", batch_size=self._options.batch_size)
         except RunActiveError:
             return
         self._log.info("backfill_scheduled", account_id=account_id, run_id=run.id, total=run.total)

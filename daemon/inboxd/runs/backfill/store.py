@@ -290,15 +290,6 @@ class BackfillStore:
 
         return await self._database.write(transaction)
 
-    async def begun_at(self, name: str) -> int | None:
-        """When the schedule `name` was last begun (ms)."""
-        rows = await self._database.read("SELECT begun_at FROM schedules WHERE name = ?", (name,))
-        return rows[0][0] if rows else None
-
-    async def set_begun(self, name: str, at: int) -> None:
-        """The schedule `name` was begun for the moment `at` (ms)."""
-        await self._database.execute("INSERT OR REPLACE INTO schedules (name, begun_at) VALUES (?, ?)", (name, at))
-
 
 def record(connection: sqlite3.Connection, *, run_id: str, attempt: Attempt) -> None:
     """Note what became of a conversation, in the transaction that stores its profile: both are there, or neither."""

@@ -1,0 +1,99 @@
+"""The two ways in which commands reach accounts: in the database, and through the running daemon."""
+
+from typing import Protocol
+from urllib.parse import quote
+
+from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
+from inboxd.domain.account import LoginType
+from inboxd.http.client import AdminClient
+from inboxd.runtime.errors import EX_USAGE, InboxdError
+from inboxd.runtime.secret import Secret
+
+
+class NoSuchAccountError(InboxdError):
+    """The account is not served."""
+
+    exit_code = EX_USAGE
+
+
+class AccountsClient(Protocol):
+    """Where accounts are looked after."""
+
+    async def all(self) -> list[AccountResource]:
+        """Every account."""
+
+    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
+        """Serve the account that a token belongs to."""
+
+    async def check(self, account_id: str) -> CheckedAccount:
+        """Look an account over."""
+
+    async def remove(self, account_id: str) -> None:
+        """Stop serving an account."""
+
+
+class LocalAccounts:
+    """The accounts of a database that no daemon uses. Raises InboxdError."""
+
+    def __init__(self, accounts: AccountManager, checkup: AccountCheck) -> None:
+        self._accounts = accounts
+        self._checkup = checkup
+
+    async def all(self) -> list[AccountResource]:
+        """Every account."""
+        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        return [AccountResource.of(one.account) for one in served]
+
+    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
+        """Serve the account that a token belongs to."""
+        served, findings = await self._checkup.add(token, flavour, name=name)
+        return CheckedAccount(account=AccountResource.of(served.account), findings=findings)
+
+    async def check(self, account_id: str) -> CheckedAccount:
+        """Look an account over."""
+        served = self._find(account_id)
+        findings = await self._checkup.check(served)
+        return CheckedAccount(account=AccountResource.of(served.account), findings=findings)
+
+    async def remove(self, account_id: str) -> None:
+        """Stop serving an account."""
+        served = self._find(account_id)
+        if served.account.configured:
+            msg = f"the account {account_id} stands in the configuration: remove it there"
+            raise NoSuchAccountError(msg)
+        await self._accounts.remove(served)
+
+    def _find(self, account_id: str) -> ManagedAccount:
+        served = self._accounts.served.get(account_id)
+        if served is None:
+            msg = f"no account {account_id} is served; 'inboxd account list' shows which are"
+            raise NoSuchAccountError(msg)
+        return served
+
+
+class RemoteAccounts:
+    """The accounts of the running daemon. Raises InboxdError."""
+
+    def __init__(self, remote: AdminClient) -> None:
+        self._remote = remote
+
+    async def all(self) -> list[AccountResource]:
+        """Every account."""
+        return (await self._remote.call("GET", "/api/accounts", AccountList)).accounts
+
+    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
+        """Serve the account that a token belongs to."""
+        wanted = NewAccount(token=token.reveal(), flavour=flavour, name=name)
+        return await self._remote.call("POST", "/api/accounts", CheckedAccount, wanted)
+
+    async def check(self, account_id: str) -> CheckedAccount:
+        """Look an account over."""
+        path = f"/api/accounts/{quote(account_id, safe='')}/check"
+        return await self._remote.call("POST", path, CheckedAccount, absent=NoSuchAccountError)
+
+    async def remove(self, account_id: str) -> None:
+        """Stop serving an account."""
+        path = f"/api/accounts/{quote(account_id, safe='')}"
+        await self._remote.call("DELETE", path, type(None), absent=NoSuchAccountError)
