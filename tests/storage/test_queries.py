@@ -43,7 +43,7 @@ STATEMENTS = {
     "next due picture": avatars._NEXT_DUE,
     "avatars in use": avatars._REFERRED,
     "old avatars": avatars._TRIM,
-    "due pictures of a host": avatars._PUT_OFF_HOST,
+    "due pictures of a host": avatars._POSTPONE_HOST,
     "calls": graph_calls._CALLS,
     "forget calls": graph_calls._FORGET,
     "dated candidates": backfills._DATED,

@@ -1,4 +1,4 @@
-"""`/api/participants` and `/avatars`: the people on the other side, and their pictures."""
+"""`/api/participants` and `/avatars`: participants, their profiles and avatars."""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -32,7 +32,7 @@ class ParticipantQuery(Page, frozen=True):
 
 
 class ParticipantsApi:
-    """Participants, their profiles and avatars. `on_due` is told whose profile somebody wants refreshed."""
+    """Participants, their profiles and avatars. `on_due` is called with the participants whose fetch becomes due."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ParticipantsApi:
         self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of the API."""
         one = PATH + "/{account}/{participant}"
         tag = "participants"
         return [
