@@ -35,6 +35,7 @@ STATEMENTS = {
     "messages of a conversation": conversations._MESSAGES,
     "count messages": conversations._COUNT_MESSAGES,
     "latest": conversations._LATEST,
+    "conversation of a fetched profile": conversations.PARTICIPANT_CHANGED,
     "due": profiles._DUE,
     "next due": profiles._NEXT_DUE,
     "look up": profiles._LOOK_UP,

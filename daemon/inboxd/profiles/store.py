@@ -219,7 +219,7 @@ def fail(
 
 
 class ProfileStore:
-    """Reads participants and what is due, on the readers' connections."""
+    """Participants, their profiles, and which fetches are due. The functions above run in others' transactions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -232,6 +232,10 @@ class ProfileStore:
         """When the account's next fetch after `now` is due (ms), or None."""
         ((next_at,),) = await self._database.read(_NEXT_DUE, (account_id, now))
         return None if next_at is None else int(next_at)
+
+    async def refresh(self, key: ConversationKey, now: int) -> bool:
+        """Make a fetch due at `now` (ms); False when there is no such participant. Raises StorageError."""
+        return await self._database.write(lambda connection: refresh(connection, key, now))
 
     async def one(self, key: ConversationKey) -> Participant | None:
         """One participant; None when there is none."""
