@@ -30,8 +30,8 @@ from inboxd.conversations.store import last_message_at
 from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
-from inboxd.events.api import Streams
 from inboxd.feature import Link
+from inboxd.events.api import EventStreams
 from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
@@ -199,7 +199,7 @@ def _start_workers(
         Schedule(essential=True),
     )
     supervisor.start(monitor, processing_monitor.SCHEDULE)
-    supervisor.start(parts.portraits, avatar_worker.SCHEDULE)
+    supervisor.start(parts.avatar_downloader, avatar_worker.SCHEDULE)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
@@ -239,7 +239,7 @@ def _admin(
             partial(StorageMetrics(parts.metrics.registry).collect, database.path, backup_folder),
         ],
     )
-    streams = Streams(parts.bus)
+    streams = EventStreams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
     account_check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
     account_statistics = partial(of_account, database.read)
