@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.domain.backfill import BackfillRun, RunStatus, Steering
+from inboxd.domain.backfill import BackfillRun
+from inboxd.domain.run import RunStatus, Steering
 from inboxd.events.api import First, Streams
 from inboxd.events.bus import Event
 from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query

@@ -3,12 +3,13 @@
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
-from inboxd.domain.backfill import BackfillRun, RunStatus, Steering
+from inboxd.domain.backfill import BackfillRun
+from inboxd.domain.run import UNFINISHED, RunStatus, Steering
 from inboxd.http.client import AdminClient
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
 from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import UNFINISHED, BackfillStore, RunActiveError
+from inboxd.runs.backfill.store import BackfillStore, RunActiveError
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import EX_TEMPFAIL, EX_USAGE, InboxdError
 

@@ -6,7 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, STEERING, BackfillRun, Steering
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
+from inboxd.domain.run import STEERING, Steering
 from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found
 from inboxd.http.problems import ProblemError

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
-from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
+from inboxd.domain.run import RunStatus
 from inboxd.http.resource import Resource, iso
 from inboxd.runs.backfill.service import Estimate
 from inboxd.runs.backfill.store import Attempt, Batch

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.domain.backfill import BackfillRun, ConversationOutcome, RunStatus
+from inboxd.domain.backfill import BackfillRun, ConversationOutcome
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
+from inboxd.domain.run import UNFINISHED, RunStatus
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
@@ -63,7 +64,6 @@ _COUNTED: Final = {
     ConversationOutcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",
     ConversationOutcome.SKIPPED: "UPDATE backfill_runs SET skipped_count = skipped_count + 1 WHERE id = ?",
 }
-UNFINISHED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 _STATUS: Final = """
 UPDATE backfill_runs SET
     status = ?1, reason = ?2,
