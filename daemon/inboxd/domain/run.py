@@ -1,4 +1,4 @@
-"""A run of any kind: a durable walk over an account's conversations. Its status, its steering, its duration."""
+"""A run of any kind, which is a durable walk over an account's conversations: status, steering, duration."""
 
 import math
 from enum import StrEnum
