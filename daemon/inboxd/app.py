@@ -28,7 +28,7 @@ from inboxd.conversations.search_worker import SearchIndexer
 from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
-from inboxd.events.api import Streams
+from inboxd.events.api import EventStreams
 from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
@@ -180,7 +180,7 @@ def _start_workers(
         Schedule(essential=True),
     )
     supervisor.start(monitor)
-    supervisor.start(parts.portraits, avatar_worker.SCHEDULE)
+    supervisor.start(parts.avatar_downloader, avatar_worker.SCHEDULE)
     supervisor.start(parts.deletion)
     supervisor.start(parts.housekeeping)
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
@@ -222,7 +222,7 @@ def _admin(
         database_path=database.path,
         backup_folder=database.path.parent / settings.storage.backup_path,
     )
-    streams = Streams(parts.bus)
+    streams = EventStreams(parts.bus)
     outlook = ProfileOutlook(accounts, clock)
     apis: list[Api] = [
         HealthApi(health),

@@ -57,7 +57,7 @@ class Parts:
     accounts: AccountManager
     supervisor: Supervisor
     avatars: AvatarStore
-    portraits: AvatarDownloader
+    avatar_downloader: AvatarDownloader
     bus: EventBus
     backfills: BackfillStore
     backfill_service: BackfillService
@@ -92,7 +92,7 @@ async def open_core(
         accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=on_give_up))
         avatars = AvatarStore(database, database_path.parent / AVATAR_FOLDER)
-        portraits = AvatarDownloader(
+        avatar_downloader = AvatarDownloader(
             avatars, pictures, clock, profile_metrics, random.random, max_count=settings.avatars.max_count
         )
         bus = EventBus(clock)
@@ -104,7 +104,7 @@ async def open_core(
                 metrics=profile_metrics,
                 bus=bus,
                 random=random.random,
-                on_picture=portraits.wakeup.notify,
+                on_picture=avatar_downloader.wakeup.notify,
                 on_profile=participant_changed,
             )
         )
@@ -141,7 +141,7 @@ async def open_core(
             accounts=accounts,
             supervisor=supervisor,
             avatars=avatars,
-            portraits=portraits,
+            avatar_downloader=avatar_downloader,
             bus=bus,
             backfills=backfills,
             backfill_service=backfill_service,

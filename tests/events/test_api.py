@@ -142,13 +142,13 @@ async def test_a_run_that_ends_while_its_stream_begins_is_told_as_ended(
 ) -> None:
     events = await paused_run(client)
     run = events.removesuffix("/events")
-    before = streams.Streams.serve
+    before = streams.EventStreams.serve
 
     async def late(self: Any, *arguments: Any, **options: Any) -> Any:
         await client.send("POST", f"{run}/cancel")
         return await before(self, *arguments, **options)
 
-    monkeypatch.setattr(streams.Streams, "serve", late)
+    monkeypatch.setattr(streams.EventStreams, "serve", late)
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
     async with client.session.get(client.admin_url + events, headers=headers) as response:
         text = (await asyncio.wait_for(response.read(), 10)).decode()
@@ -192,7 +192,7 @@ async def stalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stalled]:
     bus = EventBus(Clock())
     app = web.Application(middlewares=[problem_middleware])
     app[OPERATIONS] = []
-    add_operations(app, streams.Streams(bus).operations())
+    add_operations(app, streams.EventStreams(bus).operations())
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = GuardedSite(

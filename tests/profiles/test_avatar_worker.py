@@ -18,7 +18,7 @@ from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.metrics import ProfileMetrics
-from inboxd.profiles.thumbnail import SIDE, NotAPictureError, portrait
+from inboxd.profiles.thumbnail import SIDE, NotAPictureError, make_thumbnail
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageClosedError
 from inboxd.runtime.worker import work
@@ -42,7 +42,7 @@ class Rig:
         self.clock = ManualClock()
         self.folder = folder
         self.avatars = AvatarStore(database, folder)
-        self.keeper = AvatarDownloader(
+        self.downloader = AvatarDownloader(
             self.avatars, client, self.clock, ProfileMetrics(CollectorRegistry()), lambda: 0.0, max_count=100
         )
 
@@ -108,8 +108,8 @@ async def rig(database: Database, tmp_path: Path, graph: tuple[GraphServer, str]
 
 async def test_a_picture_becomes_an_avatar_named_by_its_content(rig: Rig) -> None:
     await rig.profile()
-    assert await rig.keeper.fetch_due() == 1
-    assert await rig.keeper.fetch_due() == 0
+    assert await rig.downloader.fetch_due() == 1
+    assert await rig.downloader.fetch_due() == 0
 
     name, due_at, _ = await rig.row()
     assert due_at is None
@@ -121,14 +121,14 @@ async def test_a_picture_becomes_an_avatar_named_by_its_content(rig: Rig) -> Non
 
     rig.clock.now += 1000
     await rig.profile()
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     assert rig.files() == [name], "a new address of the same picture is the same avatar"
 
 
 async def test_whoever_takes_their_picture_away_has_none_and_the_file_goes(rig: Rig) -> None:
     await rig.profile()
     await rig.profile(BRUNO)
-    while await rig.keeper.fetch_due():
+    while await rig.downloader.fetch_due():
         pass
     assert len(rig.files()) == 2
     await rig.profile(picture=False)
@@ -147,10 +147,10 @@ async def test_the_latest_is_fetched_first(rig: Rig) -> None:
 
 async def test_the_oldest_leave_when_there_are_too_many(rig: Rig) -> None:
     await rig.profile()
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     rig.clock.now += 1000
     await rig.profile(BRUNO)
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
 
     assert await rig.avatars.trim(1, 200) == 1
     assert (await rig.row())[0] is None
@@ -161,12 +161,12 @@ async def test_the_oldest_leave_when_there_are_too_many(rig: Rig) -> None:
 async def test_a_dead_address_is_renewed_with_the_profile_when_that_is_old(rig: Rig) -> None:
     rig.server.behaviour = Behaviour(dead_pictures=True)
     await rig.profile()
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     assert await rig.row() == (None, None, None), "a fresh address that is dead would be dead again"
 
     await rig.profile()
     rig.clock.now += 3 * 86_400_000
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     assert await rig.row() == (None, None, 0), "the profile is due, and with it a new address"
 
 
@@ -174,10 +174,10 @@ async def test_a_passing_fault_is_tried_three_times(rig: Rig) -> None:
     await rig.profile()
     rig.server.behaviour = Behaviour(picture_redirect="http://127.0.0.1:1/")
     for seconds in (60, 120):
-        await rig.keeper.fetch_due()
+        await rig.downloader.fetch_due()
         assert (await rig.row())[1] == seconds * 1000
         rig.clock.now += seconds * 1000
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     assert await rig.row() == (None, None, None)
 
 
@@ -189,13 +189,13 @@ async def test_an_outage_of_the_host_costs_no_picture_an_attempt(rig: Rig, host:
         host.status = status
         for _ in range(5):
             before = host.asked
-            while await rig.keeper.fetch_due():
+            while await rig.downloader.fetch_due():
                 pass
             # Two at once, and aiohttp asks again when a kept connection is closed.
             assert host.asked - before <= 4, "a host that rests is let alone"
             rig.clock.now += 5 * 60_000 + 10
     host.status = 200
-    while await rig.keeper.fetch_due():
+    while await rig.downloader.fetch_due():
         pass
     assert {(await rig.row(who))[0] for who in people} == {rig.files()[0]}
 
@@ -208,7 +208,7 @@ async def test_one_picture_that_its_host_does_not_give_holds_up_no_other(
     others = [str(7_000_000 + number) for number in range(6)]
     for who in (*others, ANA):  # the latest is asked for first
         await rig.profile(who, host=host.url)
-    while await rig.keeper.fetch_due():
+    while await rig.downloader.fetch_due():
         pass
     assert {(await rig.row(who))[0] for who in others} == {rig.files()[0]}
     assert (await rig.row())[1] is not None, "it is asked for again"
@@ -219,7 +219,7 @@ async def test_a_picture_that_its_host_alone_does_not_give_is_given_up(rig: Rig,
     await rig.profile(ANA, host=host.url)
     for number in range(10):
         await rig.profile(str(7_000_000 + number), host=host.url)
-        while await rig.keeper.fetch_due():
+        while await rig.downloader.fetch_due():
             pass
         rig.clock.now += 3_600_000
     assert await rig.row() == (None, None, None)
@@ -231,7 +231,7 @@ async def test_a_picture_that_its_host_alone_does_not_give_is_given_up(rig: Rig,
 async def test_a_hostile_redirect_is_refused_for_good(rig: Rig, target: str) -> None:
     await rig.profile()
     rig.server.behaviour = Behaviour(picture_redirect=target)
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     assert await rig.row() == (None, None, None)
 
 
@@ -240,7 +240,7 @@ async def test_whatever_goes_wrong_with_one_picture_is_its_failure_alone(
 ) -> None:
     for who in (ANA, BRUNO):
         await rig.profile(who)
-    fetch = rig.keeper._pictures.fetch
+    fetch = rig.downloader._pictures.fetch
 
     async def broken(url: str) -> bytes:
         if ANA in url:
@@ -248,8 +248,8 @@ async def test_whatever_goes_wrong_with_one_picture_is_its_failure_alone(
             raise AttributeError(msg)
         return await fetch(url)
 
-    monkeypatch.setattr(rig.keeper._pictures, "fetch", broken)
-    assert await rig.keeper.fetch_due() == 2
+    monkeypatch.setattr(rig.downloader._pictures, "fetch", broken)
+    assert await rig.downloader.fetch_due() == 2
     assert (await rig.row())[:2] == (None, 60_000)
     assert (await rig.row(BRUNO))[0] is not None
 
@@ -258,11 +258,11 @@ async def test_what_was_put_off_by_a_clock_that_was_ahead_is_not_waited_for(rig:
     await rig.profile()
     rig.server.behaviour = Behaviour(picture_redirect="http://127.0.0.1:1/")
     rig.clock.now += 365 * 86_400_000
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     rig.clock.now -= 365 * 86_400_000
-    assert await rig.keeper.fetch_due() == 0
-    await rig.keeper._tidy()
-    assert await rig.keeper.fetch_due() == 1
+    assert await rig.downloader.fetch_due() == 0
+    await rig.downloader._tidy()
+    assert await rig.downloader.fetch_due() == 1
 
 
 @pytest.mark.parametrize("error", [struct.error, TypeError, AttributeError, OverflowError, MemoryError, RecursionError])
@@ -274,7 +274,7 @@ async def test_whatever_pillow_raises_is_a_refusal(
 
     await rig.profile()
     monkeypatch.setattr(Image, "open", raises)
-    assert await rig.keeper.fetch_due() == 1
+    assert await rig.downloader.fetch_due() == 1
     assert await rig.row() == (None, None, None)
 
 
@@ -294,8 +294,8 @@ async def test_pictures_are_decoded_one_at_a_time_and_not_on_the_event_loop(
 
     for who in (ANA, BRUNO):
         await rig.profile(who)
-    monkeypatch.setattr("inboxd.profiles.avatar_worker._portrait", watched)
-    assert await rig.keeper.fetch_due() == 2
+    monkeypatch.setattr("inboxd.profiles.avatar_worker._thumbnail", watched)
+    assert await rig.downloader.fetch_due() == 2
     assert most == 1
     assert threading.get_ident() not in threads
 
@@ -304,7 +304,7 @@ async def test_the_loop_ends_when_the_database_is_closed(rig: Rig) -> None:
     await rig.profile()
     await rig.database.close()
     with pytest.raises(StorageClosedError):
-        await work(rig.keeper, rig.clock, logs.get("avatars"), avatar_worker.SCHEDULE)
+        await work(rig.downloader, rig.clock, logs.get("avatars"), avatar_worker.SCHEDULE)
 
 
 async def test_it_ends_too_when_the_database_is_closed_while_a_picture_comes(
@@ -317,9 +317,9 @@ async def test_it_ends_too_when_the_database_is_closed_while_a_picture_comes(
         await rig.database.close()
         return picture((10, 10), "PNG")
 
-    monkeypatch.setattr(rig.keeper._pictures, "fetch", closing)
+    monkeypatch.setattr(rig.downloader._pictures, "fetch", closing)
     with pytest.raises(StorageClosedError):
-        await work(rig.keeper, rig.clock, logs.get("avatars"), avatar_worker.SCHEDULE)
+        await work(rig.downloader, rig.clock, logs.get("avatars"), avatar_worker.SCHEDULE)
 
 
 def picture(size: tuple[int, int], kind: str, **options: object) -> bytes:
@@ -329,16 +329,16 @@ def picture(size: tuple[int, int], kind: str, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
-def test_portraits_are_small_and_say_nothing_but_the_picture(kind: str) -> None:
+def test_thumbnails_are_small_and_say_nothing_but_the_picture(kind: str) -> None:
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     options = {"exif": exif} if kind in {"JPEG", "PNG", "WEBP"} else {}
-    made = Image.open(io.BytesIO(portrait(picture((1000, 500), kind, **options))))
+    made = Image.open(io.BytesIO(make_thumbnail(picture((1000, 500), kind, **options))))
 
     assert made.format == "WEBP"
     assert made.size == (SIDE, SIDE // 2)
     assert not made.getexif()
-    assert b"taken at home" not in portrait(picture((1000, 500), kind, **options))
+    assert b"taken at home" not in make_thumbnail(picture((1000, 500), kind, **options))
 
 
 @pytest.mark.parametrize(
@@ -356,11 +356,11 @@ def test_portraits_are_small_and_say_nothing_but_the_picture(kind: str) -> None:
 )
 def test_what_is_no_picture_for_us_is_refused(data: bytes) -> None:
     with pytest.raises(NotAPictureError):
-        portrait(data)
+        make_thumbnail(data)
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     small = picture((10, 10), "PNG")
     width = (50_000).to_bytes(4, "big")
     with pytest.raises(NotAPictureError):
-        portrait(small[:16] + width + width + small[24:])
+        make_thumbnail(small[:16] + width + width + small[24:])

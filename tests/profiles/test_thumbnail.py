@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from inboxd.profiles.thumbnail import BUDGET_BYTES, MAX_PIXELS, SIDE, NotAPictureError, portrait
+from inboxd.profiles.thumbnail import BUDGET_BYTES, MAX_PIXELS, SIDE, NotAPictureError, make_thumbnail
 from PIL import Image
 
 MUTATIONS = 1500
@@ -18,11 +18,11 @@ MEASURED = """
 import sys
 from pathlib import Path
 import inboxd.app
-from inboxd.profiles import thumbnail as portrait
+from inboxd.profiles import thumbnail
 def most():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
 before = most()
-portrait.portrait(Path(sys.argv[1]).read_bytes())
+thumbnail.make_thumbnail(Path(sys.argv[1]).read_bytes())
 print(before, most())
 """
 
@@ -85,7 +85,7 @@ def crc(body: bytes) -> int:
 def taken(data: bytes) -> bool:
     """Whether it became an avatar; anything but that or a refusal is raised."""
     try:
-        made = Image.open(io.BytesIO(portrait(data)))
+        made = Image.open(io.BytesIO(make_thumbnail(data)))
     except NotAPictureError:
         return False
     assert made.format == "WEBP"
@@ -106,7 +106,7 @@ def test_pictures_are_turned_upright(orientation: int, corner: int) -> None:
     out, tags = io.BytesIO(), Image.Exif()
     tags[0x0112] = orientation
     image.save(out, "JPEG", exif=tags)
-    made = Image.open(io.BytesIO(portrait(out.getvalue()))).convert("L")
+    made = Image.open(io.BytesIO(make_thumbnail(out.getvalue()))).convert("L")
     width, height = made.size
     assert (width > height) == (orientation < 5)
     corners = ((5, 5), (width - 6, 5), (width - 6, height - 6), (5, height - 6))
@@ -183,7 +183,7 @@ def test_decoding_takes_little_memory(which: str, tmp_path: Path) -> None:
 def test_what_would_take_too_much_is_refused_before_it_is_decoded(which: str) -> None:
     kind, size, mode, options = TOO_LARGE[which]
     with pytest.raises(NotAPictureError, match="too many"):
-        portrait(picture(kind, size, mode, **options))
+        make_thumbnail(picture(kind, size, mode, **options))
 
 
 def test_a_comment_bomb_is_no_way_around_it() -> None:

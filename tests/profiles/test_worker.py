@@ -21,7 +21,7 @@ from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import DueFetch, ProfileStore
-from inboxd.profiles.sync import DOUBT_REST_MS, ProfileSync, SyncServices
+from inboxd.profiles.sync import AMBIGUOUS_REST_MS, ProfileSync, SyncServices
 from inboxd.profiles.worker import ProfileFetcher
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
@@ -406,10 +406,10 @@ async def test_writing_does_not_end_the_rest_after_what_was_said_of_everybody(ri
         assert due is not None
         await rig.fetcher._fetch(due)
     resting = "SELECT participant_id FROM participants WHERE state = 'pending' AND next_attempt_at = ?"
-    rests = [row[0] for row in await rig.database.read(resting, (rig.clock.now + DOUBT_REST_MS,))]
+    rests = [row[0] for row in await rig.database.read(resting, (rig.clock.now + AMBIGUOUS_REST_MS,))]
     assert rests
     await wrote(rig, *rests)
-    assert [row[0] for row in await rig.database.read(resting, (rig.clock.now + DOUBT_REST_MS,))] == rests
+    assert [row[0] for row in await rig.database.read(resting, (rig.clock.now + AMBIGUOUS_REST_MS,))] == rests
 
 
 async def test_what_is_stored_with_a_profile_is_stored_with_it_or_not_at_all(rig: Rig) -> None:

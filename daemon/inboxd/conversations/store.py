@@ -455,9 +455,11 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+PARTICIPANT_CHANGED: Final = """
+UPDATE conversations SET updated_at = max(?, updated_at + 1) WHERE account_id = ? AND participant_id = ?
+"""
+
+
 def participant_changed(connection: sqlite3.Connection, key: ConversationKey, at: int) -> None:
     """The profile of a participant was fetched at `at` (ms): `updated_at` of their conversation moves, if it exists."""
-    connection.execute(
-        "UPDATE conversations SET updated_at = max(?, updated_at + 1) WHERE account_id = ? AND participant_id = ?",
-        (at, *key),
-    )
+    connection.execute(PARTICIPANT_CHANGED, (at, *key))

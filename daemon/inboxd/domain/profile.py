@@ -1,4 +1,4 @@
-"""What is known of a participant, and how far that knowledge can be trusted."""
+"""Profiles of participants: their state, their fields, and how long they are fresh."""
 
 from enum import StrEnum
 
@@ -33,13 +33,13 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
 
 
 class InvalidProfileError(ValueError):
-    """A profile that must not be stored, with the reason."""
+    """A profile that must not be stored. The message says why."""
 
 
 def validated_username(username: str | None) -> str:
     """The username without surrounding blanks.
 
-    Raises InvalidProfileError when nothing is left: a blank name would overwrite a good one.
+    Raises InvalidProfileError when nothing is left: a blank username must not overwrite a good one.
     """
     stripped = (username or "").strip()
     if not stripped:
@@ -49,5 +49,5 @@ def validated_username(username: str | None) -> str:
 
 
 def is_fresh(fetched_at: int, now: int, ttl_ms: int) -> bool:
-    """Whether a profile fetched at `fetched_at` may still be shown without asking again (all in ms)."""
+    """Whether a profile fetched at `fetched_at` needs no new fetch at `now` (all in ms)."""
     return now - fetched_at < ttl_ms

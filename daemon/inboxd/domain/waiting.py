@@ -1,4 +1,4 @@
-"""Why somebody has no name yet: the one place that answers it, for pages, API and log alike."""
+"""What a missing profile waits for: decided here for pages, API and log alike."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -51,10 +51,10 @@ def waiting(
     now: int,
     iso: Callable[[int], str],
 ) -> Waiting | None:
-    """What a profile waits for; None when it waits for nothing, or for the person.
+    """What a profile waits for; None when it waits for nothing, or for the participant.
 
-    `account` and `budget` are None when the account is not served; `asking` is whether somebody holds this fetch in
-    hand, waiting for a call or for its answer. All times in ms; `iso` writes them.
+    `account` and `budget` are None when the account is not served. `asking` says whether this fetch is under way,
+    waiting for a call or for its answer. All times in ms; `iso` formats them.
     """
     if state not in {ProfileState.PENDING, ProfileState.FAILED}:
         return None
@@ -71,7 +71,7 @@ def waiting(
 
 
 def _behind(budget: BudgetReport, iso: Callable[[int], str], *, asking: bool) -> Waiting:
-    """What a fetch that is due waits for."""
+    """What a due fetch waits for."""
     if budget.paused_until is not None:
         told = f"calls rest until {iso(budget.paused_until)}: {budget.reason}"
         return Waiting(WaitingFor.STOP, told, budget.paused_until)

@@ -1,1 +1,1 @@
-"""What happens, as it happens, for whoever listens."""
+"""The event bus: what changed, published to subscribers, and streamed to clients."""

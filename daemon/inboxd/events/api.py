@@ -1,4 +1,4 @@
-"""Server-sent events: what happens, as it happens (HTML standard, "Server-sent events")."""
+"""Event streams: events as server-sent events (HTML standard, "Server-sent events")."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -16,21 +16,21 @@ from inboxd.http.protocol import told_when_gone
 
 MAX_STREAMS: Final = 16
 SEND_TIMEOUT_S: Final = 10.0
-"""Whoever takes nothing for so long is hung up on. The response sees to that alone: a timeout around it would fire
-first, and leave the connection to the kernel."""
+"""A client that takes nothing for this long is disconnected. Only the response may have this timeout: one around it
+would fire first, and leave the connection to the kernel."""
 PATH: Final = "/api/events/stream"
 
 
-class First(NamedTuple):
-    """What a stream begins with; `ended` when nothing more comes."""
+class FirstEvent(NamedTuple):
+    """The first event of a stream. `ended` when no other follows."""
 
     kind: str
     data: bytes
     ended: bool
 
 
-class Streams:
-    """Tells clients what happens. Whoever reads too slowly is dropped with a message, and can resume."""
+class EventStreams:
+    """Streams events to clients. A client that reads too slowly gets `overrun` and is disconnected; it can resume."""
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
@@ -38,12 +38,22 @@ class Streams:
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-        told = "Go on after this event; an event `gap` says that some are no longer known."
-        resume = {"Last-Event-ID": {"pattern": "^[0-9]{1,20}$", "description": told}}
-        return [Operation("GET", PATH, self.everything, "events", {200: "text/event-stream"}, headers=resume)]
+        resume_from = "Go on after this event; an event `gap` says that some are no longer known."
+        resume = {"Last-Event-ID": {"pattern": "^[0-9]{1,20}$", "description": resume_from}}
+        return [
+            Operation(
+                "GET",
+                PATH,
+                self.everything,
+                "events",
+                {200: "text/event-stream"},
+                headers=resume,
+                id="Streams_everything",
+            )
+        ]
 
     async def close(self, _app: web.Application) -> None:
-        """End every stream: the daemon stops."""
+        """End all streams: the daemon stops."""
         self._bus.close()
 
     async def everything(self, request: web.Request) -> web.StreamResponse:
@@ -52,19 +62,19 @@ class Streams:
         Kinds: `message.received`, `profile.completed`, `profile.failed`, `backfill.progressed`, `delivery.failed`; and
         `gap` or `overrun` when some were missed.
         """
-        return await self.serve(request, lambda _happening: True)
+        return await self.serve(request, lambda _event: True)
 
     async def serve(
         self,
         request: web.Request,
         concerns: Callable[[Event], bool],
         *,
-        ends: Callable[[Event], bool] = lambda _happening: False,
-        first: Callable[[], Awaitable[First]] | None = None,
+        ends: Callable[[Event], bool] = lambda _event: False,
+        first: Callable[[], Awaitable[FirstEvent]] | None = None,
     ) -> web.StreamResponse:
-        """Stream what `concerns` the client, until something `ends` it or the client hangs up.
+        """Stream the events for which `concerns` is true, until one for which `ends` is true, or the client leaves.
 
-        `first` is what is told at the beginning; it is asked for when nothing that happens is missed any more.
+        `first` gives the first event. It is called after subscribing, so that no event is missed in between.
         """
         if self._open >= MAX_STREAMS:
             raise ProblemError(
@@ -73,15 +83,15 @@ class Streams:
         last_id = _last_id(request)
         self._open += 1
         try:
-            with self._bus.listening() as listener, told_when_gone(request, listener.end):
-                beginning = None if first is None else await first()
+            with self._bus.subscribe() as subscriber, told_when_gone(request, subscriber.end):
+                first_event = None if first is None else await first()
                 async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
                     with suppress(ConnectionResetError, TimeoutError):
-                        if beginning is not None:
-                            await response.send(beginning.data.decode(), event=beginning.kind)
-                        told = None if last_id is None else await self._catch_up(response, last_id, concerns)
-                        if beginning is None or not beginning.ended:
-                            await _follow(response, listener, told or 0, concerns, ends)
+                        if first_event is not None:
+                            await response.send(first_event.data.decode(), event=first_event.kind)
+                        sent_id = None if last_id is None else await self._catch_up(response, last_id, concerns)
+                        if first_event is None or not first_event.ended:
+                            await _follow(response, subscriber, sent_id or 0, concerns, ends)
                 return response
         finally:
             self._open -= 1
@@ -89,36 +99,36 @@ class Streams:
     async def _catch_up(
         self, response: EventSourceResponse, last_id: int, concerns: Callable[[Event], bool]
     ) -> int | None:
-        """Tell what was missed; the id of the last of it, which whoever listens is told again."""
+        """Send the events after `last_id`. Returns the id of the last one: up to it the subscriber gets them again."""
         missed = self._bus.since(last_id)
         if missed is None:
             await response.send("{}", event="gap")
             return None
-        for happening in missed:
-            if concerns(happening):
-                await _send(response, happening)
+        for event in missed:
+            if concerns(event):
+                await _send(response, event)
         return missed[-1].id if missed else None
 
 
 async def _follow(
     response: EventSourceResponse,
-    listener: Subscriber,
-    told: int,
+    subscriber: Subscriber,
+    sent_id: int,
     concerns: Callable[[Event], bool],
     ends: Callable[[Event], bool],
 ) -> None:
-    async for happening in listener:
-        if happening.id <= told or not concerns(happening):
+    async for event in subscriber:
+        if event.id <= sent_id or not concerns(event):
             continue
-        await _send(response, happening)
-        if ends(happening):
+        await _send(response, event)
+        if ends(event):
             return
-    if listener.overrun:
+    if subscriber.overrun:
         await response.send('{"detail":"You read too slowly; resume with Last-Event-ID."}', event="overrun")
 
 
-async def _send(response: EventSourceResponse, happening: Event) -> None:
-    await response.send(msgspec.json.encode(happening.data).decode(), event=happening.kind, id=str(happening.id))
+async def _send(response: EventSourceResponse, event: Event) -> None:
+    await response.send(msgspec.json.encode(event.data).decode(), event=event.kind, id=str(event.id))
 
 
 def _last_id(request: web.Request) -> int | None:

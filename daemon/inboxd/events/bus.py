@@ -1,4 +1,4 @@
-"""What happens, as it happens, for whoever listens: bounded in memory, and never waited for."""
+"""The event bus: publishes events to subscribers within the process. Bounded in memory; publishing never waits."""
 
 import asyncio
 import math
@@ -10,15 +10,15 @@ from typing import Final, NamedTuple
 from inboxd.runtime.clock import Clock
 
 HISTORY: Final = 1000
-"""Happenings that a listener who comes back can still be told."""
+"""Events that are kept for subscribers who come back."""
 HOLD_S: Final = 600.0
-"""How long what happens is remembered for a listener who has gone away."""
+"""How long events are kept after the last subscriber has left."""
 MAX_BEHIND: Final = 256
-"""Happenings that may wait for one listener; whoever is slower is dropped."""
+"""Events that may wait for one subscriber. A slower one is dropped."""
 
 
 class Event(NamedTuple):
-    """Something that happened. Ids grow, also over a restart."""
+    """One event. Ids grow, also over a restart."""
 
     id: int
     kind: str
@@ -26,80 +26,80 @@ class Event(NamedTuple):
 
 
 class Subscriber:
-    """One who listens. `overrun` turns true when they were too slow and are told no more."""
+    """Iterates over the events published since it subscribed. `overrun` is set when it was too slow: then it ends."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_BEHIND + 1)
         self.overrun = False
 
-    def offer(self, happening: Event) -> None:
-        """Tell them, if they keep up."""
+    def offer(self, event: Event) -> None:
+        """Queue an event. A subscriber with MAX_BEHIND events in its queue is overrun."""
         if self.overrun:
             return
         if self._queue.qsize() >= MAX_BEHIND:
             self.overrun = True
             self._queue.put_nowait(None)
         else:
-            self._queue.put_nowait(happening)
+            self._queue.put_nowait(event)
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """End the iteration, after the events in the queue."""
         if not self._queue.full():
             self._queue.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        while (happening := await self._queue.get()) is not None:
-            yield happening
+        while (event := await self._queue.get()) is not None:
+            yield event
 
 
 class EventBus:
-    """Tells everybody who listens what happened."""
+    """Publishes events to all subscribers, and keeps the latest for those who come back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last_id = self._forgotten_id = clock.now_ms() * 1000
         self._history: deque[Event] = deque(maxlen=HISTORY)
-        self._listeners: set[Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
         self._left_at = -math.inf
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens, or has until lately: otherwise nothing need be published."""
-        return bool(self._listeners) or self._clock.monotonic() - self._left_at < HOLD_S
+        """Whether there is a subscriber, or was one in the last HOLD_S. Otherwise nothing needs to be published."""
+        return bool(self._subscribers) or self._clock.monotonic() - self._left_at < HOLD_S
 
     def publish(self, kind: str, data: dict[str, object]) -> None:
-        """Something happened. It is not remembered when nobody wants it."""
+        """Publish an event. It is dropped while `wanted` is false."""
         if not self.wanted:
             return
         self._last_id = max(self._last_id + 1, self._clock.now_ms() * 1000)
-        happening = Event(self._last_id, kind, data)
+        event = Event(self._last_id, kind, data)
         if len(self._history) == HISTORY:
             self._forgotten_id = self._history[0].id
-        self._history.append(happening)
-        for listener in self._listeners:
-            listener.offer(happening)
+        self._history.append(event)
+        for subscriber in self._subscribers:
+            subscriber.offer(event)
 
     def since(self, last_id: int) -> list[Event] | None:
-        """What happened after `last_id`, or None when that is no longer known."""
+        """The events after `last_id`, or None when some of them are no longer kept."""
         if last_id < self._forgotten_id:
             return None
         return [one for one in self._history if one.id > last_id]
 
     @contextmanager
-    def listening(self) -> Iterator[Subscriber]:
-        """Somebody who is told everything from now on."""
-        listener = Subscriber()
-        if not self.wanted:  # what happened while nobody was here is not known
+    def subscribe(self) -> Iterator[Subscriber]:
+        """A subscriber to everything that is published from now on. A context manager."""
+        subscriber = Subscriber()
+        if not self.wanted:  # nothing was published meanwhile, so the history has a gap
             self._history.clear()
             self._forgotten_id = self._last_id = max(self._last_id, self._clock.now_ms() * 1000)
-        self._listeners.add(listener)
+        self._subscribers.add(subscriber)
         try:
-            yield listener
+            yield subscriber
         finally:
-            self._listeners.discard(listener)
+            self._subscribers.discard(subscriber)
             self._left_at = self._clock.monotonic()
 
     def close(self) -> None:
-        """End every listener: the daemon stops."""
-        for listener in self._listeners:
-            listener.end()
+        """End all subscribers: the daemon stops."""
+        for subscriber in self._subscribers:
+            subscriber.end()

@@ -1,4 +1,4 @@
-"""`/api/participants` and `/avatars`: the people on the other side, and their pictures."""
+"""`/api/participants` and `/avatars`: participants, their profiles and avatars."""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -12,7 +12,6 @@ from inboxd.domain.profile import ProfileState
 from inboxd.http.operations import Operation, Page, answer, not_found, page_links, query
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.privacy.participant_eraser import Erasure, NotAPersonError, ParticipantEraser, PersonExport
-from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.profiles.resources import ParticipantList, ParticipantResource
@@ -32,7 +31,7 @@ class ParticipantQuery(Page, frozen=True):
 
 
 class ParticipantsApi:
-    """Participants, their profiles and avatars. `on_due` is told whose profile somebody wants refreshed."""
+    """Participants, their profiles and avatars. `on_due` is called with the participants whose fetch becomes due."""
 
     def __init__(
         self,
@@ -43,7 +42,6 @@ class ParticipantsApi:
         forgetter: ParticipantEraser,
         outlook: ProfileOutlook,
     ) -> None:
-        self._database = database
         self._profiles = ProfileStore(database)
         self._avatars = avatars
         self._clock = clock
@@ -52,7 +50,7 @@ class ParticipantsApi:
         self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of the API."""
         one = PATH + "/{account}/{participant}"
         tag = "participants"
         return [
@@ -95,10 +93,9 @@ class ParticipantsApi:
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Fetch a participant's profile anew, as soon as the account's budget allows."""
-        await self._find(request)
-        key, now = _key(request), self._clock.now_ms()
-        await self._database.write(lambda connection: profiles.refresh(connection, key, now))
-        self._on_due([key])
+        key = _key(request)
+        if await self._profiles.refresh(key, self._clock.now_ms()):
+            self._on_due([key])
         return answer(await self._find(request), status=HTTPStatus.ACCEPTED)
 
     async def avatar(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Avatars: the files, named by the hash of what is in them, and which participant has which."""
+"""Avatars: files named by the hash of their content, and which participant has which."""
 
 import asyncio
 import hashlib
@@ -29,18 +29,18 @@ _SET: Final = """
 UPDATE participants SET avatar = ?1, avatar_at = ?2, avatar_due_at = NULL, avatar_attempts = 0, updated_at = ?2
 WHERE account_id = ?3 AND participant_id = ?4 AND profile_pic = ?5
 """
-_PUT_OFF: Final = """
+_POSTPONE: Final = """
 UPDATE participants SET avatar_due_at = ?1, avatar_attempts = ?2
 WHERE account_id = ?3 AND participant_id = ?4 AND profile_pic = ?5
 """
-_PUT_OFF_HOST: Final = """
+_POSTPONE_HOST: Final = """
 UPDATE participants SET avatar_due_at = ?1 WHERE (account_id, participant_id) IN (
     SELECT account_id, participant_id FROM participants
     WHERE avatar_due_at <= ?2 AND substr(profile_pic, 1, length(?3)) = ?3 ORDER BY avatar_due_at DESC LIMIT ?4
 )
 """
-_NEARER: Final = "UPDATE participants SET avatar_due_at = ?1 WHERE avatar_due_at > ?2"
-_ASK_AGAIN: Final = """
+_CORRECT_DUE_TIMES: Final = "UPDATE participants SET avatar_due_at = ?1 WHERE avatar_due_at > ?2"
+_REFETCH_PROFILE: Final = """
 UPDATE participants SET next_attempt_at = coalesce(next_attempt_at, ?1), attempts = 0
 WHERE account_id = ?2 AND participant_id = ?3
 """
@@ -56,7 +56,7 @@ SELECT k.value FROM json_each(?) AS k WHERE EXISTS (SELECT 1 FROM participants A
 
 
 class Swept(NamedTuple):
-    """What came of removing files that nobody refers to."""
+    """How many files to which no participant refers were removed."""
 
     removed: int
     failed: int
@@ -70,7 +70,7 @@ class DuePicture(NamedTuple):
     url: str
     attempts: int
     fetched_at: int
-    """When the profile that named the address was fetched."""
+    """When the profile with this URL was fetched."""
 
 
 class AvatarStore:
@@ -79,11 +79,11 @@ class AvatarStore:
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
-        self._files = asyncio.Lock()  # the sweep must not meet a file that is written and not yet referred to
+        self._files = asyncio.Lock()  # a sweep must not remove a file that is written and not yet referred to
         self._log = logs.get("avatars")
 
     async def due(self, now: int, limit: int) -> list[DuePicture]:
-        """Pictures that are due, the latest first."""
+        """Pictures that are due at `now` (ms), the latest first."""
         rows = await self._database.read(_DUE, (now, limit))
         return [DuePicture(ConversationKey(row[0], row[1]), *row[2:]) for row in rows]
 
@@ -95,7 +95,7 @@ class AvatarStore:
     async def keep(self, due: DuePicture, data: bytes, now: int) -> str | None:
         """Store a participant's avatar; returns its name. Raises StorageError.
 
-        None, and no file, when nobody wants it any more: the person was forgotten or has another picture.
+        None, and no file, when the participant was erased or has another picture by now.
         """
         async with self._files:
             name = await asyncio.to_thread(self._write, data)
@@ -106,25 +106,25 @@ class AvatarStore:
         return name if wanted else None
 
     async def postpone(self, due: DuePicture, next_at: int | None, *, attempts: int = 0) -> None:
-        """Try a picture again at `next_at` (ms), or not before the profile is fetched again."""
+        """Retry a picture at `next_at` (ms). None: not before the profile is fetched again."""
         row = (next_at, attempts, *due.key, due.url)
-        await self._database.execute(_PUT_OFF, row)
+        await self._database.execute(_POSTPONE, row)
 
-    async def put_off_host(self, origin: str, now: int, next_at: int, step: int) -> None:
-        """Up to `step` of the pictures that are due at `now` are to be had from `origin`, not before `next_at` (ms)."""
-        await self._database.execute(_PUT_OFF_HOST, (next_at, now, origin, step))
+    async def postpone_host(self, origin: str, now: int, next_at: int, step: int) -> None:
+        """Postpone up to `step` pictures of `origin` that are due at `now` (ms) until `next_at` (ms)."""
+        await self._database.execute(_POSTPONE_HOST, (next_at, now, origin, step))
 
-    async def bring_nearer(self, now: int, latest: int) -> None:
-        """What is due later than `latest` (ms) was put off by a clock that was ahead: it is due now."""
+    async def correct_due_times(self, now: int, latest: int) -> None:
+        """Make due now what is due later than `latest` (ms): a clock that was ahead has postponed it."""
         if await self._database.read(_NEXT_DUE, (latest,)) != [(None,)]:
-            await self._database.execute(_NEARER, (now, latest))
+            await self._database.execute(_CORRECT_DUE_TIMES, (now, latest))
 
-    async def ask_again(self, due: DuePicture, now: int) -> None:
-        """The address has died: a new profile brings a new one."""
+    async def refetch_profile(self, due: DuePicture, now: int) -> None:
+        """The URL has expired: fetch the profile again, which brings a new one."""
 
         def transaction(connection: sqlite3.Connection) -> None:
-            connection.execute(_PUT_OFF, (None, 0, *due.key, due.url))
-            connection.execute(_ASK_AGAIN, (now, *due.key))
+            connection.execute(_POSTPONE, (None, 0, *due.key, due.url))
+            connection.execute(_REFETCH_PROFILE, (now, *due.key))
 
         await self._database.write(transaction)
 
@@ -140,9 +140,9 @@ class AvatarStore:
         return path if path.is_file() else None
 
     async def sweep(self) -> Swept:
-        """Remove the files that nobody refers to, and what interrupted writes have left. Raises StorageError.
+        """Remove the files to which no participant refers, and partial files of broken writes. Raises StorageError.
 
-        A file that cannot be removed is named in the log and left; the others go.
+        A file that cannot be removed is logged and left; the others are removed.
         """
         swept = Swept(0, 0)
         names = await asyncio.to_thread(self._names)
@@ -155,7 +155,7 @@ class AvatarStore:
         return Swept(swept.removed, swept.failed + left_over)
 
     async def _unlink_unreferred(self, names: Sequence[str]) -> Swept:
-        """Those of `names` to which nobody refers. Whoever calls holds the lock of the files."""
+        """Remove those of `names` to which no participant refers. The caller holds the lock of the files."""
         rows = await self._database.read(_REFERRED, (msgspec.json.encode(names).decode(),))
         unreferred = set(names) - {name for (name,) in rows}
         failed = await asyncio.to_thread(self._unlink, [self._file(name) for name in unreferred])
@@ -182,15 +182,15 @@ class AvatarStore:
         return name
 
     def _names(self) -> list[str]:
-        """Names of all files, except left-overs of interrupted writes."""
+        """Names of all files, except partial files of interrupted writes."""
         return [path.stem for path in self._folder.glob("??/*.webp") if NAME.fullmatch(path.stem)]
 
     def _unlink_left_over(self) -> int:
-        """Remove what interrupted writes have left: it is a picture of somebody too. How many could not be removed."""
+        """Remove partial files: they are personal data too. Returns how many could not be removed."""
         return self._unlink([path for path in self._folder.glob("??/*.new") if NAME.fullmatch(path.stem)])
 
     def _unlink(self, paths: Iterable[Path]) -> int:
-        """Remove files; how many could not be removed."""
+        """Remove files. Returns how many could not be removed."""
         failed = 0
         for path in paths:
             try:

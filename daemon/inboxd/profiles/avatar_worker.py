@@ -1,4 +1,4 @@
-"""Keep our own copy of participants' pictures: Meta's addresses die after days."""
+"""The worker that keeps our own copies of participants' pictures: Meta's URLs expire after days."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,18 +15,19 @@ from inboxd.runtime.errors import StorageClosedError
 from inboxd.runtime.worker import Schedule, Wakeup
 
 AT_ONCE: Final = 2
+"""Pictures fetched at a time."""
 ATTEMPTS: Final = 3
 FRESH_MS: Final = 86_400_000
-"""An address from a profile that is older than this has died of age: a new profile brings a new one."""
+"""A URL from a profile older than this has expired: a new profile brings a new one."""
 SWEEP_EVERY_S: Final = 6 * 3600.0
 TRIM_STEP: Final = 200
-PUT_OFF_STEP: Final = 200
+POSTPONE_STEP: Final = 200
 SCHEDULE: Final = Schedule(storage_event="avatars_wait_for_storage", storage_rest_s=5)
 _BACKOFF: Final = Backoff(base_s=60, cap_s=3600)
 
 
 class AvatarDownloader:
-    """Fetches the pictures that are due, and removes files that nobody refers to."""
+    """Fetches the pictures that are due, and removes files to which no participant refers."""
 
     name = "avatars"
 
@@ -49,12 +50,12 @@ class AvatarDownloader:
         self._max_count = max_count
         self._hosts = PictureHosts(clock)
         self._decoding = asyncio.Lock()
-        """Held while a picture is decoded: one takes as much memory as we have for that."""
+        """Held while a picture is decoded: there is memory for one at a time."""
         self._swept_at: float | None = None
         self._log = logs.get("avatars")
 
     async def poll(self) -> float:
-        """Fetch a few of the pictures that are due; when none is, remove files. Raises StorageError."""
+        """Fetch a few of the due pictures. When none is due, remove files every SWEEP_EVERY_S. Raises StorageError."""
         if await self.fetch_due():
             return 0
         await self._tidy()
@@ -67,7 +68,7 @@ class AvatarDownloader:
             async with asyncio.TaskGroup() as fetches:
                 for one in due:
                     fetches.create_task(self._fetch(one), name=f"avatar:{one.key.participant_id}")
-        except ExceptionGroup as errors:  # one error says it: StorageClosedError before all others
+        except ExceptionGroup as errors:  # raise one of them: StorageClosedError before all others
             closed, others = errors.split(StorageClosedError)
             raise (closed or others or errors).exceptions[0] from errors
         return len(due)
@@ -76,15 +77,15 @@ class AvatarDownloader:
         now, origin = self._clock.now_ms(), origin_of(due.url)
         rest_s = self._hosts.rest_s(origin)
         if rest_s:
-            await self._avatars.put_off_host(origin, now, now + int(rest_s * 1000) + 1, PUT_OFF_STEP)
+            await self._avatars.postpone_host(origin, now, now + int(rest_s * 1000) + 1, POSTPONE_STEP)
             return
         try:
             data = await self._pictures.fetch(due.url)
             async with self._decoding:
-                small = await asyncio.to_thread(_portrait, data)
+                small = await asyncio.to_thread(_thumbnail, data)
         except PictureGoneError as error:
             if now - due.fetched_at > FRESH_MS:
-                await self._avatars.ask_again(due, now)
+                await self._avatars.refetch_profile(due, now)
             else:
                 await self._avatars.postpone(due, None)
             self._note(due, "gone", error)
@@ -96,7 +97,7 @@ class AvatarDownloader:
             return
         except PictureError as error:
             await self._try_again(due, now, error)
-        except Exception as error:  # noqa: BLE001 - whatever comes from outside is a failure of this one picture
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this picture alone
             self._log.exception("avatar_fetch_crashed", account_id=due.key.account_id)
             await self._try_again(due, now, error)
         else:
@@ -105,7 +106,7 @@ class AvatarDownloader:
         self._hosts.answered(origin)
 
     async def _host_failed(self, due: DuePicture, origin: str, now: int, error: Exception) -> None:
-        """An outage costs no picture an attempt; when the host gives others meanwhile, it is this picture's failure."""
+        """An outage of the host is no attempt. If the host gave other pictures meanwhile, it is one of this picture."""
         if self._hosts.failed(due.key, origin):
             await self._try_again(due, now, error)
             return
@@ -125,7 +126,7 @@ class AvatarDownloader:
             return
         self._swept_at = now
         wall = self._clock.now_ms()
-        await self._avatars.bring_nearer(wall, wall + 2 * int(_BACKOFF.cap_s * 1000))
+        await self._avatars.correct_due_times(wall, wall + 2 * int(_BACKOFF.cap_s * 1000))
         dropped = 0
         while step := await self._avatars.trim(self._max_count, TRIM_STEP):
             dropped += step
@@ -150,10 +151,10 @@ class AvatarDownloader:
         )
 
 
-def _portrait(data: bytes) -> bytes:
-    from inboxd.profiles import thumbnail as portrait  # noqa: PLC0415 - Pillow takes megabytes: only who has a picture pays for it
+def _thumbnail(data: bytes) -> bytes:
+    from inboxd.profiles import thumbnail  # noqa: PLC0415 - Pillow takes megabytes: loaded with the first picture
 
     try:
-        return portrait.portrait(data)
-    except portrait.NotAPictureError as error:
+        return thumbnail.make_thumbnail(data)
+    except thumbnail.NotAPictureError as error:
         raise PictureRefusedError(str(error)) from error

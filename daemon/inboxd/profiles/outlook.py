@@ -1,4 +1,4 @@
-"""Why people have no name yet, as things stand now."""
+"""What a missing profile waits for at this moment."""
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.domain.conversation import ConversationKey
@@ -8,7 +8,7 @@ from inboxd.runtime.clock import Clock, iso_utc
 
 
 class ProfileOutlook:
-    """What is known of a profile, together with how its account and that account's budget stand."""
+    """Tells what a profile waits for, from its row and from the state and the budget of its account."""
 
     def __init__(self, accounts: AccountManager, clock: Clock) -> None:
         self._accounts = accounts
@@ -17,7 +17,7 @@ class ProfileOutlook:
     def of(
         self, key: ConversationKey, state: ProfileState | None, reason: str | None, next_attempt_at: int | None
     ) -> Waiting | None:
-        """What the profile of `key` waits for, given what is stored of it; None when it waits for nothing."""
+        """What the profile of `key` waits for, given its stored state; None when it waits for nothing."""
         if state is None:
             return None
         served = self._accounts.served.get(key.account_id)

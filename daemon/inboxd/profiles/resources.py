@@ -1,4 +1,4 @@
-"""Participants, as the API says them."""
+"""Participants, as the API shows them."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""Participants and their profiles: what was fetched, and what is to be fetched when."""
+"""Participants and their profiles: what was fetched, and when what is fetched next."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -77,7 +77,7 @@ WHERE account_id = ?9 AND participant_id = ?10
 """
 _FAILED: Final = """
 UPDATE participants SET
-    -- 0: never fetched, but named by another system
+    -- 0: never fetched, but the name is known from another system
     state = CASE WHEN coalesce(fetched_at, 0) = 0 THEN ?1 ELSE 'complete' END,
     reason = ?2,
     attempts = ?3,
@@ -128,7 +128,7 @@ class Participant(NamedTuple):
 def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now: int) -> None:
     """Create the participants among `keys` that are not known, with a fetch due at once.
 
-    The account itself, in the conversation it has with itself, is no participant to ask about.
+    The account itself, in the conversation that it has with itself, gets none.
     """
     rows = [
         (*key, "unavailable", "the account itself", None, now, now)
@@ -140,18 +140,18 @@ def ensure(connection: sqlite3.Connection, keys: Iterable[ConversationKey], now:
 
 
 def name(connection: sqlite3.Connection, usernames: Mapping[ConversationKey, str], now: int) -> None:
-    """Show usernames that webhooks mentioned, where nothing else is known of the participant; the fetch stays due."""
+    """Store usernames that webhooks mentioned, where nothing else is known of the participant. The fetch stays due."""
     if usernames:
-        told = msgspec.json.encode([(*key, username) for key, username in sorted(usernames.items())]).decode()
-        connection.execute(_FIRST_NAMES, (now, told))
+        packed = msgspec.json.encode([(*key, username) for key, username in sorted(usernames.items())]).decode()
+        connection.execute(_FIRST_NAMES, (now, packed))
 
 
 def register(
     connection: sqlite3.Connection, key: ConversationKey, username: str | None, profile_pic: str | None, now: int
 ) -> None:
-    """Create a participant that is known from elsewhere. Without a name nothing is due: backfill will ask.
+    """Create a participant that another system knows. No fetch is due: backfill makes it.
 
-    With a name the profile counts as fetched long ago: it is shown, and asked for anew when the person writes.
+    With a username the profile counts as fetched long ago: it is shown, and fetched when the participant writes.
     """
     connection.execute(_REGISTER, (*key, now))
     if username is not None:
@@ -198,7 +198,7 @@ def wrote(
 def complete(connection: sqlite3.Connection, key: ConversationKey, profile: Profile, now: int) -> bool:
     """Store a fetched profile. A username that it replaces becomes history (the last 20), a picture becomes due.
 
-    False, and nothing is stored, when there is no such participant: they were forgotten meanwhile.
+    False, and nothing is stored, when the participant was erased meanwhile.
     """
     return connection.execute(_COMPLETE, (*msgspec.structs.astuple(profile), now, *key)).rowcount > 0
 
@@ -213,19 +213,19 @@ def fail(
     next_attempt_at: int | None,
     now: int,
 ) -> None:
-    """Record a failed fetch, and when to try again (None: not by ourselves); what was known of the person stays."""
+    """Store a failed fetch, and when to retry (ms; None: not by itself). The profile that was known stays."""
     values = (state.value, reason, attempts, next_attempt_at, now)
     connection.execute(_FAILED, (*values, *key))
 
 
 class ProfileStore:
-    """Reading what is due, on the readers' connections."""
+    """Participants, their profiles, and which fetches are due. The functions above run in others' transactions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def due(self, account_id: str, now: int, limit: int) -> list[DueFetch]:
-        """Fetches of an account that are due, the latest first: whoever has just written is looked at first."""
+        """Fetches of an account that are due at `now` (ms), the latest first: who has just written is fetched first."""
         return [DueFetch(*row) for row in await self._database.read(_DUE, (account_id, now, limit))]
 
     async def next_due_at(self, account_id: str, now: int) -> int | None:
@@ -233,15 +233,19 @@ class ProfileStore:
         ((next_at,),) = await self._database.read(_NEXT_DUE, (account_id, now))
         return None if next_at is None else int(next_at)
 
+    async def refresh(self, key: ConversationKey, now: int) -> bool:
+        """Make a fetch due at `now` (ms); False when there is no such participant. Raises StorageError."""
+        return await self._database.write(lambda connection: refresh(connection, key, now))
+
     async def one(self, key: ConversationKey) -> Participant | None:
-        """Everything known of one participant."""
+        """One participant; None when there is none."""
         rows = await self._database.read(_PARTICIPANTS + " WHERE account_id = ? AND participant_id = ?", key)
         return _participant(rows[0]) if rows else None
 
     async def page(
         self, *, account_id: str | None, state: ProfileState | None, limit: int, offset: int
     ) -> tuple[list[Participant], int]:
-        """Participants by account and id, and how many there are."""
+        """A page of participants by account and id, and how many there are in all."""
         conditions = {"account_id = ?": account_id, "state = ?": state}
         given = {sql: value for sql, value in conditions.items() if value is not None}
         where = " WHERE " + " AND ".join(given) if given else ""

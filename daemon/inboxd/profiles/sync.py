@@ -1,10 +1,10 @@
-"""Asking Meta about one person, and storing what came of it: the road of live enrichment and of backfill."""
+"""Fetching one participant's profile from Meta and storing the result, for live fetches and for backfill."""
 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -32,27 +32,21 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.database import Database
 
-DOUBT_REST_MS: Final = 3_600_000
-"""How long somebody is let alone of whom Meta said the ambiguous while it said so of everybody."""
+AMBIGUOUS_REST_MS: Final = 3_600_000
+"""Delay before retrying a participant after an ambiguous error during an account-wide failure."""
 ACCOUNT_WIDE: Final = frozenset(
     {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION, FailureAction.WAIT_FOR_BUDGET}
 )
-"""Nothing is wrong with the person: they stay in the queue until the account may ask again."""
+"""Failures of the account, not of the participant: the fetch stays due until the account may make calls again."""
 _STATES: Final = {FailureAction.WAIT_FOR_PERSON: ProfileState.NO_CONSENT, FailureAction.GONE: ProfileState.UNAVAILABLE}
 
-MOST_UNHEARD: Final = 1000
-SILENCE: Final = Backoff(cap_s=60)
-"""Between calls of an account that has no answers while the same host answers other accounts."""
+MAX_UNANSWERED: Final = 1000
+"""Participants whose last call had no answer, as far as they are remembered."""
+HOST_BACKOFF: Final = Backoff(cap_s=60)
+"""Rest between calls of an account that gets no answers while the same host answers other accounts."""
 
 Also = Callable[[sqlite3.Connection], None]
-"""What else to store in the transaction that stores the profile."""
-
-
-class Blame(NamedTuple):
-    """What a failure means for the person."""
-
-    state: ProfileState
-    next_attempt_at: int | None
+"""Stores something else in the transaction that stores the profile or the failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +74,8 @@ class ProfileSync:
         self.account_id = served.account.id
         self.asking = served.asking
         """Participants whose profile somebody is fetching."""
-        # A look that began before a fetch was stored must not end after it: it would find the same person due again.
-        self.looking = asyncio.Lock()
+        # A query for what is due must not begin before a fetch is stored and end after it: it would find it still due.
+        self.due_lock = asyncio.Lock()
         self._database = services.database
         self._cache = services.cache
         self._clock = services.clock
@@ -91,31 +85,31 @@ class ProfileSync:
         self._on_picture = services.on_picture
         self._on_profile = services.on_profile
         self._wrote_meanwhile: set[str] = set()
-        self._unheard: dict[str, int] = {}
+        self._unanswered: dict[str, int] = {}
         self._log = logs.get("profiles").bind(account_id=self.account_id)
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:
-        """These people have written: whoever is being refused for lack of consent has given it."""
+        """These participants have written. That gives consent, also to a fetch that is under way."""
         self._wrote_meanwhile.update(self.asking.intersection(key.participant_id for key in keys))
 
     async def claim(self, participant_id: str) -> bool:
-        """Whether we are to ask about this person: nobody else is doing so."""
-        async with self.looking:
+        """Reserve a participant for the caller, who calls `release` later. False when somebody else has them."""
+        async with self.due_lock:
             if participant_id in self.asking:
                 return False
             self.asking.add(participant_id)
             return True
 
     async def release(self, participant_id: str) -> None:
-        """We are done with this person."""
-        async with self.looking:
+        """The caller of `claim` has finished with this participant."""
+        async with self.due_lock:
             self.asking.discard(participant_id)
         self._wrote_meanwhile.discard(participant_id)
 
     @property
-    def unheard(self) -> Collection[str]:
-        """About whom the host did not answer, the one of longest ago first: others should be asked first."""
-        return self._unheard.keys()
+    def unanswered(self) -> Collection[str]:
+        """Participants whose last call had no answer, the oldest first. Others should be fetched before them."""
+        return self._unanswered.keys()
 
     async def fetch(
         self,
@@ -125,38 +119,39 @@ class ProfileSync:
         also: Also | None = None,
         on_turn: Callable[[], None] | None = None,
     ) -> GraphError | None:
-        """Fetch and store the profile of somebody who was claimed; the error when that failed.
+        """Fetch and store the profile of a participant whom the caller has claimed. Returns the error when that failed.
 
-        `also` is stored with the profile; `on_turn` is called when waiting is over and the call is made. Raises
-        StorageError.
+        `also` runs in the transaction that stores the profile. `on_turn` is called when waiting for the budget is over
+        and the call is made. Raises StorageError.
         """
         key = ConversationKey(self.account_id, participant_id)
         try:
-            if self._unheard.get(participant_id) == self.served.graph.answers:
-                await self._hear_the_host(priority)
+            if self._unanswered.get(participant_id) == self.served.graph.answers:
+                await self._probe_host(priority)
             profile = await self.served.graph.user_profile(participant_id, priority, on_turn=on_turn)
-            self._unheard.pop(participant_id, None)
+            self._unanswered.pop(participant_id, None)
             await self._complete(key, profile, also)
         except GraphError as error:
-            error = self._judged(participant_id, error)
+            error = self._classified(participant_id, error)
             self._metrics.profile_fetches.labels(error.remedy.value).inc()
             return error
         except InboxdError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is about this one person
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this participant alone
             self._log.exception("profile_broken", participant_id=participant_id)
             return GraphError(f"an error of ours: {type(error).__name__}", FailureAction.UNKNOWN)
         return None
 
     async def rest(self, silences: int) -> None:
-        """Wait after so many calls in a row without an answer, unless the circuit makes everybody wait anyway."""
+        """Wait after so many calls in a row without an answer, unless the open circuit makes all calls wait anyway."""
         if not self.served.graph.circuit.strikes:
-            await self._clock.sleep(SILENCE.delay_s(silences, self._random))
+            await self._clock.sleep(HOST_BACKOFF.delay_s(silences, self._random))
 
-    async def _hear_the_host(self, priority: Priority) -> None:
-        """Ask about the account, since nothing was answered after the call about somebody that was not.
+    async def _probe_host(self, priority: Priority) -> None:
+        """Fetch the account itself, when the host has answered nothing since a call for a participant failed.
 
-        What comes of the next call about them tells then whether the trouble is theirs. Raises GraphError.
+        If the host answers this and fails again for the participant, the participant is the cause. Raises GraphError
+        when the host does not answer, or when no call may be made.
         """
         try:
             await self.served.graph.owner(priority)
@@ -164,23 +159,26 @@ class ProfileSync:
             if error.of_host or error.remedy in ACCOUNT_WIDE:
                 raise
 
-    def _judged(self, participant_id: str, error: GraphError) -> GraphError:
-        """The same error, or what it means when the host answers others and not about this person."""
-        heard = self._unheard.pop(participant_id, None)
+    def _classified(self, participant_id: str, error: GraphError) -> GraphError:
+        """The same error; or RETRY_LATER when the host failed twice for this participant and answered in between."""
+        before = self._unanswered.pop(participant_id, None)
         if not error.of_host:
             return error
         answers = self.served.graph.answers
-        self._unheard[participant_id] = answers
-        if len(self._unheard) > MOST_UNHEARD:
-            del self._unheard[next(iter(self._unheard))]
-        if heard is None or heard == answers:
+        self._unanswered[participant_id] = answers
+        if len(self._unanswered) > MAX_UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
+        if before is None or before == answers:
             return error
         return GraphError(f"{error}, although others are answered about", FailureAction.RETRY_LATER)
 
     async def record_failure(
         self, participant_id: str, attempt: int, error: GraphError, also: Also | None = None
-    ) -> Blame:
-        """The failure is about this person: note it, and when to try again."""
+    ) -> None:
+        """Store a failure that concerns the participant, and when to retry; publish `profile.failed`.
+
+        Raises StorageError.
+        """
         now = self._clock.now_ms()
         decision = decide(error.remedy, attempt, WITHOUT_CODE if error.code is None else PROFILE_FETCH, self._random)
         state = _STATES.get(error.remedy, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
@@ -190,7 +188,7 @@ class ProfileSync:
         next_attempt_at = None if delay_s is None else now + int(delay_s * 1000)
         if participant_id in self._wrote_meanwhile:
             if state is ProfileState.NO_CONSENT:
-                next_attempt_at = now  # they gave consent while we were being told that they had not
+                next_attempt_at = now  # they wrote, and so gave consent, during the call
             elif state is ProfileState.UNAVAILABLE:
                 next_attempt_at = reopened_at(attempt, now, now, gone=True)
         await self.postpone(participant_id, attempt, error, next_attempt_at, state=state, also=also)
@@ -202,9 +200,8 @@ class ProfileSync:
             error=str(error),
             retry_in_s=None if next_attempt_at is None else round((next_attempt_at - now) / 1000, 1),
         )
-        told = {"accountId": self.account_id, "participantId": participant_id, "profileState": state.value}
-        self._bus.publish("profile.failed", {**told, "reason": str(error)})
-        return Blame(state, next_attempt_at)
+        about = {"accountId": self.account_id, "participantId": participant_id, "profileState": state.value}
+        self._bus.publish("profile.failed", {**about, "reason": str(error)})
 
     async def postpone(
         self,
@@ -216,7 +213,7 @@ class ProfileSync:
         state: ProfileState = ProfileState.PENDING,
         also: Also | None = None,
     ) -> None:
-        """Store a failure, and when to try again (None: not by ourselves)."""
+        """Store a failure, and when to retry (ms; None: not without a message or a backfill). Raises StorageError."""
         key, reason, now = ConversationKey(self.account_id, participant_id), str(error), self._clock.now_ms()
 
         def transaction(connection: sqlite3.Connection) -> None:
@@ -248,12 +245,12 @@ class ProfileSync:
             return known
 
         if not await self._database.write(transaction):
-            return  # forgotten while Meta was being asked: what it said is not kept, nor told to anybody
+            return  # the participant was erased during the call: nothing is kept or published
         self._cache.put(key, now)
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)
-        told = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
-        self._bus.publish("profile.completed", {**told})
+        about = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
+        self._bus.publish("profile.completed", {**about})
         if profile.profile_pic is not None:
             self._on_picture()
 

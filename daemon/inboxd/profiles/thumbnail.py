@@ -1,8 +1,8 @@
-"""Making an avatar of whatever bytes came: decoded, checked, made small, written anew without metadata.
+"""Thumbnails: a picture from outside is decoded, checked, scaled down, and encoded again without metadata.
 
-Decoding is where memory goes: 24 million pixels take 96 MB and more. What it will take is estimated from the header
-alone, and what does not fit into BUDGET_BYTES is refused. A JPEG is decoded at an eighth of its size, so almost any
-fits; other formats know no such way.
+Decoding takes the memory: 96 MB and more for 24 million pixels. The need is estimated from the header alone, and a
+picture that needs more than BUDGET_BYTES is refused. A JPEG can be decoded at an eighth of its size, so almost every
+JPEG fits; other formats cannot.
 """
 
 import io
@@ -14,16 +14,16 @@ from PIL import Image, PngImagePlugin
 SIDE: Final = 320
 MAX_PIXELS: Final = 24_000_000
 BUDGET_BYTES: Final = 48 * 1024 * 1024
-"""What decoding one picture may take."""
+"""Memory that decoding one picture may take."""
 CONTENT_TYPE: Final = "image/webp"
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
 _QUALITY: Final = 82
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2}
-"""Of Pillow's image; every other mode has four."""
+"""Bytes of a pixel in Pillow's image, by mode; four in every other mode."""
 _AS_THEY_ARE: Final = frozenset({"L", "RGB"})
-"""Modes that are made small before they are converted; the others have to be converted first."""
+"""Modes that are scaled before they are converted; the others have to be converted first."""
 _WEBP_BYTES: Final = 16
-"""Of libwebp for each pixel, beside Pillow's image: two canvases, the frame, and a copy."""
+"""Bytes that libwebp takes for each pixel, beside Pillow's image: two canvases, the frame, and a copy."""
 _COEFFICIENT_BYTES: Final = 2
 _MAX_TEXT: Final = 1024 * 1024
 _TURNS: Final = {
@@ -49,19 +49,19 @@ _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 
 class NotAPictureError(ValueError):
-    """The bytes are no picture that we take."""
+    """The bytes are not a picture that is accepted."""
 
 
-def portrait(data: bytes) -> bytes:
-    """A WebP of at most SIDE by SIDE pixels, made only of the picture's pixels. Use a thread, one at a time.
+def make_thumbnail(data: bytes) -> bytes:
+    """A WebP of at most SIDE by SIDE pixels, without metadata. Call it in a thread, one at a time.
 
-    Raises NotAPictureError for what is not one of four formats, is broken, or is larger than we have memory for.
+    Raises NotAPictureError for what is not one of the four formats, is broken, or needs more than BUDGET_BYTES.
     """
     try:
         return _made(data)
     except NotAPictureError:
         raise
-    except Exception as error:  # what Pillow raises for bytes from outside has no end of kinds
+    except Exception as error:  # Pillow raises many kinds of exceptions for broken bytes
         raise NotAPictureError(f"not a picture: {type(error).__name__}") from error
 
 
@@ -103,9 +103,9 @@ def _opened(data: bytes) -> tuple[Image.Image, bytes]:
 
 
 def _orientation(exif: bytes) -> int:
-    """Which way up it is, from raw EXIF ("Exif", section 4.6: a TIFF header, and the entries of its first directory).
+    """The orientation, from raw EXIF ("Exif", section 4.6: a TIFF header, and the entries of its first directory).
 
-    1 when that is not said in the one way that cameras say it: a picture is none the worse for odd metadata.
+    1 when it is not written in the way that cameras write it: odd metadata does not make a picture invalid.
     """
     tiff = exif.removeprefix(_EXIF)
     order: Literal["big", "little"] = "little" if tiff[:2] == b"II" else "big"
@@ -120,9 +120,9 @@ def _orientation(exif: bytes) -> int:
 
 
 def _without_metadata(data: bytes) -> tuple[bytes, bytes]:
-    """A JPEG without what only tells of it, and its EXIF: Pillow takes EXIF apart when it opens a file, as it must not.
+    """A JPEG without its metadata, and its EXIF: Pillow must not parse EXIF, as it does when it opens a file.
 
-    What tells how to read its colours stays (APP0, APP14).
+    The segments that say how to read the colours stay (APP0, APP14).
     """
     kept, exif, at = [data[:2]], b"", 2
     for marker, segment, end in _segments(data):
@@ -135,7 +135,7 @@ def _without_metadata(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _coefficient_bytes(data: bytes) -> int:
-    """What libjpeg keeps of the whole picture, at full size, when it comes in more than one scan."""
+    """Bytes of the coefficients that libjpeg keeps, at full size, when the picture comes in more than one scan."""
     planes: list[int] = []
     width = height = 0
     progressive = False
@@ -152,7 +152,7 @@ def _coefficient_bytes(data: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """The segments of a JPEG up to its first scan: the marker, what is in it, and where it ends."""
+    """The segments of a JPEG up to its first scan: marker, content, and where it ends."""
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:

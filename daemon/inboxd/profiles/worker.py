@@ -1,4 +1,4 @@
-"""Live enrichment: fetch the profiles that are due, within the account's budget, one account to a worker."""
+"""The worker that fetches the due profiles of one account, within its budget: live fetches."""
 
 from collections.abc import Collection
 from typing import Final
@@ -8,7 +8,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import WaitingFor, waiting
 from inboxd.profiles.store import DueFetch, ProfileStore
-from inboxd.profiles.sync import ACCOUNT_WIDE, DOUBT_REST_MS, ProfileSync
+from inboxd.profiles.sync import ACCOUNT_WIDE, AMBIGUOUS_REST_MS, ProfileSync
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.worker import Schedule, Wakeup
@@ -32,7 +32,7 @@ class ProfileFetcher:
         self._profiles = profiles
         self._clock = clock
         self._silences = 0
-        self._told: WaitingFor | None = None
+        self._logged: WaitingFor | None = None
         self._log = logs.get("profiles").bind(account_id=self._account_id)
         self._served.listeners.append(self.wakeup.notify)
 
@@ -44,31 +44,31 @@ class ProfileFetcher:
     async def poll(self) -> float | None:
         """Make one fetch that is due. Raises StorageError."""
         due = await self._next_due()
-        self._say_why_nothing_goes_on()
+        self._log_waiting()
         if due is None:
             return await self._idle_s()
         await self._fetch(due)
         return 0
 
     async def _next_due(self) -> DueFetch | None:
-        """Somebody who is due and whom nobody is asking about yet; they are ours to ask about then."""
+        """Take a due fetch that nobody has taken yet, and claim its participant."""
         if not self._served.account.callable:
             return None
-        asking, unheard = self._sync.asking, self._sync.unheard
-        async with self._sync.looking:
-            limit = len(asking) + len(unheard) + 1
+        asking, unanswered = self._sync.asking, self._sync.unanswered
+        async with self._sync.due_lock:
+            limit = len(asking) + len(unanswered) + 1
             found = await self._profiles.due(self._account_id, self._clock.now_ms(), limit)
             free = {one.participant_id: one for one in found if one.participant_id not in asking}
-            due = next((one for who, one in free.items() if who not in unheard), None)
-            if due is None:  # nobody else is due: the one about whom there was no answer for longest
-                due = next((free[who] for who in unheard if who in free), None)
+            due = next((one for who, one in free.items() if who not in unanswered), None)
+            if due is None:  # only participants without an answer are due: the oldest of them
+                due = next((free[who] for who in unanswered if who in free), None)
             if due is not None:
                 asking.add(due.participant_id)
-                self.wakeup.notify()  # there may be another one, for another lane
+                self.wakeup.notify()  # another lane may find another one
         return due
 
-    def _say_why_nothing_goes_on(self) -> None:
-        """Log what the next fetch has to wait for, once for each thing that it is."""
+    def _log_waiting(self) -> None:
+        """Log what the next fetch waits for, once for each cause."""
         now = self._clock.now_ms()
         budget = self._served.graph.budget.report(self._served.graph.profiles_throttle)
         found = waiting(
@@ -82,10 +82,10 @@ class ProfileFetcher:
             iso=iso_utc,
         )
         what = None if found is None or found.what is WaitingFor.ANSWER else found.what
-        if what is not self._told and found is not None and what is not None:
+        if what is not self._logged and found is not None and what is not None:
             until = None if found.until is None else iso_utc(found.until)
             self._log.info("profiles_wait", waiting_for=what.value, until=until, reason=found.text)
-        self._told = what
+        self._logged = what
 
     async def _idle_s(self) -> float | None:
         if not self._served.account.callable:
@@ -101,14 +101,14 @@ class ProfileFetcher:
             self._silences = self._silences + 1 if error is not None and error.of_host else 0
             if error is None:
                 return
-            if error.of_host:  # that costs nobody anything: they are still due
+            if error.of_host:  # no attempt: the fetch is still due
                 await self._sync.rest(self._silences)
                 return
             if error.remedy not in ACCOUNT_WIDE:
                 await self._sync.record_failure(who, attempt, error)
             elif error.row.ambiguous:
-                # Somebody else must be asked next: the next answer decides whether the trouble is over.
-                await self._sync.postpone(who, due.attempts, error, self._clock.now_ms() + DOUBT_REST_MS)
+                # Another participant must come next: that answer tells whether the account-wide failure is over.
+                await self._sync.postpone(who, due.attempts, error, self._clock.now_ms() + AMBIGUOUS_REST_MS)
         finally:
             await self._sync.release(who)
             self.wakeup.notify()

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.run import RunStatus, Steering
-from inboxd.events.api import First, Streams
+from inboxd.events.api import EventStreams, FirstEvent
 from inboxd.events.bus import Event
 from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query
 from inboxd.http.problems import ProblemError
@@ -47,7 +47,7 @@ class BackfillQuery(Page, frozen=True):
 class BackfillsApi:
     """The operations on backfill runs."""
 
-    def __init__(self, service: BackfillService, backfills: BackfillStore, streams: Streams, clock: Clock) -> None:
+    def __init__(self, service: BackfillService, backfills: BackfillStore, streams: EventStreams, clock: Clock) -> None:
         self._service = service
         self._backfills = backfills
         self._streams = streams
@@ -150,9 +150,9 @@ class BackfillsApi:
         def ends(event: Event) -> bool:
             return RunStatus(str(event.data["status"])).finished
 
-        async def first() -> First:
+        async def first() -> FirstEvent:
             now = await self._find(request)
-            return First("backfill.state", msgspec.json.encode(self._summary(now)), now.status.finished)
+            return FirstEvent("backfill.state", msgspec.json.encode(self._summary(now)), now.status.finished)
 
         return await self._streams.serve(request, concerns, ends=ends, first=first)
 
