@@ -7,9 +7,9 @@ import pytest
 from inboxd.conversations import store as conversations
 from inboxd.conversations.search_store import SearchIndex, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
-from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
+from inboxd.domain.run import RunStatus
 from inboxd.privacy.retention_store import RetentionStore
 from inboxd.privacy.retention_worker import DAY_MS, Keep, RetentionWorker
 from inboxd.receiving.store import Inbox, mark_done, mark_failed

@@ -13,8 +13,8 @@ from aiohttp import web
 from inboxd.accounts.manager import ManagedAccount
 from inboxd.conversations import store as conversations
 from inboxd.domain.account import Account, AccountState, LoginType
-from inboxd.domain.backfill import STEERING, RunStatus, Steering
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
+from inboxd.domain.run import STEERING, RunStatus, Steering
 from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.run import RunStatus
 from inboxd.profiles import store as profiles
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database

@@ -7,9 +7,10 @@ from inboxd.conversations import store as conversations
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.profiles import store as profiles
-from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions, next_after
+from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.cron import next_after
 from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from inboxd.accounts.manager import ManagedAccount
-from inboxd.domain.backfill import RunStatus
+from inboxd.domain.run import RunStatus
 from inboxd.events.bus import EventBus
 from inboxd.feature import Job
 from inboxd.profiles.sync import ProfileSync

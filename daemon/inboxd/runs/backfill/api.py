@@ -1,4 +1,4 @@
-"""`/api/workers/backfill-profiles`: starting, watching and steering backfill runs."""
+"""`/api/workers/backfill-profiles`: start, watch and steer backfill runs."""
 
 import hashlib
 import re
@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.domain.backfill import BackfillRun, RunStatus, Steering
+from inboxd.domain.backfill import BackfillRun
+from inboxd.domain.run import RunStatus, Steering
 from inboxd.events.api import EventStreams, FirstEvent
 from inboxd.events.bus import Event
 from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query
@@ -44,7 +45,7 @@ class BackfillQuery(Page, frozen=True):
 
 
 class BackfillsApi:
-    """Backfill runs."""
+    """The operations on backfill runs."""
 
     def __init__(self, service: BackfillService, backfills: BackfillStore, streams: EventStreams, clock: Clock) -> None:
         self._service = service
@@ -53,7 +54,7 @@ class BackfillsApi:
         self._clock = clock
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations that it offers."""
         one = PATH + "/{id}"
         tag = "backfill"
         start: dict[str, Any] = {
@@ -143,11 +144,11 @@ class BackfillsApi:
         """A run's progress as server-sent events, until it has finished."""
         run = await self._find(request)
 
-        def concerns(happening: Event) -> bool:
-            return happening.kind == "backfill.progressed" and happening.data.get("jobId") == run.id
+        def concerns(event: Event) -> bool:
+            return event.kind == "backfill.progressed" and event.data.get("jobId") == run.id
 
-        def ends(happening: Event) -> bool:
-            return RunStatus(str(happening.data["status"])).finished
+        def ends(event: Event) -> bool:
+            return RunStatus(str(event.data["status"])).finished
 
         async def first() -> FirstEvent:
             now = await self._find(request)

@@ -1,4 +1,4 @@
-"""Backfill: start it, watch it, steer it."""
+"""`/backfill`: pages on which people start, watch and steer runs."""
 
 from http import HTTPStatus
 from typing import Final
@@ -6,7 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, STEERING, BackfillRun, Steering
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
+from inboxd.domain.run import STEERING, Steering
 from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found
 from inboxd.http.problems import ProblemError
@@ -20,7 +21,7 @@ PROBLEMS: Final = 100
 
 
 class BackfillPages:
-    """`/backfill` and its runs."""
+    """The list of runs, and a page for each."""
 
     def __init__(
         self, service: BackfillService, backfills: BackfillStore, accounts: AccountManager, clock: Clock
@@ -38,7 +39,7 @@ class BackfillPages:
         app.router.add_post("/backfill/{id}/{how:pause|resume|cancel}", self.steer)
 
     async def all(self, request: web.Request) -> web.Response:
-        """What runs, and what ran."""
+        """The runs that are not finished, and earlier ones."""
         offset = offset_of(request)
         runs, total = await self._backfills.page(account_id=None, status=None, limit=LIMIT, offset=offset)
         active = [await self._backfills.active(one) for one in sorted(self._accounts.served)]
@@ -55,13 +56,13 @@ class BackfillPages:
         return page(request, "backfill.html", context)
 
     async def one(self, request: web.Request) -> web.Response:
-        """One run, with the reasons of what went wrong."""
+        """One run, with the conversations that got no profile and the reasons."""
         run = await self._find(request)
         problems = await self._backfills.problems(run.id, limit=PROBLEMS, offset=0)
         return page(request, "run.html", {**self._view(run), "problems": problems, "limit": PROBLEMS})
 
     async def start(self, request: web.Request) -> web.Response:
-        """Start a run."""
+        """Start a run, and show it."""
         form = await fields_of(request)
         account_id, size = form.get("account", ""), form.get("batch_size", str(DEFAULT_BATCH))
         if not self._service.serves(account_id):
@@ -75,7 +76,7 @@ class BackfillPages:
         return see_other(f"/backfill/{run.id}")
 
     async def steer(self, request: web.Request) -> web.Response:
-        """Pause, resume or cancel a run; one that has gone on meanwhile stays as it is."""
+        """Pause, resume or cancel a run. When its status no longer allows that, it stays as it is."""
         run = await self._find(request)
         await self._service.steer(run, Steering(request.match_info["how"]))
         return see_other(f"/backfill/{run.id}")

@@ -1,10 +1,11 @@
-"""Backfill runs, as the API says them."""
+"""Backfill runs as JSON of the API."""
 
 from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
-from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun, RunStatus
+from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
+from inboxd.domain.run import RunStatus
 from inboxd.http.resource import Resource, iso
 from inboxd.runs.backfill.service import Estimate
 from inboxd.runs.backfill.store import Attempt, Batch
@@ -45,7 +46,7 @@ class BackfillProblem(Resource, frozen=True):
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
-        """The resource of an attempt in vain."""
+        """From an attempt that got no profile."""
         return cls(
             conversation_id=str(attempt.conversation_id),
             participant_platform_id=attempt.participant_id,
@@ -69,7 +70,7 @@ class BackfillBatch(Resource, frozen=True):
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """The resource of a batch."""
+        """From a stored batch."""
         return cls(
             number=batch.number,
             started_at=iso_utc(batch.started_at),
@@ -106,7 +107,7 @@ class BackfillSummary(Resource, frozen=True):
 
     @classmethod
     def fields_of(cls, run: BackfillRun, estimate: Estimate, now: int, path: str) -> dict[str, Any]:
-        """The values of a run at the moment `now`."""
+        """The values of a run at the moment `now` (ms). `path` is where runs are found."""
         duration = run.duration_ms(now)
         address = f"{path}/{run.id}"
         return {
@@ -140,7 +141,7 @@ class BackfillSummary(Resource, frozen=True):
 
 
 def _success(run: BackfillRun) -> bool | None:
-    """Whether it got every profile that there was to get; None before it has ended, and of a run that only counted."""
+    """Whether it completed without errors. None: it is not finished, or only counted."""
     if run.dry_run or not run.status.finished:
         return None
     return run.status is RunStatus.COMPLETED and run.error_count == 0

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
-
-from cronsim import CronSim
 
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.cron import next_after
 from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
@@ -19,12 +17,6 @@ NAME: Final = "backfill"
 ROUND_S: Final = 60.0
 """Between two polls."""
 SCHEDULE: Final = Schedule(storage_event="schedule_waits_for_storage", storage_rest_s=ROUND_S, log_part="backfill")
-
-
-def next_after(expression: str, at: int) -> int:
-    """The first moment (ms) of a cron expression, in UTC, after `at` (ms)."""
-    moment = next(CronSim(expression, datetime.fromtimestamp(at / 1000, UTC)))
-    return int(moment.timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import msgspec
 
 from inboxd.accounts.manager import ManagedAccount
-from inboxd.domain.backfill import STEERING, BackfillRun, RunStatus, Steering, estimated_s
+from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.budget import times_slower
+from inboxd.domain.run import STEERING, RunStatus, Steering, estimated_s
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.worker import Wakeup

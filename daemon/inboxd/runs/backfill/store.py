@@ -1,4 +1,4 @@
-"""Backfill runs: what is to be walked, what became of each conversation, and how the runs stand."""
+"""Backfill runs in the database: the runs, the outcome of each conversation, and the conversations still to walk."""
 
 import sqlite3
 from collections.abc import Collection
@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.domain.backfill import BackfillRun, ConversationOutcome, RunStatus
+from inboxd.domain.backfill import BackfillRun, ConversationOutcome
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
+from inboxd.domain.run import UNFINISHED, RunStatus
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
@@ -57,13 +58,12 @@ SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
 WHERE EXISTS (SELECT 1 FROM conversations WHERE id = ?2 AND participant_id = ?3)
 ON CONFLICT DO NOTHING
 """
-"""Of nobody who was forgotten while they were being asked about."""
+"""Stores nothing of a participant that was erased while the profile was fetched."""
 _COUNTED: Final = {
     ConversationOutcome.SUCCESS: "UPDATE backfill_runs SET success_count = success_count + 1 WHERE id = ?",
     ConversationOutcome.ERROR: "UPDATE backfill_runs SET error_count = error_count + 1 WHERE id = ?",
     ConversationOutcome.SKIPPED: "UPDATE backfill_runs SET skipped_count = skipped_count + 1 WHERE id = ?",
 }
-UNFINISHED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 _STATUS: Final = """
 UPDATE backfill_runs SET
     status = ?1, reason = ?2,
@@ -113,11 +113,11 @@ class Missing(NamedTuple):
 
     missing: int
     skipped: int
-    """Those of them that nobody would be asked about: they must write first, or are known to have no profile."""
+    """Those of them that a run would skip: the person must write first, or is known to have no profile."""
 
 
 class Candidate(NamedTuple):
-    """A conversation that lacks a profile. Times in ms."""
+    """A conversation that lacks a profile. Times are ms, UTC."""
 
     conversation_id: int
     participant_id: str
@@ -128,7 +128,7 @@ class Candidate(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What became of one conversation."""
+    """The outcome of one conversation, after so many `attempts`, at the moment `at` (ms, UTC)."""
 
     conversation_id: int
     participant_id: str
@@ -140,7 +140,7 @@ class Attempt(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of a run. Times in ms."""
+    """One batch of a run. Times are ms, UTC."""
 
     number: int
     started_at: int
@@ -151,7 +151,7 @@ class Batch(NamedTuple):
 
 
 class BackfillStore:
-    """Reading and writing runs."""
+    """Reads and writes runs. Every method raises StorageError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -159,7 +159,7 @@ class BackfillStore:
     async def create(
         self, run: BackfillRun, *, key: str | None = None, request_hash: bytes | None = None
     ) -> BackfillRun:
-        """Store a new run; the one that `key` made before, if there is one.
+        """Store a new run and return it. When `key` was used before, return the run that it made.
 
         Raises RunActiveError, KeyReusedError.
         """
@@ -182,19 +182,19 @@ class BackfillStore:
         return await self._database.write(transaction)
 
     async def get(self, run_id: str) -> BackfillRun | None:
-        """One run."""
+        """The run of this id. None: there is none."""
         rows = await self._database.read(_ONE, (run_id,))
         return _run(rows[0]) if rows else None
 
     async def active(self, account_id: str) -> BackfillRun | None:
-        """The account's run that is not finished."""
+        """The account's run that is not finished. None: there is none."""
         rows = await self._database.read(_ACTIVE, (account_id,))
         return _run(rows[0]) if rows else None
 
     async def page(
         self, *, account_id: str | None, status: RunStatus | None, limit: int, offset: int
     ) -> tuple[list[BackfillRun], int]:
-        """Runs, the latest first, and how many there are. `running` and `waiting-for-budget` are the same here."""
+        """Runs, the latest first, and how many there are in all. `running` also means `waiting-for-budget`."""
         stored = RunStatus.RUNNING if status is RunStatus.WAITING else status
         given = {"account_id = ?": account_id, "status = ?": stored}
         conditions = {sql: value for sql, value in given.items() if value is not None}
@@ -215,9 +215,9 @@ class BackfillStore:
         *,
         only_from: Collection[RunStatus] = UNFINISHED,
     ) -> bool:
-        """Change the status of a run that stands in one of `only_from`; whether it did.
+        """Set the status of a run if it is one of `only_from`. Returns whether it was.
 
-        What somebody else has changed since the run was read is never overwritten.
+        So a status that somebody set since the run was read is never overwritten. `now` is in ms, UTC.
         """
         allowed = msgspec.json.encode([one.value for one in only_from]).decode()
         parameters = (status.value, reason, now, run_id, allowed)
@@ -228,14 +228,14 @@ class BackfillStore:
         return (await self.count(account_id, refresh_before, 0)).missing
 
     async def count(self, account_id: str, refresh_before: int, now: int) -> Missing:
-        """The same, and how many of them a run would skip at the moment `now` (ms)."""
+        """The same count, and how many of those a run would skip at the moment `now` (ms)."""
         values = {"account": account_id, "refresh_before": _wanted_since(refresh_before), "now": now}
         return Missing(
             *await self._database.reading(lambda connection: connection.execute(_COUNT_MISSING, values).fetchone())
         )
 
     async def has_profile(self, run: BackfillRun, participant_id: str) -> bool:
-        """Whether the participant has got, meanwhile, what the run wants."""
+        """Whether the participant has the profile that the run wants by now."""
         return bool(
             await self._database.read(_HAS, (run.account_id, participant_id, _wanted_since(run.refresh_before)))
         )
@@ -259,13 +259,13 @@ class BackfillStore:
         return [Candidate(row[0], row[1], row[2], ProfileState(row[3]), row[4], row[5]) for row in rows]
 
     async def record(self, run_id: str, attempt: Attempt) -> None:
-        """Note what became of a conversation that nobody was asked about."""
+        """Store the outcome of a conversation, in a transaction of its own."""
         await self._database.write(lambda connection: record(connection, run_id=run_id, attempt=attempt))
 
     async def add_batch(
         self, run_id: str, started_at: int, finished_at: int, counts: dict[ConversationOutcome, int]
     ) -> None:
-        """Note what came of one batch."""
+        """Store the counts of one batch. Times are ms, UTC."""
         numbers = [
             counts.get(outcome, 0)
             for outcome in (ConversationOutcome.SUCCESS, ConversationOutcome.ERROR, ConversationOutcome.SKIPPED)
@@ -273,7 +273,7 @@ class BackfillStore:
         await self._database.execute(_BATCH, (run_id, started_at, finished_at, *numbers))
 
     async def problems(self, run_id: str, *, limit: int, offset: int) -> list[Attempt]:
-        """Conversations of a run that got no profile, in order."""
+        """Conversations of a run that got no profile, in the order of their attempts."""
         rows = await self._database.read(_PROBLEMS, (run_id, limit, offset))
         return [Attempt(row[0], row[1], ConversationOutcome(row[2]), *row[3:]) for row in rows]
 
@@ -292,13 +292,13 @@ class BackfillStore:
 
 
 def record(connection: sqlite3.Connection, *, run_id: str, attempt: Attempt) -> None:
-    """Note what became of a conversation, in the transaction that stores its profile: both are there, or neither."""
+    """Store the outcome of a conversation and count it, in the given transaction: that which stores its profile."""
     if connection.execute(_ATTEMPT, (run_id, *attempt)).rowcount > 0:
         connection.execute(_COUNTED[attempt.outcome], (run_id,))
 
 
 def _wanted_since(refresh_before: int) -> int:
-    """Profiles of before this are fetched: also those that another system named, which count as fetched at 0."""
+    """Profiles fetched before this are fetched again: also imported ones, which count as fetched at 0."""
     return max(refresh_before, 1)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from inboxd.domain.backfill import BackfillRun, ConversationOutcome, RunStatus
+from inboxd.domain.backfill import BackfillRun, ConversationOutcome
 from inboxd.domain.budget import Priority
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, FailureAction, decide
+from inboxd.domain.run import RunStatus
 from inboxd.events.bus import EventBus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles.sync import ACCOUNT_WIDE, ProfileSync

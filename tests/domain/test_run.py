@@ -1,7 +1,7 @@
 """How long a run will take."""
 
 import pytest
-from inboxd.domain.backfill import estimated_s
+from inboxd.domain.run import estimated_s
 
 
 def seconds(calls: int, *, slowness: float = 1.0, slow_s: float = 0.0, now_free: int = 1000) -> float:
