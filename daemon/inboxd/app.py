@@ -19,9 +19,13 @@ from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Settings
 from inboxd.config.secrets import Secrets, require_secrets
-from inboxd.conversations import search_worker
+from inboxd.conversations import ingest, search_worker
 from inboxd.conversations.api import ConversationsApi
+from inboxd.conversations.batch_writer import BatchWriter
+from inboxd.conversations.delivery_retries import DeliveryRetries
+from inboxd.conversations.event_preparation import EventPreparation
 from inboxd.conversations.ingest import Ingest
+from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.conversations.search_worker import SearchIndexer
@@ -67,7 +71,6 @@ from inboxd.runtime.notify import Notifier
 from inboxd.runtime.plural import counted
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
-from inboxd.runtime.worker import Schedule
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
@@ -162,21 +165,20 @@ def _start_workers(
     on_beat: Callable[[], None],
 ) -> None:
     supervisor, clock = parts.supervisor, parts.clock
-    supervisor.start(
-        Ingest(
-            parts.database,
-            parts.inbox,
-            parts.cache,
-            accounts=parts.accounts.aliases,
-            clock=clock,
-            metrics=parts.metrics,
-            random=random.random,
-            on_due=parts.staff.wrote,
-            bus=parts.bus,
-            observe=parts.traffic.observe,
-        ),
-        Schedule(essential=True),
+    processed = ConversationMetrics(parts.metrics.registry)
+    writer = BatchWriter(
+        parts.database,
+        parts.cache,
+        parts.bus,
+        clock,
+        processed,
+        projections=(),
+        on_due=parts.staff.wrote,
+        observe=parts.traffic.observe,
     )
+    retries = DeliveryRetries(parts.database, parts.bus, clock, processed, random.random)
+    preparation = EventPreparation(parts.accounts.aliases, clock)
+    supervisor.start(Ingest(parts.inbox, preparation, writer, retries, clock), ingest.SCHEDULE)
     supervisor.start(monitor)
     supervisor.start(parts.portraits)
     supervisor.start(parts.deletion)

@@ -14,7 +14,7 @@ from inboxd.accounts.vault import KEY_FILE, Vault, key_from
 from inboxd.accounts.workers import AccountWorkers
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
-from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.pacing import RUSH
 from inboxd.domain.account import LoginType
 from inboxd.events.bus import EventBus
 from inboxd.maintenance.traffic_monitor import TrafficMonitor

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.pacing import RUSH
 from inboxd.conversations.search_store import SearchIndex, phrase
 from inboxd.conversations.search_worker import ROUND_S, STEP_REST_S, SearchIndexer
 from inboxd.runtime.errors import StorageUnavailableError

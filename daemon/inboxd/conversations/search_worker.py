@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.pacing import RUSH
 from inboxd.conversations.search_store import SearchIndex
 from inboxd.runtime import logs
 from inboxd.runtime.worker import Schedule, Wakeup, each

@@ -12,12 +12,6 @@ class Metrics:
 
     def __init__(self, version: str = "") -> None:
         self.registry = CollectorRegistry()
-        self.settled = Counter(
-            "inboxd_deliveries_settled", "Deliveries by how their handling ended.", ["result"], registry=self.registry
-        )
-        for result in ("done", "postponed", "failed"):
-            self.settled.labels(result)
-        self.events = Counter("inboxd_events", "Events understood, by kind.", ["kind"], registry=self.registry)
         self.profile_fetches = Counter(
             "inboxd_profile_fetches", "Profile fetches by outcome.", ["outcome"], registry=self.registry
         )
