@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.batch_writer import MAX_EVENTS, BatchWriter
 from inboxd.conversations.delivery_retries import DeliveryRetries
@@ -250,7 +250,7 @@ async def test_what_is_no_payload_is_set_aside_and_can_be_retried(rig: Rig, who:
 
 
 async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = conversations._message_row
+    real = message_store._message_row
 
     def poisoned(message: Any) -> Any:
         if message.content is not None and message.content.text == "poison":
@@ -258,7 +258,7 @@ async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, mon
             raise ValueError(msg)
         return real(message)
 
-    monkeypatch.setattr(conversations, "_message_row", poisoned)
+    monkeypatch.setattr(message_store, "_message_row", poisoned)
     await rig.take(
         delivery(ACCOUNT, T0, [who.says("before"), who.says("poison"), who.says("after")]),
         delivery(ACCOUNT, T0, [who.says("next delivery")]),

@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from inboxd.conversations.message_store import mid_key
 from inboxd.conversations.search_store import SearchIndex, phrase
-from inboxd.conversations.store import ConversationFilter, ConversationStore, mid_key
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.profiles.store import ProfileStore
 from inboxd.runtime.clock import Clock

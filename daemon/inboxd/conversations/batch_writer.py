@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from inboxd.conversations import early_changes_store as early_changes
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.event_preparation import DeliveryProgress, PreparedEvent, problem_of
 from inboxd.conversations.metrics import ConversationMetrics
@@ -99,7 +99,7 @@ class BatchWriter:
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
-            new = conversations.apply_changes(connection, keys, changes.changes, now)
+            new = message_store.apply_changes(connection, keys, changes.changes, now)
             profiles.ensure(connection, new, now)
             profiles.name(connection, changes.usernames, now)
             early_changes.settle(connection, changes.partyless, changes.arrived, now)

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, Protocol, TextIO
 import click
 import msgspec
 
-from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
+from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
 from inboxd.domain.payload import is_shallow
 from inboxd.http.client import AdminClient
@@ -47,11 +47,11 @@ class ImportFileError(InboxdError):
     exit_code = EX_DATAERR
 
 
-class Registry(Protocol):
-    """Where conversations are registered."""
+class Importer(Protocol):
+    """Imports rows: into a database, or through a running daemon."""
 
-    async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
-        """Register rows; the numbers of those that were left out, and why."""
+    async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+        """Import rows. Returns the numbers of those that were left out, and why."""
 
 
 @click.command("import-conversations")
@@ -77,11 +77,11 @@ async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
     """
     good = bad = 0
     rows = _rows(file, _Unknown())
-    async with _registry(access) as registry:
+    async with _importer(access) as importer:
         while chunk := list(itertools.islice(rows, CHUNK)):
             wrong = [(number, row) for number, row in chunk if isinstance(row, str)]
             sound = [(number, row) for number, row in chunk if not isinstance(row, str)]
-            problems = wrong + (await registry.register(sound) if sound else [])
+            problems = wrong + (await importer.add(sound) if sound else [])
             for number, error in sorted(problems):
                 click.echo(f"row {number}: {printable(error)}", err=True)
             bad += len(problems)
@@ -91,9 +91,9 @@ async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
 
 
 @asynccontextmanager
-async def _registry(access: CommandAccess[Database]) -> AsyncIterator[Registry]:
+async def _importer(access: CommandAccess[Database]) -> AsyncIterator[Importer]:
     async with access.open() as found:
-        yield _RemoteRegistry(found) if isinstance(found, AdminClient) else _LocalRegistry(found)
+        yield _RemoteImporter(found) if isinstance(found, AdminClient) else _LocalImporter(found)
 
 
 class _Unknown:
@@ -206,27 +206,27 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
-class _LocalRegistry:
+class _LocalImporter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = Clock()
 
-    async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+    async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
         problems = []
         for number, row in rows:
             try:
                 known = msgspec.convert(row, NewConversation).known().of_another_system()
-                await register(self._database, known, self._clock.now_ms())
+                await import_conversation(self._database, known, self._clock.now_ms())
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append((number, str(error)))
         return problems
 
 
-class _RemoteRegistry:
+class _RemoteImporter:
     def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
-    async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+    async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
         problems: list[tuple[int, str]] = []
         chunk: list[NumberedRow] = []
         size = 0

@@ -1,4 +1,4 @@
-"""Registering conversations that are known from another system."""
+"""Importing conversations that another system knows."""
 
 import sqlite3
 from typing import Final, NamedTuple, Self
@@ -13,7 +13,7 @@ FOREIGN_ID: Final = "importedConversationId"
 
 
 class KnownConversation(NamedTuple):
-    """What the other system knows."""
+    """A conversation as the other system knows it."""
 
     key: ConversationKey
     platform_id: str | None
@@ -25,7 +25,7 @@ class KnownConversation(NamedTuple):
     metadata: dict[str, object]
 
     def of_another_system(self) -> Self:
-        """The same under our own name; what the other system called it is kept in the metadata."""
+        """The conversation under our own id. The other system's id is kept in its metadata."""
         if self.platform_id in {None, self.key.platform_id}:
             return self
         return self._replace(platform_id=None, metadata={FOREIGN_ID: self.platform_id, **self.metadata})
@@ -39,15 +39,18 @@ class ConversationExistsError(InboxdError):
     """The conversation exists already."""
 
 
-async def register(database: Database, known: KnownConversation, now: int) -> Conversation:
-    """Store a conversation and its participant. Raises MisnamedError, ConversationExistsError, StorageError."""
+async def import_conversation(database: Database, known: KnownConversation, now: int) -> Conversation:
+    """Store a conversation and its participant; `now` in ms.
+
+    Raises MisnamedError, ConversationExistsError and StorageError.
+    """
     if known.platform_id not in {None, known.key.platform_id}:
         msg = f"'platformConversationId' must be {known.key.platform_id}, or left out"
         raise MisnamedError(msg)
 
     def transaction(connection: sqlite3.Connection) -> Conversation | None:
         profiles.register(connection, known.key, known.username, known.profile_pic, now)
-        created = conversations.register(
+        created = conversations.create(
             connection,
             known.key,
             status=known.status,

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
 from inboxd.storage.connection import fetch_packed, insert_many
@@ -40,22 +40,22 @@ def settle(
 ) -> None:
     """Store `new` changes, and join those to their messages whose message is there: known before, or just `arrived`."""
     if new:
-        rows = [(one.account_id, conversations.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
+        rows = [(one.account_id, message_store.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
         insert_many(connection, _ADD, rows)
     elif not arrived or not connection.execute(_ANY).fetchall()[0][0]:
         return
-    keys = {conversations.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
+    keys = {message_store.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
     matches = fetch_packed(connection, _MATCHES, (msgspec.json.encode(sorted(keys)).decode(),))
     if not matches:
         return
-    messages = conversations.load(connection, [(row[5], row[1], row[2]) for row in matches])
+    messages = message_store.load(connection, [(row[5], row[1], row[2]) for row in matches])
     changes: list[MessageChange] = []
     for account_id, _, mid, text, participant_id, conversation_id in matches:
         _, message = messages[conversation_id, mid]
         change = placed(_decode(text), ConversationKey(account_id, participant_id), message)
         if change is not None:
             changes.append(change)
-    conversations.apply_changes(connection, {change.key for change in changes}, [(None, one) for one in changes], now)
+    message_store.apply_changes(connection, {change.key for change in changes}, [(None, one) for one in changes], now)
     connection.executemany(_REMOVE, {(row[1], row[0], row[3]) for row in matches})
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.conversations import store as conversations
+from inboxd.conversations import store
 from inboxd.conversations.display import shown
 from inboxd.conversations.resources import MessageResource
 from inboxd.conversations.search_store import phrase
@@ -99,9 +99,10 @@ class InboxPages:
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark a conversation as read."""
-        conversation, now = await self._find(request), self._clock.now_ms()
-        await self._database.write(lambda connection: conversations.mark_read(connection, conversation.id, now))
-        return see_other(f"/inbox/{conversation.id}")
+        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
+        if await self._database.write(lambda connection: store.mark_read(connection, conversation_id, now)) is None:
+            raise not_found("conversation")
+        return see_other(f"/inbox/{conversation_id}")
 
     def _name(self, account_id: str) -> str:
         """What people call an account."""
