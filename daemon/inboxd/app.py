@@ -27,8 +27,8 @@ from inboxd.conversations.event_preparation import EventPreparation
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pages import InboxPages
-from inboxd.conversations.search_store import SearchIndex
-from inboxd.conversations.search_worker import SearchIndexer
+from inboxd.conversations.search_store import SearchIndexStore
+from inboxd.conversations.search_worker import SearchIndexWorker
 from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
@@ -186,7 +186,8 @@ def _start_workers(
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
     supervisor.start(LoopMonitor(clock, parts.metrics, on_beat))
     supervisor.start(
-        SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
+        SearchIndexWorker(SearchIndexStore(parts.database), waiting=lambda: parts.inbox.pressure),
+        search_worker.SCHEDULE,
     )
     if settings.backfill.schedule:
         supervisor.start(_schedule(settings.backfill, parts.desk, parts.backfills, parts.accounts, clock))

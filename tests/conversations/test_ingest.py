@@ -18,7 +18,7 @@ from inboxd.conversations.ingest import SCHEDULE, Ingest
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pacing import LONGEST_S, MAX_LAG_MS, TRANSACTION_S
 from inboxd.conversations.projection import Projection
-from inboxd.conversations.search_store import SearchIndex
+from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
@@ -473,7 +473,7 @@ async def test_the_username_of_an_echo_is_the_accounts_own(rig: Rig, who: Conver
 @pytest.mark.parametrize("second", ["edit", "unsend", "edit and unsend"])
 async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Conversationalist, second: str) -> None:
     message, other = who.says("walrus"), who.says("penguin")
-    index = SearchIndex(rig.database)
+    index = SearchIndexStore(rig.database)
     await rig.deliver(message, other)
     while await index.advance(100):
         pass

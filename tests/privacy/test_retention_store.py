@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from inboxd.conversations import message_store
-from inboxd.conversations.search_store import SearchIndex, phrase
+from inboxd.conversations.search_store import SearchIndexStore, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.backfill import RunStatus
 from inboxd.domain.conversation import ConversationKey
@@ -46,7 +46,7 @@ async def test_messages_go_by_their_age_and_the_conversation_stays(database: Dat
 
 
 async def test_a_message_that_gets_the_id_of_a_removed_one_is_found(database: Database) -> None:
-    index = SearchIndex(database)
+    index = SearchIndexStore(database)
     store = ConversationStore(database.read)
     await write(database, "m1", T0, text="one")
     while await index.advance(10):

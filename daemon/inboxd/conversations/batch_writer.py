@@ -102,7 +102,7 @@ class BatchWriter:
             new = message_store.apply_changes(connection, keys, changes.changes, now)
             profiles.ensure(connection, new, now)
             profiles.name(connection, changes.usernames, now)
-            early_changes.settle(connection, changes.partyless, changes.arrived, now)
+            early_changes.join(connection, changes.partyless, changes.arrived, now)
             kept_events.keep(connection, kept, now)
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
             after_commit = self._project(connection, events)

@@ -35,9 +35,7 @@ DELETE FROM early_changes WHERE (mid_key, account_id, change) IN (
 _decode: Final = msgspec.json.Decoder(AnyPartylessChange).decode
 
 
-def settle(
-    connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int
-) -> None:
+def join(connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int) -> None:
     """Store `new` changes, and join those to their messages whose message is there: known before, or just `arrived`."""
     if new:
         rows = [(one.account_id, message_store.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]

@@ -65,7 +65,7 @@ def _word(word: str) -> str:
     return quoted + "*" if word.endswith("*") else quoted
 
 
-class SearchIndex:
+class SearchIndexStore:
     """Bringing the index of messages up to date, in steps."""
 
     def __init__(self, database: Database) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from inboxd.conversations.pacing import RUSH
-from inboxd.conversations.search_store import SearchIndex
+from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.runtime import logs
 from inboxd.runtime.worker import Schedule, Wakeup, each
 
@@ -17,7 +17,7 @@ STEP_REST_S: Final = 0.01
 SCHEDULE: Final = Schedule(storage_event="search_waits_for_storage", storage_rest_s=5)
 
 
-class SearchIndexer:
+class SearchIndexWorker:
     """Indexes messages in steps. `waiting` says how many senders wait for the disk on average: they go first.
 
     A message that cannot be indexed is set aside: it is not found by its text, and all others are.
@@ -25,7 +25,7 @@ class SearchIndexer:
 
     name = "search"
 
-    def __init__(self, index: SearchIndex, *, waiting: Callable[[], float]) -> None:
+    def __init__(self, index: SearchIndexStore, *, waiting: Callable[[], float]) -> None:
         self.wakeup = Wakeup()
         self._index = index
         self._waiting = waiting
