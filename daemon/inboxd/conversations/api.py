@@ -1,4 +1,4 @@
-"""`/api/messaging`: the inbox, for scripts and CRMs."""
+"""`/api/messaging`: conversations and messages, for scripts and CRMs."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -90,7 +90,7 @@ class SearchQuery(Query, frozen=True):
 
 
 class ConversationsApi:
-    """Conversations and their messages. `accounts` are the ids that are served."""
+    """Conversations and their messages. `accounts` has every id that names a served account."""
 
     def __init__(self, database: Database, accounts: Collection[str], clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
@@ -100,7 +100,7 @@ class ConversationsApi:
         self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of the API."""
         one = PATH + "/{id}"
         tag = "conversations"
         return [
@@ -197,7 +197,7 @@ class ConversationsApi:
         """
         wanted = body(request, NewConversation)
         try:
-            conversation = await import_conversation(self._database, wanted.known(), self._clock.now_ms())
+            conversation = await import_conversation(self._database, wanted, self._clock.now_ms())
         except MisnamedError as error:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
         except ConversationExistsError as error:
@@ -217,8 +217,8 @@ class ConversationsApi:
             fields, unknown = import_fields(members)
             ignored |= dict.fromkeys(unknown)
             try:
-                known = msgspec.convert(fields, NewConversation).known().of_another_system()
-                await import_conversation(self._database, known, self._clock.now_ms())
+                known = msgspec.convert(fields, NewConversation)
+                await import_conversation(self._database, known, self._clock.now_ms(), keep_foreign_id=True)
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append(ImportProblem(row=row, error=str(error)))
         imported = len(wanted.conversations) - len(problems)

@@ -1,7 +1,7 @@
-"""Changes of messages that have not arrived yet, where the change itself does not say whose conversation it is about.
+"""Early changes: changes without sender and recipient, of messages that may not have arrived yet.
 
-Meta sends some reads and edits without sender and recipient. Each is stored here first and joined to its message as
-soon as both are there, in whichever order they came.
+Meta sends some reads and edits without their parties. Only the message tells whose conversation they belong to. Each is
+stored here first and joined to its message as soon as both are there, in whichever order they came.
 """
 
 import sqlite3
@@ -36,7 +36,7 @@ _decode: Final = msgspec.json.Decoder(AnyPartylessChange).decode
 
 
 def join(connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int) -> None:
-    """Store `new` changes, and join those to their messages whose message is there: known before, or just `arrived`."""
+    """Store `new` changes, and join each to its message if that is there: stored before, or just `arrived` (mids)."""
     if new:
         rows = [(one.account_id, message_store.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
         insert_many(connection, _ADD, rows)
@@ -58,7 +58,7 @@ def join(connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arri
 
 
 def forget(connection: sqlite3.Connection, before: int, limit: int) -> int:
-    """Remove up to `limit` changes that have waited for their message since before `before` (ms); how many."""
+    """Remove up to `limit` changes that have waited since before `before` (ms). Returns how many."""
     return connection.execute(_FORGET, (before, limit)).rowcount
 
 

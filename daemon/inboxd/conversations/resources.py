@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, Self
 import msgspec
 from msgspec import Meta
 
-from inboxd.conversations.conversation_import import KnownConversation
 from inboxd.conversations.store import StoredMessage
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Direction, Message
@@ -200,17 +199,10 @@ class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         _check_metadata(self.metadata)
 
-    def known(self) -> KnownConversation:
-        """The conversation as the import takes it."""
-        return KnownConversation(
-            key=ConversationKey(self.client_account_id, self.participant_platform_id),
-            platform_id=self.platform_conversation_id,
-            username=self.participant_username,
-            profile_pic=self.participant_profile_pic,
-            unread_count=self.unread_count,
-            status=self.status,
-            metadata=self.metadata,
-        )
+    @property
+    def key(self) -> ConversationKey:
+        """The natural key of the conversation."""
+        return ConversationKey(self.client_account_id, self.participant_platform_id)
 
 
 _IMPORT_FIELDS: Final = {

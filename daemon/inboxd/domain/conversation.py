@@ -21,7 +21,7 @@ class ConversationKey(NamedTuple):
 
 
 class ConversationStatus(StrEnum):
-    """The status of a conversation for the people who answer it."""
+    """Where a conversation stands with the people who answer it."""
 
     OPEN = "open"
     CLOSED = "closed"

@@ -26,7 +26,7 @@ _NOT_A_NUMBER: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
 class PayloadForm(StrEnum):
-    """The form in which a payload is shown."""
+    """How a payload is shown."""
 
     JSON = "json"
     """As it came."""
