@@ -20,18 +20,22 @@ from inboxd.accounts.pages import AccountPages
 from inboxd.config.reload import Reloader
 from inboxd.config.schema import Backfill, Settings
 from inboxd.config.secrets import Secrets, require_secrets
-from inboxd.conversations import search_worker
+from inboxd.conversations import ingest, search_worker
 from inboxd.conversations.api import ConversationsApi
+from inboxd.conversations.batch_writer import BatchWriter
+from inboxd.conversations.delivery_retries import DeliveryRetries
+from inboxd.conversations.event_preparation import EventPreparation
 from inboxd.conversations.ingest import Ingest
+from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pages import InboxPages
-from inboxd.conversations.search_store import SearchIndex
-from inboxd.conversations.search_worker import SearchIndexer
+from inboxd.conversations.search_store import SearchIndexStore
+from inboxd.conversations.search_worker import SearchIndexWorker
 from inboxd.conversations.store import last_message_at
 from inboxd.core import Parts, open_core
 from inboxd.dashboard.overview import Overview
 from inboxd.domain.account import LoginType
-from inboxd.feature import Link
 from inboxd.events.api import EventStreams
+from inboxd.feature import Link
 from inboxd.http.access_log import AccessLogger, access_logger
 from inboxd.http.admin import Pages, admin_application
 from inboxd.http.api_docs import DocsPage
@@ -41,14 +45,13 @@ from inboxd.http.openapi import OpenApiDocument
 from inboxd.http.operations import Operation
 from inboxd.maintenance import traffic_monitor
 from inboxd.maintenance.api import SystemApi
-from inboxd.maintenance.collectors import collect_accounts, collect_backfills
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.health_api import HealthApi
 from inboxd.maintenance.metrics import StorageMetrics
 from inboxd.maintenance.metrics_api import MetricsApi
 from inboxd.maintenance.overview import MaintenanceOverview
-from inboxd.maintenance.status import status_line
 from inboxd.maintenance.statistics_store import of_account
+from inboxd.maintenance.status import status_line
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
@@ -79,7 +82,6 @@ from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.notify import Notifier
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
-from inboxd.runtime.worker import Schedule
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
@@ -183,21 +185,20 @@ def _start_workers(
     on_beat: Callable[[], None],
 ) -> None:
     supervisor, clock = parts.supervisor, parts.clock
-    supervisor.start(
-        Ingest(
-            parts.database,
-            parts.inbox,
-            parts.cache,
-            accounts=parts.accounts.aliases,
-            clock=clock,
-            metrics=parts.metrics,
-            random=random.random,
-            on_due=parts.fetchers.notify,
-            bus=parts.bus,
-            observe=parts.traffic.observe,
-        ),
-        Schedule(essential=True),
+    processed = ConversationMetrics(parts.metrics.registry)
+    writer = BatchWriter(
+        parts.database,
+        parts.cache,
+        parts.bus,
+        clock,
+        processed,
+        projections=(),
+        on_due=parts.fetchers.notify,
+        observe=parts.traffic.observe,
     )
+    retries = DeliveryRetries(parts.database, parts.bus, clock, processed, random.random)
+    preparation = EventPreparation(parts.accounts.aliases, clock)
+    supervisor.start(Ingest(parts.inbox, preparation, writer, retries, clock), ingest.SCHEDULE)
     supervisor.start(monitor, processing_monitor.SCHEDULE)
     supervisor.start(parts.avatar_downloader, avatar_worker.SCHEDULE)
     supervisor.start(parts.deletion)
@@ -205,7 +206,8 @@ def _start_workers(
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
     supervisor.start(LoopMonitor(clock, parts.metrics, on_beat))
     supervisor.start(
-        SearchIndexer(SearchIndex(parts.database), waiting=lambda: parts.inbox.pressure), search_worker.SCHEDULE
+        SearchIndexWorker(SearchIndexStore(parts.database), waiting=lambda: parts.inbox.pressure),
+        search_worker.SCHEDULE,
     )
     if settings.backfill.schedule:
         supervisor.start(
@@ -234,8 +236,8 @@ def _admin(
         parts.metrics,
         [
             partial(received.collect, parts.inbox),
-            partial(collect_accounts, parts.metrics, accounts, clock),
-            partial(collect_backfills, parts.metrics, accounts, parts.backfills),
+            lambda: parts.account_metrics.collect(accounts, clock.now_ms()),
+            partial(BackfillMetrics(parts.metrics.registry).collect, parts.backfills, accounts.served),
             partial(StorageMetrics(parts.metrics.registry).collect, database.path, backup_folder),
         ],
     )

@@ -16,7 +16,7 @@ from inboxd.accounts.vault import KEY_FILE, Vault, key_from
 from inboxd.accounts.workers import AccountWorkers, workers_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
-from inboxd.conversations.ingest import RUSH
+from inboxd.conversations.pacing import RUSH
 from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import LoginType
 from inboxd.events.bus import EventBus

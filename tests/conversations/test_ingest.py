@@ -4,21 +4,30 @@ import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.conversations.batch_size import BatchSize
-from inboxd.conversations.ingest import LONGEST_S, MAX_EVENTS, MAX_LAG_MS, TRANSACTION_S, Ingest
-from inboxd.conversations.search_store import SearchIndex
+from inboxd.conversations.batch_writer import MAX_EVENTS, BatchWriter
+from inboxd.conversations.delivery_retries import DeliveryRetries
+from inboxd.conversations.event_preparation import EventPreparation, PreparedEvent
+from inboxd.conversations.ingest import SCHEDULE, Ingest
+from inboxd.conversations.metrics import ConversationMetrics
+from inboxd.conversations.pacing import LONGEST_S, MAX_LAG_MS, TRANSACTION_S
+from inboxd.conversations.projection import Projection
+from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageUnavailableError
 from inboxd.runtime.metrics import Metrics
+from inboxd.runtime.worker import work
 from inboxd.simulator.payloads import Conversationalist, Item, delivery, mid_of, without_parties
 from inboxd.simulator.story import story
 from inboxd.storage.connection import fetch
@@ -36,16 +45,24 @@ class Rig:
         self.metrics = Metrics()
         self.inbox = Inbox(database, self.clock, max_waiting=10_000)
         self.writers: list[ConversationKey] = []
-        self.ingest = Ingest(
+        self.projections: list[Projection] = []
+        bus, metrics = EventBus(self.clock), ConversationMetrics(self.metrics.registry)
+        self.writer = BatchWriter(
             database,
-            self.inbox,
             ProfileCache(self.clock, ttl_s=86_400, size=100),
-            accounts={ACCOUNT: ACCOUNT},
-            clock=self.clock,
-            metrics=self.metrics,
-            random=lambda: 0.0,
+            bus,
+            self.clock,
+            metrics,
+            projections=self.projections,
             on_due=self.writers.extend,
-            bus=EventBus(self.clock),
+            observe=lambda _counts: None,
+        )
+        self.ingest = Ingest(
+            self.inbox,
+            EventPreparation({ACCOUNT: ACCOUNT}, self.clock),
+            self.writer,
+            DeliveryRetries(database, bus, self.clock, metrics, lambda: 0.0),
+            self.clock,
         )
 
     async def take(self, *payloads: Any) -> None:
@@ -233,7 +250,7 @@ async def test_what_is_no_payload_is_set_aside_and_can_be_retried(rig: Rig, who:
 
 
 async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = conversations._message_row
+    real = message_store._message_row
 
     def poisoned(message: Any) -> Any:
         if message.content is not None and message.content.text == "poison":
@@ -241,7 +258,7 @@ async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, mon
             raise ValueError(msg)
         return real(message)
 
-    monkeypatch.setattr(conversations, "_message_row", poisoned)
+    monkeypatch.setattr(message_store, "_message_row", poisoned)
     await rig.take(
         delivery(ACCOUNT, T0, [who.says("before"), who.says("poison"), who.says("after")]),
         delivery(ACCOUNT, T0, [who.says("next delivery")]),
@@ -456,7 +473,7 @@ async def test_the_username_of_an_echo_is_the_accounts_own(rig: Rig, who: Conver
 @pytest.mark.parametrize("second", ["edit", "unsend", "edit and unsend"])
 async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Conversationalist, second: str) -> None:
     message, other = who.says("walrus"), who.says("penguin")
-    index = SearchIndex(rig.database)
+    index = SearchIndexStore(rig.database)
     await rig.deliver(message, other)
     while await index.advance(100):
         pass
@@ -479,7 +496,7 @@ async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Convers
 async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_the_last(
     rig: Rig, who: Conversationalist, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.ingest, "_batch_size", BatchSize(smallest=size, largest=size))
+    monkeypatch.setattr(rig.writer, "batch_size", BatchSize(smallest=size, largest=size))
     items = [who.says(str(number)) for number in range(30)]
 
     await rig.take(
@@ -496,7 +513,7 @@ async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_
 async def test_a_part_of_a_delivery_that_was_refused_is_not_done_with_the_rest(
     rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.ingest, "_batch_size", BatchSize(smallest=3, largest=3))
+    monkeypatch.setattr(rig.writer, "batch_size", BatchSize(smallest=3, largest=3))
     write = rig.database.write
     refused = 0
 
@@ -524,13 +541,13 @@ async def test_no_transaction_has_more_events_than_it_may(
     rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    store = rig.ingest._store
+    store = rig.writer.store
 
-    async def noting(meanings: Any, **named: Any) -> None:
-        sizes.append(len(meanings))
-        await store(meanings, **named)
+    async def noting(events: Any, **named: Any) -> None:
+        sizes.append(len(events))
+        await store(events, **named)
 
-    monkeypatch.setattr(rig.ingest, "_store", noting)
+    monkeypatch.setattr(rig.writer, "store", noting)
     await rig.deliver(*(who.says(str(number)) for number in range(2 * MAX_EVENTS)))
 
     assert sum(sizes) == 2 * MAX_EVENTS
@@ -541,11 +558,11 @@ async def test_who_is_late_takes_the_longest_transactions_whoever_waits(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Inbox, "pressure", 2.0)
-    assert rig.ingest._transaction_s() == 2 * TRANSACTION_S
+    assert rig.ingest._pacing.transaction_s() == 2 * TRANSACTION_S
     await rig.inbox.append(b"late")
     rig.clock.now += MAX_LAG_MS + 1
     seen: list[float] = []
-    monkeypatch.setattr(rig.ingest, "_finish", _at_once(lambda: seen.append(rig.ingest._transaction_s())))
+    monkeypatch.setattr(rig.ingest, "_store", _at_once(lambda: seen.append(rig.ingest._pacing.transaction_s())))
     await rig.ingest.process()
     assert seen == [LONGEST_S]
 
@@ -555,7 +572,7 @@ async def test_who_becomes_late_in_the_middle_of_a_batch_rests_no_more(
 ) -> None:
     """A batch of many deliveries, and a rest after each transaction: it must not take minutes."""
     monkeypatch.setattr(Inbox, "pressure", 64.0)
-    monkeypatch.setattr(rig.ingest._batch_size, "fitting", lambda _seconds: 1)
+    monkeypatch.setattr(rig.writer.batch_size, "fitting", lambda _seconds: 1)
     for number in range(40):
         await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says(str(number))])).encode())
     began = rig.clock.now
@@ -570,7 +587,7 @@ async def test_a_file_that_was_closed_ends_processing(tmp_path: Path) -> None:
     async with Database(tmp_path / "closed") as database:
         rig = Rig(database)
     with pytest.raises(StorageClosedError):
-        await asyncio.wait_for(rig.ingest.run(), 5)
+        await asyncio.wait_for(work(rig.ingest, rig.clock, logs.get("ingest"), SCHEDULE), 5)
 
 
 def _named(item: Item, username: Any) -> Item:
@@ -582,3 +599,99 @@ def _at_once(tell: Callable[[], None]) -> Callable[[object], Awaitable[None]]:
         tell()
 
     return told
+
+
+async def test_a_projections_row_is_committed_exactly_with_the_events(rig: Rig, who: Conversationalist) -> None:
+    told: list[list[str]] = []
+
+    def project(connection: sqlite3.Connection, events: Sequence[PreparedEvent]) -> Callable[[], None]:
+        kinds = [one.kind for one in events]
+        assert connection.in_transaction
+        assert len(fetch(connection, "SELECT 1 FROM messages", ())) == len(kinds)  # the events are there already
+        connection.executemany("INSERT INTO projected VALUES (?)", [(kind,) for kind in kinds])
+        return lambda: told.append(kinds)
+
+    await rig.database.execute("CREATE TABLE projected (kind TEXT)")
+    rig.projections.append(project)
+    rig.projections.append(lambda _connection, _events: None)
+    await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says("one"), who.says("two")])).encode())
+    write = rig.database.write
+
+    async def refuse(transaction: Any) -> Any:
+        def refused(connection: sqlite3.Connection) -> None:
+            transaction(connection)
+            msg = "on purpose"
+            raise StorageUnavailableError(msg)
+
+        return await write(refused)
+
+    with pytest.MonkeyPatch.context() as once:
+        once.setattr(rig.database, "write", refuse)
+        with pytest.raises(StorageUnavailableError):
+            await rig.ingest.process()
+    assert await rig.rows("SELECT * FROM projected") == []
+    assert told == []
+
+    await rig.take()
+    assert await rig.rows("SELECT kind FROM projected") == [("message",), ("message",)]
+    assert told == [["message", "message"]]
+
+
+async def test_a_projection_that_raises_fails_only_the_events_it_raises_for(rig: Rig, who: Conversationalist) -> None:
+    told: list[str] = []
+
+    def project(connection: sqlite3.Connection, events: Sequence[PreparedEvent]) -> Callable[[], None]:
+        for one in events:
+            mid = one.translated.change.mid if one.translated.change else ""
+            connection.execute("INSERT INTO projected VALUES (?)", (mid,))
+            if mid == mid_of(poison):
+                msg = "it is poison"
+                raise ValueError(msg)
+        mids = [one.translated.change.mid for one in events if one.translated.change]
+        return lambda: told.extend(mids)
+
+    before, poison, after, other = who.says("before"), who.says("poison"), who.says("after"), who.says("other")
+    await rig.database.execute("CREATE TABLE projected (mid TEXT)")
+    rig.projections.append(project)
+
+    await rig.take(delivery(ACCOUNT, T0, [before, poison, after]), delivery(ACCOUNT, T0, [other]))
+
+    stored = [mid_of(one) for one in (before, after, other)]
+    assert await rig.rows("SELECT mid FROM projected") == [(mid,) for mid in stored]
+    assert told == stored
+    assert {row["content"] for row in await rig.all("v1_messages")} == {"before", "after", "other"}
+    assert await rig.rows("SELECT state, attempts, error FROM deliveries ORDER BY id") == [
+        ("pending", 1, "event 1: ValueError: it is poison"),
+        ("done", 0, None),
+    ]
+
+
+async def test_a_stop_stores_the_batch_in_hand(rig: Rig, who: Conversationalist) -> None:
+    for text in ("one", "two"):
+        await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says(text)])).encode())
+    prepare = rig.ingest._preparation.prepare
+
+    def stop(*arguments: Any) -> PreparedEvent:
+        rig.ingest.wakeup.stop()
+        return prepare(*arguments)
+
+    with pytest.MonkeyPatch.context() as once:
+        once.setattr(rig.ingest._preparation, "prepare", stop)
+        await asyncio.wait_for(work(rig.ingest, rig.clock, logs.get("ingest"), SCHEDULE), 5)
+
+    assert await rig.rows("SELECT state FROM deliveries ORDER BY id") == [("done",), ("pending",)]
+    assert [row["content"] for row in await rig.all("v1_messages")] == ["one"]
+
+
+async def test_an_arrival_wakes_the_worker(database: Database, who: Conversationalist) -> None:
+    rig = Rig(database)
+    processed = asyncio.Event()
+    rig.projections.append(lambda _connection, _events: processed.set)
+    worker = asyncio.create_task(work(rig.ingest, Clock(), logs.get("ingest"), SCHEDULE))
+    await asyncio.sleep(0.05)  # it has looked and rests for LOOK_S
+
+    await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says("hi")])).encode())
+    await asyncio.wait_for(processed.wait(), 5)
+
+    rig.ingest.wakeup.stop()
+    await asyncio.wait_for(worker, 5)

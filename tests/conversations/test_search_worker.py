@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from inboxd.conversations.ingest import RUSH
-from inboxd.conversations.search_store import SearchIndex, phrase
-from inboxd.conversations.search_worker import ROUND_S, STEP_REST_S, SearchIndexer
+from inboxd.conversations.pacing import RUSH
+from inboxd.conversations.search_store import SearchIndexStore, phrase
+from inboxd.conversations.search_worker import ROUND_S, STEP_REST_S, SearchIndexWorker
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database
 from structlog.testing import capture_logs
@@ -23,7 +23,7 @@ class Rig:
 
     def start(self) -> None:
         """A new start of the daemon."""
-        self.indexer = SearchIndexer(SearchIndex(self.database), waiting=lambda: self.pressure)
+        self.indexer = SearchIndexWorker(SearchIndexStore(self.database), waiting=lambda: self.pressure)
 
     async def says(self, *texts: str) -> list[int]:
         await self.database.execute(
@@ -134,7 +134,7 @@ async def test_whoever_gets_the_id_of_a_message_that_was_removed_is_found(rig: R
     await rig.says("walrus")
     assert await rig.index() == []
     (removed,) = await rig.says("penguin")
-    index = SearchIndex(rig.database)
+    index = SearchIndexStore(rig.database)
     assert await index.next_ids(10) == [removed]
     await rig.database.execute("DELETE FROM messages WHERE id = ?", (removed,))
     await index.add(removed)

@@ -13,7 +13,7 @@ from inboxd import app
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import Ingest
-from inboxd.conversations.search_worker import SearchIndexer
+from inboxd.conversations.search_worker import SearchIndexWorker
 from inboxd.privacy import retention_worker as housekeeping
 from inboxd.receiving import processing_monitor
 from inboxd.receiving.processing_monitor import ProcessingMonitor
@@ -90,11 +90,11 @@ async def test_work_that_is_not_done_is_not_ready(hung: Client, body: bytes) -> 
 async def test_intake_goes_on_while_a_worker_cannot_run(
     settings: Settings, secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    async def crash(_self: SearchIndexer) -> float:
+    async def crash(_self: SearchIndexWorker) -> float:
         msg = "an odd value"
         raise ValueError(msg)
 
-    monkeypatch.setattr(SearchIndexer, "poll", crash)
+    monkeypatch.setattr(SearchIndexWorker, "poll", crash)
     monkeypatch.setattr(supervisor, "_BACKOFF", Backoff(base_s=0.001))
     path = tmp_path / "inboxd.sqlite3"
     async with (

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.profile import Profile
@@ -166,7 +166,7 @@ async def test_what_names_only_a_message_that_came_meanwhile_is_erased_too(rig: 
         change = Sent(
             key=KEY, mid=mid, at=1, sender_id=ANA, direction=Direction.INBOUND, content=Content("text"), standby=False
         )
-        await rig.database.write(lambda connection: conversations.apply_changes(connection, {KEY}, [(None, change)], 1))
+        await rig.database.write(lambda connection: message_store.apply_changes(connection, {KEY}, [(None, change)], 1))
 
     await message("known")
     store, looks = ErasureStore(rig.database), 0

@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from inboxd.conversations import store as conversations
-from inboxd.conversations.search_store import SearchIndex, phrase
+from inboxd.conversations import message_store
+from inboxd.conversations.search_store import SearchIndexStore, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
@@ -27,7 +27,7 @@ KEY = ConversationKey(ACCOUNT, ANA)
 async def write(database: Database, mid: str, at: int, *, text: str = "hola") -> None:
     content = Content(type="text", text=text)
     change = Sent(key=KEY, mid=mid, at=at, sender_id=ANA, direction=Direction.INBOUND, content=content)
-    await database.write(lambda connection: conversations.apply_changes(connection, {KEY}, [(1, change)], at))
+    await database.write(lambda connection: message_store.apply_changes(connection, {KEY}, [(1, change)], at))
 
 
 async def test_messages_go_by_their_age_and_the_conversation_stays(database: Database) -> None:
@@ -46,7 +46,7 @@ async def test_messages_go_by_their_age_and_the_conversation_stays(database: Dat
 
 
 async def test_a_message_that_gets_the_id_of_a_removed_one_is_found(database: Database) -> None:
-    index = SearchIndex(database)
+    index = SearchIndexStore(database)
     store = ConversationStore(database.read)
     await write(database, "m1", T0, text="one")
     while await index.advance(10):

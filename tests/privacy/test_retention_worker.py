@@ -3,7 +3,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.privacy.deletion_store import DeletionStore
@@ -82,7 +82,7 @@ async def set_aside(database: Database, clock: ManualClock) -> None:
 async def message(database: Database, at: int, mid: str) -> None:
     key, content = ConversationKey(ACCOUNT, ANA), Content(type="text", text="hola")
     change = Sent(key=key, mid=mid, at=at, sender_id=ANA, direction=Direction.INBOUND, content=content)
-    await database.write(lambda connection: conversations.apply_changes(connection, {key}, [(1, change)], at))
+    await database.write(lambda connection: message_store.apply_changes(connection, {key}, [(1, change)], at))
 
 
 async def kept(database: Database) -> int:

@@ -95,7 +95,7 @@ class Rig:
             for who in people:
                 key = ConversationKey(ACCOUNT, who)
                 profiles.register(connection, key, None, None, 1)
-                conversations.register(
+                conversations.create(
                     connection, key, status=ConversationStatus.OPEN, unread_count=0, metadata={}, now=1
                 )
 

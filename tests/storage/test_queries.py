@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from inboxd.accounts import call_log_store as graph_calls
+from inboxd.conversations import message_store as messages
 from inboxd.conversations import search_store as search
 from inboxd.conversations import store as conversations
 from inboxd.conversations.store import ConversationFilter, _stretches
@@ -29,11 +30,12 @@ STATEMENTS = {
     "deliveries to expire": retention._DELIVERIES,
     "events to expire": retention._EVENTS,
     "messages to expire": retention._MESSAGES,
-    "conversation ids": conversations._IDS,
-    "messages by mid": conversations._LOAD,
-    "derive": conversations._DERIVE,
+    "conversation ids": messages._IDS,
+    "messages by mid": messages._LOAD,
+    "derive": messages._DERIVE,
     "messages of a conversation": conversations._MESSAGES,
     "count messages": conversations._COUNT_MESSAGES,
+    "last message of an account": conversations._LAST_MESSAGE_AT,
     "latest": conversations._LATEST,
     "conversation of a fetched profile": conversations.PARTICIPANT_CHANGED,
     "due": profiles._DUE,

@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from inboxd.conversations.search_store import SearchIndex, phrase
-from inboxd.conversations.store import ConversationFilter, ConversationStore, mid_key
+from inboxd.conversations.message_store import mid_key
+from inboxd.conversations.search_store import SearchIndexStore, phrase
+from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.profiles.store import ProfileStore
 from inboxd.runtime.clock import Clock
@@ -47,7 +48,7 @@ async def test_everything_is_there_and_found_after_an_upgrade(tmp_path: Path) ->
     path = tmp_path / "inboxd.sqlite3"
     old_file(path)
     async with Database(path) as database:
-        index = SearchIndex(database)
+        index = SearchIndexStore(database)
         while await index.advance(100):
             pass
         conversations = ConversationStore(database.read)
@@ -110,7 +111,7 @@ async def test_messages_are_not_called_edited_for_a_companion_with_their_own_tex
         )
         connection.commit()
     async with Database(path) as database:
-        index = SearchIndex(database)
+        index = SearchIndexStore(database)
         while await index.advance(100):
             pass
         shown = await database.read("SELECT content, edited_at IS NULL FROM v1_messages ORDER BY id")
@@ -135,7 +136,7 @@ async def test_messages_that_a_textless_edit_blanked_have_their_text_again(tmp_p
         connection.commit()
 
     async with Database(path) as database:
-        index = SearchIndex(database)
+        index = SearchIndexStore(database)
         while await index.advance(100):
             pass
         shown = await database.read(

@@ -1,4 +1,4 @@
-"""`/api/messaging`: the inbox, for scripts and CRMs."""
+"""`/api/messaging`: conversations and messages, for scripts and CRMs."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from inboxd.conversations import store
-from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
+from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
 from inboxd.conversations.resources import (
     ConversationChange,
     ConversationList,
@@ -46,7 +46,7 @@ from inboxd.http.operations import (
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
-from inboxd.storage.database import Database
+from inboxd.storage.database import Database, Transaction
 
 PATH: Final = "/api/messaging/conversations"
 Words = Annotated[
@@ -90,7 +90,7 @@ class SearchQuery(Query, frozen=True):
 
 
 class ConversationsApi:
-    """Conversations and their messages. `accounts` are the ids that are served."""
+    """Conversations and their messages. `accounts` has every id that names a served account."""
 
     def __init__(self, database: Database, accounts: Collection[str], clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
@@ -100,7 +100,7 @@ class ConversationsApi:
         self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
-        """What can be done."""
+        """The operations of the API."""
         one = PATH + "/{id}"
         tag = "conversations"
         return [
@@ -197,7 +197,7 @@ class ConversationsApi:
         """
         wanted = body(request, NewConversation)
         try:
-            conversation = await register(self._database, wanted.known(), self._clock.now_ms())
+            conversation = await import_conversation(self._database, wanted, self._clock.now_ms())
         except MisnamedError as error:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
         except ConversationExistsError as error:
@@ -217,8 +217,8 @@ class ConversationsApi:
             fields, unknown = import_fields(members)
             ignored |= dict.fromkeys(unknown)
             try:
-                known = msgspec.convert(fields, NewConversation).known().of_another_system()
-                await register(self._database, known, self._clock.now_ms())
+                known = msgspec.convert(fields, NewConversation)
+                await import_conversation(self._database, known, self._clock.now_ms(), keep_foreign_id=True)
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append(ImportProblem(row=row, error=str(error)))
         imported = len(wanted.conversations) - len(problems)
@@ -227,18 +227,20 @@ class ConversationsApi:
     async def change(self, request: web.Request) -> web.Response:
         """Change the status (open, closed, archived) or the metadata of a conversation."""
         wanted = body(request, ConversationChange)
-        conversation = await self._find(request)
-        now = self._clock.now_ms()
-        told = partial(store.change, status=wanted.status, metadata=wanted.metadata, now=now)
-        await self._database.write(partial(told, conversation_id=conversation.id))
-        return answer(self._resource(await self._find(request)))
+        return await self._written(
+            partial(
+                store.change,
+                conversation_id=path_id(request, "conversation"),
+                status=wanted.status,
+                metadata=wanted.metadata,
+                now=self._clock.now_ms(),
+            )
+        )
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark everything in a conversation as read by the account."""
-        conversation = await self._find(request)
-        now = self._clock.now_ms()
-        await self._database.write(lambda connection: store.mark_read(connection, conversation.id, now))
-        return answer(self._resource(await self._find(request)))
+        conversation_id = path_id(request, "conversation")
+        return await self._written(partial(store.mark_read, conversation_id=conversation_id, now=self._clock.now_ms()))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Delete a conversation with its messages. It begins anew when the person writes again."""
@@ -246,6 +248,13 @@ class ConversationsApi:
         if not await self._database.write(lambda connection: store.remove(connection, conversation_id)):
             raise not_found("conversation")
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
+
+    async def _written(self, transaction: Transaction[Conversation | None]) -> web.Response:
+        """The conversation that `transaction` has changed."""
+        conversation = await self._database.write(transaction)
+        if conversation is None:
+            raise not_found("conversation")
+        return answer(self._resource(conversation))
 
     async def _find(self, request: web.Request) -> Conversation:
         conversation = await self._conversations.get(path_id(request, "conversation"))

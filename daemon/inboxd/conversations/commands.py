@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, Protocol, TextIO
 import click
 import msgspec
 
-from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, register
+from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
 from inboxd.domain.payload import is_shallow
 from inboxd.http.client import AdminClient
@@ -26,7 +26,7 @@ from inboxd.storage.database import Database
 
 IMPORTS: Final = "/api/messaging/imports"
 CHUNK: Final = 200
-"""Rows that go to the daemon at once…"""
+"""Rows that are sent to the daemon at once…"""
 CHUNK_BYTES: Final = 500_000
 """…unless they are larger together: the admin listener takes bodies of 1 MiB."""
 WITH_ERRORS: Final = 1
@@ -34,24 +34,24 @@ WITH_ERRORS: Final = 1
 _IDS: Final = ("clientAccountId", "participantPlatformId", "platformConversationId")
 _MAX_COUNT_DIGITS: Final = 9
 _MAX_UNKNOWN: Final = 100
-"""Unknown columns that are named."""
+"""How many unknown columns are named."""
 
 NumberedRow = tuple[int, dict[str, Any]]
 ImportSetup = Callable[[Path | None], CommandAccess[Database]]
-"""What the command is given: both ways to the conversations, by the path of the configuration file."""
+"""Gives the command its access, to the daemon or the database, from the path of the configuration file."""
 
 
 class ImportFileError(InboxdError):
-    """The file is not what can be imported."""
+    """The file cannot be imported."""
 
     exit_code = EX_DATAERR
 
 
-class Registry(Protocol):
-    """Where conversations are registered."""
+class Importer(Protocol):
+    """Imports rows: into a database, or through a running daemon."""
 
-    async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
-        """Register rows; the numbers of those that were left out, and why."""
+    async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+        """Import rows. Returns the numbers of those that were left out, and why."""
 
 
 @click.command("import-conversations")
@@ -71,17 +71,17 @@ def import_conversations(set_up: ImportSetup, config_path: Path | None, file: st
 
 
 async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
-    """Import every row that can be, and report each that cannot by its number; the exit code.
+    """Import every row that can be imported, and report the others by their numbers. Returns the exit code.
 
-    Raises ImportFileError when the file as a whole is none.
+    Raises ImportFileError when the file as a whole cannot be imported.
     """
     good = bad = 0
     rows = _rows(file, _Unknown())
-    async with _registry(access) as registry:
+    async with _importer(access) as importer:
         while chunk := list(itertools.islice(rows, CHUNK)):
             wrong = [(number, row) for number, row in chunk if isinstance(row, str)]
             sound = [(number, row) for number, row in chunk if not isinstance(row, str)]
-            problems = wrong + (await registry.register(sound) if sound else [])
+            problems = wrong + (await importer.add(sound) if sound else [])
             for number, error in sorted(problems):
                 click.echo(f"row {number}: {printable(error)}", err=True)
             bad += len(problems)
@@ -91,13 +91,13 @@ async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
 
 
 @asynccontextmanager
-async def _registry(access: CommandAccess[Database]) -> AsyncIterator[Registry]:
+async def _importer(access: CommandAccess[Database]) -> AsyncIterator[Importer]:
     async with access.open() as found:
-        yield _RemoteRegistry(found) if isinstance(found, AdminClient) else _LocalRegistry(found)
+        yield _RemoteImporter(found) if isinstance(found, AdminClient) else _LocalImporter(found)
 
 
 class _Unknown:
-    """Names of columns that nobody knows: each is said once."""
+    """Reports unknown columns, each of them once."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -110,7 +110,7 @@ class _Unknown:
 
 
 def _rows(file: TextIO, unknown: _Unknown) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Rows with their number in the file (from 1); of what cannot be a row, what is wrong with it."""
+    """Rows with their numbers in the file (from 1). In place of an invalid row: what is wrong with it."""
     first = file.readline()
     if not first.strip():
         msg = "there is nothing to import: the first line must be a heading (CSV) or a row (JSON Lines)"
@@ -142,7 +142,7 @@ def _next(reader: Any) -> list[str] | str | None:  # noqa: ANN401 - csv's reader
 
 
 def _heading(names: Sequence[str], unknown: _Unknown) -> list[str | None]:
-    """For each column the field that it is, or None. Raises ImportFileError."""
+    """The field of each column, or None. Raises ImportFileError."""
     stripped = [name.strip() for name in names]
     fields, left_out = import_fields(dict.fromkeys(stripped))
     missing = [name for name in IMPORT_REQUIRED if name not in fields]
@@ -184,7 +184,7 @@ def _csv_row(heading: Sequence[str | None], texts: Sequence[str]) -> dict[str, A
 
 
 def _texts(row: dict[str, Any]) -> dict[str, Any] | str:
-    """The row with ids as text, as a JSON file may have them as numbers; or what is wrong with it."""
+    """The row with its ids as text: a JSON file may have numbers. Or what is wrong with the row."""
     for name in _IDS:
         if isinstance(row.get(name), int) and not isinstance(row[name], bool):
             row[name] = str(row[name])
@@ -192,7 +192,7 @@ def _texts(row: dict[str, Any]) -> dict[str, Any] | str:
         msgspec.json.encode(row)
     except (UnicodeEncodeError, RecursionError):
         return "not UTF-8 text, or nested too deeply"
-    if not all(map(is_shallow, row.values())):  # the daemon refuses a body for it, with all rows that are in it
+    if not all(map(is_shallow, row.values())):  # the daemon would refuse all rows that are sent with it
         return "nested too deeply"
     return row
 
@@ -206,27 +206,27 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
-class _LocalRegistry:
+class _LocalImporter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._clock = Clock()
 
-    async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+    async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
         problems = []
         for number, row in rows:
             try:
-                known = msgspec.convert(row, NewConversation).known().of_another_system()
-                await register(self._database, known, self._clock.now_ms())
+                known = msgspec.convert(row, NewConversation)
+                await import_conversation(self._database, known, self._clock.now_ms(), keep_foreign_id=True)
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append((number, str(error)))
         return problems
 
 
-class _RemoteRegistry:
+class _RemoteImporter:
     def __init__(self, remote: AdminClient) -> None:
         self._remote = remote
 
-    async def register(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
+    async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
         problems: list[tuple[int, str]] = []
         chunk: list[NumberedRow] = []
         size = 0

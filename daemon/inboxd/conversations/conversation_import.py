@@ -1,34 +1,17 @@
-"""Registering conversations that are known from another system."""
+"""Importing conversations that another system knows."""
 
 import sqlite3
-from typing import Final, NamedTuple, Self
+from typing import Final
 
 from inboxd.conversations import store as conversations
-from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
+from inboxd.conversations.resources import NewConversation
+from inboxd.domain.conversation import Conversation
 from inboxd.profiles import store as profiles
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.database import Database
 
 FOREIGN_ID: Final = "importedConversationId"
-
-
-class KnownConversation(NamedTuple):
-    """What the other system knows."""
-
-    key: ConversationKey
-    platform_id: str | None
-    """Its `platformConversationId`, if it has one."""
-    username: str | None
-    profile_pic: str | None
-    unread_count: int
-    status: ConversationStatus
-    metadata: dict[str, object]
-
-    def of_another_system(self) -> Self:
-        """The same under our own name; what the other system called it is kept in the metadata."""
-        if self.platform_id in {None, self.key.platform_id}:
-            return self
-        return self._replace(platform_id=None, metadata={FOREIGN_ID: self.platform_id, **self.metadata})
+"""The member of the metadata that keeps the id by which another system knows the conversation."""
 
 
 class MisnamedError(InboxdError):
@@ -39,26 +22,30 @@ class ConversationExistsError(InboxdError):
     """The conversation exists already."""
 
 
-async def register(database: Database, known: KnownConversation, now: int) -> Conversation:
-    """Store a conversation and its participant. Raises MisnamedError, ConversationExistsError, StorageError."""
-    if known.platform_id not in {None, known.key.platform_id}:
-        msg = f"'platformConversationId' must be {known.key.platform_id}, or left out"
-        raise MisnamedError(msg)
+async def import_conversation(
+    database: Database, wanted: NewConversation, now: int, *, keep_foreign_id: bool = False
+) -> Conversation:
+    """Store a conversation and its participant; `now` in ms.
+
+    A `platformConversationId` of another system is kept in the metadata with `keep_foreign_id`, and refused without.
+    Raises MisnamedError, ConversationExistsError and StorageError.
+    """
+    key, metadata = wanted.key, wanted.metadata
+    if wanted.platform_conversation_id not in {None, key.platform_id}:
+        if not keep_foreign_id:
+            msg = f"'platformConversationId' must be {key.platform_id}, or left out"
+            raise MisnamedError(msg)
+        metadata = {FOREIGN_ID: wanted.platform_conversation_id, **metadata}
 
     def transaction(connection: sqlite3.Connection) -> Conversation | None:
-        profiles.register(connection, known.key, known.username, known.profile_pic, now)
-        created = conversations.register(
-            connection,
-            known.key,
-            status=known.status,
-            unread_count=known.unread_count,
-            metadata=known.metadata,
-            now=now,
+        profiles.register(connection, key, wanted.participant_username, wanted.participant_profile_pic, now)
+        created = conversations.create(
+            connection, key, status=wanted.status, unread_count=wanted.unread_count, metadata=metadata, now=now
         )
-        return conversations.get_by_key(connection, known.key) if created else None
+        return conversations.get_by_key(connection, key) if created else None
 
     conversation = await database.write(transaction)
     if conversation is None:
-        msg = f"the conversation {known.key.platform_id} exists already"
+        msg = f"the conversation {key.platform_id} exists already"
         raise ConversationExistsError(msg)
     return conversation

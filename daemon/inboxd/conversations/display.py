@@ -1,4 +1,4 @@
-"""How a participant is shown, also when nobody knows who it is."""
+"""How pages show a participant, with or without a known name."""
 
 from typing import Final, NamedTuple
 
@@ -18,8 +18,8 @@ _REASONS: Final = {
 }
 
 
-class Shown(NamedTuple):
-    """A participant, for people."""
+class DisplayedParticipant(NamedTuple):
+    """A participant as pages show them."""
 
     name: str
     username: str | None
@@ -27,21 +27,23 @@ class Shown(NamedTuple):
     initial: str
     known: bool
     reason: str
-    """Why the person is not known, in words."""
+    """Why the name is not known, in words. Empty when it is known."""
 
 
-def shown(conversation: Conversation, waiting: Waiting | None = None) -> Shown:
-    """The person of a conversation, whose profile is `waiting` for something."""
+def displayed(conversation: Conversation, waiting: Waiting | None = None) -> DisplayedParticipant:
+    """The participant of a conversation; `waiting` is what their profile waits for, if that is known."""
     if conversation.key.account_id == conversation.key.participant_id:
-        return Shown(SELF, None, None, "✎", known=False, reason="What the account wrote to itself.")
+        return DisplayedParticipant(SELF, None, None, "✎", known=False, reason="What the account wrote to itself.")
     username = conversation.participant_username
     avatar = conversation.participant_avatar
     if username is None:
         reason = _sentence(waiting.text) if waiting is not None else _REASONS[conversation.profile_state]
-        return Shown(UNKNOWN, None, None, "?", known=False, reason=reason)
+        return DisplayedParticipant(UNKNOWN, None, None, "?", known=False, reason=reason)
     name = conversation.participant_name or username
     initial = next((letter.upper() for letter in name if letter.isalnum()), "?")
-    return Shown(name, username, f"/avatars/{avatar}" if avatar else None, initial, known=True, reason="")
+    return DisplayedParticipant(
+        name, username, f"/avatars/{avatar}" if avatar else None, initial, known=True, reason=""
+    )
 
 
 def _sentence(text: str) -> str:

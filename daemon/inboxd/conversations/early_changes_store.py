@@ -1,7 +1,7 @@
-"""Changes of messages that have not arrived yet, where the change itself does not say whose conversation it is about.
+"""Early changes: changes without sender and recipient, of messages that may not have arrived yet.
 
-Meta sends some reads and edits without sender and recipient. Each is stored here first and joined to its message as
-soon as both are there, in whichever order they came.
+Meta sends some reads and edits without their parties. Only the message tells whose conversation they belong to. Each is
+stored here first and joined to its message as soon as both are there, in whichever order they came.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
 from inboxd.storage.connection import fetch_packed, insert_many
@@ -35,32 +35,30 @@ DELETE FROM early_changes WHERE (mid_key, account_id, change) IN (
 _decode: Final = msgspec.json.Decoder(AnyPartylessChange).decode
 
 
-def settle(
-    connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int
-) -> None:
-    """Store `new` changes, and join those to their messages whose message is there: known before, or just `arrived`."""
+def join(connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int) -> None:
+    """Store `new` changes, and join each to its message if that is there: stored before, or just `arrived` (mids)."""
     if new:
-        rows = [(one.account_id, conversations.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
+        rows = [(one.account_id, message_store.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
         insert_many(connection, _ADD, rows)
     elif not arrived or not connection.execute(_ANY).fetchall()[0][0]:
         return
-    keys = {conversations.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
+    keys = {message_store.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
     matches = fetch_packed(connection, _MATCHES, (msgspec.json.encode(sorted(keys)).decode(),))
     if not matches:
         return
-    messages = conversations.load(connection, [(row[5], row[1], row[2]) for row in matches])
+    messages = message_store.load(connection, [(row[5], row[1], row[2]) for row in matches])
     changes: list[MessageChange] = []
     for account_id, _, mid, text, participant_id, conversation_id in matches:
         _, message = messages[conversation_id, mid]
         change = placed(_decode(text), ConversationKey(account_id, participant_id), message)
         if change is not None:
             changes.append(change)
-    conversations.apply_changes(connection, {change.key for change in changes}, [(None, one) for one in changes], now)
+    message_store.apply_changes(connection, {change.key for change in changes}, [(None, one) for one in changes], now)
     connection.executemany(_REMOVE, {(row[1], row[0], row[3]) for row in matches})
 
 
 def forget(connection: sqlite3.Connection, before: int, limit: int) -> int:
-    """Remove up to `limit` changes that have waited for their message since before `before` (ms); how many."""
+    """Remove up to `limit` changes that have waited since before `before` (ms). Returns how many."""
     return connection.execute(_FORGET, (before, limit)).rowcount
 
 

@@ -1,4 +1,4 @@
-"""`inboxd conversations`: who wrote, from the database file itself."""
+"""`inboxd conversations`: a list of conversations, read from the database file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from inboxd.runtime.console import console
 from inboxd.storage.database import open_for_reading
 
 ConversationsSetup = Callable[[Path | None], tuple[Path, frozenset[str]]]
-"""The database and the ids of configured accounts, by the path of the configuration file."""
+"""Gives the path of the database and the ids of configured accounts, from the path of the configuration file."""
 
 
 @click.command()
@@ -54,7 +54,7 @@ async def _show(
             return
         accounts = set(configured)
         for one in await stored(connection.read):
-            if one.account.id in accounts or not one.account.configured:  # else it was taken out of the configuration
+            if one.account.id in accounts or not one.account.configured:  # otherwise the configuration no longer has it
                 accounts.update(one.account.aliases)
     resources = [ConversationResource.of(conversation, accounts) for conversation in found]
     page = ConversationList(conversations=resources, total=total, limit=limit, offset=offset, next_cursor=None)

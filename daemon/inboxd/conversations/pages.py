@@ -1,4 +1,4 @@
-"""Conversations, and one as a thread."""
+"""The pages of conversations: the list, and one conversation as a thread."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.conversations import store as conversations
-from inboxd.conversations.display import shown
+from inboxd.conversations import store
+from inboxd.conversations.display import displayed
 from inboxd.conversations.resources import MessageResource
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
@@ -27,7 +27,7 @@ _MAX_ID: Final = 100
 
 
 class InboxPages:
-    """`/inbox` and its threads."""
+    """`/inbox` and `/inbox/{id}`."""
 
     def __init__(self, database: Database, accounts: AccountManager, clock: Clock, outlook: ProfileOutlook) -> None:
         self._database = database
@@ -43,7 +43,7 @@ class InboxPages:
         app.router.add_post("/inbox/{id}/read", self.read)
 
     async def all(self, request: web.Request) -> web.Response:
-        """Conversations, the latest first; with `q` those that match, with `unread` only those, or one `account`'s."""
+        """A page of conversations, latest activity first. `q`, `unread` and `account` narrow it down."""
         words = request.query.get("q", "").strip()[:_MAX_WORDS]
         unread = request.query.get("unread") == "1"
         before = cursors.parsed(request.query.get("before"))
@@ -63,7 +63,7 @@ class InboxPages:
         last = found[-1] if len(found) == LIMIT else None
         following = None if last is None else cursors.of(Place(last.last_message_at, last.id))
         context = {
-            "shown": shown,
+            "displayed": displayed,
             "rows": rows,
             "total": total,
             "q": words,
@@ -81,16 +81,16 @@ class InboxPages:
         conversation = await self._find(request)
         before = cursors.parsed(request.query.get("before"))
         found, total = await self._conversations.messages(conversation.id, limit=LIMIT, offset=0, before=before)
-        messages = [MessageResource.of(stored, conversation) for stored in reversed(found)]
+        messages = [(stored.message.shown_at, MessageResource.of(stored, conversation)) for stored in reversed(found)]
         oldest = found[-1] if len(found) == LIMIT else None
         earlier = None if oldest is None else cursors.of(Place(oldest.message.timeline_at, oldest.id))
         context = {
-            "shown": shown,
+            "displayed": displayed,
             "conversation": conversation,
             "account": self._name(conversation.key.account_id),
             "waiting": self._waiting(conversation),
             "messages": messages,
-            "texts": {message.platform_message_id: message.content for message in messages},
+            "texts": {message.platform_message_id: message.content for _, message in messages},
             "total": total,
             "earlier": earlier,
             "latest": before is None,
@@ -99,12 +99,13 @@ class InboxPages:
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark a conversation as read."""
-        conversation, now = await self._find(request), self._clock.now_ms()
-        await self._database.write(lambda connection: conversations.mark_read(connection, conversation.id, now))
-        return see_other(f"/inbox/{conversation.id}")
+        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
+        if await self._database.write(lambda connection: store.mark_read(connection, conversation_id, now)) is None:
+            raise not_found("conversation")
+        return see_other(f"/inbox/{conversation_id}")
 
     def _name(self, account_id: str) -> str:
-        """What people call an account."""
+        """The name by which people know an account."""
         served = self._accounts.served.get(account_id)
         if served is None:
             return f"{account_id}, not served"
@@ -112,14 +113,14 @@ class InboxPages:
         return account.username or account.name or account.id
 
     def _choice(self, chosen: str, found: Sequence[Conversation]) -> list[tuple[str, str]]:
-        """The accounts between which the list can choose, each with its name; none where there is nothing to choose."""
+        """The accounts to choose from, each with its name. Empty when there is only one."""
         ids = {*self._accounts.served, *([chosen] if chosen else []), *(one.key.account_id for one in found)}
         if len(ids) < 2 and not chosen:
             return []
         return sorted(((one, self._name(one)) for one in ids), key=lambda pair: pair[1].lower())
 
     def _labels(self, found: Sequence[Conversation]) -> dict[str, str]:
-        """The name of each conversation's account, where there is more than one that it could be of."""
+        """The names of the accounts of these conversations. Empty when there is only one account."""
         ids = {conversation.key.account_id for conversation in found}
         if len(ids | self._accounts.served.keys()) < 2:
             return {}

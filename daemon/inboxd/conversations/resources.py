@@ -1,4 +1,4 @@
-"""Conversations and messages, as the API says them."""
+"""Conversations and messages as the API has them."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Self
@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, Self
 import msgspec
 from msgspec import Meta
 
-from inboxd.conversations.conversation_import import KnownConversation
 from inboxd.conversations.store import StoredMessage
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Direction, Message
@@ -36,7 +35,7 @@ class ConversationResource(Resource, frozen=True):
 
     @classmethod
     def of(cls, conversation: Conversation, accounts: Collection[str], waiting: Waiting | None = None) -> Self:
-        """The resource; `accounts` are the configured ones, `waiting` is what the profile waits for."""
+        """The resource. `accounts` are the served ones; `waiting` is what the profile waits for."""
         pending = waiting is not None and conversation.profile_state is ProfileState.PENDING
         return cls(
             id=str(conversation.id),
@@ -107,7 +106,6 @@ class MessageResource(Resource, frozen=True):
         """The resource of a message of `conversation`."""
         message = stored.message
         inbound = _is_inbound(message, conversation)
-        at = message.timeline_at or message.noticed_at
         attachments = [
             AttachmentResource(
                 type=item.type,
@@ -135,8 +133,8 @@ class MessageResource(Resource, frozen=True):
                 for item in message.reactions
                 if item.reaction is not None
             ],
-            is_read=conversation.is_read(inbound=inbound, sent_at=at),
-            sent_at=iso_utc(at),
+            is_read=conversation.is_read(inbound=inbound, sent_at=message.shown_at),
+            sent_at=iso_utc(message.shown_at),
             edited_at=iso(message.edit.at if message.edit else None),
             deleted_at=iso(message.deleted_at),
             metadata={name: value for name, value in details.items() if is_shallow(value)},
@@ -201,17 +199,10 @@ class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         _check_metadata(self.metadata)
 
-    def known(self) -> KnownConversation:
-        """What it says, in our words."""
-        return KnownConversation(
-            key=ConversationKey(self.client_account_id, self.participant_platform_id),
-            platform_id=self.platform_conversation_id,
-            username=self.participant_username,
-            profile_pic=self.participant_profile_pic,
-            unread_count=self.unread_count,
-            status=self.status,
-            metadata=self.metadata,
-        )
+    @property
+    def key(self) -> ConversationKey:
+        """The natural key of the conversation."""
+        return ConversationKey(self.client_account_id, self.participant_platform_id)
 
 
 _IMPORT_FIELDS: Final = {
@@ -223,7 +214,10 @@ IMPORT_REQUIRED: Final = tuple(field.encode_name for field in msgspec.structs.fi
 
 
 def import_fields(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What of `row` is a field of a NewConversation, in camelCase or snake_case, by its camelCase; and what is not."""
+    """The members of `row` that are fields of a NewConversation, by their camelCase names, and the names of the others.
+
+    `row` may have the fields in camelCase or snake_case.
+    """
     known = {_IMPORT_FIELDS[name]: value for name, value in row.items() if name in _IMPORT_FIELDS}
     return known, [name for name in row if name not in _IMPORT_FIELDS]
 
@@ -262,7 +256,7 @@ class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
 
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
-    """Raises ValueError, which msgspec makes a ValidationError: what is stored here is shown in every list."""
+    """Check metadata that would be in every list. Raises ValueError, from which msgspec makes a ValidationError."""
     try:
         encoded = msgspec.json.encode(metadata)
     except RecursionError:

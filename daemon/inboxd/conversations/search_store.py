@@ -6,7 +6,7 @@ from typing import Final
 from inboxd.storage.database import Database
 
 MATCHES: Final = 2000
-"""A search of conversations looks at so many of the latest messages that match, and so many names."""
+"""The most messages (the latest) and the most names that a search of conversations looks at."""
 _PROGRESS: Final = "SELECT indexed_to, (SELECT max(id) FROM messages) FROM search_progress"
 _CHANGED: Final = "SELECT json_group_array(message_id) FROM (SELECT message_id FROM search_changed LIMIT ?)"
 _UNINDEX: Final = "DELETE FROM message_search WHERE rowid IN (SELECT value FROM json_each(?))"
@@ -51,9 +51,9 @@ SELECT * FROM (SELECT rowid FROM people_search WHERE people_search MATCH ? LIMIT
 
 
 def phrase(text: str) -> str:
-    """What people type as an FTS5 query: every word must occur, one that ends in * may go on.
+    """An FTS5 query from what a person typed: all words must occur; a word that ends in * is a prefix.
 
-    Without any word nothing matches.
+    A text without any word matches nothing.
     """
     printable = "".join(character if character.isprintable() else " " for character in text)
     words = [_word(word) for word in printable.split() if any(map(str.isalnum, word))]
@@ -65,14 +65,14 @@ def _word(word: str) -> str:
     return quoted + "*" if word.endswith("*") else quoted
 
 
-class SearchIndex:
-    """Bringing the index of messages up to date, in steps."""
+class SearchIndexStore:
+    """Brings the index of messages up to date, in steps."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def advance(self, step: int) -> bool:
-        """Index at most `step` messages; whether there may be more. Raises StorageError."""
+        """Index at most `step` messages. Returns whether there may be more. Raises StorageError."""
 
         def transaction(connection: sqlite3.Connection) -> bool:
             ((changed,),) = connection.execute(_CHANGED, (step,)).fetchall()
@@ -113,7 +113,7 @@ class SearchIndex:
         await self._database.write(lambda connection: _pass(connection, message_id))
 
     async def behind(self) -> bool:
-        """Whether anything waits to be indexed."""
+        """Whether any message waits to be indexed. Raises StorageError."""
         ((waits,),) = await self._database.read(
             "SELECT EXISTS (SELECT 1 FROM search_changed) OR (SELECT indexed_to FROM search_progress) "
             "< coalesce((SELECT max(id) FROM messages), 0)"
@@ -122,7 +122,7 @@ class SearchIndex:
 
 
 def _pass(connection: sqlite3.Connection, message_id: int) -> None:
-    """The message is done with, and its former text is no longer found."""
+    """Move the progress past the message, and remove its former text from the index."""
     ids = f"[{message_id}]"
     connection.execute(_MOVE_PAST, (message_id,))
     connection.execute(_UNINDEX, (ids,))

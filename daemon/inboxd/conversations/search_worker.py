@@ -1,31 +1,32 @@
-"""Keep the search index up to date, behind everything else."""
+"""The worker that keeps the search index of messages up to date, behind everything else."""
 
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.conversations.ingest import RUSH
-from inboxd.conversations.search_store import SearchIndex
+from inboxd.conversations.pacing import RUSH
+from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.runtime import logs
 from inboxd.runtime.worker import Schedule, Wakeup, each
 
 ROUND_S: Final = 0.5
-"""How long a message may wait until it is found, when nothing else is to be done."""
+"""Seconds between two looks for new messages."""
 STEP: Final = 200
 SMALL_STEP: Final = 20
-"""Messages indexed in one transaction, while nobody and while somebody waits for the disk. In a rush there are none."""
+"""Messages indexed in one transaction: STEP while no sender waits for the disk, SMALL_STEP while one does. In a rush
+none are."""
 STEP_REST_S: Final = 0.01
 SCHEDULE: Final = Schedule(storage_event="search_waits_for_storage", storage_rest_s=5)
 
 
-class SearchIndexer:
+class SearchIndexWorker:
     """Indexes messages in steps. `waiting` says how many senders wait for the disk on average: they go first.
 
-    A message that cannot be indexed is set aside: it is not found by its text, and all others are.
+    A message that cannot be indexed is set aside: a search does not find it, and finds all others.
     """
 
     name = "search"
 
-    def __init__(self, index: SearchIndex, *, waiting: Callable[[], float]) -> None:
+    def __init__(self, index: SearchIndexStore, *, waiting: Callable[[], float]) -> None:
         self.wakeup = Wakeup()
         self._index = index
         self._waiting = waiting
@@ -40,7 +41,7 @@ class SearchIndexer:
         return STEP_REST_S
 
     async def _one_by_one(self, step: int, _error: Exception) -> None:
-        """A step has failed: index its messages one by one, to set aside only the one that is at fault."""
+        """Index the messages of a step that has failed one by one, to set aside only those that cannot be indexed."""
         await each(await self._index.next_ids(step), self._index.add, self._set_aside)
 
     async def _set_aside(self, message_id: int, error: Exception) -> None:

@@ -16,7 +16,7 @@ _PREVIEW: Final = 40
 
 
 def conversation_table(found: Sequence[Conversation], latest: Mapping[int, StoredMessage], *, total: int) -> Table:
-    """Who, last message, unread."""
+    """A table of conversations: participant, last message, unread count. `total` is how many there are in all."""
     table = Table(title=counted(total, "conversation"), title_justify="left", expand=False)
     table.add_column("Who", no_wrap=True, max_width=20)
     table.add_column("Username", no_wrap=True, max_width=24)
@@ -39,7 +39,7 @@ def conversation_table(found: Sequence[Conversation], latest: Mapping[int, Store
 
 
 def _who(conversation: Conversation) -> tuple[Text, Text]:
-    """Name and username, each with what to say while there is none."""
+    """Name and username, each with a placeholder where it is missing."""
     key, username = conversation.key, conversation.participant_username
     if key.account_id == key.participant_id:
         return Text("(notes to self)", style="dim"), Text("")

@@ -1,4 +1,4 @@
-"""From Meta's events to what they mean for us: whose conversation, which way, which change."""
+"""Translating Meta's webhook events: which conversation, which direction, which change of a message."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -30,55 +30,55 @@ from inboxd.meta.webhook_events import WebhookEvent
 
 
 class Translated(NamedTuple):
-    """What an event means. At most one of `change`, `partyless` and `kept` is there; none for what says nothing new."""
+    """The meaning of a webhook event. At most one of `change`, `partyless` and `kept` is set."""
 
     key: ConversationKey | None = None
-    """The conversation it belongs to, if any."""
+    """The conversation that the event belongs to, if any."""
     change: MessageChange | None = None
     partyless: AnyPartylessChange | None = None
     kept: bool = False
-    """Whether the event itself is to be kept."""
+    """Whether the event itself is stored as it came."""
     participant_wrote: bool = False
-    """Whether the participant wrote or tapped something: what opens their profile to us (User Profile API)."""
+    """Whether the participant wrote or tapped something: only then may we read their profile (User Profile API)."""
     participant_username: str | None = None
-    """What Meta called the participant in passing."""
+    """The username of the participant, if the event has it."""
 
 
 _NOTHING: Final = Translated()
 
 
 @dataclass(slots=True)
-class Happened:
-    """What a batch of events means for the store."""
+class BatchChanges:
+    """What the events of a batch change, by what is done about it."""
 
     changes: list[tuple[int, MessageChange]] = field(default_factory=list)
-    """Each with the delivery that it came in."""
+    """Each with the id of the delivery that it came in."""
     partyless: list[AnyPartylessChange] = field(default_factory=list)
     arrived: set[str] = field(default_factory=set)
-    """The mids of messages that came themselves."""
+    """The mids of messages that arrived."""
     usernames: dict[ConversationKey, str] = field(default_factory=dict)
-    """What Meta called participants in passing."""
+    """Usernames of participants that events had."""
 
 
-def changes_of(translated: Iterable[tuple[int, Translated]]) -> Happened:
-    """Sort what events mean, each with its delivery, by what is to be done about it."""
-    happened = Happened()
+def changes_of(translated: Iterable[tuple[int, Translated]]) -> BatchChanges:
+    """Collect the changes of events, each given with the id of its delivery."""
+    found = BatchChanges()
     for delivery_id, one in translated:
         if one.change is not None:
-            happened.changes.append((delivery_id, one.change))
+            found.changes.append((delivery_id, one.change))
             if isinstance(one.change, Sent):
-                happened.arrived.add(one.change.mid)
+                found.arrived.add(one.change.mid)
         if one.partyless is not None:
-            happened.partyless.append(one.partyless)
+            found.partyless.append(one.partyless)
         if one.key is not None and one.participant_username is not None:
-            happened.usernames[one.key] = one.participant_username
-    return happened
+            found.usernames[one.key] = one.participant_username
+    return found
 
 
 def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> Translated:
-    """The meaning of `event` for somebody who serves `accounts`: every id that names one, and its own.
+    """The meaning of `event`. `accounts` maps every id that names a served account to its own.
 
-    `received_at` (ms) stands in for a time that is missing or in the future.
+    `received_at` (ms) replaces a time that is missing or in the future.
     """
     body = event.body
     if isinstance(body, events.MessageEdit) and body.is_companion:
@@ -99,11 +99,10 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
 
 
 def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
-    """Which side is the account, and which way the event went.
+    """The conversation and the direction of an event.
 
-    The account is the side with a known account's id; `is_echo` breaks ties (Webhooks, "sent and received"). For
-    traffic of an account that nobody configured, what the event is decides; `entry.id` only where nothing else does,
-    since samples label it IGSID or Page id.
+    The account is the side with the id of a served account; `is_echo` breaks ties (Webhooks, "sent and received"). For
+    an account that is not served, the kind of event decides. `entry.id` comes last: samples label it IGSID or Page id.
     """
     sender, recipient = (accounts.get(who, who) for who in (event.sender_id or "", event.recipient_id or ""))
     body = event.body
@@ -123,7 +122,7 @@ def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[Conversatio
 
 
 def _time(event: WebhookEvent, received_at: int) -> int:
-    """When it happened: as the item says, else as its entry says, else when it arrived."""
+    """When it happened (ms): the time of the item, else of its entry, else of its arrival."""
     for told in (event.timestamp, event.entry_time):
         if told is not None and is_believable(told, received_at, event.entry_time):
             return told
@@ -183,7 +182,7 @@ def _partyless(event: WebhookEvent, accounts: Mapping[str, str], received_at: in
 
 
 def _reaction(body: events.WebhookReaction) -> tuple[str | None, str | None]:
-    """Name and emoji; both None when it was taken back."""
+    """Name and emoji. Both are None when the reaction was taken back."""
     return (None, None) if body.action == "unreact" else (body.reaction or "other", body.emoji)
 
 
@@ -199,7 +198,7 @@ def _content(body: events.WebhookMessage) -> Content:
 
 
 def _attachment(item: events.WebhookAttachment) -> Attachment:
-    """`ig_story` names its url otherwise; link previews have url and title beside the payload."""
+    """The attachment. `ig_story` has its own name for the url; link previews have url and title beside the payload."""
     payload = item.payload or {}
     urls = (payload.get("url"), payload.get("story_media_url"), item.url)
     titles = (payload.get("title"), item.title)
@@ -212,7 +211,7 @@ def _attachment(item: events.WebhookAttachment) -> Attachment:
 
 
 def _details(body: events.WebhookMessage | events.Postback, *, is_self: bool = False) -> dict[str, object] | None:
-    """What is neither text nor attachment, by Meta's own names."""
+    """Everything that is neither text nor attachment, by Meta's names."""
     if isinstance(body, events.Postback):
         found: dict[str, object | None] = {
             "payload": body.payload,
@@ -231,9 +230,9 @@ def _details(body: events.WebhookMessage | events.Postback, *, is_self: bool = F
 
 
 def _made_up_mid(kind: str, key: ConversationKey, at: int | None, *told: object) -> str:
-    """A name for what came without a mid: the same for every copy, so that copies are recognised.
+    """A mid for a message that came without one. Each copy of the message gets the same, so that copies are recognised.
 
-    Made of what Meta said alone: a copy arrives later.
+    It is made only of what Meta sent: the time of arrival differs between copies.
     """
     text = msgspec.json.encode((key, at, *told), order="deterministic")
     return f"{kind}:" + hashlib.blake2b(text, digest_size=16).hexdigest()

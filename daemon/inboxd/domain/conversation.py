@@ -1,4 +1,4 @@
-"""A conversation: everything between one account and one participant."""
+"""A conversation: all messages between one account and one participant."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from inboxd.domain.profile import Profile, ProfileState, validated_username
 
 
 class ConversationKey(NamedTuple):
-    """A conversation's natural key: both ids are Meta's, as text."""
+    """The natural key of a conversation. Both ids are Meta's, as text."""
 
     account_id: str
     participant_id: str
@@ -29,7 +29,7 @@ class ConversationStatus(StrEnum):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as its readers see it. Times are milliseconds since the epoch, UTC."""
+    """A conversation with the profile of its participant. Times in ms since the epoch, UTC."""
 
     id: int
     key: ConversationKey
@@ -46,19 +46,19 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     updated_at: int
     participant_avatar: str | None = None
-    """The hash that names our own copy of the picture."""
+    """The hash that names our own copy of the profile picture."""
     profile_state: ProfileState | None = None
     profile_reason: str | None = None
     """Why the profile is not complete."""
     profile_next_attempt_at: int | None = None
-    """When it is asked for (again), in ms."""
+    """When the profile is fetched (again)."""
 
     def update_participant_profile(
         self, username: str, profile_pic: str | None, *, name: str | None = None, at: int
     ) -> "Conversation":
-        """The conversation with a name and a face; no picture is a valid answer, a blank username is not.
+        """The conversation with a new profile. The picture may be missing, the username may not.
 
-        `updated_at` moves, even when `at` (ms) is not later than the last update.
+        `updated_at` grows, even when `at` (ms) is not later than the last update.
         Raises InvalidProfileError when the username is blank.
         """
         return msgspec.structs.replace(
@@ -70,19 +70,18 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def with_profile(self, profile: Profile, *, at: int) -> "Conversation":
-        """The same from a fetched profile."""
+        """The conversation with a profile that was fetched."""
         return self.update_participant_profile(profile.username, profile.profile_pic, name=profile.name, at=at)
 
     @property
     def answered(self) -> bool:
-        """Whether the account spoke last."""
+        """Whether the latest message is the account's."""
         return self.answered_at is not None and self.answered_at >= (self.last_message_at or 0)
 
     def is_read(self, *, inbound: bool, sent_at: int) -> bool:
-        """Whether the other side of a message sent at `sent_at` (ms) has read it.
+        """Whether the receiver of a message that was sent at `sent_at` (ms) has read it.
 
-        An inbound message is read once the account has seen or answered it; an outbound one once the participant has
-        seen it.
+        The account has read what it has seen or answered; the participant has read what they have seen.
         """
         marks = (self.answered_at, self.read_at) if inbound else (self.seen_at,)
         return any(mark is not None and sent_at <= mark for mark in marks)

@@ -1,8 +1,8 @@
-"""A message and everything that may happen to it.
+"""A message, and the changes that can be made to it.
 
-Meta delivers events twice and in any order, so what happens to a message is a *join*: `Message.apply` is
-commutative, associative and idempotent. Whatever the order and however often the same changes arrive, the
-message ends in the same state. Each field says which rule makes it so.
+Meta delivers events more than once and in any order. So a change is *joined* to its message: `Message.apply` is
+commutative, associative and idempotent. The message ends in the same state, in whatever order and however often the
+same changes arrive. The docstring of each field names the rule that makes it so.
 """
 
 from enum import IntEnum
@@ -13,7 +13,7 @@ from inboxd.domain.conversation import ConversationKey
 
 
 class Direction(IntEnum):
-    """Which way a message went, seen from the account."""
+    """The direction of a message, as the account sees it."""
 
     INBOUND = 0
     OUTBOUND = 1
@@ -29,7 +29,7 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a message says. `details` keeps the rest as Meta names it: reply_to, quick_reply, referral and so on."""
+    """The content of a message. `details` has the rest by Meta's names: reply_to, quick_reply, referral and so on."""
 
     type: str
     text: str | None = None
@@ -46,7 +46,7 @@ class Edit(msgspec.Struct, frozen=True, order=True):
 
 
 class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one person last did with their one reaction; `reaction` is None when they took it back."""
+    """The latest reaction of one person. `reaction` is None when they took it back."""
 
     by: str
     at: int
@@ -54,12 +54,12 @@ class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
     emoji: str | None = None
 
     def rank(self) -> tuple[int, bool, str, str]:
-        """The later one wins; at the same instant taking back loses, then the alphabet decides."""
+        """The greater one wins: the later one; at the same time one that was not taken back; then by the alphabet."""
         return (self.at, self.reaction is not None, self.reaction or "", self.emoji or "")
 
 
 class MessageChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened to a message at `at` (ms). Subclasses say what."""
+    """A change of a message at `at` (ms). There is a subclass for each kind of change."""
 
     key: ConversationKey
     mid: str
@@ -67,7 +67,7 @@ class MessageChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sent(MessageChange, frozen=True, kw_only=True):
-    """The message itself. `standby` copies come while another app owns the thread and may lack parts."""
+    """The message itself. A `standby` copy comes while another app owns the thread. It may lack parts."""
 
     sender_id: str
     direction: Direction
@@ -106,7 +106,7 @@ class Seen(MessageChange, frozen=True, kw_only=True):
 class PartylessChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     """A change that came without sender and recipient: only its mid says which message it is about.
 
-    Who did it follows from the message, so it waits until the message itself is known. Subclasses say what it is.
+    Who made it follows from the message, so it waits until the message has arrived. There is a subclass for each kind.
     """
 
     account_id: str
@@ -115,14 +115,14 @@ class PartylessChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="what
 
 
 class PartylessEdited(PartylessChange, frozen=True, kw_only=True, tag="edited"):
-    """Somebody changed the text: its sender, since nobody else can."""
+    """The sender changed the text: nobody else can."""
 
     text: str
     number: int
 
 
 class PartylessDeleted(PartylessChange, frozen=True, kw_only=True, tag="deleted"):
-    """Somebody took the message back: its sender, since nobody else can."""
+    """The sender took the message back: nobody else can."""
 
 
 class PartylessSeen(PartylessChange, frozen=True, kw_only=True, tag="seen"):
@@ -130,7 +130,7 @@ class PartylessSeen(PartylessChange, frozen=True, kw_only=True, tag="seen"):
 
 
 class PartylessReacted(PartylessChange, frozen=True, kw_only=True, tag="reacted"):
-    """The participant reacted: Meta tells of nobody else's reactions ("Webhooks", `message_reactions`)."""
+    """The participant reacted: Meta sends nobody else's reactions ("Webhooks", `message_reactions`)."""
 
     reaction: str | None
     emoji: str | None
@@ -140,7 +140,7 @@ AnyPartylessChange = PartylessEdited | PartylessDeleted | PartylessSeen | Partyl
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one message. Until the message itself arrives, `direction` and `sent_at` are None."""
+    """The state of one message. `direction` and `sent_at` are None until the message itself arrives. Times in ms."""
 
     mid: str
     noticed_at: int
@@ -152,30 +152,35 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     sent_at: int | None = None
     """From the message itself (minimum)."""
     content: Content | None = None
-    """The richest copy (greatest rank); None before it arrives and for ever after a delete."""
+    """The most complete copy (greatest rank). None before the message arrives, and after a delete."""
     standby: bool = False
-    """Whether the content kept is a standby copy."""
+    """Whether `content` is from a standby copy."""
     edit: Edit | None = None
-    """The latest edit (greatest); None for ever after a delete."""
+    """The latest edit (greatest). None after a delete."""
     deleted_at: int | None = None
     """When it was taken back (minimum)."""
     seen_by_account_at: int | None = None
     seen_by_participant_at: int | None = None
-    """When each side first showed that it has seen it (minimum)."""
+    """When each side first let us know that it has seen the message (minimum)."""
     reactions: tuple[Reaction, ...] = ()
-    """One per person, the greatest, ordered by person; none for ever after a delete."""
+    """One per person (greatest), ordered by person. None after a delete."""
 
     @property
     def timeline_at(self) -> int | None:
-        """Where the message stands in its conversation (ms), or None while there is nothing to show of it."""
+        """The place of the message in its conversation (ms); None while there is nothing to show of it."""
         if self.sent_at is not None:
             return self.sent_at
         if self.deleted_at is not None or self.edit is not None:
             return self.noticed_at
         return None
 
+    @property
+    def shown_at(self) -> int:
+        """The time that readers see (ms): as `timeline_at`, and `noticed_at` while there is nothing else to show."""
+        return self.timeline_at or self.noticed_at
+
     def apply(self, change: MessageChange) -> "Message":
-        """The message after `change`; equal to itself when the change says nothing new."""
+        """The message after `change`. It is equal to this one when the change says nothing new."""
         facts: dict[str, object] = {"noticed_at": min(self.noticed_at, change.at)}
         match change:
             case Sent():
@@ -239,10 +244,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(message: Message | None, change: MessageChange) -> Message:
-    """`change` joined to what is known so far of its message (None: nothing)."""
+    """The message after `change`; `message` is what is known of it so far, if anything is."""
     if message is not None:
         return message.apply(change)
-    if type(change) is Sent:  # the one change that is most of all traffic: built in one step
+    if type(change) is Sent:  # most traffic is this: built in one step
         return Message(
             mid=change.mid,
             noticed_at=change.at,
@@ -256,7 +261,10 @@ def fold(message: Message | None, change: MessageChange) -> Message:
 
 
 def placed(change: AnyPartylessChange, key: ConversationKey, message: Message) -> MessageChange | None:
-    """The change as one of `message`, in the conversation `key`; None while the message itself has not arrived."""
+    """The change with its parties, taken from `message` in the conversation `key`.
+
+    None while the message itself has not arrived.
+    """
     if message.direction is None or message.sender_id is None:
         return None
     mid, at, sender_id = change.mid, change.at, message.sender_id

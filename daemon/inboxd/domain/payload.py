@@ -1,4 +1,4 @@
-"""Bytes from outside, as they may be shown: a bounded part of them, and never what would make a document invalid."""
+"""Bytes from outside, made fit to be shown: as one valid value of a JSON document, or as bounded text."""
 
 import re
 from enum import StrEnum
@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 MAX_DEPTH: Final = 50
-"""How deep JSON may be nested where it is shown as JSON: some decoders give up at 64, and it is put into a document."""
+"""How deep a payload that is shown as JSON may be nested. Some decoders fail at 64, and it stands inside a document."""
 MAX_INDENT: Final = 2 * MAX_DEPTH
 MAX_DIGITS: Final = 300
-"""A longer number is out of every decoder's range."""
+"""A longer number is out of range for every decoder."""
 
 _TOKEN: Final = re.compile(
     r"""(?P<string>"(?:[^"\\]|\\.)*+"?)"""
@@ -31,15 +31,15 @@ class PayloadForm(StrEnum):
     JSON = "json"
     """As it came."""
     MENDED = "mended"
-    """As JSON in which what JSON cannot say was replaced: U+FFFD for bytes and half characters, null for numbers."""
+    """As JSON in which invalid parts were replaced: bytes and lone surrogates by U+FFFD, numbers by null."""
     TEXT = "text"
-    """As a string: it is no JSON, or nested too deeply."""
+    """As a string: it is not JSON, or it is nested too deeply."""
     OMITTED = "omitted"
-    """Not at all, for its size."""
+    """Not at all: it is too large."""
 
 
 class ShownPayload(NamedTuple):
-    """A payload as one value of a JSON document: `json` is valid, UTF-8, and nested at most MAX_DEPTH deep."""
+    """A payload as one value of a JSON document. `json` is valid, UTF-8, and nested at most MAX_DEPTH deep."""
 
     form: PayloadForm
     json: bytes
@@ -49,7 +49,7 @@ OMITTED: Final = ShownPayload(PayloadForm.OMITTED, b"null")
 
 
 def shown(payload: bytes) -> ShownPayload:
-    """The payload as a value that every strict JSON decoder reads. Time and memory grow with its size alone."""
+    """The payload as a value that every strict JSON decoder accepts. Takes time and memory linear in its size."""
     if _is_strict(payload):
         return ShownPayload(PayloadForm.JSON, payload)
     text = payload.decode("utf-8", "replace")
@@ -75,14 +75,14 @@ def is_shallow(value: object) -> bool:
 
 
 def readable(data: bytes, *, limit: int) -> str:
-    """At most `limit` characters for a person: JSON, or its beginning, with line breaks; anything else as it is."""
+    """At most `limit` characters for a person: JSON, or its beginning, is indented; anything else stays as it is."""
     text = data.decode("utf-8", "backslashreplace")
     return (_indented(text, limit) or text)[:limit]
 
 
 def _is_strict(payload: bytes) -> bool:
     try:
-        msgspec.json.decode(payload)  # which refuses bytes that are no UTF-8, NaN, half characters, endless numbers
+        msgspec.json.decode(payload)  # refuses invalid UTF-8, NaN, lone surrogates and numbers out of range
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH or _depth(payload.decode()) <= MAX_DEPTH
@@ -113,7 +113,7 @@ def _mended_token(token: re.Match[str]) -> str:
 
 
 def _is_endless(text: str) -> bool:
-    """Whether it is a number that nothing can hold."""
+    """Whether it is a number that is out of range."""
     if not text.lstrip("-")[:1].isdigit():
         return False
     try:
@@ -123,7 +123,7 @@ def _is_endless(text: str) -> bool:
 
 
 def _indented(text: str, limit: int) -> str | None:
-    """JSON with line breaks, up to about `limit` characters of it; None when it is none, or too deep to be read so."""
+    """JSON indented, about `limit` characters of it. None when it is not JSON, or nested too deeply."""
     if text.lstrip()[:1] not in {"[", "{"}:
         return None
     parts: list[str] = []

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.conversations.store import mid_key
+from inboxd.conversations.message_store import mid_key
 from inboxd.storage.database import Database
 
 DELIVERIES: Final = "SELECT id, state = 'pending', mentions(body) FROM deliveries WHERE id > ? ORDER BY id LIMIT ?"

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from inboxd.conversations import early_changes_store as early_changes
-from inboxd.conversations import store as conversations
+from inboxd.conversations import message_store
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
 from inboxd.storage.connection import Row
@@ -78,7 +78,7 @@ class RetentionStore:
 
         def delete(connection: sqlite3.Connection, old: Sequence[Row]) -> None:
             connection.executemany(_DELETE_MESSAGE, [(row[0], before) for row in old])
-            conversations.derive(connection, {row[2] for row in old}, now)
+            message_store.derive(connection, {row[2] for row in old}, now)
 
         return await self._removed(delete, rows, before, "messages")
 

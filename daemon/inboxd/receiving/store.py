@@ -13,6 +13,7 @@ import msgspec
 from inboxd.receiving.arrivals import MINUTE_MS, MINUTES, Arrivals
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageBusyError, StorageError
+from inboxd.runtime.worker import Wakeup
 from inboxd.storage.connection import MAX_ROWS, Row, fetch_packed, insert_many
 from inboxd.storage.database import Database
 
@@ -130,8 +131,8 @@ class Inbox:
         self.arrivals = Arrivals()
         self._pressure = 0.0
         self._committed_at = 0.0
-        self.arrived = asyncio.Event()
-        """Set when there may be something to process; whoever processes clears it."""
+        self.arrived = Wakeup()
+        """Notified when there may be something to process: the wakeup of the worker that processes."""
 
     async def append(self, body: bytes) -> int:
         """Store `body`; returns its id once it is durable.
@@ -197,7 +198,7 @@ class Inbox:
                     one.durable.set_exception(error)
             if error is None:
                 self.arrivals.add(self._clock.now_ms(), len(taken))
-            self.arrived.set()  # also when it was refused: where the file had moved away, it may be in it all the same
+            self.arrived.notify()  # also when refused: where the file had moved away, it may be in it all the same
             self._queue_rest()
 
         self._database.submit(store, urgent=True, is_statement=True).add_done_callback(settle)
@@ -245,14 +246,14 @@ class Inbox:
 
         found = await self._database.write(transaction)
         if found:
-            self.arrived.set()
+            self.arrived.notify()
         return found
 
     async def retry_all(self) -> int:
         """Put every failed delivery back in the queue; returns how many."""
         count = await self._database.write(lambda connection: connection.execute(_RETRY_ALL).rowcount)
         if count:
-            self.arrived.set()
+            self.arrived.notify()
         return count
 
     async def page(self, *, state: str | None, limit: int, offset: int) -> tuple[list[DeliverySummary], int]:

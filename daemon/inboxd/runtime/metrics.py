@@ -5,60 +5,13 @@ from prometheus_client.exposition import choose_encoder
 
 
 class Metrics:
-    """The registry, and the instruments that are not in their feature's `metrics.py` yet.
+    """The registry, and the instruments of what belongs to no feature: connections, commits, workers, the loop.
 
     Label values are bounded: they come from our code, never from outside.
     """
 
     def __init__(self, version: str = "") -> None:
         self.registry = CollectorRegistry()
-        self.settled = Counter(
-            "inboxd_deliveries_settled", "Deliveries by how their handling ended.", ["result"], registry=self.registry
-        )
-        for result in ("done", "postponed", "failed"):
-            self.settled.labels(result)
-        self.events = Counter("inboxd_events", "Events understood, by kind.", ["kind"], registry=self.registry)
-        self.profile_fetches = Counter(
-            "inboxd_profile_fetches", "Profile fetches by outcome.", ["outcome"], registry=self.registry
-        )
-        self.avatars = Counter("inboxd_avatars", "Pictures by what came of them.", ["outcome"], registry=self.registry)
-        for outcome in ("stored", "gone", "refused", "failed"):
-            self.avatars.labels(outcome)
-        self.token_refreshes = Counter(
-            "inboxd_token_refreshes", "Token refreshes by outcome.", ["outcome"], registry=self.registry
-        )
-        for outcome in ("done", "failed"):
-            self.token_refreshes.labels(outcome)
-        self.subscriptions_lost = Counter(
-            "inboxd_subscriptions_lost", "Accounts found without their subscription.", registry=self.registry
-        )
-        self.token_expiry = Gauge(
-            "inboxd_token_expiry_seconds", "Time until a token ends.", ["account"], registry=self.registry
-        )
-        self.account_callable = Gauge(
-            "inboxd_account_callable", "1 while the account may be asked about.", ["account"], registry=self.registry
-        )
-        self.subscribed = Gauge(
-            "inboxd_account_subscribed", "1 while the account is subscribed.", ["account"], registry=self.registry
-        )
-        self.budget_used = Gauge(
-            "inboxd_budget_used", "Graph calls of the last hour.", ["account"], registry=self.registry
-        )
-        self.budget_remaining = Gauge(
-            "inboxd_budget_remaining", "Graph calls left in this hour.", ["account"], registry=self.registry
-        )
-        self.budget_paused = Gauge(
-            "inboxd_budget_paused_seconds", "Time until calls may go on.", ["account"], registry=self.registry
-        )
-        self.graph_unreachable = Gauge(
-            "inboxd_graph_unreachable", "1 while Meta's host does not answer.", registry=self.registry
-        )
-        self.budget_slowed_by = Gauge(
-            "inboxd_budget_slowed_by",
-            "How many times longer the pause between two calls is, because of Meta's usage headers.",
-            ["account"],
-            registry=self.registry,
-        )
         self.connections_refused = Counter(
             "inboxd_connections_refused", "Connections turned away or cut.", ["reason"], registry=self.registry
         )

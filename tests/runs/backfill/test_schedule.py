@@ -43,7 +43,7 @@ class Rig:
 
         def transaction(connection: object) -> None:
             profiles.register(connection, key, None, None, T0)  # type: ignore[arg-type]
-            conversations.register(
+            conversations.create(
                 connection,  # type: ignore[arg-type]
                 key,
                 status=ConversationStatus.OPEN,

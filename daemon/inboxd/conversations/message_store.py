@@ -1,0 +1,249 @@
+"""Messages in the database: joining changes to them, and what conversations derive from them."""
+
+import hashlib
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import (
+    Attachment,
+    Content,
+    Direction,
+    Edit,
+    Message,
+    MessageChange,
+    Reaction,
+    fold,
+)
+from inboxd.storage.connection import Row, fetch_packed, insert_many
+
+_CREATE: Final = """
+INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}
+"""
+_IDS: Final = """
+SELECT json_group_array(json_array(c.account_id, c.participant_id, c.id))
+FROM json_each(?) AS k CROSS JOIN conversations AS c
+WHERE c.account_id = k.value ->> 0 AND c.participant_id = k.value ->> 1
+"""
+_LOAD: Final = """
+SELECT json_group_array(json_array(
+    m.conversation_id, m.id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text,
+    m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
+    m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+))
+FROM json_each(?) AS k CROSS JOIN messages AS m
+WHERE m.mid_key = k.value ->> 1 AND m.conversation_id = k.value ->> 0 AND m.mid = k.value ->> 2
+"""
+_SAVE: Final = """
+INSERT INTO messages (
+    conversation_id, id, mid_key, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details,
+    standby, edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions,
+    timeline_at, delivery_id, created_at, updated_at
+) {rows}
+ON CONFLICT (id) DO UPDATE SET
+    noticed_at = excluded.noticed_at, sender_id = excluded.sender_id, direction = excluded.direction,
+    sent_at = excluded.sent_at, type = excluded.type, text = excluded.text, attachments = excluded.attachments,
+    details = excluded.details, standby = excluded.standby, edit_number = excluded.edit_number,
+    edited_at = excluded.edited_at, edited_text = excluded.edited_text, deleted_at = excluded.deleted_at,
+    seen_by_account_at = excluded.seen_by_account_at, seen_by_participant_at = excluded.seen_by_participant_at,
+    reactions = excluded.reactions, timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
+"""
+_SEEN: Final = """
+UPDATE conversations AS c SET
+    read_at = nullif(max(coalesce(c.read_at, 0), h.value ->> 1), 0),
+    seen_at = nullif(max(coalesce(c.seen_at, 0), h.value ->> 2), 0)
+FROM json_each(?) AS h WHERE c.id = h.value ->> 0
+"""
+MOST_UNREAD: Final = 1000
+"""Unread messages are counted up to here: each new message of a conversation counts them all again."""
+_LAST_ANSWER: Final = """
+SELECT m.timeline_at FROM messages AS m
+WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction = 1
+ORDER BY m.timeline_at DESC LIMIT 1
+"""
+_DERIVE: Final = f"""
+UPDATE conversations AS c SET
+    last_message_at = coalesce((
+        SELECT m.timeline_at FROM messages AS m
+        WHERE m.conversation_id = c.id AND m.timeline_at IS NOT NULL AND m.direction IS NOT NULL
+        ORDER BY m.timeline_at DESC LIMIT 1
+    ), c.last_message_at),
+    answered_at = coalesce(({_LAST_ANSWER}), c.answered_at),
+    unread_count = (
+        SELECT count(*) FROM (
+            SELECT 1 FROM messages AS m
+            WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
+              AND m.timeline_at > max(coalesce(({_LAST_ANSWER}), 0), coalesce(c.read_at, 0))
+            LIMIT {MOST_UNREAD}
+        )
+    ),
+    updated_at = ?
+WHERE c.id IN (SELECT value FROM json_each(?))
+"""  # noqa: S608 - built from constants
+
+
+_Changes = list[tuple[int | None, MessageChange]]
+"""Each with the delivery that it came in, if that is known."""
+
+
+class _Joined(NamedTuple):
+    """What changes make of the messages that they are about."""
+
+    rows: list[Row]
+    """The messages that really changed, as rows of `messages`."""
+    changed: set[int]
+    """Their conversations."""
+    seen: dict[int, tuple[int, int]]
+    """By conversation: up to when (ms) the account, and the participant, have seen its messages."""
+
+
+def apply_changes(
+    connection: sqlite3.Connection,
+    keys: set[ConversationKey],
+    changes: Iterable[tuple[int | None, MessageChange]],
+    now: int,
+) -> list[ConversationKey]:
+    """Join `changes` (each with the delivery it came in, if that is known) to the messages they are about.
+
+    `keys` are all conversations in which something happened. Those that do not exist are created; returns these. It
+    takes a handful of statements, however many changes there are. What is derived from messages (last message, last
+    answer, unread count) is derived anew for every conversation in which something really changed.
+    """
+    if not keys:
+        return []
+    ids, new = _conversation_ids(connection, keys, now)
+    by_message: dict[tuple[ConversationKey, str], _Changes] = {}
+    for delivery_id, change in changes:
+        by_message.setdefault((change.key, change.mid), []).append((delivery_id, change))
+    if not by_message:
+        return new
+    known = load(connection, [(ids[key], mid_key(mid), mid) for key, mid in by_message])
+    joined = _join(by_message, ids, known, now)
+    if not joined.rows:
+        return new
+    insert_many(connection, _SAVE, joined.rows)
+    if joined.seen:
+        connection.execute(_SEEN, (_json([(key, *marks) for key, marks in joined.seen.items()]),))
+    derive(connection, joined.changed, now)
+    return new
+
+
+def _join(
+    by_message: Mapping[tuple[ConversationKey, str], _Changes],
+    ids: Mapping[ConversationKey, int],
+    known: Mapping[tuple[int, str], tuple[int, Message]],
+    now: int,
+) -> _Joined:
+    rows: list[Row] = []
+    changed: set[int] = set()
+    seen: dict[int, tuple[int, int]] = {}
+    for (key, mid), changes in by_message.items():
+        conversation_id = ids[key]
+        row_id, before = known.get((conversation_id, mid), (None, None))
+        after = before
+        for _, change in changes:
+            after = fold(after, change)
+        if after is None or after == before:
+            continue
+        rows.append((conversation_id, row_id, mid_key(mid), *_message_row(after), changes[0][0], now, now))
+        changed.add(conversation_id)
+        if after.sent_at is not None and (after.seen_by_account_at or after.seen_by_participant_at):
+            read_at, seen_at = seen.get(conversation_id, (0, 0))
+            seen[conversation_id] = (
+                max(read_at, after.sent_at if after.seen_by_account_at else 0),
+                max(seen_at, after.sent_at if after.seen_by_participant_at else 0),
+            )
+    return _Joined(rows, changed, seen)
+
+
+def derive(connection: sqlite3.Connection, conversation_ids: Collection[int], now: int) -> None:
+    """Derive what conversations have from their messages. Times stay when the messages that they are from are gone."""
+    connection.execute(_DERIVE, (now, _json(sorted(conversation_ids))))
+
+
+def _conversation_ids(
+    connection: sqlite3.Connection, keys: set[ConversationKey], now: int
+) -> tuple[dict[ConversationKey, int], list[ConversationKey]]:
+    """The ids of the conversations `keys`, and which of them were created for it."""
+    ids = _known_ids(connection, keys)
+    new = sorted(keys - ids.keys())
+    if new:
+        insert_many(connection, _CREATE, [(*key, now, now) for key in new])
+        ids |= _known_ids(connection, new)
+    return ids, new
+
+
+def _known_ids(connection: sqlite3.Connection, keys: Collection[ConversationKey]) -> dict[ConversationKey, int]:
+    return {ConversationKey(row[0], row[1]): row[2] for row in fetch_packed(connection, _IDS, (_json(sorted(keys)),))}
+
+
+def mid_key(mid: str) -> int:
+    """The key by which messages are looked up: 64 bits of a hash of the mid, as SQLite's signed integer."""
+    return int.from_bytes(hashlib.blake2b(mid.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def load(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, int, str]]
+) -> dict[tuple[int, str], tuple[int, Message]]:
+    """Messages with their row ids by conversation and mid, from (conversation, mid_key, mid)."""
+    rows = fetch_packed(connection, _LOAD, (_json(wanted),))
+    return {(row[0], row[2]): (row[1], message_of(row[2:])) for row in rows}
+
+
+def _message_row(message: Message) -> Row:
+    content, edit = message.content, message.edit
+    return (
+        message.mid,
+        message.noticed_at,
+        message.sender_id,
+        message.direction,
+        message.sent_at,
+        content.type if content else None,
+        content.text if content else None,
+        _json(content.attachments) if content and content.attachments else None,
+        _json(content.details) if content and content.details else None,
+        message.standby,
+        edit.number if edit else None,
+        edit.at if edit else None,
+        edit.text if edit else None,
+        message.deleted_at,
+        message.seen_by_account_at,
+        message.seen_by_participant_at,
+        _json(message.reactions) if message.reactions else None,
+        message.timeline_at,
+    )
+
+
+def message_of(row: Sequence[Any]) -> Message:
+    """The message of a row, from its column `mid` on."""
+    (mid, noticed_at, sender_id, direction, sent_at, kind, text, attachments, details, standby, *rest) = row
+    (edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions) = rest
+    content = None
+    if kind is not None:
+        content = Content(
+            type=kind,
+            text=text,
+            attachments=msgspec.json.decode(attachments, type=tuple[Attachment, ...]) if attachments else (),
+            details=msgspec.json.decode(details, type=dict[str, object]) if details else None,
+        )
+    return Message(
+        mid=mid,
+        noticed_at=noticed_at,
+        sender_id=sender_id,
+        direction=Direction(direction) if direction is not None else None,
+        sent_at=sent_at,
+        content=content,
+        standby=bool(standby),
+        edit=Edit(edit_number, edited_at, edited_text) if edited_at is not None else None,
+        deleted_at=deleted_at,
+        seen_by_account_at=seen_by_account_at,
+        seen_by_participant_at=seen_by_participant_at,
+        reactions=msgspec.json.decode(reactions, type=tuple[Reaction, ...]) if reactions else (),
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
