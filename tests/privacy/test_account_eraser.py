@@ -370,3 +370,19 @@ async def test_the_loop_ends_when_the_database_is_closed(rig: Rig) -> None:
     await rig.database.close()
     with pytest.raises(StorageClosedError):
         await work(worker, rig.clock, logs.get("workers"), SCHEDULE)
+
+
+async def test_what_cannot_be_completed_is_tried_ever_later_and_soon_when_somebody_asks_again(rig: Rig) -> None:
+    await rig.person()
+    await rig.deletions.request("code", ACCOUNT, rig.clock.now)
+    await rig.deliver(ACCOUNT, settled=False)
+
+    async def nothing(_account_id: str) -> None: ...
+
+    worker = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
+    assert [await worker.poll() for _ in range(3)] == [30, 60, 120]
+    worker.wakeup.notify()
+    assert await worker.poll() == 30
+    await rig.database.execute("UPDATE deliveries SET state = 'done'")
+    assert await worker.poll() == 3600
+    assert await rig.deletions.open() == []
