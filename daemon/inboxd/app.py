@@ -55,7 +55,8 @@ from inboxd.maintenance.status import status_line
 from inboxd.maintenance.traffic_api import TrafficApi
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.options import access_tokens, body_budget, configured_accounts, lifetimes, limits
-from inboxd.privacy.api import DeletionsApi
+from inboxd.privacy import deletion_worker
+from inboxd.privacy.api import DeletionsApi, ParticipantPrivacyApi
 from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.participant_eraser import ParticipantEraser
 from inboxd.profiles import avatar_worker
@@ -82,6 +83,7 @@ from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.notify import Notifier
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.watchdog import Watchdog
+from inboxd.storage.probe import StorageProbe
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
@@ -201,8 +203,9 @@ def _start_workers(
     supervisor.start(Ingest(parts.inbox, preparation, writer, retries, clock), ingest.SCHEDULE)
     supervisor.start(monitor, processing_monitor.SCHEDULE)
     supervisor.start(parts.avatar_downloader, avatar_worker.SCHEDULE)
-    supervisor.start(parts.deletion)
+    supervisor.start(parts.deletion, deletion_worker.SCHEDULE)
     supervisor.start(parts.housekeeping)
+    supervisor.start(StorageProbe(parts.database))
     supervisor.start(parts.traffic, traffic_monitor.SCHEDULE)
     supervisor.start(LoopMonitor(clock, parts.metrics, on_beat))
     supervisor.start(
@@ -231,7 +234,6 @@ def _admin(
     database, clock, accounts, supervisor = parts.database, parts.clock, parts.accounts, parts.supervisor
     health = DaemonHealth(database, supervisor, [monitor.problems])
     backup_folder = settings.storage.backups(database.path)
-    forgetter = ParticipantEraser(database, parts.avatars, parts.cache, clock)
     metrics_page = MetricsApi(
         parts.metrics,
         [
@@ -248,11 +250,12 @@ def _admin(
     apis: list[Api] = [
         HealthApi(health),
         ConversationsApi(database, accounts.aliases, clock, outlook),
-        ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, forgetter, outlook),
+        ParticipantsApi(database, parts.avatars, clock, parts.fetchers.notify, outlook),
+        ParticipantPrivacyApi(ParticipantEraser(database, parts.personal_data, clock)),
         AccountsApi(accounts, account_check, account_statistics),
         BackfillsApi(parts.backfill_service, parts.backfills, streams, clock),
         DeletionsApi(
-            parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wake
+            parts.deletions, clock, stop_calls=partial(_stop_calls, accounts), on_deletion=parts.deletion.wakeup.notify
         ),
         DeliveriesApi(parts.inbox, database.read),
         streams,
@@ -304,7 +307,7 @@ def _callbacks(parts: Parts, settings: Settings, secrets: Secrets) -> Callbacks:
         find=partial(_account_of, parts.accounts),
         others=partial(_others, parts.accounts),
         deauthorize=partial(_deauthorize, parts.accounts),
-        on_deletion=parts.deletion.wake,
+        on_deletion=parts.deletion.wakeup.notify,
         base_url=settings.public.base_url or None,
     )
 
@@ -331,7 +334,7 @@ def _reloader(
         tokens[:] = access_tokens(new)
 
     def keep_for(new: Settings) -> None:
-        parts.housekeeping.keep = lifetimes(new)
+        parts.lifetimes.keep = lifetimes(new)
 
     def notice_silence(new: Settings) -> None:
         parts.traffic.silent_after_hours = new.traffic.silent_after_hours

@@ -62,17 +62,17 @@ COMMANDS: Final = {
     "erase-account": Entry(
         "inboxd.privacy.commands:erase_account",
         "Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.",
-        "inboxd.offline:database",
+        "inboxd.offline:privacy",
     ),
     "export": Entry(
         "inboxd.privacy.commands:export",
         "Print everything that is kept of one person, as JSON.",
-        "inboxd.offline:database",
+        "inboxd.offline:privacy",
     ),
     "forget": Entry(
         "inboxd.privacy.commands:forget",
         "Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index.",
-        "inboxd.offline:database",
+        "inboxd.offline:privacy",
     ),
     "import-conversations": Entry(
         "inboxd.conversations.commands:import_conversations",

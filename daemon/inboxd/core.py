@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from inboxd import __version__
+from inboxd.accounts import personal_data_store as accounts_data
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.metrics import AccountMetrics
@@ -16,6 +17,7 @@ from inboxd.accounts.vault import KEY_FILE, Vault, key_from
 from inboxd.accounts.workers import AccountWorkers, workers_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
+from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.pacing import RUSH
 from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import LoginType
@@ -25,11 +27,13 @@ from inboxd.maintenance.traffic_monitor import TrafficMonitor
 from inboxd.meta.budget import AppBudget
 from inboxd.meta.graph import GraphClient
 from inboxd.meta.pictures import PictureClient
-from inboxd.options import configured_accounts, lifetimes, limits, picture_rules
+from inboxd.options import Keep, configured_accounts, lifetimes, limits, picture_rules
+from inboxd.privacy import personal_data_store as privacy_data
 from inboxd.privacy.account_eraser import AccountEraser
 from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
 from inboxd.privacy.retention_worker import RetentionWorker
+from inboxd.profiles import personal_data_store as profiles_data
 from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.cache import ProfileCache
@@ -37,15 +41,26 @@ from inboxd.profiles.fetchers import ProfileFetchers
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.store import ProfileStore
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
+from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.receiving.store import Inbox
+from inboxd.runs.backfill import personal_data_store as backfill_data
 from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import Expiry, PersonalData
+
+
+@dataclass
+class Lifetimes:
+    """For how many days things are kept. It can be changed while the daemon runs."""
+
+    keep: Keep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +84,8 @@ class Parts:
     deletions: DeletionStore
     deletion: DeletionWorker
     housekeeping: RetentionWorker
+    lifetimes: Lifetimes
+    personal_data: tuple[PersonalData, ...]
     traffic: TrafficMonitor
 
 
@@ -129,7 +146,9 @@ async def open_core(
             supervisor, [fetchers.for_account, backfill_workers.for_account, own_workers], [account_removed]
         )
         await accounts.load(configured_accounts(settings, secrets), account_workers)
-        deletions = DeletionStore(database)
+        data = personal_data(database, avatars, cache)
+        deletions = DeletionStore(database, data)
+        kept = Lifetimes(lifetimes(settings))
 
         async def erased(account_id: str) -> None:
             served = accounts.served.get(account_id)
@@ -155,11 +174,18 @@ async def open_core(
             fetchers=fetchers,
             deletions=deletions,
             deletion=DeletionWorker(
-                AccountEraser(database, avatars, cache, clock), deletions, accounts.aliases, clock, on_erased=erased
+                AccountEraser(database, data, clock), deletions, accounts.aliases, clock, on_erased=erased
             ),
             housekeeping=RetentionWorker(
-                database, backfills, clock, lifetimes(settings), busy=lambda: inbox.pressure > RUSH
+                database,
+                expiries(database, backfills, deletions, clock, kept),
+                MomentStore(database),
+                clock,
+                newest_message_at=lambda: conversations_data.newest_message_at(database.read),
+                busy=lambda: inbox.pressure > RUSH,
             ),
+            lifetimes=kept,
+            personal_data=data,
             traffic=TrafficMonitor(
                 database.read,
                 accounts,
@@ -168,6 +194,37 @@ async def open_core(
                 silent_after_hours=settings.traffic.silent_after_hours,
             ),
         )
+
+
+def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache) -> tuple[PersonalData, ...]:
+    """What the features declare about the personal data that they keep, the lowest feature first."""
+    return (
+        *receiving_data.personal_data(database),
+        *accounts_data.personal_data(),
+        *profiles_data.personal_data(database, avatars, cache),
+        *conversations_data.personal_data(database),
+        *backfill_data.personal_data(),
+        *privacy_data.personal_data(),
+    )
+
+
+def expiries(
+    database: Database, backfills: BackfillStore, deletions: DeletionStore, clock: Clock, kept: Lifetimes
+) -> tuple[Expiry, ...]:
+    """What the features declare about how long they keep rows."""
+    return (
+        *receiving_data.expiries(
+            database,
+            deliveries=lambda: kept.keep.deliveries,
+            failed=lambda: kept.keep.failed,
+            events=lambda: kept.keep.events,
+        ),
+        *conversations_data.expiries(
+            database, clock, early_changes=lambda: kept.keep.events, messages=lambda: kept.keep.messages
+        ),
+        *backfill_data.expiries(backfills, days=lambda: kept.keep.runs),
+        *privacy_data.expiries(deletions),
+    )
 
 
 @asynccontextmanager

@@ -16,11 +16,13 @@ from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations.store import last_message_at, participant_changed
-from inboxd.core import serving_accounts
+from inboxd.core import personal_data, serving_accounts
 from inboxd.events.bus import EventBus
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import configured_accounts
+from inboxd.privacy.commands import OfflineData
+from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
@@ -50,6 +52,12 @@ def database(config_path: Path | None) -> CommandAccess[Database]:
     return CommandAccess(found.client, partial(Database, found.database))
 
 
+def privacy(config_path: Path | None) -> CommandAccess[OfflineData]:
+    """For the commands that erase and export. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_privacy, found.database))
+
+
 def accounts(config_path: Path | None) -> CommandAccess[LocalAccounts]:
     """For the commands of accounts. Raises ConfigError."""
     found = _configuration(config_path)
@@ -71,6 +79,14 @@ def _configuration(config_path: Path | None) -> _Configuration:
     logs.set_up(level="error", log_format="console", stream=sys.stderr)
     settings = settings_of(config_path)
     return _Configuration(settings, load_secrets(os.environ), settings.storage.resolved(os.environ))
+
+
+@asynccontextmanager
+async def _privacy(path: Path) -> AsyncIterator[OfflineData]:
+    """The database, and what the features declare about it. Raises InboxdError."""
+    async with Database(path) as database:
+        avatars = AvatarStore(database, path.parent / AVATAR_FOLDER)
+        yield OfflineData(database, personal_data(database, avatars, ProfileCache(Clock(), ttl_s=1, size=1)))
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """From the configuration to what each feature takes: the one place that knows both."""
 
 import ipaddress
+from typing import NamedTuple
 
 from inboxd.accounts.manager import ConfiguredAccount, Limits
 from inboxd.config.schema import Settings
@@ -9,7 +10,16 @@ from inboxd.domain.account import LoginType
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.meta.pictures import PictureRules
-from inboxd.privacy.retention_worker import Keep
+
+
+class Keep(NamedTuple):
+    """For how many days things are kept; 0 is for ever."""
+
+    deliveries: int
+    failed: int
+    events: int
+    messages: int
+    runs: int
 
 
 def access_tokens(secrets: Secrets) -> list[AccessToken]:

@@ -14,12 +14,12 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.search_worker import SearchIndexWorker
-from inboxd.privacy import retention_worker as housekeeping
 from inboxd.receiving import processing_monitor
 from inboxd.receiving.processing_monitor import ProcessingMonitor
 from inboxd.runtime import supervisor
 from inboxd.runtime.backoff import Backoff
 from inboxd.simulator.payloads import Conversationalist, delivery
+from inboxd.storage import probe
 from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, Client, eventually, full_disk
@@ -136,8 +136,7 @@ async def test_a_full_disk_is_told_until_it_has_room_though_nobody_writes(
     counted(Database, "probe")
     counted(ProcessingMonitor, "look")
     monkeypatch.setattr(processing_monitor, "ROUND_S", 0.02)
-    monkeypatch.setattr(housekeeping, "ROUND_S", 0.05)
-    monkeypatch.setattr(housekeeping, "EXPIRE_EVERY_ROUNDS", 1_000_000)  # which writes too
+    monkeypatch.setattr(probe, "PROBE_S", 0.05)
     path = tmp_path / "inboxd.sqlite3"
     async with (
         app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as daemon,

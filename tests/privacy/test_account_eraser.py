@@ -2,31 +2,35 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from inboxd.conversations import message_store
+from inboxd.core import personal_data
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.profile import Profile
 from inboxd.privacy import account_eraser as erasing
 from inboxd.privacy.account_eraser import LAST_STEP, STEP, AccountEraser
 from inboxd.privacy.deletion_store import DeletionStore
-from inboxd.privacy.deletion_worker import DeletionWorker
+from inboxd.privacy.deletion_worker import SCHEDULE, DeletionWorker
 from inboxd.privacy.erasure_store import ErasureStore
-from inboxd.privacy.export_store import subject_of
 from inboxd.profiles import store as profiles
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox, mark_done
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
+from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageClosedError
+from inboxd.runtime.worker import work
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import Scan, Subject
 
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, eventually
 
 KEY = ConversationKey(ACCOUNT, ANA)
-SUBJECT = subject_of(KEY)
+SUBJECT = Subject.participant(KEY)
 OTHER = "17841400000000002"
 
 
@@ -38,8 +42,9 @@ class Rig:
         self.inbox = Inbox(database, self.clock, max_waiting=1000)
         self.avatars = AvatarStore(database, folder)
         self.cache = ProfileCache(self.clock, ttl_s=86_400, size=100)
-        self.eraser = AccountEraser(database, self.avatars, self.cache, self.clock)
-        self.deletions = DeletionStore(database)
+        self.personal_data = personal_data(database, self.avatars, self.cache)
+        self.eraser = AccountEraser(database, self.personal_data, self.clock)
+        self.deletions = DeletionStore(database, self.personal_data)
 
     async def person(self, who: str = ANA, account_id: str = ACCOUNT) -> None:
         key, profile = ConversationKey(account_id, who), Profile("ana_x", profile_pic="https://host/a.jpg")
@@ -140,7 +145,7 @@ async def test_nobody_is_left_in_memory(rig: Rig) -> None:
 async def test_what_comes_while_it_is_erased_is_erased_too_or_waited_for(rig: Rig) -> None:
     await rig.deliver(f"old {ANA}", "old of others")
     arriving = [f"{number} {ANA}" for number in range(LAST_STEP + 20)]
-    store, looks = ErasureStore(rig.database), 0
+    store, looks = ErasureStore(rig.database, rig.personal_data), 0
 
     class Busy(ErasureStore):
         async def step(self, *arguments: object, **named: object) -> object:  # type: ignore[override]
@@ -150,7 +155,7 @@ async def test_what_comes_while_it_is_erased_is_erased_too_or_waited_for(rig: Ri
                 await rig.deliver(*arriving)
             return await store.step(*arguments, **named)  # type: ignore[arg-type]
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     erased = await rig.eraser.erase(SUBJECT, rounds=1)
     assert (erased.counts["deliveries"], erased.waiting) == (len(arriving) + 1, 0)
     assert await rig.bodies() == ["old of others"]
@@ -169,7 +174,7 @@ async def test_what_names_only_a_message_that_came_meanwhile_is_erased_too(rig: 
         await rig.database.write(lambda connection: message_store.apply_changes(connection, {KEY}, [(None, change)], 1))
 
     await message("known")
-    store, looks = ErasureStore(rig.database), 0
+    store, looks = ErasureStore(rig.database, rig.personal_data), 0
 
     class Busy(ErasureStore):
         async def finish(self, *arguments: object) -> object:  # type: ignore[override]
@@ -180,21 +185,21 @@ async def test_what_names_only_a_message_that_came_meanwhile_is_erased_too(rig: 
                 await rig.deliver('{"read": {"mid": "came meanwhile"}}', '{"read": {"mid": "of others"}}')
             return await store.finish(*arguments)  # type: ignore[arg-type]
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     await rig.eraser.erase(SUBJECT, rounds=1)
     assert await rig.bodies() == ['{"read": {"mid": "of others"}}']
 
 
 async def test_a_delivery_that_is_put_back_between_look_and_erasure_is_waited_for(rig: Rig) -> None:
     await rig.deliver(f"one {ANA}", "of others")
-    store = ErasureStore(rig.database)
+    store = ErasureStore(rig.database, rig.personal_data)
 
     class Busy(ErasureStore):
-        async def remove(self, sql: str, numbers: list[int]) -> object:  # type: ignore[override]
+        async def remove(self, scan: Scan, numbers: Sequence[int]) -> object:  # type: ignore[override]
             await rig.database.execute("UPDATE deliveries SET state = 'pending'")
-            return await store.remove(sql, numbers)
+            return await store.remove(scan, numbers)
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     assert (await rig.eraser.erase(SUBJECT, rounds=1)).waits_for == "deliveries"
     assert await rig.bodies() == [f"one {ANA}", "of others"]
 
@@ -204,32 +209,32 @@ async def test_an_erasure_that_finds_no_end_is_not_called_complete(rig: Rig, mon
         async def finish(self, *_arguments: object) -> None: ...
 
     monkeypatch.setattr(erasing, "MAX_LOOKS", 2)
-    rig.eraser._store = Endless(rig.database)
+    rig.eraser._store = Endless(rig.database, rig.personal_data)
     assert (await rig.eraser.erase(SUBJECT, rounds=2)).waits_for == "deliveries"
 
 
 async def test_an_id_that_is_given_again_hides_nothing(rig: Rig) -> None:
     await rig.deliver("of others", f"newest {ANA}")
-    store = ErasureStore(rig.database)
+    store = ErasureStore(rig.database, rig.personal_data)
     removed = 0
 
     class Busy(ErasureStore):
-        async def remove(self, sql: str, numbers: list[int]) -> object:  # type: ignore[override]
+        async def remove(self, scan: Scan, numbers: Sequence[int]) -> object:  # type: ignore[override]
             nonlocal removed
-            found = await store.remove(sql, numbers)
+            found = await store.remove(scan, numbers)
             removed += 1
             if removed == 1:
                 assert await rig.deliver(f"again {ANA}") == numbers, "SQLite gives the id again"
             return found
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     await rig.eraser.erase(SUBJECT, rounds=1)
     assert await rig.bodies() == ["of others"]
 
 
 async def test_what_arrives_in_the_last_moment_is_erased_with_the_last_step(rig: Rig) -> None:
     await rig.deliver("of others")
-    store = ErasureStore(rig.database)
+    store = ErasureStore(rig.database, rig.personal_data)
 
     class Busy(ErasureStore):
         async def finish(self, *arguments: object) -> object:  # type: ignore[override]
@@ -237,7 +242,7 @@ async def test_what_arrives_in_the_last_moment_is_erased_with_the_last_step(rig:
             await rig.event(f"late {ANA}")
             return await store.finish(*arguments)  # type: ignore[arg-type]
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     erased = await rig.eraser.erase(SUBJECT, rounds=1)
     assert (erased.counts["deliveries"], erased.counts["events"], erased.waits_for) == (1, 1, None)
     assert await rig.bodies() == ["of others"]
@@ -263,14 +268,14 @@ async def test_what_waited_and_is_processed_meanwhile_goes_in_the_next_round(rig
 
 async def test_what_is_put_back_into_the_queue_meanwhile_is_waited_for(rig: Rig) -> None:
     await rig.deliver(f"retried {ANA}")
-    store = ErasureStore(rig.database)
+    store = ErasureStore(rig.database, rig.personal_data)
 
     class Busy(ErasureStore):
-        async def remove(self, sql: str, numbers: list[int]) -> object:  # type: ignore[override]
+        async def remove(self, scan: Scan, numbers: Sequence[int]) -> object:  # type: ignore[override]
             await rig.database.execute("UPDATE deliveries SET state = 'pending'")
-            return await store.remove(sql, numbers)
+            return await store.remove(scan, numbers)
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     assert (await rig.eraser.erase(SUBJECT, rounds=1)).waits_for == "deliveries"
     assert await rig.bodies() == [f"retried {ANA}"]
 
@@ -336,23 +341,23 @@ async def test_a_stop_ends_it_between_two_steps_and_the_next_run_goes_on(rig: Ri
     sleep = rig.clock.sleep
 
     async def stop_at_the_first_rest(seconds: float) -> None:
-        worker.stop()
+        worker.wakeup.stop()
         await sleep(seconds)
 
     rig.clock.sleep = stop_at_the_first_rest  # type: ignore[method-assign]
-    await worker.run()
+    await work(worker, rig.clock, logs.get("workers"), SCHEDULE)
     assert 0 < len(await rig.bodies()) < 3 * STEP
     assert [request.code for request in await rig.deletions.open()] == ["code"]
 
     rig.clock.sleep = sleep  # type: ignore[method-assign]
     again = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
-    running = asyncio.ensure_future(again.run())
+    running = asyncio.ensure_future(work(again, rig.clock, logs.get("workers"), SCHEDULE))
 
     async def completed() -> bool:
         return not await rig.deletions.open()
 
     await eventually(completed)
-    again.stop()
+    again.wakeup.stop()
     await running
     assert await rig.bodies() == []
 
@@ -363,4 +368,20 @@ async def test_the_loop_ends_when_the_database_is_closed(rig: Rig) -> None:
     worker = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
     await rig.database.close()
     with pytest.raises(StorageClosedError):
-        await worker.run()
+        await work(worker, rig.clock, logs.get("workers"), SCHEDULE)
+
+
+async def test_what_cannot_be_completed_is_tried_ever_later_and_soon_when_somebody_asks_again(rig: Rig) -> None:
+    await rig.person()
+    await rig.deletions.request("code", ACCOUNT, rig.clock.now)
+    await rig.deliver(ACCOUNT, settled=False)
+
+    async def nothing(_account_id: str) -> None: ...
+
+    worker = DeletionWorker(rig.eraser, rig.deletions, {}, rig.clock, on_erased=nothing)
+    assert [await worker.poll() for _ in range(3)] == [30, 60, 120]
+    worker.wakeup.notify()
+    assert await worker.poll() == 30
+    await rig.database.execute("UPDATE deliveries SET state = 'done'")
+    assert await worker.poll() == 3600
+    assert await rig.deletions.open() == []

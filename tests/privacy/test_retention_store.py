@@ -7,18 +7,21 @@ import pytest
 from inboxd.conversations import message_store
 from inboxd.conversations.search_store import SearchIndexStore, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
+from inboxd.core import Lifetimes
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.run import RunStatus
-from inboxd.privacy.retention_store import RetentionStore
-from inboxd.privacy.retention_worker import DAY_MS, Keep, RetentionWorker
+from inboxd.options import Keep
+from inboxd.privacy.retention_worker import DAY_MS
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.storage import free_space
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
 
+from tests.privacy.declared import Retention, retention_worker
 from tests.support import ACCOUNT, ANA, T0, ManualClock
 
 KEY = ConversationKey(ACCOUNT, ANA)
@@ -33,13 +36,13 @@ async def write(database: Database, mid: str, at: int, *, text: str = "hola") ->
 async def test_messages_go_by_their_age_and_the_conversation_stays(database: Database) -> None:
     for number in range(5):
         await write(database, f"m{number}", T0 + number * DAY_MS)
-    retention = RetentionStore(database)
-    assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2, T0)).rows == 2
-    assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2, T0)).rows == 1
-    assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2, T0)).rows == 0
+    retention = Retention(database, T0)
+    assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2)).rows == 2
+    assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2)).rows == 1
+    assert (await retention.messages(T0 + 3 * DAY_MS, 0, 2)).rows == 0
     (conversation,), _ = await ConversationStore(database.read).page(ConversationFilter(), limit=10, offset=0)
     assert conversation.unread_count == 2
-    assert (await retention.messages(T0 + 30 * DAY_MS, 0, 10, T0)).rows == 2
+    assert (await retention.messages(T0 + 30 * DAY_MS, 0, 10)).rows == 2
     (conversation,), _ = await ConversationStore(database.read).page(ConversationFilter(), limit=10, offset=0)
     assert conversation.unread_count == 0
     assert conversation.last_message_at == T0 + 4 * DAY_MS
@@ -51,7 +54,7 @@ async def test_a_message_that_gets_the_id_of_a_removed_one_is_found(database: Da
     await write(database, "m1", T0, text="one")
     while await index.advance(10):
         pass
-    await RetentionStore(database).messages(T0 + DAY_MS, 0, 10, T0)
+    await Retention(database, T0).messages(T0 + DAY_MS, 0, 10)
     await write(database, "m2", T0 + DAY_MS, text="two")
     while await index.advance(10):
         pass
@@ -62,7 +65,7 @@ async def test_a_message_that_gets_the_id_of_a_removed_one_is_found(database: Da
 
 async def test_only_what_is_old_and_has_come_to_this_state_goes(database: Database) -> None:
     clock = ManualClock(T0)
-    inbox, retention = Inbox(database, clock, max_waiting=10), RetentionStore(database)
+    inbox, retention = Inbox(database, clock, max_waiting=10), Retention(database, T0)
     for _ in range(4):
         await inbox.append(b"{}")
     clock.now += 1000
@@ -98,7 +101,7 @@ async def test_what_is_put_back_into_the_queue_meanwhile_stays(
     number = await inbox.append(b"{}")
     await database.write(lambda connection: mark_failed(connection, number, attempts=1, now=T0, error=""))
     between_look_and_removal(database, monkeypatch, lambda: inbox.retry(number))
-    await RetentionStore(database).deliveries("failed", T0 + 1, 0, 10)
+    await Retention(database, T0).deliveries("failed", T0 + 1, 0, 10)
     assert [one.id for one in await inbox.pending(10)] == [number]
 
 
@@ -107,7 +110,7 @@ async def test_what_has_got_the_id_of_something_old_meanwhile_stays(
     database: Database, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     clock = ManualClock(T0)
-    inbox, retention = Inbox(database, clock, max_waiting=10), RetentionStore(database)
+    inbox, retention = Inbox(database, clock, max_waiting=10), Retention(database, T0)
 
     async def add(at: int) -> None:
         clock.now = at
@@ -130,7 +133,7 @@ async def test_what_has_got_the_id_of_something_old_meanwhile_stays(
         elif table == "events":
             await retention.events(before, 0, 10)
         else:
-            await retention.messages(before, 0, 10, before)
+            await retention.messages(before, 0, 10)
     column = "received_at" if table == "deliveries" else "created_at"
     assert await database.read(f"SELECT id, {column} FROM {table}") == [(1, T0 + 10 * DAY_MS)]
 
@@ -160,10 +163,11 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
     kept = await count()
     assert (kept, run.status) == ([2, 1, 1, 1, 1], RunStatus.COMPLETED)
     clock.now += 3650 * DAY_MS
-    housekeeping = RetentionWorker(database, backfills, clock, Keep(0, 0, 0, 0, 0))
+    kept_days = Lifetimes(Keep(0, 0, 0, 0, 0))
+    housekeeping = retention_worker(database, clock, kept_days)
     assert await housekeeping.expire() == {}
     assert await count() == kept
-    housekeeping.keep = Keep(1, 1, 1, 1, 1)  # they would have gone
+    kept_days.keep = Keep(1, 1, 1, 1, 1)  # they would have gone
     await housekeeping.expire()
     assert await count() == [0] * len(tables)
 
@@ -178,7 +182,7 @@ async def test_what_came_while_the_clock_was_ahead_keeps_nothing_else_for_ever(d
     for _ in range(300):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 1201)), clock.now))
-    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 0, 0, 0, 0))
+    housekeeping = retention_worker(database, clock, Keep(14, 0, 0, 0, 0))
     clock.now += 15 * DAY_MS
     removed = [sum((await housekeeping.expire()).values()) for _ in range(12)]
     assert sum(removed) == 300
@@ -195,7 +199,7 @@ async def test_everything_that_is_old_goes_and_the_file_shrinks(database: Databa
     await database.write(lambda connection: mark_done(connection, list(range(1, 600)), clock.now))
     await database.write(lambda connection: mark_failed(connection, 600, attempts=1, now=clock.now, error="e"))
     await write(database, "m", T0)
-    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(1, 2, 3, 4, 5))
+    housekeeping = retention_worker(database, clock, Keep(1, 2, 3, 4, 5))
     await database.checkpoint()
     before = database.path.stat().st_size
 
@@ -210,6 +214,6 @@ async def test_everything_that_is_old_goes_and_the_file_shrinks(database: Databa
 
     await housekeeping.shrink()
     await database.checkpoint()
-    room = await RetentionStore(database).room()
+    room = await free_space.pages(database)
     assert room.free <= 128
     assert database.path.stat().st_size < before / 2

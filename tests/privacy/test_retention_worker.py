@@ -1,18 +1,24 @@
 import asyncio
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
+from inboxd.options import Keep
 from inboxd.privacy.deletion_store import DeletionStore
-from inboxd.privacy.retention_worker import DAY_MS, Keep, RetentionWorker
+from inboxd.privacy.retention_worker import DAY_MS
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
-from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageClosedError
+from inboxd.runtime.worker import Schedule, work
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import ExpiredRows
+from inboxd.storage.probe import StorageProbe
 
+from tests.privacy.declared import declared, retention_worker
 from tests.support import ACCOUNT, ANA, ManualClock
 
 YEAR_MS = 365 * DAY_MS
@@ -24,7 +30,7 @@ async def test_understood_deliveries_go_after_their_time(database: Database) -> 
     for _ in range(450):
         await inbox.append(b"{}")
     await database.write(lambda connection: mark_done(connection, list(range(1, 450)), clock.now))
-    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 0, 30))
+    housekeeping = retention_worker(database, clock, Keep(14, 180, 365, 0, 30))
 
     assert await housekeeping.expire() == {}
     clock.now += 14 * DAY_MS + 1
@@ -36,15 +42,11 @@ async def test_a_database_that_is_gone_is_no_passing_trouble(tmp_path: Path) -> 
     clock = ManualClock()
     async with Database(tmp_path / "d") as database:
         pass
-    database.refusal = "the writer crashed"
-
     with pytest.raises(StorageClosedError):
-        await RetentionWorker(
-            database,
-            BackfillStore(database),
-            clock,
-            Keep(1, 1, 1, 1, 1),
-        ).run()
+        await work(retention_worker(database, clock, Keep(1, 1, 1, 1, 1)), clock, logs.get("workers"), Schedule())
+    database.refusal = "the writer crashed"
+    with pytest.raises(StorageClosedError):
+        await work(StorageProbe(database), clock, logs.get("workers"), Schedule())
 
 
 class Machine(ManualClock):
@@ -58,20 +60,20 @@ class Machine(ManualClock):
 
 async def rounds(database: Database, clock: ManualClock, *, number: int = 1) -> None:
     """One process that does housekeeping for so many minutes."""
-    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30))
+    housekeeping = retention_worker(database, clock, Keep(14, 180, 365, 365, 30))
     minutes = 0
 
     async def wait(event: asyncio.Event, timeout_s: float | None) -> bool:
         nonlocal minutes
         clock.now += int((timeout_s or 0) * 1000)
         minutes += 1
-        if minutes > number * 12:
-            housekeeping.stop()
+        if minutes > number:
+            housekeeping.wakeup.stop()
         await asyncio.sleep(0)
         return event.is_set()
 
     clock.wait = wait  # type: ignore[method-assign]
-    await housekeeping.run()
+    await work(housekeeping, clock, logs.get("workers"), Schedule())
 
 
 async def set_aside(database: Database, clock: ManualClock) -> None:
@@ -114,7 +116,7 @@ async def test_a_clock_that_jumps_a_year_ahead_removes_nothing(
 async def test_a_clock_that_was_wrong_while_the_daemon_runs_harms_nothing(database: Database) -> None:
     clock = Machine()
     await set_aside(database, clock)
-    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30))
+    housekeeping = retention_worker(database, clock, Keep(14, 180, 365, 365, 30))
     assert await housekeeping.clock_is_trusted()
     clock.ahead_ms = YEAR_MS
     clock.now += 60_000
@@ -145,7 +147,7 @@ async def test_one_row_that_cannot_be_removed_keeps_no_other(database: Database)
 
     await database.write(prepare)
     clock.now += 400 * DAY_MS
-    removed = await RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30)).expire()
+    removed = await retention_worker(database, clock, Keep(14, 180, 365, 365, 30)).expire()
     assert removed == {"deliveries": 449, "messages": 1}
 
 
@@ -154,13 +156,14 @@ async def test_trouble_with_one_kind_of_things_keeps_no_other(
 ) -> None:
     clock = ManualClock()
     await set_aside(database, clock)
-    await DeletionStore(database).request("code", None, clock.now)
-    housekeeping = RetentionWorker(database, BackfillStore(database), clock, Keep(14, 180, 365, 365, 30))
+    await DeletionStore(database, declared(database)).request("code", None, clock.now)
+    housekeeping = retention_worker(database, clock, Keep(14, 180, 365, 365, 30))
 
-    async def fails(*_: object) -> None:
+    async def fails(*_: object) -> ExpiredRows:
         msg = "a defect"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(housekeeping._retention, "events", fails)
+    broken = [replace(one, remove=fails) if one.name == "events" else one for one in housekeeping._expiries]
+    monkeypatch.setattr(housekeeping, "_expiries", broken)
     clock.now += 731 * DAY_MS
     assert await housekeeping.expire() == {"failed_deliveries": 1, "deletion_receipts": 1}

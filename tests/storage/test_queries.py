@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from inboxd.accounts import call_log_store as graph_calls
+from inboxd.accounts import personal_data_store as accounts_data
 from inboxd.conversations import message_store as messages
+from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations import search_store as search
 from inboxd.conversations import store as conversations
 from inboxd.conversations.store import ConversationFilter, _stretches
@@ -13,13 +15,15 @@ from inboxd.domain.conversation import ConversationStatus
 from inboxd.domain.paging import Place
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
-from inboxd.privacy import erasure_store as erasure
-from inboxd.privacy import retention_store as retention
 from inboxd.profiles import avatar_store as avatars
+from inboxd.profiles import personal_data_store as profiles_data
 from inboxd.profiles import store as profiles
+from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.receiving import store as inbox
 from inboxd.receiving import webhook_event_store as events
+from inboxd.runs.backfill import personal_data_store as backfill_data
 from inboxd.runs.backfill import store as backfills
+from inboxd.storage import account_rows
 from inboxd.storage.database import Database
 
 STATEMENTS = {
@@ -27,9 +31,9 @@ STATEMENTS = {
     "backlog": inbox._BACKLOG,
     "failed deliveries": inbox._LIST,
     "all deliveries": inbox._LIST_ALL,
-    "deliveries to expire": retention._DELIVERIES,
-    "events to expire": retention._EVENTS,
-    "messages to expire": retention._MESSAGES,
+    "deliveries to expire": receiving_data._DELIVERIES_BY_STATE,
+    "events to expire": receiving_data._EVENTS_BY_ID,
+    "messages to expire": conversations_data._BY_ID,
     "conversation ids": messages._IDS,
     "messages by mid": messages._LOAD,
     "derive": messages._DERIVE,
@@ -63,14 +67,20 @@ STATEMENTS = {
     "changed messages to index one by one": search._CHANGED_IDS,
     "new messages to index one by one": search._NEW_IDS,
     "open deletions": deletions._OPEN,
-    "known accounts": deletions._KNOWN,
-    "messages to delete": erasure._MESSAGES,
-    "conversations to delete": erasure._CONVERSATIONS,
-    "conversations of an account to delete": erasure._CONVERSATIONS_OF_ACCOUNT,
-    "conversations of a person to delete": erasure._CONVERSATIONS_OF_PERSON,
-    "mids of a person": erasure._MIDS,
-    **{f"{name} of a person": sql for name, sql in erasure._OF_PERSON.items()},
-    **{f"{name} of an account": sql for name, sql in erasure._OF_ACCOUNT.items() if name != "events"},  # has no index
+    "known accounts": accounts_data._KNOWN,
+    "known conversations": account_rows._ANY.format(table="conversations"),
+    "known participants": account_rows._ANY.format(table="participants"),
+    "messages to delete": conversations_data._ERASE_MESSAGES,
+    "conversations to delete": conversations_data._ERASE_CONVERSATIONS,
+    "conversations of an account to delete": conversations_data._OF_ACCOUNT,
+    "conversations of a person to delete": conversations_data._OF_PARTICIPANT,
+    "mids of a person": conversations_data._MID_KEYS,
+    "early changes of an account": conversations_data._ERASE_EARLY_CHANGES_OF_ACCOUNT,
+    "profiles of a person": profiles_data._OF_PARTICIPANT,
+    "profiles of an account": profiles_data._OF_ACCOUNT,
+    "events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
+    "backfill_attempts of a person": backfill_data._ATTEMPTS_OF_PARTICIPANT,
+    **{f"{name} of an account": sql for name, sql in (backfill_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }
 
 

@@ -39,6 +39,7 @@ class OpenApiDocument:
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The document that describes `operations`."""
+    operations = _in_order(operations)
     types = list(dict.fromkeys([Problem, *_types(operations)]))
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     by_type = dict(zip(types, schemas, strict=True))
@@ -72,6 +73,15 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         },
         "security": [{"bearer": []}],
     }
+
+
+def _in_order(operations: Sequence[Operation]) -> list[Operation]:
+    """The operations, with each that `follows` a path behind the last one of that path."""
+    ordered: list[Operation] = []
+    for operation in operations:
+        places = [place for place, one in enumerate(ordered, 1) if one.path == operation.follows]
+        ordered.insert(places[-1] if places else len(ordered), operation)
+    return ordered
 
 
 def _types(operations: Sequence[Operation]) -> Iterator[Any]:

@@ -69,6 +69,8 @@ class Operation:
     """An example `body` and an example `answer`."""
     id: str = ""
     """The `operationId`. Without it, the names of the handler and its class make one."""
+    follows: str = ""
+    """The path of another feature's operation. The document lists this one behind it, and not where it was added."""
 
     @property
     def scope(self) -> str:
@@ -100,7 +102,10 @@ def body(request: web.Request, kind: type[T]) -> T:
 
 
 def answer(
-    resource: msgspec.Struct, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+    resource: msgspec.Struct | Mapping[str, Any],
+    *,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """A response with a resource as JSON."""
     return web.Response(

@@ -1,4 +1,4 @@
-"""`/api/deletions`: erasing an account with everybody in it, where Meta could not tell us whose data is meant."""
+"""Exporting and erasing a participant, and `/api/deletions`: erasing an account that Meta could not name to us."""
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,15 +7,48 @@ from typing import Final
 
 from aiohttp import web
 
+from inboxd.domain.conversation import ConversationKey
 from inboxd.http.operations import Operation, answer, body, not_found
 from inboxd.http.problems import ProblemError
 from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore, Receipt
+from inboxd.privacy.participant_eraser import Erasure, NotAPersonError, ParticipantEraser, PersonExport
 from inboxd.privacy.resources import DeletionResource, NewDeletion
 from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/deletions"
+PARTICIPANT_PATH: Final = "/api/participants/{account}/{participant}"
 NOTHING_KNOWN: Final = "Nothing is known of the account {}, so the request with this code still waits."
-"""Of a mistyped id it would be wrong to tell the person who asked that everything is gone."""
+"""With a mistyped id, the person who asked would be told that everything is gone."""
+
+
+class ParticipantPrivacyApi:
+    """Exporting and erasing one participant."""
+
+    def __init__(self, eraser: ParticipantEraser) -> None:
+        self._eraser = eraser
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done. The document lists it among the other operations on participants."""
+        one, tag = PARTICIPANT_PATH, "participants"
+        forget, export = "Participants_forget", "Participants_export"
+        return [
+            Operation("DELETE", one, self.forget, tag, {200: Erasure}, problems=(409,), id=forget, follows=one),
+            Operation("GET", one + "/export", self.export, tag, {200: PersonExport}, id=export, follows=one),
+        ]
+
+    async def export(self, request: web.Request) -> web.Response:
+        """Everything that is kept of one person, to be handed to them."""
+        person = await self._eraser.export(_key(request))
+        if person is None:
+            raise not_found("participant")
+        return answer(person)
+
+    async def forget(self, request: web.Request) -> web.Response:
+        """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
+        try:
+            return answer(await self._eraser.forget(_key(request)))
+        except NotAPersonError as error:
+            raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
 
 
 class DeletionsApi:
@@ -71,3 +104,7 @@ class DeletionsApi:
         if receipt is None:
             raise not_found("deletion")
         return receipt
+
+
+def _key(request: web.Request) -> ConversationKey:
+    return ConversationKey(request.match_info["account"], request.match_info["participant"])

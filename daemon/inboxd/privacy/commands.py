@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
@@ -18,22 +18,29 @@ from inboxd.privacy.api import NOTHING_KNOWN
 from inboxd.privacy.api import PATH as DELETIONS
 from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
-from inboxd.privacy.participant_eraser import BACKUPS, Erasure, ParticipantEraser, PersonExport
+from inboxd.privacy.participant_eraser import BACKUPS, Erasure, ParticipantEraser
 from inboxd.privacy.resources import DeletionResource, NewDeletion
-from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
-from inboxd.profiles.cache import ProfileCache
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
 from inboxd.runtime.errors import EX_OK, EX_UNAVAILABLE, InboxdError
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import PersonalData
 
 UNFINISHED: Final = 1
 """The exit code when something could not be erased yet."""
 POLLS: Final = 300
 POLL_S: Final = 0.2
 
-PrivacySetup = Callable[[Path | None], CommandAccess[Database]]
-"""What the commands are given: both ways to what is kept, by the path of the configuration file."""
+
+class OfflineData(NamedTuple):
+    """The database when no daemon runs, and what the features declare about it."""
+
+    database: Database
+    personal_data: tuple[PersonalData, ...]
+
+
+PrivacySetup = Callable[[Path | None], CommandAccess[OfflineData]]
+"""What the commands are given: the daemon or the database itself, by the path of the configuration file."""
 
 participant_option = click.option("--participant", "participant_id", required=True, help="The person's id (IGSID).")
 
@@ -77,13 +84,13 @@ def forget(
     sys.exit(run_async(_forget(set_up(config_path), whom, as_json=as_json)))
 
 
-async def _forget(access: CommandAccess[Database], key: ConversationKey, *, as_json: bool) -> int:
+async def _forget(access: CommandAccess[OfflineData], key: ConversationKey, *, as_json: bool) -> int:
     """Erase one person, and say what was erased; the exit code."""
     async with access.open() as found:
         if isinstance(found, AdminClient):
             erasure = await found.call("DELETE", _address(key), Erasure)
         else:
-            erasure = await _forgetter(found).forget(key, patient=False)
+            erasure = await ParticipantEraser(*found, Clock()).forget(key, patient=False)
     if as_json:
         click.echo(msgspec.json.encode(erasure).decode())
     elif not erasure.nobody:
@@ -114,7 +121,7 @@ def erase_account(
     sys.exit(run_async(_erase(set_up(config_path), NewDeletion(account_id=account_id, code=code), as_json=as_json)))
 
 
-async def _erase(access: CommandAccess[Database], wanted: NewDeletion, *, as_json: bool) -> int:
+async def _erase(access: CommandAccess[OfflineData], wanted: NewDeletion, *, as_json: bool) -> int:
     """Erase an account with everybody in it, and say how it stands; the exit code."""
     async with access.open() as found:
         deletion = await (_ask_daemon(found, wanted) if isinstance(found, AdminClient) else _carry_out(found, wanted))
@@ -145,9 +152,9 @@ async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResou
     return deletion
 
 
-async def _carry_out(database: Database, wanted: NewDeletion) -> DeletionResource:
+async def _carry_out(found: OfflineData, wanted: NewDeletion) -> DeletionResource:
     """Erase the account without a daemon. Raises NobodyError for a code that waits for nobody."""
-    clock, deletions, accounts = Clock(), DeletionStore(database), AccountStore(database)
+    clock, deletions, accounts = Clock(), DeletionStore(*found), AccountStore(found.database)
     code = wanted.code or token_hex(16)
     if wanted.code is not None:
         receipt = await deletions.receipt(wanted.code)
@@ -162,8 +169,7 @@ async def _carry_out(database: Database, wanted: NewDeletion) -> DeletionResourc
         if account_id in known and not known[account_id].configured:
             await accounts.remove(account_id)
 
-    avatars = AvatarStore(database, database.path.parent / AVATAR_FOLDER)
-    eraser = AccountEraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
+    eraser = AccountEraser(*found, clock)
     aliases = {alias: one.id for one in known.values() for alias in one.aliases}
     worker = DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased)
     await deletions.request(code, wanted.account_id, clock.now_ms())
@@ -185,21 +191,15 @@ def export(set_up: PrivacySetup, config_path: Path | None, account_id: str, part
     run_async(_export(found, _key_of(account_id, participant_id)))
 
 
-async def _export(access: CommandAccess[Database], key: ConversationKey) -> None:
+async def _export(access: CommandAccess[OfflineData], key: ConversationKey) -> None:
     async with access.open() as found:
         if isinstance(found, AdminClient):
-            person: PersonExport | None = await found.call("GET", f"{_address(key)}/export", PersonExport)
+            person: dict[str, Any] | None = await found.call("GET", f"{_address(key)}/export", dict[str, Any])
         else:
-            person = await _forgetter(found).export(key)
+            person = await ParticipantEraser(*found, Clock()).export(key)
     if person is None:
         raise _nobody(key)
     click.echo(msgspec.json.format(msgspec.json.encode(person)).decode())
-
-
-def _forgetter(database: Database) -> ParticipantEraser:
-    clock = Clock()
-    avatars = AvatarStore(database, database.path.parent / AVATAR_FOLDER)
-    return ParticipantEraser(database, avatars, ProfileCache(clock, ttl_s=1, size=1), clock)
 
 
 def _nobody(key: ConversationKey) -> NobodyError:
@@ -218,7 +218,7 @@ def _tell(erasure: Erasure) -> None:
             click.echo(f"{count:>8} {thing if count == 1 else things} erased")
     if erasure.deliveries_waiting:
         click.echo(
-            f"deliveries that mention the person and wait to be understood: {erasure.deliveries_waiting}; "
+            f"deliveries that mention the person and wait to be processed: {erasure.deliveries_waiting}; "
             "let the daemon finish, and forget once more",
             err=True,
         )

@@ -1,11 +1,11 @@
-"""What accounts' owners asked Meta to have deleted: requested at once, carried out in steps, told on a page."""
+"""The deletions that owners of accounts asked Meta for, and what is known about the accounts they may mean."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-import msgspec
-
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import PersonalData
 
 _REQUEST: Final = """
 INSERT INTO deletions (code, account_id, requested_at, completed_at, outcome) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -23,29 +23,10 @@ _COMPLETE: Final = """
 UPDATE deletions SET account_id = NULL, completed_at = ?, outcome = ?, waits_for = NULL WHERE code = ?
 """
 _EXPIRE: Final = "DELETE FROM deletions WHERE completed_at < ?"
-_KEPT: Final = """
-WITH RECURSIVE kept (account_id) AS (
-    SELECT min(account_id) FROM {table}
-    UNION ALL
-    SELECT (SELECT min(t.account_id) FROM {table} AS t WHERE t.account_id > kept.account_id) FROM kept
-    WHERE kept.account_id IS NOT NULL
-)
-SELECT EXISTS (
-    SELECT 1 FROM kept WHERE account_id IS NOT NULL AND account_id NOT IN (SELECT value FROM json_each(?1))
-)
-"""
-"""From account to account along the index, however many rows each has."""
-_KNOWN: Final = """
-SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?1) OR EXISTS (SELECT 1 FROM conversations WHERE account_id = ?1)
-    OR EXISTS (SELECT 1 FROM participants WHERE account_id = ?1)
-"""
-_KNOWN_BY_EVENTS: Final = "SELECT EXISTS (SELECT 1 FROM events WHERE account_id = ?)"
-"""Looks through all of them, as the erasure itself does."""
-_UNDERSTOOD: Final = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'done')"
 
 
 class DeletionOutcome(StrEnum):
-    """Why a request is not carried out."""
+    """Why a request was not carried out."""
 
     NOTHING_KEPT = "nothing_kept"
     """There was nothing that could be theirs."""
@@ -64,7 +45,7 @@ class OpenDeletion(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """How a deletion stands. Times in ms."""
+    """The state of a deletion. Times in ms."""
 
     requested_at: int
     completed_at: int | None
@@ -74,15 +55,16 @@ class Receipt(NamedTuple):
 
 
 class DeletionStore:
-    """Requests for deletion."""
+    """Requests for deletion, and what the features know about accounts."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, personal_data: Sequence[PersonalData]) -> None:
         self._database = database
+        self._personal_data = tuple(reversed(personal_data))  # receiving last: it looks through all its rows
 
     async def request(
         self, code: str, account_id: str | None, now: int, outcome: DeletionOutcome | None = None
     ) -> None:
-        """Note a request, once; without an account `outcome` says why there is nothing to do. Raises StorageError.
+        """Store a request, once. Without an account, `outcome` says why there is nothing to do. Raises StorageError.
 
         A copy of a request that was not matched may be matched now.
         """
@@ -90,7 +72,7 @@ class DeletionStore:
         await self._database.execute(_REQUEST, row)
 
     async def receipt(self, code: str) -> Receipt | None:
-        """How the request of this code stands."""
+        """The state of the request with this code."""
         rows = await self._database.read(_ONE, (code,))
         if not rows:
             return None
@@ -98,22 +80,14 @@ class DeletionStore:
         return Receipt(requested_at, completed_at, None if outcome is None else DeletionOutcome(outcome), waits_for)
 
     async def keeps_anything(self, others: frozenset[str]) -> bool:
-        """Whether anything is kept that is not of one of these accounts."""
-        known = (msgspec.json.encode(sorted(others)).decode(),)
-        for table in ("conversations", "participants", "events"):
-            ((found,),) = await self._database.read(_KEPT.format(table=table), known)
-            if found:
-                return True
-        ((waiting,),) = await self._database.read(_UNDERSTOOD)
-        return bool(waiting)
+        """Whether anything is kept that does not belong to one of the accounts `others`. Raises StorageError."""
+        questions = [one.keeps_others for one in self._personal_data if one.keeps_others is not None]
+        return await self._database.reading(lambda connection: any(ask(connection, others) for ask in questions))
 
     async def knows(self, account_id: str) -> bool:
-        """Whether there is such an account, or anything that is filed under it."""
-        for sql in (_KNOWN, _KNOWN_BY_EVENTS):
-            ((found,),) = await self._database.read(sql, (account_id,))
-            if found:
-                return True
-        return False
+        """Whether there is such an account, or anything that is filed under it. Raises StorageError."""
+        questions = [one.knows for one in self._personal_data if one.knows is not None]
+        return await self._database.reading(lambda connection: any(ask(connection, account_id) for ask in questions))
 
     async def open(self) -> list[OpenDeletion]:
         """The requests that are not completed, the oldest first."""
@@ -124,9 +98,9 @@ class DeletionStore:
         await self._database.execute(_WAITS, (reason, code))
 
     async def complete(self, code: str, now: int, outcome: DeletionOutcome | None = None) -> None:
-        """The request is carried out; from now on its receipt names nobody."""
+        """The request was carried out. From now on its receipt names nobody."""
         await self._database.execute(_COMPLETE, (now, outcome, code))
 
     async def expire(self, before: int) -> int:
-        """Forget receipts of requests completed before `before` (ms); how many."""
+        """Remove the receipts of requests completed before `before` (ms); how many."""
         return await self._database.write(lambda connection: connection.execute(_EXPIRE, (before,)).rowcount)

@@ -1,34 +1,34 @@
-"""Carry out the deletions that accounts' owners asked Meta for, in steps that no webhook has to wait for."""
+"""Carrying out the deletions that owners of accounts asked Meta for, in steps that no webhook has to wait for."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
 from inboxd.privacy.account_eraser import AccountEraser, ErasureInterruptedError
 from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore, OpenDeletion
-from inboxd.privacy.erasure_store import Subject
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.errors import StorageError
+from inboxd.runtime.worker import Schedule, Wakeup
+from inboxd.storage.personal_data import Subject
 
 ROUND_S: Final = 3600.0
 _AGAIN: Final = Backoff(base_s=30, cap_s=ROUND_S, jitter=0)
-"""Before a deletion that could not be completed is tried again: all deliveries are looked through for it."""
-STORAGE_REST_S: Final = 5.0
+"""The delay before a deletion that could not be completed is tried again: each try reads all deliveries."""
+SCHEDULE: Final = Schedule(storage_event="deletion_waits_for_storage", storage_rest_s=5)
 ROUNDS: Final = 10
 _REMEDIES: Final = {
-    "deliveries": "deliveries that name the account wait to be understood: look at what is pending",
+    "deliveries": "deliveries that name the account wait to be processed: look at what is pending",
     "files": "a picture file could not be removed: see avatar_not_removed",
     "journal": "another program reads the database all the time: stop it for a minute (Litestream, a shell)",
 }
 
 
 class DeletionWorker:
-    """Erases accounts. `on_erased` is told of each whose rows are gone; `aliases` leads from every id to its account.
+    """Erases accounts. `aliases` maps webhook ids to accounts; `on_erased` is called when the rows are gone.
 
-    A request is completed when nothing is left, the journal included; until then it is tried again, also after a
+    A request is completed when nothing is left, not even in the journal. Until then it is tried again, also after a
     restart.
     """
 
@@ -49,39 +49,28 @@ class DeletionWorker:
         self._clock = clock
         self._on_erased = on_erased
         self._started_at = clock.now_ms()
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self.wakeup = Wakeup()
+        self._tries = 0
+        """How often in a row something could not be completed."""
+        self._notified = self.wakeup.next
         self._log = logs.get("deletion")
 
-    def wake(self) -> None:
-        """Something was requested."""
-        self._wake.set()
+    async def poll(self) -> float:
+        """Work on every open request. Raises StorageError.
 
-    def stop(self) -> None:
-        """End `run` after the step in hand; what is left is done after the next start."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Carry out what was requested, until `stop`. Raises StorageClosedError."""
-        tries = 0
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                tries = 0 if await self.carry_out() else tries + 1
-            except ErasureInterruptedError:
-                return
-            except StorageClosedError:
-                raise
-            except StorageError as error:
-                self._log.warning("deletion_waits_for_storage", error=str(error))
-                await self._clock.wait(self._wake, STORAGE_REST_S)
-                continue
-            if await self._clock.wait(self._wake, _AGAIN.delay_s(tries, lambda: 0.0) if tries else ROUND_S):
-                tries = 0
+        What could not be completed is tried again after a growing delay, and soon when somebody notifies.
+        """
+        if self._notified.is_set():
+            self._tries = 0
+        self._notified = self.wakeup.next
+        try:
+            self._tries = 0 if await self.carry_out() else self._tries + 1
+        except ErasureInterruptedError:
+            return 0  # told to stop: what is left is done after the next start
+        return _AGAIN.delay_s(self._tries, lambda: 0.0) if self._tries else ROUND_S
 
     async def carry_out(self) -> bool:
-        """Work on every request that is open; whether all are completed. Raises StorageError."""
+        """Work on every open request; whether all are completed. Raises StorageError, ErasureInterruptedError."""
         completed = True
         for request in await self._deletions.open():
             try:
@@ -96,7 +85,7 @@ class DeletionWorker:
 
     async def _erase(self, request: OpenDeletion) -> bool:
         account_id = request.account_id
-        # What an earlier process, or an earlier try, has erased of it is not there to be counted any more.
+        # Rows that an earlier process, or an earlier try, has erased cannot be counted any more.
         begun = request.waited or request.requested_at < self._started_at
         served = account_id in self._aliases.values()
         known = begun or served or await self._deletions.knows(account_id)
@@ -104,7 +93,7 @@ class DeletionWorker:
         erased = await self._eraser.erase(
             Subject(account_id, None, ids),
             rounds=ROUNDS,
-            stopping=lambda: self._stopping,
+            stopping=lambda: self.wakeup.stopping,
             finally_too=partial(self._on_erased, account_id),
         )
         if erased.waits_for is not None:

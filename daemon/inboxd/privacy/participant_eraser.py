@@ -1,24 +1,21 @@
-"""Forgetting one person, and telling everything that is known of one (GDPR, articles 15 and 17)."""
+"""Erasing one person, and exporting everything that is kept of one (GDPR, articles 15 and 17)."""
 
-import base64
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.privacy.account_eraser import AccountEraser
-from inboxd.privacy.export_store import PersonExportStore, subject_of
-from inboxd.profiles.avatar_store import AvatarStore
-from inboxd.profiles.cache import ProfileCache
+from inboxd.privacy.erasure_store import ErasureStore
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import EX_USAGE, InboxdError
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import PersonalData, Subject
 
-STEP: Final = 200
 ROUNDS: Final = 50
-"""How often is waited for deliveries that are not understood yet, and for whoever reads the journal."""
+"""How often an erasure waits for deliveries that are not processed yet, and for programs that read the journal."""
 BACKUPS: Final = (
     "Backups that were made earlier, and copies that a restore or an upgrade has left beside the database, still hold "
     "what was erased until they are replaced or deleted."
@@ -26,7 +23,7 @@ BACKUPS: Final = (
 
 
 class NotAPersonError(InboxdError):
-    """The id is the account's own: every delivery mentions it, and the account is no person to be forgotten."""
+    """The id is the account's own: every delivery mentions it, and the account is no person who could be forgotten."""
 
     exit_code = EX_USAGE
 
@@ -42,9 +39,9 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     deliveries: int
     avatars: int
     deliveries_waiting: int
-    """Deliveries that mention the person and could not be understood yet: forget again when they are."""
+    """Deliveries that mention the person and could not be processed yet: forget again when they are."""
     journal_emptied: bool
-    """False: somebody else read the database all the while, and its journal keeps traces; forget again later."""
+    """False: another program read the database all the while, and its journal keeps traces; forget again later."""
     files_left: int = 0
     """Picture files that could not be removed; the log names them. Forget again when they can be."""
     note: str = BACKUPS
@@ -76,47 +73,47 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ParticipantEraser:
-    """Erases or exports one person, beside a running daemon's other work or without one."""
+    """Erases or exports one person, while a daemon works on the same database or without one."""
 
-    def __init__(self, database: Database, avatars: AvatarStore, cache: ProfileCache, clock: Clock) -> None:
-        self._people = PersonExportStore(database)
-        self._avatars = avatars
-        self._eraser = AccountEraser(database, avatars, cache, clock)
+    def __init__(self, database: Database, personal_data: Sequence[PersonalData], clock: Clock) -> None:
+        self._personal_data = tuple(personal_data)
+        self._store = ErasureStore(database, personal_data)
+        self._eraser = AccountEraser(database, personal_data, clock)
         self._clock = clock
         self._log = logs.get("forgetting")
 
-    async def export(self, key: ConversationKey) -> PersonExport | None:
-        """Everything about one person, or None when there is nothing."""
-        participant = await self._people.part("participant", key)
-        conversation = await self._people.part("conversation", key)
-        events = await self._people.events(key)
-        if participant is None and conversation is None and not events:
+    async def export(self, key: ConversationKey) -> dict[str, Any] | None:
+        """The export document of one person (PersonExport, and what other features add), or None: nothing is kept.
+
+        Raises StorageError.
+        """
+        subject = Subject.participant(key)
+        scan = await self._store.mention_scan(subject)
+        members: dict[str, Any] = {}
+        for one in self._personal_data:
+            if one.export is not None:
+                members |= await one.export(subject, scan.mentioned)
+        if not any(members.values()):
             return None
-        messages: list[dict[str, Any]] = []
-        while page := await self._people.messages(key, limit=STEP, offset=len(messages)):
-            messages += page
-        return PersonExport(
-            client_account_id=key.account_id,
-            participant_platform_id=key.participant_id,
-            exported_at=iso_utc(self._clock.now_ms()),
-            participant=participant,
-            conversation=conversation,
-            messages=messages,
-            events=events,
-            avatar_webp=self._picture(participant),
-        )
+        return {
+            **dict.fromkeys(PersonExport.__struct_encode_fields__),  # in this order
+            "clientAccountId": key.account_id,
+            "participantPlatformId": key.participant_id,
+            "exportedAt": iso_utc(self._clock.now_ms()),
+            **members,
+        }
 
     async def forget(self, key: ConversationKey, *, patient: bool = True) -> Erasure:
         """Erase one person from everything but backups. Raises NotAPersonError, StorageError.
 
-        Deliveries that mention the person and wait to be understood are waited for when `patient`: somebody else works
-        on them.
+        `patient`: wait for deliveries that mention the person and are not processed yet, because a daemon works on
+        them.
         """
         if key.participant_id == key.account_id:
             raise NotAPersonError(
                 f"{key.participant_id} is the account itself, and no participant; delete its conversation instead"
             )
-        erased = await self._eraser.erase(subject_of(key), rounds=ROUNDS if patient else 1)
+        erased = await self._eraser.erase(Subject.participant(key), rounds=ROUNDS if patient else 1)
         counts = erased.counts
         self._log.info("participant_forgotten", account_id=key.account_id, rows=counts.total(), waiting=erased.waiting)
         return Erasure(
@@ -131,13 +128,3 @@ class ParticipantEraser:
             journal_emptied=erased.journal_emptied,
             files_left=erased.files_left,
         )
-
-    def _picture(self, participant: dict[str, Any] | None) -> str | None:
-        address: str | None = None if participant is None else participant["avatar"]
-        path = None if address is None else self._avatars.path(Path(address).name)
-        if path is None:
-            return None
-        try:
-            return base64.b64encode(path.read_bytes()).decode()
-        except OSError:  # removed in this instant, or not to be read: the rest is told all the same
-            return None

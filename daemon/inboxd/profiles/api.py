@@ -10,8 +10,7 @@ from msgspec import Meta
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import ProfileState
 from inboxd.http.operations import Operation, Page, answer, not_found, page_links, query
-from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.privacy.participant_eraser import Erasure, NotAPersonError, ParticipantEraser, PersonExport
+from inboxd.http.problems import SAFE_HEADERS
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.profiles.resources import ParticipantList, ParticipantResource
@@ -39,14 +38,12 @@ class ParticipantsApi:
         avatars: AvatarStore,
         clock: Clock,
         on_due: Callable[[Sequence[ConversationKey]], None],
-        forgetter: ParticipantEraser,
         outlook: ProfileOutlook,
     ) -> None:
         self._profiles = ProfileStore(database)
         self._avatars = avatars
         self._clock = clock
         self._on_due = on_due
-        self._forgetter = forgetter
         self._outlook = outlook
 
     def operations(self) -> Sequence[Operation]:
@@ -56,8 +53,6 @@ class ParticipantsApi:
         return [
             Operation("GET", PATH, self.page, tag, {200: ParticipantList}, query=ParticipantQuery),
             Operation("GET", one, self.one, tag, {200: ParticipantResource}, single=True),
-            Operation("DELETE", one, self.forget, tag, {200: Erasure}, problems=(409,)),
-            Operation("GET", one + "/export", self.export, tag, {200: PersonExport}),
             Operation("POST", one + "/refresh", self.refresh, tag, {202: ParticipantResource}),
             Operation("GET", "/avatars/{name}", self.avatar, tag, {200: "image/webp"}),
         ]
@@ -76,20 +71,6 @@ class ParticipantsApi:
     async def one(self, request: web.Request) -> web.Response:
         """One participant."""
         return answer(await self._find(request))
-
-    async def export(self, request: web.Request) -> web.Response:
-        """Everything that is kept of one person, to be handed to them."""
-        person = await self._forgetter.export(_key(request))
-        if person is None:
-            raise not_found("participant")
-        return answer(person)
-
-    async def forget(self, request: web.Request) -> web.Response:
-        """Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index."""
-        try:
-            return answer(await self._forgetter.forget(_key(request)))
-        except NotAPersonError as error:
-            raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Fetch a participant's profile anew, as soon as the account's budget allows."""

@@ -1,8 +1,11 @@
 import pytest
-from inboxd.privacy import mention_store as mentions
+from inboxd.privacy.erasure_store import ErasureStore
+from inboxd.privacy.mention_scan import MentionScan, mentions
 from inboxd.receiving.store import Inbox, mark_done
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import MentionedRows
 
+from tests.privacy.declared import declared
 from tests.support import ManualClock
 
 
@@ -19,7 +22,7 @@ from tests.support import ManualClock
     ],
 )
 def test_an_id_is_a_word_and_not_a_part_of_one(body: bytes, mentioned: bool) -> None:  # noqa: FBT001
-    assert mentions.mentions(body, b"7000") is mentioned
+    assert mentions(body, b"7000") is mentioned
 
 
 async def test_any_of_several_ids_is_found_step_by_step(database: Database) -> None:
@@ -29,9 +32,12 @@ async def test_any_of_several_ids_is_found_step_by_step(database: Database) -> N
     first, second, third, fourth = [delivery.id for delivery in await inbox.pending(10)]
 
     await database.write(lambda connection: mark_done(connection, [first, second, fourth], now=0))
-    found = await mentions.find(database, ["1001", "1003"], after=0, step=3)
-    assert found == mentions.Mentions(settled=[first], waiting=1, last_id=third)
-    found = await mentions.find(database, ["1001", "1003"], after=third, step=3)
-    assert found == mentions.Mentions(settled=[], waiting=0, last_id=fourth)
-    await mentions.erase(database, [first])
-    assert (await mentions.find(database, ["1001"], after=0, step=10)).settled == []
+    store = ErasureStore(database, declared(database))
+    deliveries, _events = store.scans
+    wanted = MentionScan([b"1001", b"1003"])
+    found = await store.look(deliveries, wanted, after=0, step=3)
+    assert found == MentionedRows(processed=[first], waiting=1, last_id=third)
+    found = await store.look(deliveries, wanted, after=third, step=3)
+    assert found == MentionedRows(processed=[], waiting=0, last_id=fourth)
+    await store.remove(deliveries, [first])
+    assert (await store.look(deliveries, MentionScan([b"1001"]), after=0, step=10)).processed == []

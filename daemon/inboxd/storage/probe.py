@@ -1,0 +1,34 @@
+"""Finding out when a disk that refused a write takes writes again."""
+
+from typing import Final
+
+from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageClosedError, StorageError
+from inboxd.runtime.worker import Wakeup
+from inboxd.storage.database import Database
+
+PROBE_S: Final = 5.0
+"""Seconds between two looks."""
+
+
+class StorageProbe:
+    """Writes something every few seconds while the disk refuses. Senders back off, so nobody else may try for long."""
+
+    name = "storage_probe"
+
+    def __init__(self, database: Database) -> None:
+        self.wakeup = Wakeup()
+        self._database = database
+        self._log = logs.get("housekeeping")
+
+    async def poll(self) -> float:
+        """Probe the disk if it refused the last write. Raises StorageClosedError."""
+        if self._database.refusal is not None:
+            try:
+                await self._database.probe()
+                self._log.info("storage_recovered")
+            except StorageClosedError:  # the writer has ended: crash, so that the supervisor sees it
+                raise
+            except StorageError as error:
+                self._log.error("storage_refuses", error=str(error))
+        return PROBE_S
