@@ -1,4 +1,4 @@
-"""Meta's callbacks about app users: "Deauthorize" and "Data deletion request", with the status page of the latter."""
+"""Meta's callbacks about app users: "Deauthorize" and "Data deletion request", and the status page of a deletion."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from html import escape
@@ -41,9 +41,9 @@ _PAGE_HEADERS: Final = {**SAFE_HEADERS, "Content-Security-Policy": "default-src 
 class Callbacks:
     """The handlers.
 
-    `find` tells the account that a user id belongs to, `others` those that are known to belong to somebody else.
-    `deauthorize` stops the calls of the account that a user id belongs to, and returns its id; `on_deletion` is called
-    when a deletion was requested.
+    `find` returns the account of a user id, `others` the accounts that are known to belong to somebody else.
+    `deauthorize` stops the calls of the account of a user id and returns the account's id. `on_deletion` is called when
+    a deletion was requested.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class Callbacks:
         app.router.add_get(DELETION_PATH + "/{code:[0-9a-f]{32}}", self.status)
 
     async def deauthorize(self, request: web.Request) -> web.Response:
-        """The owner removed the app: no more calls, and their token is dropped."""
+        """The owner removed the app: calls stop, and the token is dropped."""
         signed = await self._signed(request)
         account_id = await self._deauthorize(signed.user_id)
         self._log.warning("deauthorized", account_id=account_id, known=account_id is not None)
         return web.Response(headers=SAFE_HEADERS)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """The owner wants their data deleted: it begins now, and the answer says where to see how it stands."""
+        """The owner wants their data deleted. It begins now; the answer has the address of the status page."""
         signed = await self._signed(request)
         account_id, outcome = self._find(signed.user_id), None
         if account_id is None:
             kept = await self._deletions.keeps_anything(self._others(signed.user_id))
             outcome = DeletionOutcome.NOT_MATCHED if kept else DeletionOutcome.NOTHING_KEPT
-        # First what was asked for, durably, then the rest: Meta asks again when it gets no answer, and we may crash.
+        # The request is stored first, because we may crash: Meta asks again when it gets no answer.
         await self._deletions.request(signed.receipt, account_id, self._clock.now_ms(), outcome)
         await self._deauthorize(signed.user_id)
         self._on_deletion()
@@ -101,7 +101,7 @@ class Callbacks:
         return web.json_response(answer, headers=SAFE_HEADERS)
 
     async def status(self, request: web.Request) -> web.Response:
-        """How a deletion stands, for the person who asked for it."""
+        """The status page of a deletion, for the person who asked for it."""
         code = request.match_info["code"]
         receipt = await self._deletions.receipt(code)
         found = HTTPStatus.OK
@@ -125,7 +125,7 @@ class Callbacks:
 
 
 def _standing(receipt: Receipt) -> str:
-    """How a request stands, for whoever made it. Nothing is called completed that is not."""
+    """The status of a request, for the person who made it. Only what is completed is called completed."""
     asked = f"Requested at {iso_utc(receipt.requested_at)}"
     if receipt.completed_at is None:
         return f"{asked}. The data is being deleted{_WAITS_FOR.get(receipt.waits_for or '', '.')}"

@@ -52,7 +52,7 @@ class NobodyError(InboxdError):
 
 
 def _key_of(account_id: str, participant_id: str) -> ConversationKey:
-    """Whose data it is about. Raises UsageError: ids go into addresses."""
+    """Whose data it is. Raises UsageError for anything but digits, because ids go into addresses."""
     if not (account_id.isascii() and account_id.isdigit() and participant_id.isascii() and participant_id.isdigit()):
         msg = "ids of accounts and participants are numbers, such as 17841400000000001"
         raise click.UsageError(msg)
@@ -60,7 +60,7 @@ def _key_of(account_id: str, participant_id: str) -> ConversationKey:
 
 
 def _person_of(account_id: str, participant_id: str) -> ConversationKey:
-    """Who is to be forgotten. Raises UsageError: the account itself is no person."""
+    """Who is to be forgotten. Raises UsageError for the account itself, which is no person."""
     if account_id == participant_id:
         msg = f"{participant_id} is the account itself, and no participant; delete its conversation instead"
         raise click.UsageError(msg)
@@ -85,7 +85,7 @@ def forget(
 
 
 async def _forget(access: CommandAccess[OfflineData], key: ConversationKey, *, as_json: bool) -> int:
-    """Erase one person, and say what was erased; the exit code."""
+    """Erase one person and print what was erased. Returns the exit code."""
     async with access.open() as found:
         if isinstance(found, AdminClient):
             erasure = await found.call("DELETE", _address(key), Erasure)
@@ -122,7 +122,7 @@ def erase_account(
 
 
 async def _erase(access: CommandAccess[OfflineData], wanted: NewDeletion, *, as_json: bool) -> int:
-    """Erase an account with everybody in it, and say how it stands; the exit code."""
+    """Erase an account with everybody in it and print the status. Returns the exit code."""
     async with access.open() as found:
         deletion = await (_ask_daemon(found, wanted) if isinstance(found, AdminClient) else _carry_out(found, wanted))
     if as_json:
@@ -142,7 +142,7 @@ async def _erase(access: CommandAccess[OfflineData], wanted: NewDeletion, *, as_
 
 
 async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResource:
-    """Have the daemon erase the account, and wait for a while."""
+    """Ask the daemon to erase the account, and wait up to a minute."""
     deletion = await daemon.call("POST", DELETIONS, DeletionResource, wanted)
     for _ in range(POLLS):
         if deletion.status != "running" or deletion.waits_for is not None:
@@ -153,7 +153,7 @@ async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResou
 
 
 async def _carry_out(found: OfflineData, wanted: NewDeletion) -> DeletionResource:
-    """Erase the account without a daemon. Raises NobodyError for a code that waits for nobody."""
+    """Erase the account without a daemon. Raises NobodyError when no request with the code waits for an account."""
     clock, deletions, accounts = Clock(), DeletionStore(*found), AccountStore(found.database)
     code = wanted.code or token_hex(16)
     if wanted.code is not None:

@@ -105,5 +105,5 @@ class DeletionWorker:
         outcome = None if known or erased.rows else DeletionOutcome.NOTHING_KEPT
         await self._deletions.complete(request.code, self._clock.now_ms(), outcome)
         self._log.info("deletion_completed", code=request.code, rows=erased.counts.total())
-        await self._eraser.empty_journal(1)  # which has held the account's id until now
+        await self._eraser.empty_journal(1)  # it has held the account's id until now
         return True
