@@ -117,9 +117,9 @@ class AccountsApi:
 
 
 def _refused(error: GraphError) -> ProblemError:
-    if error.remedy in {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION}:
+    if error.action in {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION}:
         return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Meta does not accept this token: {error}.")
-    if error.remedy is FailureAction.WAIT_FOR_BUDGET:
+    if error.action is FailureAction.WAIT_FOR_BUDGET:
         detail = f"Nothing was stored, and Meta was not asked whose token this is: {error}. Try again then."
         return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
     return ProblemError(HTTPStatus.BAD_GATEWAY, f"Meta cannot be asked whose token this is: {error}. Try again later.")

@@ -118,7 +118,7 @@ class AccountCheck:
                     "Connected tools: allow access to messages."
                 )
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
-            if error.remedy is FailureAction.LACKS_PERMISSION:
+            if error.action is FailureAction.LACKS_PERMISSION:
                 needed = _PERMISSIONS[served.account.flavour]
                 remedy = f"Grant {needed} when logging in; accounts without a role on the app need Advanced Access."
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
@@ -168,9 +168,9 @@ async def ensure_subscribed(
 
 def _may_pass(error: GraphError) -> bool:
     """Whether the same call may work later without anybody's doing."""
-    if error.remedy is FailureAction.RETRY_LATER:
+    if error.action is FailureAction.RETRY_LATER:
         return not error.row.ambiguous
-    return error.remedy is FailureAction.WAIT_FOR_BUDGET
+    return error.action is FailureAction.WAIT_FOR_BUDGET
 
 
 async def _within(work: Awaitable[T]) -> T:
@@ -184,9 +184,9 @@ async def _within(work: Awaitable[T]) -> T:
 
 
 def _about_token(error: GraphError) -> CheckResult:
-    if error.remedy is FailureAction.NEEDS_LOGIN:
+    if error.action is FailureAction.NEEDS_LOGIN:
         return _token_missing(str(error))
-    if error.remedy is FailureAction.LACKS_PERMISSION:
+    if error.action is FailureAction.LACKS_PERMISSION:
         return CheckResult(
             "token", CheckOutcome.MISSING, str(error), "Log in again and grant every permission that is asked for."
         )

@@ -294,7 +294,7 @@ class AccountManager:
         served = self.served.get(account_id)
         if served is None:
             return  # removed while the call was under way
-        cause = AccountChange.CALL_ANSWERED if error is None else _CAUSES[error.remedy]
+        cause = AccountChange.CALL_ANSWERED if error is None else _CAUSES[error.action]
         reason = None if error is None else str(error)
         state = following(served.account.state, cause)
         if state is None or (state, reason) == (served.account.state, served.account.reason):

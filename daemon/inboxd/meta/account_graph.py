@@ -207,7 +207,7 @@ class AccountGraph:
         try:
             answer = await self._call("GET", "refresh_access_token", fields, versioned=False)
         except GraphError as error:
-            if error.remedy in {FailureAction.NEEDS_LOGIN, FailureAction.WAIT_FOR_BUDGET} or error.code is None:
+            if error.action in {FailureAction.NEEDS_LOGIN, FailureAction.WAIT_FOR_BUDGET} or error.code is None:
                 raise
             answer = await self._call("GET", "refresh_access_token", fields, versioned=False, as_form=True)
         token = answers.word(answer.get("access_token"), MAX_TOKEN)
@@ -278,13 +278,13 @@ class AccountGraph:
     async def _heed(self, answer: Answer, token: Secret) -> None:
         """Slow down or stop as the answer says, before anybody else may call."""
         error, usage = answer.error, answer.usage
-        limit = error if error is not None and error.remedy is FailureAction.WAIT_FOR_BUDGET else None
+        limit = error if error is not None and error.action is FailureAction.WAIT_FOR_BUDGET else None
         app_limit, own_limit = (limit, None) if limit is not None and limit.row.app_wide else (None, limit)
         stop_s = max(found if found <= LONGEST_TOLD_S else 0.0 for found in (usage.regain_s, usage.retry_after_s))
         await self._judge(self._traffic.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
         own_scope, own_stop_s = self.budget.account_id, 0.0 if app_limit else stop_s
         await self._judge(self.budget.throttle, own_scope, usage.account_percent, own_limit, own_stop_s)
-        if error is not None and error.remedy is FailureAction.NEEDS_LOGIN and self._token is token:
+        if error is not None and error.action is FailureAction.NEEDS_LOGIN and self._token is token:
             self._dead = error
             await self._on_verdict(error)
 
@@ -328,9 +328,9 @@ class AccountGraph:
                 error = GraphError(
                     msg, FailureAction.LACKS_PERMISSION, code=error.code, subcode=error.subcode, row=error.row
                 )
-        elif error.code is not None and error.remedy in {FailureAction.WAIT_FOR_PERSON, FailureAction.GONE}:
+        elif error.code is not None and error.action in {FailureAction.WAIT_FOR_PERSON, FailureAction.GONE}:
             self._doubtful.clear()
-        if error.remedy is FailureAction.LACKS_PERMISSION and self._token is token:
+        if error.action is FailureAction.LACKS_PERMISSION and self._token is token:
             first_s = DOUBT_REST_S if error.row.ambiguous else PERMISSION_REST_S
             self.profiles_throttle.trip_longer(str(error), first_s=first_s, longest_s=PERMISSION_REST_S)
             self._standing_known = False

@@ -104,7 +104,7 @@ class ProfileFetcher:
             if error.of_host:  # that costs nobody anything: they are still due
                 await self._sync.rest(self._silences)
                 return
-            if error.remedy not in ACCOUNT_WIDE:
+            if error.action not in ACCOUNT_WIDE:
                 await self._sync.record_failure(who, attempt, error)
             elif error.row.ambiguous:
                 # Somebody else must be asked next: the next answer decides whether the trouble is over.
