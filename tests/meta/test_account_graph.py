@@ -171,15 +171,15 @@ async def test_a_proof_that_nobody_can_make_blames_the_account_and_not_the_perso
         assert caught.value.action is FailureAction.LACKS_PERMISSION
 
 
-async def test_both_flavours_tell_whose_a_token_is(graph: Simulated, database: Database) -> None:
+async def test_both_login_types_tell_whose_a_token_is(graph: Simulated, database: Database) -> None:
     server, url = graph
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     async with meta(url, database) as platform:
         assert await (await platform.account()).owner() == Owner(ACCOUNT, f"9{ACCOUNT}", None, "the.shop")
-        page = await platform.account("page-token", flavour=LoginType.FACEBOOK)
+        page = await platform.account("page-token", login_type=LoginType.FACEBOOK)
         assert await page.owner() == Owner(ACCOUNT, None, PAGE, "the.shop")
         with pytest.raises(GraphError, match="no Instagram professional account"):
-            await (await platform.account(flavour=LoginType.FACEBOOK)).owner()
+            await (await platform.account(login_type=LoginType.FACEBOOK)).owner()
 
 
 async def test_an_owner_in_a_list_is_read_too(database: Database) -> None:

@@ -44,7 +44,7 @@ class AccountsApi:
         """What can be done."""
         one = PATH + "/{id}"
         tag = "accounts"
-        added = {"token": "IGAA…", "flavour": "instagram", "name": "shop"}
+        added = {"token": "IGAA…", "loginType": "instagram", "name": "shop"}
         return [
             Operation("GET", PATH, self.all, tag, {200: AccountList}),
             Operation(
@@ -74,7 +74,7 @@ class AccountsApi:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
         try:
             token = Secret(wanted.token.strip())
-            served, findings = await self._check.add(token, wanted.flavour, name=wanted.name)
+            served, findings = await self._check.add(token, wanted.wanted_login_type(), name=wanted.name)
         except GraphError as error:
             raise _refused(error) from error
         checked = CheckedAccount(account=AccountResource.of(served.account), findings=findings)

@@ -62,17 +62,17 @@ class AccountCheck:
         self._last_message_at = last_message_at
 
     async def add(
-        self, token: Secret, flavour: LoginType, *, name: str = "", expected_id: str | None = None
+        self, token: Secret, login_type: LoginType, *, name: str = "", expected_id: str | None = None
     ) -> tuple[ManagedAccount, list[CheckResult]]:
         """Find out whose `token` is, serve that account, subscribe it, and say what is missing.
 
         Raises GraphError when Meta does not accept the token, WrongAccountError when it is not `expected_id`'s.
         """
-        owner = await _within(self._accounts.owner_of(token, flavour))
+        owner = await _within(self._accounts.owner_of(token, login_type))
         if expected_id is not None and owner.id != expected_id:
             msg = f"the token belongs to the account {owner.id} ({owner.username}), not to {expected_id}"
             raise WrongAccountError(msg)
-        served = await self._accounts.add(token, flavour, owner, name)
+        served = await self._accounts.add(token, login_type, owner, name)
         known = CheckResult("token", CheckOutcome.OK, f"belongs to {owner.username or owner.id}")
         return served, [known, *await self._rest(served)]
 
@@ -119,7 +119,7 @@ class AccountCheck:
                 )
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
             if error.action is FailureAction.LACKS_PERMISSION:
-                needed = _PERMISSIONS[served.account.flavour]
+                needed = _PERMISSIONS[served.account.login_type]
                 remedy = f"Grant {needed} when logging in; accounts without a role on the app need Advanced Access."
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
             return CheckResult("messages", CheckOutcome.UNKNOWN, str(error), "Check again later.")
@@ -133,7 +133,7 @@ class AccountCheck:
                 return CheckResult(
                     "subscription", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour."
                 )
-            needed = _PERMISSIONS[served.account.flavour]
+            needed = _PERMISSIONS[served.account.login_type]
             return CheckResult("subscription", CheckOutcome.MISSING, str(error), f"Grant {needed}, then check again.")
         if "messages" not in fields:
             remedy = "In the App Dashboard, subscribe the app to the webhook field 'messages', then check again."

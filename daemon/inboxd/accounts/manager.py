@@ -36,7 +36,7 @@ class ConfiguredAccount(NamedTuple):
     """An account as the configuration and the secrets give it."""
 
     id: str
-    flavour: LoginType
+    login_type: LoginType
     name: str
     page_id: str | None
     token: Secret | None
@@ -148,25 +148,25 @@ class AccountManager:
                     served, one.token, origin, cause=AccountChange.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN
                 )
 
-    async def owner_of(self, token: Secret, flavour: LoginType) -> Owner:
+    async def owner_of(self, token: Secret, login_type: LoginType) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
         async with self._asking:
-            graph = self._newcomers.get(flavour)
+            graph = self._newcomers.get(login_type)
             if graph is None:
-                graph = self._newcomers[flavour] = await self._graph(NEWCOMERS, flavour, self._ignore)
+                graph = self._newcomers[login_type] = await self._graph(NEWCOMERS, login_type, self._ignore)
             graph.token = token
             return await graph.owner(Priority.INTERACTIVE)
 
-    async def add(self, token: Secret, flavour: LoginType, owner: Owner, name: str) -> ManagedAccount:
+    async def add(self, token: Secret, login_type: LoginType, owner: Owner, name: str) -> ManagedAccount:
         """Serve the account `owner` with `token`; for one that is served already, that is its new token."""
         async with self._adding:  # never twice at once for the same account
-            return await self._add(token, flavour, owner, name)
+            return await self._add(token, login_type, owner, name)
 
-    async def _add(self, token: Secret, flavour: LoginType, owner: Owner, name: str) -> ManagedAccount:
+    async def _add(self, token: Secret, login_type: LoginType, owner: Owner, name: str) -> ManagedAccount:
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
-        if served is not None and served.account.flavour is not flavour:
-            account = msgspec.structs.replace(served.account, flavour=flavour)
+        if served is not None and served.account.login_type is not login_type:
+            account = msgspec.structs.replace(served.account, login_type=login_type)
             async with served.lock:
                 await self._save(account, token, served.token_origin)  # if the disk refuses, all stays as it is
                 self._leave(served)
@@ -174,7 +174,7 @@ class AccountManager:
             served = await self._serve(account, token, served.token_origin)
         if served is None:
             account = Account(
-                id=owner.id, flavour=flavour, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
+                id=owner.id, login_type=login_type, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
             )
             served = await self._serve(account, token, None)
         kept = await self.update(
@@ -189,7 +189,7 @@ class AccountManager:
             **NEW_TOKEN,
         )
         if not kept:  # removed meanwhile: it is a new one then
-            return await self._add(token, flavour, owner, name)
+            return await self._add(token, login_type, owner, name)
         self._log.info("account_added", account_id=owner.id, username=served.account.username)
         return served
 
@@ -306,14 +306,16 @@ class AccountManager:
     async def _serve_configured(self, one: ConfiguredAccount, stored: StoredAccount | None) -> None:
         now = self._clock.now_ms()
         if stored is None:
-            account = Account(id=one.id, flavour=one.flavour, state=AccountState.ACTIVE, created_at=now, updated_at=now)
+            account = Account(
+                id=one.id, login_type=one.login_type, state=AccountState.ACTIVE, created_at=now, updated_at=now
+            )
             token, origin = None, None
         else:
             account, token, origin = stored.account, self._opened(stored), stored.token_origin
         is_news = one.token is not None and (origin is None or not self._vault.recognises(origin, one.token))
         account = msgspec.structs.replace(
             account,
-            flavour=one.flavour,
+            login_type=one.login_type,
             name=one.name,
             page_id=one.page_id or account.page_id,
             configured=True,
@@ -328,7 +330,7 @@ class AccountManager:
         await self._serve(account, token, origin)
 
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
-        graph = await self._graph(account.id, account.flavour, partial(self.verdict, account.id))
+        graph = await self._graph(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
         await self._save(account, token, origin)
         lost = following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
@@ -354,9 +356,9 @@ class AccountManager:
             await self._staff.stop(served)
 
     async def _graph(
-        self, account_id: str, flavour: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
+        self, account_id: str, login_type: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
     ) -> AccountGraph:
-        client = self._clients[flavour]
+        client = self._clients[login_type]
         budget = Budget(
             account_id,
             self._ledger,
@@ -372,7 +374,7 @@ class AccountManager:
             budget,
             self._ledger,
             self._traffic,
-            flavour=flavour,
+            login_type=login_type,
             app_secrets=self._app_secrets,
             app_id=self._app_id,
             on_verdict=on_verdict,

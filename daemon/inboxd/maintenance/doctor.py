@@ -131,7 +131,7 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
     for diagnosis in await asyncio.to_thread(_storage, database, settings.storage.backups(environment)):
         yield diagnosis
     stored = await _stored_accounts(database)
-    async for diagnosis in _graph(settings, {account.flavour for account in stored}):
+    async for diagnosis in _graph(settings, {account.login_type for account in stored}):
         yield diagnosis
     async for diagnosis in _daemon(settings, secrets, database, stored):
         yield diagnosis
@@ -230,10 +230,10 @@ def _backups(folder: Path) -> Diagnosis:
     return Diagnosis("backups", Severity.OK, f"the latest is of {iso_utc(made_at)}")
 
 
-async def _graph(settings: Settings, flavours: Collection[str]) -> AsyncIterator[Diagnosis]:
+async def _graph(settings: Settings, login_types: Collection[str]) -> AsyncIterator[Diagnosis]:
     """DNS, TLS and an answer, of whatever kind, from each Graph API; and our clock against theirs."""
     urls = {settings.instagram.graph_url}
-    if LoginType.FACEBOOK in {*flavours, *(account.flavour for account in settings.accounts)}:
+    if LoginType.FACEBOOK in {*login_types, *(account.login_type for account in settings.accounts)}:
         urls.add(settings.instagram.facebook_graph_url)
     for url in sorted(urls):
         try:

@@ -77,7 +77,7 @@ class AccountGraph:
         ledger: CallLog,
         traffic: AppBudget,
         *,
-        flavour: LoginType,
+        login_type: LoginType,
         app_secrets: Sequence[Secret],
         app_id: str | None,
         on_verdict: Callable[[GraphError | None], Awaitable[None]],
@@ -88,7 +88,7 @@ class AccountGraph:
         self._client = client
         self._ledger = ledger
         self._traffic = traffic
-        self._flavour = flavour
+        self._login_type = login_type
         self._app_id = app_id
         self._on_verdict = on_verdict
         self._token: Secret | None = None
@@ -166,11 +166,11 @@ class AccountGraph:
 
     async def owner(self, priority: Priority = Priority.LIVE) -> Owner:
         """Whom the token belongs to. Raises GraphError; a Page without an Instagram account lacks permission."""
-        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._flavour]}, priority)
+        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._login_type]}, priority)
         inner = answer.get("data")
         if isinstance(inner, list) and inner:  # the documentation prints a list, clients see an object
             answer = _fields(inner[0])
-        if self._flavour is LoginType.FACEBOOK:
+        if self._login_type is LoginType.FACEBOOK:
             linked = answer.get("instagram_business_account")
             if linked is None:
                 msg = "the Page has no Instagram professional account linked to it, or the token may not see it"
@@ -180,7 +180,7 @@ class AccountGraph:
 
     async def subscribe(self, priority: Priority = Priority.LIVE) -> None:
         """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
-        fields = ",".join(WEBHOOK_FIELDS[self._flavour])
+        fields = ",".join(WEBHOOK_FIELDS[self._login_type])
         await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
 
     async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
