@@ -50,8 +50,8 @@ class Limits(NamedTuple):
     timeout_s: float
 
 
-class Staff(Protocol):
-    """Who works for an account while it is served."""
+class Workers(Protocol):
+    """Starts and ends the workers of accounts."""
 
     def start(self, served: "ManagedAccount") -> None:
         """The account begins to be served."""
@@ -81,8 +81,8 @@ class AccountManager:
         self,
         store: AccountStore,
         vault: Vault,
-        ledger: CallLog,
-        traffic: AppBudget,
+        call_log: CallLog,
+        app_budget: AppBudget,
         clients: Mapping[LoginType, GraphClient],
         limits: Limits,
         clock: Clock,
@@ -95,26 +95,26 @@ class AccountManager:
         """Every id by which webhooks may name an account, and the account's own."""
         self._store = store
         self._vault = vault
-        self._ledger = ledger
-        self._traffic = traffic
+        self._call_log = call_log
+        self._app_budget = app_budget
         self._clients = clients
         self._limits = limits
         self._clock = clock
         self._app_secrets = app_secrets
         self._app_id = app_id
-        self._staff: Staff | None = None
+        self._workers: Workers | None = None
         self._newcomers: dict[LoginType, AccountGraph] = {}
         self._asking = asyncio.Lock()
         self._adding = asyncio.Lock()
         self._log = logs.get("accounts")
 
-    async def load(self, configured: Sequence[ConfiguredAccount], staff: Staff | None = None) -> None:
+    async def load(self, configured: Sequence[ConfiguredAccount], workers: Workers | None = None) -> None:
         """Begin to serve what is stored and what is configured. Raises StorageError.
 
         An account that stood in the configuration and no longer does is forgotten; its conversations stay.
         """
-        self._staff = staff
-        await self._traffic.load(self._ledger)
+        self._workers = workers
+        await self._app_budget.load(self._call_log)
         known = {stored.account.id: stored for stored in await self._store.all()}
         for one in configured:
             await self._serve_configured(one, known.pop(one.id, None))
@@ -340,8 +340,8 @@ class AccountManager:
             self._log.warning("account_without_token", account_id=account.id, reason=reason)
         served = self.served[account.id] = ManagedAccount(account, graph, origin)
         self._name(account)
-        if self._staff is not None:
-            self._staff.start(served)
+        if self._workers is not None:
+            self._workers.start(served)
         return served
 
     def _leave(self, served: ManagedAccount) -> None:
@@ -352,8 +352,8 @@ class AccountManager:
         served.graph.token = None
 
     async def _stop(self, served: ManagedAccount) -> None:
-        if self._staff is not None:
-            await self._staff.stop(served)
+        if self._workers is not None:
+            await self._workers.stop(served)
 
     async def _graph(
         self, account_id: str, login_type: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
@@ -361,8 +361,8 @@ class AccountManager:
         client = self._clients[login_type]
         budget = Budget(
             account_id,
-            self._ledger,
-            self._traffic,
+            self._call_log,
+            self._app_budget,
             client.circuit,
             self._clock,
             calls_per_hour=self._limits.calls_per_hour,
@@ -372,8 +372,8 @@ class AccountManager:
         return AccountGraph(
             client,
             budget,
-            self._ledger,
-            self._traffic,
+            self._call_log,
+            self._app_budget,
             login_type=login_type,
             app_secrets=self._app_secrets,
             app_id=self._app_id,

@@ -74,8 +74,8 @@ class AccountGraph:
         self,
         client: GraphClient,
         budget: Budget,
-        ledger: CallLog,
-        traffic: AppBudget,
+        call_log: CallLog,
+        app_budget: AppBudget,
         *,
         login_type: LoginType,
         app_secrets: Sequence[Secret],
@@ -86,8 +86,8 @@ class AccountGraph:
         self.profiles_throttle: Final = Throttle(budget.clock)
         """Stops profile calls alone: a permission is missing, or Meta denies that anybody exists."""
         self._client = client
-        self._ledger = ledger
-        self._traffic = traffic
+        self._call_log = call_log
+        self._app_budget = app_budget
         self._login_type = login_type
         self._app_id = app_id
         self._on_verdict = on_verdict
@@ -127,7 +127,7 @@ class AccountGraph:
         self._standing_known = False
         self._doubtful.clear()
         self.profiles_throttle.reset()
-        self._traffic.notify()
+        self._app_budget.notify()
 
     async def user_profile(
         self, igsid: str, priority: Priority = Priority.LIVE, *, on_turn: Callable[[], None] | None = None
@@ -281,7 +281,7 @@ class AccountGraph:
         limit = error if error is not None and error.action is FailureAction.WAIT_FOR_BUDGET else None
         app_limit, own_limit = (limit, None) if limit is not None and limit.row.app_wide else (None, limit)
         stop_s = max(found if found <= LONGEST_TOLD_S else 0.0 for found in (usage.regain_s, usage.retry_after_s))
-        await self._judge(self._traffic.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
+        await self._judge(self._app_budget.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
         own_scope, own_stop_s = self.budget.account_id, 0.0 if app_limit else stop_s
         await self._judge(self.budget.throttle, own_scope, usage.account_percent, own_limit, own_stop_s)
         if error is not None and error.action is FailureAction.NEEDS_LOGIN and self._token is token:
@@ -291,7 +291,7 @@ class AccountGraph:
     async def _judge(
         self, throttle: Throttle, scope: str, percent: float | None, limit: GraphError | None, stop_s: float
     ) -> None:
-        """Apply to one brake what an answer said: how full its allowance is, that it is used up, or for how long."""
+        """Apply to one throttle what an answer said: how full its allowance is, that it is used up, or for how long."""
         if percent is not None:
             self._note_usage(throttle, scope, percent)
         reason = _why_stop(percent, limit, stop_s)
@@ -306,7 +306,7 @@ class AccountGraph:
             throttle.trip_longer(reason, first_s=limit.row.first_stop_s if limit else FIRST_STOP_S)
         if reason is not None:
             self._log.warning("throttled", scope=scope, reason=reason, seconds=round(throttle.stopped_s()))
-        await self._ledger.save_stop(scope, throttle.stop())
+        await self._call_log.save_stop(scope, throttle.stop())
 
     def _note_usage(self, throttle: Throttle, scope: str, percent: float) -> None:
         """Slow down as the headers ask for, and say so when it begins, ends, or becomes much more or less."""
