@@ -82,7 +82,7 @@ async def process(folder: Path, url: str, clock: FastClock) -> AsyncIterator[Acc
         await budget.load(longest_call_s=LONGEST_CALL_S)
         graph = AccountGraph(
             client, budget, ledger, traffic,
-            flavour=LoginType.INSTAGRAM, app_secrets=(), app_id=None, on_verdict=ignore,
+            login_type=LoginType.INSTAGRAM, app_secrets=(), app_id=None, on_verdict=ignore,
         )  # fmt: skip
         graph.token = Secret(TOKEN)
         yield graph

@@ -150,7 +150,7 @@ class Meta:
         self,
         token: str = TOKEN,
         account_id: str = ACCOUNT,
-        flavour: LoginType = LoginType.INSTAGRAM,
+        login_type: LoginType = LoginType.INSTAGRAM,
         app_secrets: Sequence[str] = (),
     ) -> AccountGraph:
         """One account's Graph API, with what is remembered of its budget."""
@@ -162,7 +162,7 @@ class Meta:
             budget,
             self.ledger,
             self.traffic,
-            flavour=flavour,
+            login_type=login_type,
             app_secrets=[Secret(text) for text in app_secrets],
             app_id=None,
             on_verdict=self._judge,

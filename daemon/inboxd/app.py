@@ -398,7 +398,7 @@ def _others(accounts: AccountManager, user_id: str) -> frozenset[str]:
     Of an account with Facebook Login nobody knows whose it is: Meta names a person, and tells us of no such person.
     """
     known = [served.account for served in accounts.served.values() if served.account.app_scoped_id is not None]
-    return frozenset(one.id for one in known if one.flavour is LoginType.INSTAGRAM and one.app_scoped_id != user_id)
+    return frozenset(one.id for one in known if one.login_type is LoginType.INSTAGRAM and one.app_scoped_id != user_id)
 
 
 async def _deauthorize(accounts: AccountManager, user_id: str) -> str | None:

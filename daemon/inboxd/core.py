@@ -246,12 +246,12 @@ async def serving_accounts(
     options = settings.instagram
     async with AsyncExitStack() as stack:
         clients = {}
-        for flavour, url in (
+        for login_type, url in (
             (LoginType.INSTAGRAM, options.graph_url),
             (LoginType.FACEBOOK, options.facebook_graph_url),
         ):
             client = GraphClient(url, options.graph_version, timeout_s=options.timeout_s, clock=clock)
-            clients[flavour] = await stack.enter_async_context(client)
+            clients[login_type] = await stack.enter_async_context(client)
         yield AccountManager(
             AccountStore(database),
             Vault(keys),

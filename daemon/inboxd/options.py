@@ -41,7 +41,7 @@ def configured_accounts(settings: Settings, secrets: Secrets) -> list[Configured
     return [
         ConfiguredAccount(
             id=account.id,
-            flavour=LoginType(account.flavour),
+            login_type=LoginType(account.login_type),
             name=account.name,
             page_id=account.page_id or None,
             token=secrets.account_tokens.get(account.id),

@@ -80,6 +80,8 @@ async def test_an_account_is_added_checked_served_and_removed(client: Client, gr
         ({"tokens": "x"}, 422, "tokens"),
         ({}, 422, "token"),
         ({"token": "x", "flavour": "whatsapp"}, 422, "flavour"),
+        ({"token": "x", "loginType": "whatsapp"}, 422, "loginType"),
+        ({"token": "x", "loginType": "instagram", "flavour": "facebook"}, 422, "give one of them"),
     ],
 )
 async def test_a_token_that_cannot_be_used_is_refused_with_the_reason(
@@ -87,6 +89,16 @@ async def test_a_token_that_cannot_be_used_is_refused_with_the_reason(
 ) -> None:
     problem = await client.send("POST", "/api/accounts", body, status=status)
     assert told in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"loginType": "instagram"}, {"flavour": "instagram"}, {"loginType": "instagram", "flavour": "instagram"}],
+)
+async def test_the_login_type_goes_by_its_older_name_too(client: Client, graph: Simulated, said: Json) -> None:
+    graph[0].tokens["other-token"] = Token(OTHER)
+    added = await client.send("POST", "/api/accounts", {"token": "other-token", **said}, status=201)
+    assert (added["account"]["loginType"], added["account"]["flavour"]) == ("instagram", "instagram")
 
 
 async def test_a_silent_platform_is_told_from_a_bad_token(client: Client, graph: Simulated) -> None:

@@ -98,16 +98,16 @@ async def test_no_value_about_an_account_raises_anything_but_graph_errors(hostil
         assert findings[0].outcome.value == "ok"
 
 
-@pytest.mark.parametrize("flavour_field", ["instagram_business_account", "id"])
+@pytest.mark.parametrize("login_type_field", ["instagram_business_account", "id"])
 async def test_no_value_about_a_page_raises_anything_but_graph_errors(
-    hostile: Hostile, database: Database, flavour_field: str
+    hostile: Hostile, database: Database, login_type_field: str
 ) -> None:
     server, url = hostile
     usual = {"id": "1", "instagram_business_account": {"id": ACCOUNT, "username": "the.shop"}}
     async with meta(url, database) as platform:
-        page = await platform.account(flavour=LoginType.FACEBOOK)
+        page = await platform.account(login_type=LoginType.FACEBOOK)
         for value in ODD:
-            server.answers["me"] = encoded(replaced(usual, flavour_field, value))
+            server.answers["me"] = encoded(replaced(usual, login_type_field, value))
             try:
                 owner = await page.owner()
             except GraphError:

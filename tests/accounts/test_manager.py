@@ -314,7 +314,7 @@ async def test_another_product_for_the_same_account_is_another_host(graph: Simul
     async with process(tmp_path, url, clock, configured=False) as accounts:
         await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM, name="shop")
         served, _ = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
-        assert (served.account.flavour, served.account.name) == (LoginType.FACEBOOK, "shop")
+        assert (served.account.login_type, served.account.name) == (LoginType.FACEBOOK, "shop")
         assert (await served.graph.owner()).page_id == PAGE
         assert list(accounts.served) == [ACCOUNT]
 

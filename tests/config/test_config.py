@@ -112,6 +112,21 @@ def test_mistakes_in_the_environment_are_named(variable: str, value: str, told: 
         load_settings(None, {variable: value})
 
 
+@pytest.mark.parametrize("key", ["login_type", "flavour"])
+def test_the_login_type_goes_by_its_older_name_too(tmp_path: Path, key: str) -> None:
+    path = written(tmp_path, f"[[accounts]]\nid = '1'\n{key} = 'facebook'")
+    assert load_settings(path, {}).accounts == (AccountSettings(id="1", login_type="facebook"),)
+    given = {"INBOXD_ACCOUNTS": f'[{{"id": "1", "{key}": "facebook"}}]'}
+    assert load_settings(None, given).accounts == (AccountSettings(id="1", login_type="facebook"),)
+
+
+def test_two_login_types_of_one_account_are_refused(tmp_path: Path) -> None:
+    both = "[[accounts]]\nid = '1'\nflavour = 'facebook'\nlogin_type = "
+    assert load_settings(written(tmp_path, both + "'facebook'"), {}).accounts[0].login_type == "facebook"
+    with pytest.raises(ConfigError, match="older name of 'login_type'"):
+        load_settings(written(tmp_path, both + "'instagram'"), {})
+
+
 def test_accounts_that_are_no_list_are_refused_also_where_the_file_has_some(tmp_path: Path) -> None:
     path = written(tmp_path, "[[accounts]]\nid = '1'")
     with pytest.raises(ConfigError, match="accounts: Expected `array`"):

@@ -16,9 +16,9 @@ def test_jitter_adds_up_to_thirty_percent() -> None:
     assert Backoff().delay_s(1, lambda: 1.0) == pytest.approx(1.3)
 
 
-@pytest.mark.parametrize("remedy", [FailureAction.RETRY_LATER, FailureAction.UNKNOWN])
-def test_a_passing_fault_is_tried_three_times_and_then_rests(remedy: FailureAction) -> None:
-    decisions = [decide(remedy, attempt, PROFILE_FETCH, never) for attempt in (1, 2, 3)]
+@pytest.mark.parametrize("action", [FailureAction.RETRY_LATER, FailureAction.UNKNOWN])
+def test_a_passing_fault_is_tried_three_times_and_then_rests(action: FailureAction) -> None:
+    decisions = [decide(action, attempt, PROFILE_FETCH, never) for attempt in (1, 2, 3)]
 
     assert [decision.exhausted for decision in decisions] == [False, False, True]
     assert [decision.delay_s for decision in decisions] == [1, 2, PROFILE_FETCH.rest_s]

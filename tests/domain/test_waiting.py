@@ -15,7 +15,7 @@ FREE = BudgetReport(200, 3, 0, LATER, None, None, 1.0)
 STOPPED = FREE._replace(paused_until=LATER, reason="Graph error 4")
 USED_UP = FREE._replace(used=200, free_at=LATER)
 SLOW = FREE._replace(slowness=50.0, slowed_until=LATER)
-SERVED = Account(id=ACCOUNT, flavour=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1)
+SERVED = Account(id=ACCOUNT, login_type=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1)
 DEAD = msgspec.structs.replace(SERVED, state=AccountState.NEEDS_LOGIN, reason="the token is dead")
 
 

@@ -72,3 +72,13 @@ def test_a_running_daemon_without_an_admin_token_is_explained(simulated: Process
     told = simulated.run("account", "list")
     assert told.returncode == 78
     assert "admin_token" in told.stderr
+
+
+def test_the_login_type_goes_by_its_older_name_too(simulated: Process) -> None:
+    add = ("account", "add", "--token-file", "token", "--json")
+    for option in ("--login-type", "--flavour"):
+        added = simulated.run(*add, option, "instagram")
+        assert json.loads(added.stdout)["account"]["loginType"] == "instagram", added.stderr
+    both = simulated.run(*add, "--login-type", "instagram", "--flavour", "facebook")
+    assert both.returncode != 0
+    assert "give one of them" in both.stderr

@@ -92,10 +92,10 @@ class GraphResponses(Surface):
             for one in inputs:
                 for last in (ANA, "me", "subscribed_apps", "conversations", "refresh_access_token"):
                     server.answers[last] = one
-                for flavour in LoginType:
+                for login_type in LoginType:
                     for call in CALLS:
                         async with meta(server.url, database, HastyClock()) as at:
-                            await _judge(call, await at.account(flavour=flavour), one)
+                            await _judge(call, await at.account(login_type=login_type), one)
 
 
 async def _judge(call: Call, graph: AccountGraph, answer: bytes) -> None:

@@ -105,7 +105,7 @@ async def test_a_dead_token_stops_all_calls_until_there_is_a_new_one(graph: Simu
         for _ in range(3):
             with pytest.raises(GraphError) as caught:
                 await account.user_profile(ANA)
-            assert caught.value.remedy is FailureAction.NEEDS_LOGIN
+            assert caught.value.action is FailureAction.NEEDS_LOGIN
         assert len(server.calls) == 1
         assert [error and error.subcode for error in platform.verdicts] == [463]
 
@@ -121,12 +121,12 @@ async def test_many_people_who_do_not_exist_are_trouble_with_the_account(graph: 
     clock = TravelClock()
     async with meta(url, database, clock) as platform:
         account = await platform.account()
-        remedies = []
+        actions = []
         for number in range(MANY_PEOPLE):
             with pytest.raises(GraphError) as caught:
                 await account.user_profile(igsid(number))
-            remedies.append(caught.value.remedy)
-        assert remedies == [FailureAction.RETRY_LATER] * (MANY_PEOPLE - 1) + [FailureAction.LACKS_PERMISSION]
+            actions.append(caught.value.action)
+        assert actions == [FailureAction.RETRY_LATER] * (MANY_PEOPLE - 1) + [FailureAction.LACKS_PERMISSION]
         assert account.profiles_throttle.stopped_s() == 900
 
         await clock.travel(900)
@@ -168,18 +168,18 @@ async def test_a_proof_that_nobody_can_make_blames_the_account_and_not_the_perso
         account = await platform.account(app_secrets=[APP_SECRET])
         with pytest.raises(GraphError, match="appsecret_proof") as caught:
             await account.user_profile(ANA)
-        assert caught.value.remedy is FailureAction.LACKS_PERMISSION
+        assert caught.value.action is FailureAction.LACKS_PERMISSION
 
 
-async def test_both_flavours_tell_whose_a_token_is(graph: Simulated, database: Database) -> None:
+async def test_both_login_types_tell_whose_a_token_is(graph: Simulated, database: Database) -> None:
     server, url = graph
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     async with meta(url, database) as platform:
         assert await (await platform.account()).owner() == Owner(ACCOUNT, f"9{ACCOUNT}", None, "the.shop")
-        page = await platform.account("page-token", flavour=LoginType.FACEBOOK)
+        page = await platform.account("page-token", login_type=LoginType.FACEBOOK)
         assert await page.owner() == Owner(ACCOUNT, None, PAGE, "the.shop")
         with pytest.raises(GraphError, match="no Instagram professional account"):
-            await (await platform.account(flavour=LoginType.FACEBOOK)).owner()
+            await (await platform.account(login_type=LoginType.FACEBOOK)).owner()
 
 
 async def test_an_owner_in_a_list_is_read_too(database: Database) -> None:
@@ -342,6 +342,6 @@ async def test_a_refusal_of_an_old_token_that_comes_late_does_not_stop_the_new_o
         go.set()
         with pytest.raises(GraphError) as caught:
             await late
-        assert caught.value.remedy is FailureAction.NEEDS_LOGIN
+        assert caught.value.action is FailureAction.NEEDS_LOGIN
         assert platform.verdicts == []
         assert (await account.user_profile(ANA)).username == "ana_x"

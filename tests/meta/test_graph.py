@@ -28,11 +28,11 @@ async def answering(
         yield await platform.account()
 
 
-async def remedy_of(account: AccountGraph, who: str = ANA, token: str = TOKEN) -> FailureAction:
+async def action_of(account: AccountGraph, who: str = ANA, token: str = TOKEN) -> FailureAction:
     with pytest.raises(GraphError) as caught:
         await account.user_profile(who)
     assert token not in str(caught.value)
-    return caught.value.remedy
+    return caught.value.action
 
 
 async def test_profiles_are_read_whole(graph: tuple[GraphServer, str], database: Database) -> None:
@@ -65,7 +65,7 @@ async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "remedy"),
+    ("behaviour", "action"),
     [
         (Behaviour(latency_ms=0, outage=True), FailureAction.RETRY_LATER),
         (Behaviour(latency_ms=0, throttled=True), FailureAction.WAIT_FOR_BUDGET),
@@ -76,17 +76,17 @@ async def test_the_token_travels_in_the_header_and_the_fields_are_the_documented
     ],
 )
 async def test_moods_of_the_platform(
-    graph: tuple[GraphServer, str], database: Database, behaviour: Behaviour, remedy: FailureAction
+    graph: tuple[GraphServer, str], database: Database, behaviour: Behaviour, action: FailureAction
 ) -> None:
     graph[0].behaviour = behaviour
     async with meta(graph[1], database) as platform:
-        assert await remedy_of(await platform.account()) is remedy
+        assert await action_of(await platform.account()) is action
 
 
 async def test_nobody_of_that_id_and_a_wrong_token(graph: tuple[GraphServer, str], database: Database) -> None:
     async with meta(graph[1], database) as platform:
-        assert await remedy_of(await platform.account(), "42") is FailureAction.GONE
-        assert await remedy_of(await platform.account("wrong-token"), token="wrong-token") is FailureAction.NEEDS_LOGIN
+        assert await action_of(await platform.account(), "42") is FailureAction.GONE
+        assert await action_of(await platform.account("wrong-token"), token="wrong-token") is FailureAction.NEEDS_LOGIN
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_an_answer_that_is_none_is_tried_again_later(
         return response()
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is FailureAction.RETRY_LATER
+        assert await action_of(client) is FailureAction.RETRY_LATER
 
 
 async def test_too_many_requests_said_by_the_edge_is_a_limit_too(database: Database) -> None:
@@ -119,7 +119,7 @@ async def test_too_many_requests_said_by_the_edge_is_a_limit_too(database: Datab
         return web.Response(status=429, text="<html>slow down</html>", headers={"Retry-After": "40"})
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is FailureAction.WAIT_FOR_BUDGET
+        assert await action_of(client) is FailureAction.WAIT_FOR_BUDGET
         assert 39 < client.budget.throttle.stopped_s() <= 40
 
 
@@ -128,7 +128,7 @@ async def test_an_error_envelope_under_status_200_is_an_error(database: Database
         return web.json_response({"error": {"message": "x", "code": 230}})
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is FailureAction.WAIT_FOR_PERSON
+        assert await action_of(client) is FailureAction.WAIT_FOR_PERSON
 
 
 async def test_nobody_there_and_nobody_answering_are_passing_faults(database: Database) -> None:
@@ -138,9 +138,9 @@ async def test_nobody_there_and_nobody_answering_are_passing_faults(database: Da
         return web.Response()
 
     async with answering(database, handler) as client:
-        assert await remedy_of(client) is FailureAction.RETRY_LATER
+        assert await action_of(client) is FailureAction.RETRY_LATER
     async with meta("http://127.0.0.1:1", database) as platform:
-        assert await remedy_of(await platform.account()) is FailureAction.RETRY_LATER
+        assert await action_of(await platform.account()) is FailureAction.RETRY_LATER
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -167,7 +167,7 @@ async def test_nobody_is_sent_on_with_what_was_asked(database: Database, status:
         app.router.add_route("*", "/{path:.*}", handler)
         async with serving(app) as url, meta(url, database) as platform:
             account = await platform.account()
-            assert await remedy_of(account) is FailureAction.RETRY_LATER
+            assert await action_of(account) is FailureAction.RETRY_LATER
             with pytest.raises(GraphError):
                 await account.refresh_token()
             with pytest.raises(GraphError):
@@ -185,4 +185,4 @@ async def test_an_answer_of_a_mebibyte_is_read_and_a_longer_one_is_not(database:
     async with answering(database, handler) as account:
         assert (await account.user_profile(ANA)).username == "ana_x"
         length += 1
-        assert await remedy_of(account) is FailureAction.RETRY_LATER
+        assert await action_of(account) is FailureAction.RETRY_LATER

@@ -7,13 +7,13 @@ from inboxd.meta.graph_errors import TABLE, classified, row
 def test_every_row_is_found_by_its_code(code: int, subcode: int | None) -> None:
     error = classified(code, subcode)
 
-    assert error.remedy is TABLE[code, subcode].remedy
+    assert error.action is TABLE[code, subcode].action
     assert (error.code, error.subcode) == (code, subcode)
     assert TABLE[code, subcode].meaning in str(error)
 
 
 @pytest.mark.parametrize(
-    ("code", "subcode", "remedy"),
+    ("code", "subcode", "action"),
     [
         (230, None, FailureAction.WAIT_FOR_PERSON),
         (9010, None, FailureAction.GONE),
@@ -30,5 +30,5 @@ def test_every_row_is_found_by_its_code(code: int, subcode: int | None) -> None:
         (123456, None, FailureAction.UNKNOWN),
     ],
 )
-def test_codes_of_the_documentation(code: int, subcode: int | None, remedy: FailureAction) -> None:
-    assert row(code, subcode).remedy is remedy
+def test_codes_of_the_documentation(code: int, subcode: int | None, action: FailureAction) -> None:
+    assert row(code, subcode).action is action

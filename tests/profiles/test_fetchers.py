@@ -41,7 +41,7 @@ class Rig:
 
     async def served(self, account_id: str) -> ManagedAccount:
         account = Account(
-            id=account_id, flavour=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
+            id=account_id, login_type=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
         )
         return ManagedAccount(account, await self.platform.account(), None)
 

@@ -61,7 +61,7 @@ class Rig:
 
     def __init__(self, database: Database, platform: Meta, graph: AccountGraph, clock: TravelClock) -> None:
         account = Account(
-            id=ACCOUNT, flavour=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
+            id=ACCOUNT, login_type=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
         )
         self.database, self.platform, self.clock, self.graph = database, platform, clock, graph
         self.served = ManagedAccount(account, graph, None)

@@ -46,7 +46,7 @@ class Rig:
         self.pictures = 0
         account = Account(
             id=ACCOUNT,
-            flavour=LoginType.INSTAGRAM,
+            login_type=LoginType.INSTAGRAM,
             state=AccountState.ACTIVE,
             created_at=clock.now,
             updated_at=clock.now,

@@ -44,7 +44,7 @@ class AccountsApi:
         """What can be done."""
         one = PATH + "/{id}"
         tag = "accounts"
-        added = {"token": "IGAA…", "flavour": "instagram", "name": "shop"}
+        added = {"token": "IGAA…", "loginType": "instagram", "name": "shop"}
         return [
             Operation("GET", PATH, self.all, tag, {200: AccountList}),
             Operation(
@@ -74,7 +74,7 @@ class AccountsApi:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
         try:
             token = Secret(wanted.token.strip())
-            served, findings = await self._check.add(token, wanted.flavour, name=wanted.name)
+            served, findings = await self._check.add(token, wanted.wanted_login_type(), name=wanted.name)
         except GraphError as error:
             raise _refused(error) from error
         checked = CheckedAccount(account=AccountResource.of(served.account), findings=findings)
@@ -117,9 +117,9 @@ class AccountsApi:
 
 
 def _refused(error: GraphError) -> ProblemError:
-    if error.remedy in {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION}:
+    if error.action in {FailureAction.NEEDS_LOGIN, FailureAction.LACKS_PERMISSION}:
         return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Meta does not accept this token: {error}.")
-    if error.remedy is FailureAction.WAIT_FOR_BUDGET:
+    if error.action is FailureAction.WAIT_FOR_BUDGET:
         detail = f"Nothing was stored, and Meta was not asked whose token this is: {error}. Try again then."
         return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
     return ProblemError(HTTPStatus.BAD_GATEWAY, f"Meta cannot be asked whose token this is: {error}. Try again later.")

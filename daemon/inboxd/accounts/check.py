@@ -62,17 +62,17 @@ class AccountCheck:
         self._last_message_at = last_message_at
 
     async def add(
-        self, token: Secret, flavour: LoginType, *, name: str = "", expected_id: str | None = None
+        self, token: Secret, login_type: LoginType, *, name: str = "", expected_id: str | None = None
     ) -> tuple[ManagedAccount, list[CheckResult]]:
         """Find out whose `token` is, serve that account, subscribe it, and say what is missing.
 
         Raises GraphError when Meta does not accept the token, WrongAccountError when it is not `expected_id`'s.
         """
-        owner = await _within(self._accounts.owner_of(token, flavour))
+        owner = await _within(self._accounts.owner_of(token, login_type))
         if expected_id is not None and owner.id != expected_id:
             msg = f"the token belongs to the account {owner.id} ({owner.username}), not to {expected_id}"
             raise WrongAccountError(msg)
-        served = await self._accounts.add(token, flavour, owner, name)
+        served = await self._accounts.add(token, login_type, owner, name)
         known = CheckResult("token", CheckOutcome.OK, f"belongs to {owner.username or owner.id}")
         return served, [known, *await self._rest(served)]
 
@@ -118,8 +118,8 @@ class AccountCheck:
                     "Connected tools: allow access to messages."
                 )
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
-            if error.remedy is FailureAction.LACKS_PERMISSION:
-                needed = _PERMISSIONS[served.account.flavour]
+            if error.action is FailureAction.LACKS_PERMISSION:
+                needed = _PERMISSIONS[served.account.login_type]
                 remedy = f"Grant {needed} when logging in; accounts without a role on the app need Advanced Access."
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
             return CheckResult("messages", CheckOutcome.UNKNOWN, str(error), "Check again later.")
@@ -133,7 +133,7 @@ class AccountCheck:
                 return CheckResult(
                     "subscription", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour."
                 )
-            needed = _PERMISSIONS[served.account.flavour]
+            needed = _PERMISSIONS[served.account.login_type]
             return CheckResult("subscription", CheckOutcome.MISSING, str(error), f"Grant {needed}, then check again.")
         if "messages" not in fields:
             remedy = "In the App Dashboard, subscribe the app to the webhook field 'messages', then check again."
@@ -168,9 +168,9 @@ async def ensure_subscribed(
 
 def _may_pass(error: GraphError) -> bool:
     """Whether the same call may work later without anybody's doing."""
-    if error.remedy is FailureAction.RETRY_LATER:
+    if error.action is FailureAction.RETRY_LATER:
         return not error.row.ambiguous
-    return error.remedy is FailureAction.WAIT_FOR_BUDGET
+    return error.action is FailureAction.WAIT_FOR_BUDGET
 
 
 async def _within(work: Awaitable[T]) -> T:
@@ -184,9 +184,9 @@ async def _within(work: Awaitable[T]) -> T:
 
 
 def _about_token(error: GraphError) -> CheckResult:
-    if error.remedy is FailureAction.NEEDS_LOGIN:
+    if error.action is FailureAction.NEEDS_LOGIN:
         return _token_missing(str(error))
-    if error.remedy is FailureAction.LACKS_PERMISSION:
+    if error.action is FailureAction.LACKS_PERMISSION:
         return CheckResult(
             "token", CheckOutcome.MISSING, str(error), "Log in again and grant every permission that is asked for."
         )

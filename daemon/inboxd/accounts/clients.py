@@ -24,7 +24,7 @@ class AccountsClient(Protocol):
     async def all(self) -> list[AccountResource]:
         """Every account."""
 
-    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
+    async def add(self, token: Secret, login_type: LoginType, name: str) -> CheckedAccount:
         """Serve the account that a token belongs to."""
 
     async def check(self, account_id: str) -> CheckedAccount:
@@ -46,9 +46,9 @@ class LocalAccounts:
         served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
         return [AccountResource.of(one.account) for one in served]
 
-    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
+    async def add(self, token: Secret, login_type: LoginType, name: str) -> CheckedAccount:
         """Serve the account that a token belongs to."""
-        served, findings = await self._checkup.add(token, flavour, name=name)
+        served, findings = await self._checkup.add(token, login_type, name=name)
         return CheckedAccount(account=AccountResource.of(served.account), findings=findings)
 
     async def check(self, account_id: str) -> CheckedAccount:
@@ -83,9 +83,9 @@ class RemoteAccounts:
         """Every account."""
         return (await self._remote.call("GET", "/api/accounts", AccountList)).accounts
 
-    async def add(self, token: Secret, flavour: LoginType, name: str) -> CheckedAccount:
+    async def add(self, token: Secret, login_type: LoginType, name: str) -> CheckedAccount:
         """Serve the account that a token belongs to."""
-        wanted = NewAccount(token=token.reveal(), flavour=flavour, name=name)
+        wanted = NewAccount(token=token.reveal(), login_type=login_type, name=name)
         return await self._remote.call("POST", "/api/accounts", CheckedAccount, wanted)
 
     async def check(self, account_id: str) -> CheckedAccount:

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from inboxd.accounts.check import CheckOutcome
 from inboxd.accounts.clients import AccountsClient, LocalAccounts, RemoteAccounts
@@ -55,7 +56,14 @@ async def _list(access: AccountsAccess, *, as_json: bool) -> None:
 @account.command("add")
 @config_option
 @json_option
-@click.option("--flavour", type=click.Choice(["instagram", "facebook"]), default="instagram", show_default=True)
+@click.option(
+    "--login-type",
+    type=click.Choice(["instagram", "facebook"]),
+    default="instagram",
+    show_default=True,
+    help="Which of Meta's two products the token is for.",
+)
+@click.option("--flavour", type=click.Choice(["instagram", "facebook"]), hidden=True, help="The older name.")
 @click.option("--name", default="", help="What you call it.")
 @click.option(
     "--token-file",
@@ -64,14 +72,26 @@ async def _list(access: AccountsAccess, *, as_json: bool) -> None:
 )
 @click.pass_obj
 def add_command(
-    set_up: AccountsSetup, config_path: Path | None, *, as_json: bool, flavour: str, name: str, token_file: str | None
+    set_up: AccountsSetup,
+    config_path: Path | None,
+    *,
+    as_json: bool,
+    login_type: str,
+    flavour: str | None,
+    name: str,
+    token_file: str | None,
 ) -> None:
     """Serve the account that an access token belongs to; a served one gets a new token. Exits 1 if anything is missing.
 
     Meta is asked whose token it is. The account is subscribed to webhooks, and what is missing is said.
     """
+    if flavour is not None and flavour != login_type:
+        if click.get_current_context().get_parameter_source("login_type") is not ParameterSource.DEFAULT:
+            msg = "--login-type and --flavour are two names of one option: give one of them"
+            raise click.UsageError(msg)
+        login_type = flavour
     token = _token(token_file)
-    sys.exit(run_async(_add(set_up(config_path), token, LoginType(flavour), name, as_json=as_json)))
+    sys.exit(run_async(_add(set_up(config_path), token, LoginType(login_type), name, as_json=as_json)))
 
 
 def _token(file_name: str | None) -> Secret:
@@ -90,9 +110,9 @@ def _token(file_name: str | None) -> Secret:
     return Secret(text.strip())
 
 
-async def _add(access: AccountsAccess, token: Secret, flavour: LoginType, name: str, *, as_json: bool) -> int:
+async def _add(access: AccountsAccess, token: Secret, login_type: LoginType, name: str, *, as_json: bool) -> int:
     async with _client(access) as client:
-        return _tell(await client.add(token, flavour, name), as_json=as_json)
+        return _tell(await client.add(token, login_type, name), as_json=as_json)
 
 
 @account.command("check")

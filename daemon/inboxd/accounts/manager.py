@@ -36,7 +36,7 @@ class ConfiguredAccount(NamedTuple):
     """An account as the configuration and the secrets give it."""
 
     id: str
-    flavour: LoginType
+    login_type: LoginType
     name: str
     page_id: str | None
     token: Secret | None
@@ -50,8 +50,8 @@ class Limits(NamedTuple):
     timeout_s: float
 
 
-class Staff(Protocol):
-    """Who works for an account while it is served."""
+class Workers(Protocol):
+    """Starts and ends the workers of accounts."""
 
     def start(self, served: "ManagedAccount") -> None:
         """The account begins to be served."""
@@ -81,8 +81,8 @@ class AccountManager:
         self,
         store: AccountStore,
         vault: Vault,
-        ledger: CallLog,
-        traffic: AppBudget,
+        call_log: CallLog,
+        app_budget: AppBudget,
         clients: Mapping[LoginType, GraphClient],
         limits: Limits,
         clock: Clock,
@@ -95,26 +95,26 @@ class AccountManager:
         """Every id by which webhooks may name an account, and the account's own."""
         self._store = store
         self._vault = vault
-        self._ledger = ledger
-        self._traffic = traffic
+        self._call_log = call_log
+        self._app_budget = app_budget
         self._clients = clients
         self._limits = limits
         self._clock = clock
         self._app_secrets = app_secrets
         self._app_id = app_id
-        self._staff: Staff | None = None
+        self._workers: Workers | None = None
         self._newcomers: dict[LoginType, AccountGraph] = {}
         self._asking = asyncio.Lock()
         self._adding = asyncio.Lock()
         self._log = logs.get("accounts")
 
-    async def load(self, configured: Sequence[ConfiguredAccount], staff: Staff | None = None) -> None:
+    async def load(self, configured: Sequence[ConfiguredAccount], workers: Workers | None = None) -> None:
         """Begin to serve what is stored and what is configured. Raises StorageError.
 
         An account that stood in the configuration and no longer does is forgotten; its conversations stay.
         """
-        self._staff = staff
-        await self._traffic.load(self._ledger)
+        self._workers = workers
+        await self._app_budget.load(self._call_log)
         known = {stored.account.id: stored for stored in await self._store.all()}
         for one in configured:
             await self._serve_configured(one, known.pop(one.id, None))
@@ -148,25 +148,25 @@ class AccountManager:
                     served, one.token, origin, cause=AccountChange.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN
                 )
 
-    async def owner_of(self, token: Secret, flavour: LoginType) -> Owner:
+    async def owner_of(self, token: Secret, login_type: LoginType) -> Owner:
         """Whom a token belongs to, asked within a budget for newcomers. Raises GraphError."""
         async with self._asking:
-            graph = self._newcomers.get(flavour)
+            graph = self._newcomers.get(login_type)
             if graph is None:
-                graph = self._newcomers[flavour] = await self._graph(NEWCOMERS, flavour, self._ignore)
+                graph = self._newcomers[login_type] = await self._graph(NEWCOMERS, login_type, self._ignore)
             graph.token = token
             return await graph.owner(Priority.INTERACTIVE)
 
-    async def add(self, token: Secret, flavour: LoginType, owner: Owner, name: str) -> ManagedAccount:
+    async def add(self, token: Secret, login_type: LoginType, owner: Owner, name: str) -> ManagedAccount:
         """Serve the account `owner` with `token`; for one that is served already, that is its new token."""
         async with self._adding:  # never twice at once for the same account
-            return await self._add(token, flavour, owner, name)
+            return await self._add(token, login_type, owner, name)
 
-    async def _add(self, token: Secret, flavour: LoginType, owner: Owner, name: str) -> ManagedAccount:
+    async def _add(self, token: Secret, login_type: LoginType, owner: Owner, name: str) -> ManagedAccount:
         now = self._clock.now_ms()
         served = self.served.get(owner.id)
-        if served is not None and served.account.flavour is not flavour:
-            account = msgspec.structs.replace(served.account, flavour=flavour)
+        if served is not None and served.account.login_type is not login_type:
+            account = msgspec.structs.replace(served.account, login_type=login_type)
             async with served.lock:
                 await self._save(account, token, served.token_origin)  # if the disk refuses, all stays as it is
                 self._leave(served)
@@ -174,7 +174,7 @@ class AccountManager:
             served = await self._serve(account, token, served.token_origin)
         if served is None:
             account = Account(
-                id=owner.id, flavour=flavour, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
+                id=owner.id, login_type=login_type, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
             )
             served = await self._serve(account, token, None)
         kept = await self.update(
@@ -189,7 +189,7 @@ class AccountManager:
             **NEW_TOKEN,
         )
         if not kept:  # removed meanwhile: it is a new one then
-            return await self._add(token, flavour, owner, name)
+            return await self._add(token, login_type, owner, name)
         self._log.info("account_added", account_id=owner.id, username=served.account.username)
         return served
 
@@ -294,7 +294,7 @@ class AccountManager:
         served = self.served.get(account_id)
         if served is None:
             return  # removed while the call was under way
-        cause = AccountChange.CALL_ANSWERED if error is None else _CAUSES[error.remedy]
+        cause = AccountChange.CALL_ANSWERED if error is None else _CAUSES[error.action]
         reason = None if error is None else str(error)
         state = following(served.account.state, cause)
         if state is None or (state, reason) == (served.account.state, served.account.reason):
@@ -306,14 +306,16 @@ class AccountManager:
     async def _serve_configured(self, one: ConfiguredAccount, stored: StoredAccount | None) -> None:
         now = self._clock.now_ms()
         if stored is None:
-            account = Account(id=one.id, flavour=one.flavour, state=AccountState.ACTIVE, created_at=now, updated_at=now)
+            account = Account(
+                id=one.id, login_type=one.login_type, state=AccountState.ACTIVE, created_at=now, updated_at=now
+            )
             token, origin = None, None
         else:
             account, token, origin = stored.account, self._opened(stored), stored.token_origin
         is_news = one.token is not None and (origin is None or not self._vault.recognises(origin, one.token))
         account = msgspec.structs.replace(
             account,
-            flavour=one.flavour,
+            login_type=one.login_type,
             name=one.name,
             page_id=one.page_id or account.page_id,
             configured=True,
@@ -328,7 +330,7 @@ class AccountManager:
         await self._serve(account, token, origin)
 
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
-        graph = await self._graph(account.id, account.flavour, partial(self.verdict, account.id))
+        graph = await self._graph(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
         await self._save(account, token, origin)
         lost = following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
@@ -338,8 +340,8 @@ class AccountManager:
             self._log.warning("account_without_token", account_id=account.id, reason=reason)
         served = self.served[account.id] = ManagedAccount(account, graph, origin)
         self._name(account)
-        if self._staff is not None:
-            self._staff.start(served)
+        if self._workers is not None:
+            self._workers.start(served)
         return served
 
     def _leave(self, served: ManagedAccount) -> None:
@@ -350,17 +352,17 @@ class AccountManager:
         served.graph.token = None
 
     async def _stop(self, served: ManagedAccount) -> None:
-        if self._staff is not None:
-            await self._staff.stop(served)
+        if self._workers is not None:
+            await self._workers.stop(served)
 
     async def _graph(
-        self, account_id: str, flavour: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
+        self, account_id: str, login_type: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
     ) -> AccountGraph:
-        client = self._clients[flavour]
+        client = self._clients[login_type]
         budget = Budget(
             account_id,
-            self._ledger,
-            self._traffic,
+            self._call_log,
+            self._app_budget,
             client.circuit,
             self._clock,
             calls_per_hour=self._limits.calls_per_hour,
@@ -370,9 +372,9 @@ class AccountManager:
         return AccountGraph(
             client,
             budget,
-            self._ledger,
-            self._traffic,
-            flavour=flavour,
+            self._call_log,
+            self._app_budget,
+            login_type=login_type,
             app_secrets=self._app_secrets,
             app_id=self._app_id,
             on_verdict=on_verdict,

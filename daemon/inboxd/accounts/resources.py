@@ -1,10 +1,14 @@
 """Accounts and budgets, as the API says them."""
 
+from http import HTTPStatus
 from typing import NamedTuple, Self
+
+from msgspec import UNSET, UnsetType
 
 from inboxd.accounts.check import CheckResult
 from inboxd.domain.account import Account, LoginType
 from inboxd.domain.budget import BudgetReport
+from inboxd.http.problems import ProblemError
 from inboxd.http.resource import Resource, iso
 from inboxd.runtime.clock import iso_utc
 
@@ -91,7 +95,9 @@ class AccountResource(Resource, frozen=True):
     id: str
     name: str
     username: str | None
+    login_type: str
     flavour: str
+    """The older name of `loginType`."""
     state: str
     reason: str | None
     app_scoped_id: str | None
@@ -111,7 +117,8 @@ class AccountResource(Resource, frozen=True):
             id=account.id,
             name=account.name,
             username=account.username,
-            flavour=account.flavour.value,
+            login_type=account.login_type.value,
+            flavour=account.login_type.value,
             state=account.state.value,
             reason=account.reason,
             app_scoped_id=account.app_scoped_id,
@@ -143,5 +150,18 @@ class NewAccount(Resource, frozen=True, forbid_unknown_fields=True):
     """An account to be served: whose token it is, Meta tells. For an account that is served, it is its new token."""
 
     token: str
-    flavour: LoginType = LoginType.INSTAGRAM
+    login_type: LoginType | UnsetType = UNSET
+    """Which of Meta's two products the token is for; `instagram` unless said otherwise."""
+    flavour: LoginType | UnsetType = UNSET
+    """The older name of `loginType`."""
     name: str = ""
+
+    def wanted_login_type(self) -> LoginType:
+        """The login type, by whichever name it was given. Raises ProblemError when both names say different things."""
+        if self.flavour is UNSET or self.flavour is self.login_type:
+            return LoginType.INSTAGRAM if self.login_type is UNSET else self.login_type
+        if self.login_type is UNSET:
+            return self.flavour
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "'loginType' and 'flavour' are two names of one thing: give one of them."
+        )

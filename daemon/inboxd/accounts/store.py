@@ -64,7 +64,7 @@ def _row(account: Account) -> Row:
     fields = account.subscribed_fields
     return (
         account.id,
-        account.flavour.value,
+        account.login_type.value,
         account.state.value,
         account.reason,
         account.name,
@@ -83,11 +83,11 @@ def _row(account: Account) -> Row:
 
 
 def _account(row: Row) -> Account:
-    (account_id, flavour, state, reason, name, username, app_scoped_id, page_id, configured, *times) = row
+    (account_id, login_type, state, reason, name, username, app_scoped_id, page_id, configured, *times) = row
     (obtained_at, expires_at, refresh_tried_at, fields, checked_at, created_at, updated_at) = times
     return Account(
         id=account_id,
-        flavour=LoginType(flavour),
+        login_type=LoginType(login_type),
         state=AccountState(state),
         reason=reason,
         name=name,

@@ -53,9 +53,9 @@ class SubscriptionMonitor:
                 self._log.error("subscription_lost", fields=list(before))
             fields = await ensure_subscribed(self._accounts, self._served, self._clock)
         except GraphError as error:
-            if error.remedy is FailureAction.RETRY_LATER and not error.row.ambiguous:
+            if error.action is FailureAction.RETRY_LATER and not error.row.ambiguous:
                 self._not_before = self._clock.now_ms() + RETRY_MS
-            self._log.warning("subscription_unknown", remedy=error.remedy.value, error=str(error))
+            self._log.warning("subscription_unknown", remedy=error.action.value, error=str(error))
             return
         if "messages" in fields:
             self._log.info("subscribed", fields=list(fields))

@@ -21,7 +21,7 @@ def account_table(accounts: Sequence[AccountResource]) -> Table:
         table.add_row(
             one.id,
             Text(printable(one.username or one.name)),
-            one.flavour,
+            one.login_type,
             Text(one.state, style="green" if one.state == AccountState.ACTIVE else "red"),
             (one.token_expires_at or "unknown")[:16].replace("T", " "),
             "unknown" if one.subscribed_fields is None else "yes" if "messages" in one.subscribed_fields else "no",

@@ -64,7 +64,7 @@ class TokenRefresher:
             new = await self._served.graph.refresh_token()
         except GraphError as error:
             self._metrics.token_refreshes.labels("failed").inc()
-            self._log.warning("token_refresh_failed", remedy=error.remedy.value, error=str(error))
+            self._log.warning("token_refresh_failed", remedy=error.action.value, error=str(error))
             if error.of_host:
                 self._not_before = self._clock.now_ms() + HOST_REST_MS
                 return

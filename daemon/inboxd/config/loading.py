@@ -42,6 +42,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     """
     table = _read(path) if path is not None else {}
     _refuse_secrets(table, str(path))
+    _use_login_type(table)
     _check_keys(table, Settings, ())
     try:
         settings = msgspec.convert(table, Settings)
@@ -49,6 +50,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         msg = f"{path}: {_explained(error)}"
         raise ConfigError(msg) from error
     overrides = _from_environment(environment)
+    _use_login_type(overrides)
     if overrides:
         try:
             settings = msgspec.convert(_merged(table, overrides), Settings, strict=False)
@@ -101,6 +103,17 @@ def _refuse_secrets(table: object, path: str) -> None:
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
+
+
+def _use_login_type(table: dict[str, Any]) -> None:
+    """Read `flavour`, the older name of `accounts.login_type`. Raises ConfigError when both say different things."""
+    accounts = table.get("accounts")
+    for account in accounts if isinstance(accounts, list) else []:
+        if isinstance(account, dict) and "flavour" in account:
+            flavour = account.pop("flavour")
+            if account.setdefault("login_type", flavour) != flavour:
+                msg = "accounts: 'flavour' is the older name of 'login_type', and both are given: remove 'flavour'"
+                raise ConfigError(msg)
 
 
 def _check_keys(table: dict[str, Any], section: type[msgspec.Struct], path: tuple[str, ...]) -> None:

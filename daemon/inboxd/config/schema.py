@@ -171,7 +171,7 @@ class AccountSettings(_Section, frozen=True):
 
     id: MetaId
     name: str = ""
-    flavour: Literal["instagram", "facebook"] = "instagram"
+    login_type: Literal["instagram", "facebook"] = "instagram"
     page_id: Annotated[str, Meta(pattern=_ID_OR_NONE)] = ""
 
 

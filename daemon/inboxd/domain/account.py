@@ -92,7 +92,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     """`user_id` of GET /me: what webhooks carry."""
-    flavour: LoginType
+    login_type: LoginType
     state: AccountState
     created_at: int
     updated_at: int
@@ -133,7 +133,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
         A token whose end is unknown is refreshed as soon as Meta allows, which tells its end.
         """
-        if self.flavour is not LoginType.INSTAGRAM or not self.callable or self.token_obtained_at is None:
+        if self.login_type is not LoginType.INSTAGRAM or not self.callable or self.token_obtained_at is None:
             return None
         due_at = self.token_obtained_at + REFRESH_MIN_AGE_MS
         if self.token_expires_at is not None:

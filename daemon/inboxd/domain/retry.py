@@ -61,14 +61,14 @@ ROUNDS_UNTIL_GONE = 5
 """So many rounds in vain, with answers of Meta's each time: they may have blocked the account (User Profile API)."""
 
 
-def decide(remedy: FailureAction, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> RetryDecision:
+def decide(action: FailureAction, attempt: int, policy: RetryPolicy, random: Callable[[], float]) -> RetryDecision:
     """What follows the failed attempt number `attempt` (from 1, counted over all rounds).
 
-    Remedies that concern the account rather than the person are not for deciding here: the account's brakes do that.
+    Actions that concern the account rather than the person are not decided here: the throttles of the account do that.
     """
-    if remedy is FailureAction.WAIT_FOR_PERSON:
+    if action is FailureAction.WAIT_FOR_PERSON:
         return RetryDecision(delay_s=None, exhausted=True)
-    if remedy is FailureAction.GONE:
+    if action is FailureAction.GONE:
         return RetryDecision(delay_s=GONE_REST_S, exhausted=True)
     rounds, step = divmod(attempt, policy.attempts)
     if step == 0:

@@ -74,10 +74,10 @@ class AccountGraph:
         self,
         client: GraphClient,
         budget: Budget,
-        ledger: CallLog,
-        traffic: AppBudget,
+        call_log: CallLog,
+        app_budget: AppBudget,
         *,
-        flavour: LoginType,
+        login_type: LoginType,
         app_secrets: Sequence[Secret],
         app_id: str | None,
         on_verdict: Callable[[GraphError | None], Awaitable[None]],
@@ -86,9 +86,9 @@ class AccountGraph:
         self.profiles_throttle: Final = Throttle(budget.clock)
         """Stops profile calls alone: a permission is missing, or Meta denies that anybody exists."""
         self._client = client
-        self._ledger = ledger
-        self._traffic = traffic
-        self._flavour = flavour
+        self._call_log = call_log
+        self._app_budget = app_budget
+        self._login_type = login_type
         self._app_id = app_id
         self._on_verdict = on_verdict
         self._token: Secret | None = None
@@ -127,7 +127,7 @@ class AccountGraph:
         self._standing_known = False
         self._doubtful.clear()
         self.profiles_throttle.reset()
-        self._traffic.notify()
+        self._app_budget.notify()
 
     async def user_profile(
         self, igsid: str, priority: Priority = Priority.LIVE, *, on_turn: Callable[[], None] | None = None
@@ -166,11 +166,11 @@ class AccountGraph:
 
     async def owner(self, priority: Priority = Priority.LIVE) -> Owner:
         """Whom the token belongs to. Raises GraphError; a Page without an Instagram account lacks permission."""
-        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._flavour]}, priority)
+        answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._login_type]}, priority)
         inner = answer.get("data")
         if isinstance(inner, list) and inner:  # the documentation prints a list, clients see an object
             answer = _fields(inner[0])
-        if self._flavour is LoginType.FACEBOOK:
+        if self._login_type is LoginType.FACEBOOK:
             linked = answer.get("instagram_business_account")
             if linked is None:
                 msg = "the Page has no Instagram professional account linked to it, or the token may not see it"
@@ -180,7 +180,7 @@ class AccountGraph:
 
     async def subscribe(self, priority: Priority = Priority.LIVE) -> None:
         """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
-        fields = ",".join(WEBHOOK_FIELDS[self._flavour])
+        fields = ",".join(WEBHOOK_FIELDS[self._login_type])
         await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
 
     async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ class AccountGraph:
         try:
             answer = await self._call("GET", "refresh_access_token", fields, versioned=False)
         except GraphError as error:
-            if error.remedy in {FailureAction.NEEDS_LOGIN, FailureAction.WAIT_FOR_BUDGET} or error.code is None:
+            if error.action in {FailureAction.NEEDS_LOGIN, FailureAction.WAIT_FOR_BUDGET} or error.code is None:
                 raise
             answer = await self._call("GET", "refresh_access_token", fields, versioned=False, as_form=True)
         token = answers.word(answer.get("access_token"), MAX_TOKEN)
@@ -278,20 +278,20 @@ class AccountGraph:
     async def _heed(self, answer: Answer, token: Secret) -> None:
         """Slow down or stop as the answer says, before anybody else may call."""
         error, usage = answer.error, answer.usage
-        limit = error if error is not None and error.remedy is FailureAction.WAIT_FOR_BUDGET else None
+        limit = error if error is not None and error.action is FailureAction.WAIT_FOR_BUDGET else None
         app_limit, own_limit = (limit, None) if limit is not None and limit.row.app_wide else (None, limit)
         stop_s = max(found if found <= LONGEST_TOLD_S else 0.0 for found in (usage.regain_s, usage.retry_after_s))
-        await self._judge(self._traffic.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
+        await self._judge(self._app_budget.app, APP_SCOPE, usage.app_percent, app_limit, stop_s if app_limit else 0.0)
         own_scope, own_stop_s = self.budget.account_id, 0.0 if app_limit else stop_s
         await self._judge(self.budget.throttle, own_scope, usage.account_percent, own_limit, own_stop_s)
-        if error is not None and error.remedy is FailureAction.NEEDS_LOGIN and self._token is token:
+        if error is not None and error.action is FailureAction.NEEDS_LOGIN and self._token is token:
             self._dead = error
             await self._on_verdict(error)
 
     async def _judge(
         self, throttle: Throttle, scope: str, percent: float | None, limit: GraphError | None, stop_s: float
     ) -> None:
-        """Apply to one brake what an answer said: how full its allowance is, that it is used up, or for how long."""
+        """Apply to one throttle what an answer said: how full its allowance is, that it is used up, or for how long."""
         if percent is not None:
             self._note_usage(throttle, scope, percent)
         reason = _why_stop(percent, limit, stop_s)
@@ -306,7 +306,7 @@ class AccountGraph:
             throttle.trip_longer(reason, first_s=limit.row.first_stop_s if limit else FIRST_STOP_S)
         if reason is not None:
             self._log.warning("throttled", scope=scope, reason=reason, seconds=round(throttle.stopped_s()))
-        await self._ledger.save_stop(scope, throttle.stop())
+        await self._call_log.save_stop(scope, throttle.stop())
 
     def _note_usage(self, throttle: Throttle, scope: str, percent: float) -> None:
         """Slow down as the headers ask for, and say so when it begins, ends, or becomes much more or less."""
@@ -328,9 +328,9 @@ class AccountGraph:
                 error = GraphError(
                     msg, FailureAction.LACKS_PERMISSION, code=error.code, subcode=error.subcode, row=error.row
                 )
-        elif error.code is not None and error.remedy in {FailureAction.WAIT_FOR_PERSON, FailureAction.GONE}:
+        elif error.code is not None and error.action in {FailureAction.WAIT_FOR_PERSON, FailureAction.GONE}:
             self._doubtful.clear()
-        if error.remedy is FailureAction.LACKS_PERMISSION and self._token is token:
+        if error.action is FailureAction.LACKS_PERMISSION and self._token is token:
             first_s = DOUBT_REST_S if error.row.ambiguous else PERMISSION_REST_S
             self.profiles_throttle.trip_longer(str(error), first_s=first_s, longest_s=PERMISSION_REST_S)
             self._standing_known = False

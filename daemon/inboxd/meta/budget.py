@@ -46,16 +46,16 @@ class CallLog(Protocol):
 
 
 class AppBudget:
-    """What all accounts share: the app's brake, and the bell that tells waiters that something changed."""
+    """What all accounts share: the app's throttle, and the bell that tells waiters that something changed."""
 
     def __init__(self, clock: Clock) -> None:
         self.app = Throttle(clock)
         self._bell = asyncio.Event()
         self.clock = clock
 
-    async def load(self, ledger: CallLog) -> None:
+    async def load(self, call_log: CallLog) -> None:
         """Take up the app's stop from before a restart."""
-        stop = (await ledger.stops()).get(APP_SCOPE)
+        stop = (await call_log.stops()).get(APP_SCOPE)
         if stop is not None:
             self.app.restore(stop)
 
@@ -89,18 +89,18 @@ class _Ticket(NamedTuple):
 
     @property
     def held_back(self) -> bool:
-        """Whether its own brake holds it: those behind it need not wait for that."""
+        """Whether its own throttle holds it: those behind it need not wait for that."""
         return self.throttle is not None and self.throttle.wait_s() > 0
 
 
 class Budget:
-    """One account's allowance: a pace, a ceiling in any window of one hour, and the brakes before it."""
+    """One account's allowance: a pace, a ceiling in any window of one hour, and the throttles before it."""
 
     def __init__(
         self,
         account_id: str,
-        ledger: CallLog,
-        traffic: AppBudget,
+        call_log: CallLog,
+        app_budget: AppBudget,
         host: Circuit,
         clock: Clock,
         *,
@@ -111,10 +111,10 @@ class Budget:
         self.account_id = account_id
         self.throttle = Throttle(clock)
         """Meta throttles this account."""
-        self._ledger = ledger
-        self._traffic = traffic
+        self._call_log = call_log
+        self._app_budget = app_budget
         self._host = host
-        self._throttles = (host, traffic.app, self.throttle)
+        self._throttles = (host, app_budget.app, self.throttle)
         self.clock = clock
         self.limit(calls_per_hour, calls_per_second)
         self._window_s = window_s
@@ -127,8 +127,8 @@ class Budget:
     async def load(self, *, longest_call_s: float) -> None:
         """Take up the calls and the stop from before a restart; a call counts as if it had lasted `longest_call_s`."""
         now = self.clock.monotonic()
-        self._ended = deque(min(now, at + longest_call_s) for at in await self._ledger.calls(self.account_id))
-        stop = (await self._ledger.stops()).get(self.account_id)
+        self._ended = deque(min(now, at + longest_call_s) for at in await self._call_log.calls(self.account_id))
+        stop = (await self._call_log.stops()).get(self.account_id)
         if stop is not None:
             self.throttle.restore(stop)
 
@@ -138,9 +138,10 @@ class Budget:
     ) -> AsyncIterator[None]:
         """Wait until one more call is allowed, and count it; the call is made inside.
 
-        `brake` is one more brake, for this kind of call alone. `ready` raises when the call cannot be made any more: it
-        is asked while waiting, before paying and after. Every attempt pays, also one that fails. An interactive call
-        does not wait for the host or for Meta's usage headers, and for everything else PATIENCE_S at the most.
+        `throttle` is one more throttle, for this kind of call alone. `ready` raises when the call cannot be made any
+        more: it is asked while waiting, before paying and after. Every attempt pays, also one that fails. An
+        interactive call does not wait for the host or for Meta's usage headers, and for everything else
+        PATIENCE_S at the most.
 
         Raises StorageError when it cannot be recorded: no record, no call. Raises GraphError when a host that was down
         is still down, or when patience is at its end.
@@ -155,7 +156,7 @@ class Budget:
                     await self._host.find_out()
                 ready()
                 pay()
-                await self._ledger.record(self.account_id, self.clock.monotonic())
+                await self._call_log.record(self.account_id, self.clock.monotonic())
                 if any(one.stopped_s() for one in throttles):
                     continue  # something went wrong for another call meanwhile
                 ready()
@@ -181,7 +182,7 @@ class Budget:
                 self._ended.append(self.clock.monotonic())
             for throttle in throttles:
                 throttle.leave()
-            self._traffic.notify()
+            self._app_budget.notify()
 
     def limit(self, calls_per_hour: int, calls_per_second: float) -> None:
         """The ceiling and the pace from now on; calls that were made count against the new ones."""
@@ -190,10 +191,10 @@ class Budget:
         self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
         self._interval_s = 1 / calls_per_second
         self._pace = AsyncLimiter(1, self._interval_s)
-        self._traffic.notify()
+        self._app_budget.notify()
 
     def report(self, throttle: Throttle | None = None) -> BudgetReport:
-        """How it stands now; with `brake` for the kind of call that it stops."""
+        """How it stands now; with `throttle` for the kind of call that it stops."""
         self._forget()
         throttles = self._throttles if throttle is None else (*self._throttles, throttle)
         longest = max(throttles, key=lambda one: one.stopped_s())
@@ -246,7 +247,7 @@ class Budget:
                     left_s = give_up_at - self.clock.monotonic()
                     if left_s <= 0 or (math.isfinite(wait_s) and wait_s > left_s):
                         raise self._busy(wait_s)
-                    await self._traffic.wait(min(wait_s, left_s))
+                    await self._app_budget.wait(min(wait_s, left_s))
                     ready()
                 await self._pace.acquire()
                 if self._wait_s(ticket) <= 0:
@@ -257,7 +258,7 @@ class Budget:
         finally:
             self._queue.remove(ticket)
             self._host.waits(self.account_id, -1)
-            self._traffic.notify()
+            self._app_budget.notify()
 
     def _busy(self, wait_s: float) -> GraphError:
         """Why somebody who waits for an answer does not get one now."""

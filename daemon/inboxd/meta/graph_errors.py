@@ -15,7 +15,7 @@ from inboxd.runtime.errors import EX_UNAVAILABLE, InboxdError
 class Row(NamedTuple):
     """What a code (and subcode) means."""
 
-    remedy: FailureAction
+    action: FailureAction
     meaning: str
     app_wide: bool = False
     """A limit of the app: it stops all accounts."""
@@ -86,7 +86,7 @@ class GraphError(InboxdError):
     def __init__(
         self,
         message: str,
-        remedy: FailureAction,
+        action: FailureAction,
         *,
         code: int | None = None,
         subcode: int | None = None,
@@ -94,10 +94,10 @@ class GraphError(InboxdError):
         of_host: bool = False,
     ) -> None:
         super().__init__(message)
-        self.remedy = remedy
+        self.action = action
         self.code = code
         self.subcode = subcode
-        self.row = row or Row(remedy, message)
+        self.row = row or Row(action, message)
         self.of_host = of_host
         """Meta's host did not answer, or not as Meta does: it says nothing about what was asked."""
 
@@ -114,7 +114,7 @@ def classified(code: int, subcode: int | None) -> GraphError:
     """The error for Meta's envelope with `code` and `subcode`. The text is ours: Meta's may quote anything."""
     found = row(code, subcode)
     name = f"{code}/{subcode}" if subcode else f"{code}"
-    return GraphError(f"Graph error {name}: {found.meaning}", found.remedy, code=code, subcode=subcode, row=found)
+    return GraphError(f"Graph error {name}: {found.meaning}", found.action, code=code, subcode=subcode, row=found)
 
 
 def transport(reason: str) -> GraphError:

@@ -1,4 +1,4 @@
-"""Brakes: what slows Graph calls down and stops them.
+"""Throttles: what slows Graph calls down and stops them.
 
 One stands before every call of an account (Meta throttles it), one before every call of the app (Meta throttles all
 accounts), one before every call to a host (it does not answer). They work alike; a call waits for all of them.

@@ -133,7 +133,7 @@ class ProfileSync:
             await self._complete(key, profile, also)
         except GraphError as error:
             error = self._classified(participant_id, error)
-            self._metrics.profile_fetches.labels(error.remedy.value).inc()
+            self._metrics.profile_fetches.labels(error.action.value).inc()
             return error
         except InboxdError:
             raise
@@ -156,7 +156,7 @@ class ProfileSync:
         try:
             await self.served.graph.owner(priority)
         except GraphError as error:
-            if error.of_host or error.remedy in ACCOUNT_WIDE:
+            if error.of_host or error.action in ACCOUNT_WIDE:
                 raise
 
     def _classified(self, participant_id: str, error: GraphError) -> GraphError:
@@ -180,8 +180,8 @@ class ProfileSync:
         Raises StorageError.
         """
         now = self._clock.now_ms()
-        decision = decide(error.remedy, attempt, WITHOUT_CODE if error.code is None else PROFILE_FETCH, self._random)
-        state = _STATES.get(error.remedy, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
+        decision = decide(error.action, attempt, WITHOUT_CODE if error.code is None else PROFILE_FETCH, self._random)
+        state = _STATES.get(error.action, ProfileState.FAILED if decision.exhausted else ProfileState.PENDING)
         delay_s = decision.delay_s
         if error.code is not None and not error.row.ambiguous and never_answers(attempt, PROFILE_FETCH):
             state, delay_s = ProfileState.UNAVAILABLE, GONE_REST_S

@@ -104,7 +104,7 @@ class ProfileFetcher:
             if error.of_host:  # no attempt: the fetch is still due
                 await self._sync.rest(self._silences)
                 return
-            if error.remedy not in ACCOUNT_WIDE:
+            if error.action not in ACCOUNT_WIDE:
                 await self._sync.record_failure(who, attempt, error)
             elif error.row.ambiguous:
                 # Another participant must come next: that answer tells whether the account-wide failure is over.

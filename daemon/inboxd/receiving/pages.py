@@ -1,4 +1,4 @@
-"""Deliveries that could not be understood: look at them, try again."""
+"""Deliveries that could not be processed: look at them, try again."""
 
 import asyncio
 from typing import Final

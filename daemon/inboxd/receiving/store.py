@@ -1,4 +1,4 @@
-"""The inbox: deliveries as they came, from the moment they are promised to Meta until they are understood."""
+"""The inbox: deliveries as they came, from the moment they are promised to Meta until they are processed."""
 
 import asyncio
 import sqlite3

@@ -77,7 +77,7 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
     for diagnosis in await asyncio.to_thread(check_storage, database, settings.storage.backups(database)):
         yield diagnosis
     stored = await stored_accounts(database)
-    async for diagnosis in check_graph(settings, {account.flavour for account in stored}):
+    async for diagnosis in check_graph(settings, {account.login_type for account in stored}):
         yield diagnosis
     async for diagnosis in check_daemon(settings, secrets, database, stored):
         yield diagnosis

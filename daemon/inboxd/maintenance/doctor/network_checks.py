@@ -22,7 +22,7 @@ MAX_SKEW_S: Final = 60
 async def check_graph(settings: Settings, flavours: Collection[str]) -> AsyncIterator[Diagnosis]:
     """DNS, TLS and an HTTP answer of any status from each Graph API, and our clock against theirs."""
     urls = {settings.instagram.graph_url}
-    if LoginType.FACEBOOK in {*flavours, *(account.flavour for account in settings.accounts)}:
+    if LoginType.FACEBOOK in {*flavours, *(account.login_type for account in settings.accounts)}:
         urls.add(settings.instagram.facebook_graph_url)
     for url in sorted(urls):
         try:

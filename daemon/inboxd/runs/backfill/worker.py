@@ -139,12 +139,12 @@ class BackfillWorker:
                 await self._wait(self._sync.rest(silences))
                 continue
             silences = 0
-            if error.remedy in ACCOUNT_WIDE:
+            if error.action in ACCOUNT_WIDE:
                 if error.row.ambiguous:
                     return None
                 await self._until_callable()
                 continue
-            decision = decide(error.remedy, attempt, PROFILE_FETCH, self._random)
+            decision = decide(error.action, attempt, PROFILE_FETCH, self._random)
             if decision.exhausted:
                 return await self._give_up(run, candidate, attempt, error)
             await self._wait(self._clock.sleep(decision.delay_s or 0.0))
@@ -154,7 +154,7 @@ class BackfillWorker:
         self, run: BackfillRun, candidate: Candidate, attempt: int, error: GraphError
     ) -> ConversationOutcome:
         outcome = (
-            ConversationOutcome.SKIPPED if error.remedy is FailureAction.WAIT_FOR_PERSON else ConversationOutcome.ERROR
+            ConversationOutcome.SKIPPED if error.action is FailureAction.WAIT_FOR_PERSON else ConversationOutcome.ERROR
         )
         now = self._clock.now_ms()
         tried = Attempt(
