@@ -360,7 +360,9 @@ class TestFull:
         assert await counted(client, 'inboxd_connections_refused_total{reason="made_room"}') == 5
 
     async def test_half_requests_make_room_after_a_moment(self, client: Client) -> None:
-        senders = [await (await Sender.to(client.public_url)).send(b"POST ") for _ in range(40)]
+        senders = await idle(client, 40, asked=False)
+        for sender in senders:
+            await sender.send(b"POST ")
         await asyncio.sleep(1.2)
 
         assert (await client.post(large(1000)))[0] == 200

@@ -12,7 +12,7 @@ from aiohttp_sse import EventSourceResponse, sse_response
 from inboxd.events.bus import Event, EventBus, Subscriber
 from inboxd.http.operations import Operation
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.http.protocol import told_when_gone
+from inboxd.http.protocol import notify_on_disconnect
 
 MAX_STREAMS: Final = 16
 SEND_TIMEOUT_S: Final = 10.0
@@ -83,7 +83,7 @@ class EventStreams:
         last_id = _last_id(request)
         self._open += 1
         try:
-            with self._bus.subscribe() as subscriber, told_when_gone(request, subscriber.end):
+            with self._bus.subscribe() as subscriber, notify_on_disconnect(request, subscriber.end):
                 first_event = None if first is None else await first()
                 async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
                     with suppress(ConnectionResetError, TimeoutError):

@@ -11,7 +11,7 @@ from inboxd.http.auth import AccessToken, Gate
 from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.operations import OPERATIONS, Operation, add_operations
 from inboxd.http.problems import Handler, ProblemError, problem_middleware
-from inboxd.http.protocol import go_on
+from inboxd.http.protocol import send_continue
 from inboxd.http.rendering import SIGN_IN, error_pages, set_up
 from inboxd.http.sessions import Sessions
 from inboxd.http.static_files import StaticFiles
@@ -67,6 +67,6 @@ async def _body_middleware(request: web.Request, handler: Handler) -> web.Stream
         raise ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have {limit} bytes, and its Content-Length is required."
         )
-    go_on(request)
+    send_continue(request)
     await request.read()
     return await handler(request)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from inboxd.http.guard import READ_BYTES, Guard, stream
-from inboxd.http.protocol import RequestProtocol, beginning
+from inboxd.http.protocol import RequestProtocol, starting_deadlines
 from inboxd.runtime import logs
 from inboxd.runtime.errors import AddressInUseError
 
@@ -78,7 +78,7 @@ class GuardedSite(web.BaseSite):
         loop = asyncio.get_running_loop()
         server = self._runner.server
         assert server is not None  # noqa: S101 - super().start() created it
-        server.request_factory = beginning(server.request_factory)
+        server.request_factory = starting_deadlines(server.request_factory)
         self._server = await loop.create_server(self._accept, sock=self._sock, backlog=BACKLOG)
         self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
 

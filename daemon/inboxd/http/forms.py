@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.http.problems import ProblemError
-from inboxd.http.protocol import go_on
+from inboxd.http.protocol import send_continue
 
 TYPE: Final = "application/x-www-form-urlencoded"
 
@@ -20,7 +20,7 @@ async def fields_of(request: web.Request) -> Mapping[str, str]:
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Expected a form: {TYPE}.")
     if (request.content_length or 0) > MAX_FORM_BYTES:
         raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A form may have {MAX_FORM_BYTES} bytes.")
-    go_on(request)
+    send_continue(request)
     try:
         form = await request.post()
     except (web.HTTPException, web.RequestPayloadError, ConnectionError):

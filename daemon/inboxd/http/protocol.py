@@ -106,7 +106,7 @@ class RequestProtocol(web.RequestHandler):
 RequestFactory = Callable[..., web.BaseRequest]
 
 
-def beginning(make: RequestFactory) -> RequestFactory:
+def starting_deadlines(make: RequestFactory) -> RequestFactory:
     """A request factory for aiohttp that calls `make`, and starts the deadline for the body.
 
     aiohttp calls it for every request, when the headers are here. The deadline ends when the whole body is here,
@@ -132,14 +132,14 @@ def beginning(make: RequestFactory) -> RequestFactory:
     return begin
 
 
-def go_on(request: web.Request) -> None:
+def send_continue(request: web.Request) -> None:
     """Send `100 Continue` if the client waits for it (RFC 9110, 10.1.1). Call it when the headers are accepted."""
     if request.get(_EXPECTS) and request.transport is not None:
         request.transport.write(_CONTINUE)
 
 
 @contextmanager
-def told_when_gone(request: web.Request, callback: Callable[[], None]) -> Iterator[None]:
+def notify_on_disconnect(request: web.Request, callback: Callable[[], None]) -> Iterator[None]:
     """Call `callback` when the client disconnects within the context, or has already disconnected."""
     guard = getattr(request.protocol, "guard", None)
     if guard is None or request.transport is None:

@@ -15,7 +15,7 @@ from inboxd.http.access_log import DELIVERY
 from inboxd.http.bodies import BodyBudget, BodyTooLargeError, NoRoomError
 from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.problems import SAFE_HEADERS, problem, problem_middleware
-from inboxd.http.protocol import go_on
+from inboxd.http.protocol import send_continue
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.store import Inbox
@@ -75,7 +75,7 @@ class Webhooks:
         if not content.is_eof():
             if (request.content_length or 0) > self._budget.max_body_bytes:
                 return self._too_large()
-            go_on(request)
+            send_continue(request)
         body = await content.readany()
         if len(body) <= self._budget.share and content.at_eof():  # as nearly every delivery is: here at once
             return await self._take(request, signature, body)
