@@ -4,9 +4,11 @@ A feature is a folder. Its `feature.py` has one function, `build`, which takes w
 returns a `Feature`, or a subclass that also offers services to the features above it.
 """
 
+import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from aiohttp import web
 
@@ -17,6 +19,8 @@ from inboxd.runtime.supervisor import Supervisor
 from inboxd.runtime.worker import Schedule, Worker
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import Expiry, PersonalData
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +42,34 @@ class Job(NamedTuple):
     schedule: Schedule = Schedule()
 
 
+class Setting(Generic[T]):
+    """A setting that can change while the daemon runs. Call it for the value of the moment."""
+
+    def __init__(self, name: str, value: T) -> None:
+        self._name = name
+        self._value = value
+
+    def __call__(self) -> T:
+        """The value now."""
+        return self._value
+
+    @property
+    def rule(self) -> "ReloadRule":
+        """Takes the new value."""
+        return ReloadRule((self._name,), self._take)
+
+    def _take(self, new: Mapping[str, Any]) -> None:
+        self._value = new[self._name]
+
+
 class Pages(Protocol):
     """Some pages of the dashboard."""
 
     def add_routes(self, app: web.Application) -> None:
         """Put them on the admin application."""
+
+
+Projection = Callable[[sqlite3.Connection, Sequence[Any]], Callable[[], None] | None]
 
 
 class Link(NamedTuple):
@@ -90,11 +117,17 @@ class Feature:
 
     name: str
     workers: tuple[Job, ...] = ()
+    start: "Callable[[Sequence[Feature]], Awaitable[None]] | None" = None
+    """Called with all features when everything is built, before the workers start."""
     account_workers: Callable[[str], Sequence[Job]] | None = None
     """The workers of an account (by id) that begins to be served. They end when it is no longer served."""
     on_account_removed: Callable[[str], Awaitable[None]] | None = None
-    """Called once the workers of an account have ended."""
-    operations: tuple[Operation, ...] = ()
+    """Called before the workers of an account end. May raise StorageError."""
+    projections: tuple[Projection, ...] = ()
+    """Run inside the transaction that processes webhook events (`conversations/projection.py`)."""
+    on_processed: Callable[[Counter[tuple[str, str]]], None] | None = None
+    """Told after each commit of processing how many webhook events were stored, by account and kind."""
+    operations: Sequence[Operation] = ()
     """What the admin API offers."""
     pages: tuple[Pages, ...] = ()
     templates: str | None = None
@@ -111,5 +144,5 @@ class Feature:
     card: Callable[[], Awaitable[Card]] | None = None
     problems: Callable[[], Sequence[str]] | None = None
     """Why the daemon cannot do its job just now; shown by readiness, the overview and `systemctl status`."""
-    close: Callable[[], Awaitable[None]] | None = None
+    close: Callable[[web.Application], Awaitable[None]] | None = None
     """Called when the admin listener stops: ends what keeps requests open."""

@@ -9,23 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from inboxd.accounts import personal_data_store as accounts_data
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.clients import LocalAccounts
+from inboxd.accounts.feature import open_manager
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
+from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.store import last_message_at, participant_changed
-from inboxd.core import personal_data, serving_accounts
 from inboxd.events.bus import EventBus
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
-from inboxd.options import configured_accounts
+from inboxd.options import account_options
+from inboxd.privacy import personal_data_store as privacy_data
 from inboxd.privacy.commands import OfflineData
+from inboxd.profiles import personal_data_store as profiles_data
 from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
+from inboxd.receiving import personal_data_store as receiving_data
+from inboxd.runs.backfill import personal_data_store as backfill_data
 from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.service import BackfillService
@@ -35,6 +41,7 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.storage.database import Database
+from inboxd.storage.personal_data import PersonalData
 
 
 class _Configuration(NamedTuple):
@@ -89,14 +96,27 @@ async def _privacy(path: Path) -> AsyncIterator[OfflineData]:
         yield OfflineData(database, personal_data(database, avatars, ProfileCache(Clock(), ttl_s=1, size=1)))
 
 
+def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache) -> tuple[PersonalData, ...]:
+    """What the features declare, the lowest first. A test compares it with what a running daemon's features declare."""
+    return (
+        *receiving_data.personal_data(database),
+        *accounts_data.personal_data(),
+        *profiles_data.personal_data(database, avatars, cache),
+        *conversations_data.personal_data(database),
+        *backfill_data.personal_data(),
+        *privacy_data.personal_data(),
+    )
+
+
 @asynccontextmanager
 async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[LocalAccounts]:
     """The accounts, loaded; nobody works for them. Raises InboxdError."""
     clock = Clock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
-        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
-        await accounts.load(configured_accounts(settings, secrets))
+        options = account_options(settings, secrets)
+        accounts = await open_manager(stack, database, clock, options)
+        await accounts.load(options.configured)
         check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
         yield LocalAccounts(accounts, check)
 
@@ -109,13 +129,14 @@ async def _backfilling(
     clock, metrics = Clock(), Metrics()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
-        accounts = await stack.enter_async_context(serving_accounts(settings, secrets, database, clock))
+        options = account_options(settings, secrets)
+        accounts = await open_manager(stack, database, clock, options)
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
         backfills = BackfillStore(database)
         service = BackfillService(backfills, clock)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
         bus = EventBus(clock)
-        await accounts.load(configured_accounts(settings, secrets))
+        await accounts.load(options.configured)
         syncs = ProfileSyncs(
             SyncServices(
                 database=database,

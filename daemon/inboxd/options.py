@@ -1,43 +1,131 @@
 """From the configuration to what each feature takes: the one place that knows both."""
 
 import ipaddress
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
 
+from inboxd import listeners
+from inboxd.accounts import feature as accounts
 from inboxd.accounts.manager import ConfiguredAccount, Limits
 from inboxd.config.schema import Settings
-from inboxd.config.secrets import Secrets
+from inboxd.config.secrets import NamedToken, Secrets, require_secrets
+from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
+from inboxd.maintenance import feature as maintenance
 from inboxd.meta.pictures import PictureRules
+from inboxd.privacy import feature as privacy
+from inboxd.profiles import feature as profiles
+from inboxd.profiles.avatar_store import AVATAR_FOLDER
+from inboxd.receiving import feature as receiving
+from inboxd.runs.backfill import feature as backfill
+from inboxd.runs.backfill.schedule import ScheduleOptions
+from inboxd.runtime.secret import Secret
 
 
-class Keep(NamedTuple):
-    """For how many days things are kept; 0 is for ever."""
-
-    deliveries: int
-    failed: int
-    events: int
-    messages: int
-    runs: int
-
-
-def access_tokens(secrets: Secrets) -> list[AccessToken]:
+def access_tokens(admin_token: Secret | None, named_tokens: Iterable[NamedToken]) -> list[AccessToken]:
     """Who may use the admin API."""
-    everything = [] if secrets.admin_token is None else [AccessToken("admin", ("read", "write"), secrets.admin_token)]
-    return everything + [AccessToken(one.name, one.scopes, one.token) for one in secrets.named_tokens]
+    everything = [] if admin_token is None else [AccessToken("admin", ("read", "write"), admin_token)]
+    return everything + [AccessToken(one.name, one.scopes, one.token) for one in named_tokens]
 
 
-def body_budget(settings: Settings) -> BodyBudget:
-    """How much memory the bodies of webhooks may take."""
-    public = settings.public
-    return BodyBudget(
-        max_bytes=public.max_held_bytes, max_body_bytes=public.max_body_bytes, max_connections=public.max_connections
+def listener_options(settings: Settings) -> listeners.Options:
+    """Where the daemon listens, and how much it takes from there."""
+    return listeners.Options(
+        public_host=settings.public.host,
+        public_port=settings.public.port,
+        admin_host=settings.admin.host,
+        admin_port=settings.admin.port,
+        max_connections=settings.public.max_connections,
+        max_failures=settings.admin.max_failures,
+        request_timeout_s=settings.public.request_timeout_s,
+        access_sample=settings.logs.access_sample,
     )
 
 
-def configured_accounts(settings: Settings, secrets: Secrets) -> list[ConfiguredAccount]:
-    """The accounts of the configuration, with their tokens."""
+def receiving_options(settings: Settings, secrets: Secrets) -> receiving.Options:
+    """Raises ConfigError without app secrets or a verify token."""
+    public, storage = settings.public, settings.storage
+    return receiving.Options(
+        max_waiting=public.max_waiting,
+        verify_token=require_secrets(secrets),
+        app_secrets=secrets.app_secrets,
+        body_budget=BodyBudget(
+            max_bytes=public.max_held_bytes,
+            max_body_bytes=public.max_body_bytes,
+            max_connections=public.max_connections,
+        ),
+        keep_deliveries_days=storage.keep_deliveries_days,
+        keep_failed_days=storage.keep_failed_days,
+        keep_events_days=storage.keep_events_days,
+    )
+
+
+def account_options(settings: Settings, secrets: Secrets) -> accounts.Options:
+    """The accounts of the configuration, and how Meta is called."""
+    instagram, budget = settings.instagram, settings.budget
+    return accounts.Options(
+        configured=_configured_accounts(settings, secrets),
+        graph_urls={LoginType.INSTAGRAM: instagram.graph_url, LoginType.FACEBOOK: instagram.facebook_graph_url},
+        graph_version=instagram.graph_version,
+        limits=Limits(budget.calls_per_hour, budget.calls_per_second, instagram.timeout_s),
+        app_id=instagram.app_id or None,
+        app_secrets=secrets.app_secrets,
+        storage_keys=secrets.storage_keys,
+    )
+
+
+def profile_options(settings: Settings, database: Path) -> profiles.Options:
+    """Avatars are kept beside the database."""
+    avatars = settings.avatars
+    return profiles.Options(
+        cache_ttl_s=settings.profiles.cache_ttl_s,
+        cache_size=settings.profiles.cache_size,
+        concurrency=settings.profiles.concurrency,
+        picture_rules=PictureRules(
+            hosts=[host.lower() for host in avatars.hosts],
+            allow_http=avatars.allow_http,
+            allow_networks=[ipaddress.ip_network(text) for text in avatars.allow_networks],
+        ),
+        avatar_folder=database.parent / AVATAR_FOLDER,
+        max_avatars=avatars.max_count,
+    )
+
+
+def conversation_options(settings: Settings) -> conversations.Options:
+    """How long things are kept."""
+    storage = settings.storage
+    return conversations.Options(
+        keep_events_days=storage.keep_events_days, keep_messages_days=storage.keep_messages_days
+    )
+
+
+def backfill_options(settings: Settings) -> backfill.Options:
+    """When runs begin by themselves, and how long they are kept."""
+    options = settings.backfill
+    schedule = ScheduleOptions(
+        expression=options.schedule,
+        jitter_s=options.jitter_s,
+        batch_size=options.batch_size,
+        skip_accounts=options.skip_accounts,
+    )
+    return backfill.Options(schedule=schedule if options.schedule else None, keep_runs_days=options.keep_runs_days)
+
+
+def privacy_options(settings: Settings, secrets: Secrets) -> privacy.Options:
+    """What Meta's callbacks need."""
+    return privacy.Options(app_secrets=secrets.app_secrets, base_url=settings.public.base_url or None)
+
+
+def maintenance_options(settings: Settings, database: Path) -> maintenance.Options:
+    """Where backups are, and when silence is unusual."""
+    return maintenance.Options(
+        silent_after_hours=settings.traffic.silent_after_hours, backup_folder=settings.storage.backups(database)
+    )
+
+
+def _configured_accounts(settings: Settings, secrets: Secrets) -> list[ConfiguredAccount]:
     return [
         ConfiguredAccount(
             id=account.id,
@@ -48,29 +136,3 @@ def configured_accounts(settings: Settings, secrets: Secrets) -> list[Configured
         )
         for account in settings.accounts
     ]
-
-
-def limits(settings: Settings) -> Limits:
-    """What every account's calls are held to."""
-    return Limits(settings.budget.calls_per_hour, settings.budget.calls_per_second, settings.instagram.timeout_s)
-
-
-def lifetimes(settings: Settings) -> Keep:
-    """For how long things are kept."""
-    storage = settings.storage
-    return Keep(
-        deliveries=storage.keep_deliveries_days,
-        failed=storage.keep_failed_days,
-        events=storage.keep_events_days,
-        messages=storage.keep_messages_days,
-        runs=settings.backfill.keep_runs_days,
-    )
-
-
-def picture_rules(settings: Settings) -> PictureRules:
-    """Where pictures may be fetched from."""
-    return PictureRules(
-        hosts=[host.lower() for host in settings.avatars.hosts],
-        allow_http=settings.avatars.allow_http,
-        allow_networks=[ipaddress.ip_network(text) for text in settings.avatars.allow_networks],
-    )

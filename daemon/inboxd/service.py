@@ -16,6 +16,7 @@ from inboxd.app import Daemon, run_daemon
 from inboxd.command_setup import settings_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets, require_secrets
+from inboxd.maintenance.feature import Process
 from inboxd.options import access_tokens
 from inboxd.runtime import logs
 from inboxd.runtime.activation import inherited_socket
@@ -54,8 +55,7 @@ class Service:
             secrets,
             self._database_path,
             on_give_up=self._request_stop,
-            notifier=self._notifier,
-            on_beat=self._repeats.flush,
+            process=Process(self._notifier, self._repeats.flush),
             public_socket=inherited_socket(),
         ) as daemon:
             # What exists by now lives until the end: the garbage collector need not scan it again and again.
@@ -65,7 +65,7 @@ class Service:
             # The writer's thread releases the GIL at each statement, and must get it back from a busy event loop.
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             self._log.info("started", version=__version__, public=daemon.public_url, admin=daemon.admin_url)
-            if not access_tokens(secrets):
+            if not access_tokens(secrets.admin_token, secrets.named_tokens):
                 self._log.warning("admin_api_off", reason="no admin_token is configured")
             self._notifier.send(READY="1")
             while not self._stop.is_set():

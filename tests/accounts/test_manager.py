@@ -1,13 +1,13 @@
 """Accounts and their tokens over restarts and months, against the simulated Graph API."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-from inboxd import core as parts
 from inboxd.accounts.check import AccountCheck, CheckOutcome, CheckResult
+from inboxd.accounts.feature import open_manager
 from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
@@ -16,7 +16,7 @@ from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Set
 from inboxd.config.secrets import Secrets
 from inboxd.domain.account import AccountState, LoginType
 from inboxd.meta.graph_errors import GraphError
-from inboxd.options import configured_accounts
+from inboxd.options import account_options
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import ConfigError, StorageUnavailableError
 from inboxd.runtime.secret import Secret
@@ -52,11 +52,10 @@ async def process(
         account_tokens={} if token is None else {ACCOUNT: Secret(token)},
         storage_keys=tuple(Secret(key) for key in keys),
     )
-    async with (
-        Database(folder / "inboxd.sqlite3") as database,
-        parts.serving_accounts(settings, secrets, database, clock) as accounts,
-    ):
-        await accounts.load(configured_accounts(settings, secrets))
+    options = account_options(settings, secrets)
+    async with Database(folder / "inboxd.sqlite3") as database, AsyncExitStack() as stack:
+        accounts = await open_manager(stack, database, clock, options)
+        await accounts.load(options.configured)
         yield accounts
 
 

@@ -11,7 +11,7 @@ from tests.support import ACCOUNT, T0
 
 HEALTHY = Account(
     id=ACCOUNT,
-    flavour=LoginType.INSTAGRAM,
+    login_type=LoginType.INSTAGRAM,
     state=AccountState.ACTIVE,
     created_at=T0,
     updated_at=T0,

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from inboxd import core as parts
+from inboxd.accounts.feature import open_manager
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.domain.retry import GONE_REST_S
@@ -14,7 +14,7 @@ from inboxd.domain.traffic import COMPANION, HOUR_MS, TrafficCause
 from inboxd.maintenance import traffic_store as store
 from inboxd.maintenance.metrics import TrafficMetrics
 from inboxd.maintenance.traffic_monitor import MAX_UNSERVED, TrafficMonitor
-from inboxd.options import configured_accounts
+from inboxd.options import account_options
 from inboxd.runtime import logs
 from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
@@ -68,8 +68,9 @@ class Rig:
 async def rig(database: Database, settings: Settings, secrets: Secrets) -> AsyncIterator[Rig]:
     clock = ManualClock()
     async with AsyncExitStack() as stack:
-        accounts = await stack.enter_async_context(parts.serving_accounts(settings, secrets, database, clock))
-        await accounts.load(configured_accounts(settings, secrets))
+        options = account_options(settings, secrets)
+        accounts = await open_manager(stack, database, clock, options)
+        await accounts.load(options.configured)
         yield Rig(database, accounts, clock)
 
 

@@ -1,18 +1,39 @@
 """What the daemon's features declare about personal data and expiry, for tests of single parts."""
 
-from inboxd.conversations.personal_data_store import newest_message_at
-from inboxd.core import Lifetimes, expiries, personal_data
-from inboxd.options import Keep
+from typing import NamedTuple
+
+from inboxd.conversations import personal_data_store as conversations
+from inboxd.offline import personal_data
+from inboxd.privacy import personal_data_store as privacy
 from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.retention_worker import RetentionWorker
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
+from inboxd.receiving import personal_data_store as receiving
+from inboxd.runs.backfill import personal_data_store as backfill
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.moments_store import MomentStore
 from inboxd.storage.database import Database
-from inboxd.storage.personal_data import ExpiredRows, PersonalData
+from inboxd.storage.personal_data import ExpiredRows, Expiry, PersonalData
 
 from tests.support import ManualClock
+
+
+class Keep(NamedTuple):
+    """For how many days things are kept; 0 is for ever."""
+
+    deliveries: int
+    failed: int
+    events: int
+    messages: int
+    runs: int
+
+
+class Lifetimes:
+    """What may change while the daemon runs."""
+
+    def __init__(self, keep: Keep) -> None:
+        self.keep = keep
 
 
 def declared(database: Database) -> tuple[PersonalData, ...]:
@@ -21,13 +42,28 @@ def declared(database: Database) -> tuple[PersonalData, ...]:
     return personal_data(database, avatars, ProfileCache(ManualClock(), ttl_s=1, size=1))
 
 
+def expiries(database: Database, clock: ManualClock, kept: Lifetimes) -> list[Expiry]:
+    """What the features declare about how long they keep rows."""
+    return [
+        *receiving.expiries(
+            database,
+            deliveries=lambda: kept.keep.deliveries,
+            failed=lambda: kept.keep.failed,
+            events=lambda: kept.keep.events,
+        ),
+        *conversations.expiries(
+            database, clock, early_changes=lambda: kept.keep.events, messages=lambda: kept.keep.messages
+        ),
+        *backfill.expiries(BackfillStore(database), days=lambda: kept.keep.runs),
+        *privacy.expiries(DeletionStore(database, ())),
+    ]
+
+
 class Retention:
     """The expiries of the daemon, by their names."""
 
     def __init__(self, database: Database, now: int) -> None:
-        keep = Lifetimes(Keep(1, 1, 1, 1, 1))
-        deletions = DeletionStore(database, ())
-        found = expiries(database, BackfillStore(database), deletions, ManualClock(now), keep)
+        found = expiries(database, ManualClock(now), Lifetimes(Keep(1, 1, 1, 1, 1)))
         self.remove = {one.name: one.remove for one in found}
 
     async def deliveries(self, state: str, before: int, after: int, step: int) -> ExpiredRows:
@@ -45,8 +81,8 @@ def retention_worker(database: Database, clock: ManualClock, kept: Lifetimes | K
     lifetimes = kept if isinstance(kept, Lifetimes) else Lifetimes(kept)
     return RetentionWorker(
         database,
-        expiries(database, BackfillStore(database), DeletionStore(database, ()), clock, lifetimes),
+        expiries(database, clock, lifetimes),
         MomentStore(database),
         clock,
-        newest_message_at=lambda: newest_message_at(database.read),
+        newest_message_at=lambda: conversations.newest_message_at(database.read),
     )

@@ -7,11 +7,9 @@ import pytest
 from inboxd.conversations import message_store
 from inboxd.conversations.search_store import SearchIndexStore, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
-from inboxd.core import Lifetimes
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.run import RunStatus
-from inboxd.options import Keep
 from inboxd.privacy.retention_worker import DAY_MS
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent, keep
@@ -21,7 +19,7 @@ from inboxd.storage import free_space
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
 
-from tests.privacy.declared import Retention, retention_worker
+from tests.privacy.declared import Keep, Lifetimes, Retention, retention_worker
 from tests.support import ACCOUNT, ANA, T0, ManualClock
 
 KEY = ConversationKey(ACCOUNT, ANA)

@@ -7,7 +7,6 @@ import pytest
 from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
-from inboxd.options import Keep
 from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.retention_worker import DAY_MS
 from inboxd.receiving.store import Inbox, mark_done, mark_failed
@@ -18,7 +17,7 @@ from inboxd.storage.database import Database
 from inboxd.storage.personal_data import ExpiredRows
 from inboxd.storage.probe import StorageProbe
 
-from tests.privacy.declared import declared, retention_worker
+from tests.privacy.declared import Keep, declared, retention_worker
 from tests.support import ACCOUNT, ANA, ManualClock
 
 YEAR_MS = 365 * DAY_MS

@@ -14,6 +14,7 @@ from inboxd import app
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.ingest import Ingest
+from inboxd.maintenance.feature import Process
 from inboxd.receiving import processing_monitor
 from inboxd.runtime import logs
 from inboxd.runtime import watchdog as module
@@ -161,7 +162,7 @@ async def test_a_daemon_that_stores_and_does_not_process_gives_no_sign(
     path = tmp_path / "inboxd.sqlite3"
     async with (
         app.run_daemon(
-            settings, secrets, path, on_give_up=pytest.fail, notifier=manager.notifier, on_beat=beat.set
+            settings, secrets, path, on_give_up=pytest.fail, process=Process(manager.notifier, beat.set)
         ) as daemon,
         aiohttp.ClientSession() as session,
     ):

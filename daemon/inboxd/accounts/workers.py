@@ -18,7 +18,7 @@ class AccountWorkers:
     def __init__(
         self,
         supervisor: Supervisor,
-        factories: Sequence[Callable[[ManagedAccount], Sequence[Job]]],
+        factories: Sequence[Callable[[str], Sequence[Job]]],
         on_removed: Sequence[Callable[[str], Awaitable[None]]],
     ) -> None:
         self._supervisor = supervisor
@@ -28,7 +28,7 @@ class AccountWorkers:
 
     def start(self, managed: ManagedAccount) -> None:
         """Start the workers of an account that begins to be served."""
-        jobs = [job for factory in self._factories for job in factory(managed)]
+        jobs = [job for factory in self._factories for job in factory(managed.account.id)]
         self._names[managed.account.id] = [job.worker.name for job in jobs]
         for worker, schedule in jobs:
             self._supervisor.start(worker, schedule)

@@ -13,8 +13,7 @@ from multidict import istr
 
 from inboxd.http.access_log import DELIVERY
 from inboxd.http.bodies import BodyBudget, BodyTooLargeError, NoRoomError
-from inboxd.http.forms import MAX_FORM_BYTES
-from inboxd.http.problems import SAFE_HEADERS, problem, problem_middleware
+from inboxd.http.problems import SAFE_HEADERS, problem
 from inboxd.http.protocol import send_continue
 from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form
 from inboxd.receiving.metrics import ReceivingMetrics
@@ -46,12 +45,10 @@ class Webhooks:
         self._metrics = metrics
         self._log = logs.get("webhooks")
 
-    def application(self) -> web.Application:
-        """The public application: these routes and nothing else. The other bodies that it reads are small forms."""
-        app = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[problem_middleware])
+    def add_routes(self, app: web.Application) -> None:
+        """Put the routes on the public application."""
         app.router.add_get(PATH, self.verify, allow_head=False)
         app.router.add_post(PATH, self.receive)
-        return app
 
     async def verify(self, request: web.Request) -> web.Response:
         """Meta asks whether this address is ours: echo its challenge. Needs no database."""

@@ -44,7 +44,7 @@ class Rig:
 
     async def managed(self) -> ManagedAccount:
         account = Account(
-            id=ACCOUNT, flavour=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
+            id=ACCOUNT, login_type=LoginType.INSTAGRAM, state=AccountState.ACTIVE, created_at=1, updated_at=1
         )
         return ManagedAccount(account, await self.platform.account(), None)
 

@@ -1,0 +1,81 @@
+"""Builds this feature: deliveries are processed into conversations and messages, which can be read and searched."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inboxd.accounts.manager import AccountManager
+from inboxd.conversations import ingest, personal_data_store, search_worker
+from inboxd.conversations.api import ConversationsApi
+from inboxd.conversations.batch_writer import BatchWriter
+from inboxd.conversations.delivery_retries import DeliveryRetries
+from inboxd.conversations.event_preparation import EventPreparation
+from inboxd.conversations.ingest import Ingest
+from inboxd.conversations.metrics import ConversationMetrics
+from inboxd.conversations.pages import InboxPages
+from inboxd.conversations.projection import Projection
+from inboxd.conversations.search_store import SearchIndexStore
+from inboxd.conversations.search_worker import SearchIndexWorker
+from inboxd.events.bus import EventBus
+from inboxd.feature import Core, Feature, Job, Link, Setting
+from inboxd.profiles.feature import Profiles
+from inboxd.receiving.store import Inbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is configured of this feature. Days of 0 mean for ever."""
+
+    keep_events_days: int
+    keep_messages_days: int
+
+
+def build(
+    core: Core,
+    options: Options,
+    *,
+    inbox: Inbox,
+    accounts: AccountManager,
+    bus: EventBus,
+    profiles: Profiles,
+    projections: Sequence[Projection],
+    observers: Sequence[Callable[[Counter[tuple[str, str]]], None]],
+) -> Feature:
+    """Build the feature.
+
+    `projections` run inside the transaction that processes webhook events, and `observers` are told what was stored, by
+    account and kind. Both lists belong to the features above, which are built later: they are read at each commit.
+    """
+    database, clock = core.database, core.clock
+    metrics = ConversationMetrics(core.metrics.registry)
+
+    def observe(counts: Counter[tuple[str, str]]) -> None:
+        for told in observers:
+            told(counts)
+
+    writer = BatchWriter(
+        database,
+        profiles.cache,
+        bus,
+        clock,
+        metrics,
+        projections=projections,
+        on_due=profiles.fetchers.notify,
+        observe=observe,
+    )
+    retries = DeliveryRetries(database, bus, clock, metrics, core.random)
+    process = Ingest(inbox, EventPreparation(accounts.aliases, clock), writer, retries, clock)
+    index = SearchIndexWorker(SearchIndexStore(database), waiting=lambda: inbox.pressure)
+    events = Setting("storage.keep_events_days", options.keep_events_days)
+    messages = Setting("storage.keep_messages_days", options.keep_messages_days)
+    return Feature(
+        name="conversations",
+        workers=(Job(process, ingest.SCHEDULE), Job(index, search_worker.SCHEDULE)),
+        operations=ConversationsApi(database, accounts.aliases, clock, profiles.outlook).operations(),
+        pages=(InboxPages(database, accounts, clock, profiles.outlook),),
+        templates="inboxd.conversations",
+        links=(Link("/inbox", "Inbox", 10),),
+        reload=(events.rule, messages.rule),
+        expiries=personal_data_store.expiries(database, clock, early_changes=events, messages=messages),
+        personal_data=personal_data_store.personal_data(database),
+    )

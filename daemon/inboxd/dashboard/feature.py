@@ -1,0 +1,18 @@
+"""Builds this feature: the frame of the pages, and the overview that the other features fill."""
+
+from collections.abc import Callable, Sequence
+
+from inboxd.dashboard.overview import Overview
+from inboxd.feature import Feature, Link
+
+
+def build(*, features: Sequence[Feature], problems: Callable[[], Sequence[str]]) -> Feature:
+    """Build the feature. `features` fill the overview; `problems` say why the daemon cannot do its job."""
+    cards = [feature.card for feature in features if feature.card is not None]
+    needs = [feature.needs for feature in features if feature.needs is not None]
+    return Feature(
+        name="dashboard",
+        pages=(Overview(cards, needs, problems=problems),),
+        templates="inboxd.dashboard",
+        links=(Link("/", "Overview", 0),),
+    )
