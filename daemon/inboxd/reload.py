@@ -1,6 +1,6 @@
 """Taking up a changed configuration without a restart (SIGHUP), and saying what needs one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -31,15 +31,15 @@ class Reloader:
         """Apply what differs. What needs a restart is named every time until the restart. Raises StorageError."""
         new = dict(_values(settings, secrets))
         changed = {name for name, value in new.items() if self._values[name] != value}
-        applied: set[str] = set()
+        applied: dict[str, None] = {}  # in the order of the rules
         for rule in self._rules:
             if not changed.isdisjoint(rule.names):
                 outcome = rule.apply({name: new[name] for name in rule.names})
                 if outcome is not None:
                     await outcome
-                applied.update(changed.intersection(rule.names))
+                applied |= dict.fromkeys(name for name in rule.names if name in changed)
         self._values.update({name: new[name] for name in applied})
-        return Reloaded(_told(applied), _told(changed - applied))
+        return Reloaded(_told(applied), _told(sorted(changed - applied.keys())))
 
 
 def _values(settings: Settings, secrets: Secrets) -> Iterator[tuple[str, Any]]:
@@ -53,9 +53,6 @@ def _values(settings: Settings, secrets: Secrets) -> Iterator[tuple[str, Any]]:
     yield from ((name, getattr(secrets, name)) for name in Secrets.__struct_fields__)
 
 
-def _told(names: set[str]) -> list[str]:
+def _told(names: Iterable[str]) -> list[str]:
     """Settings first, then secrets, as those who give them call them."""
-    return [_NAMES.get(name, name) for name in sorted(names, key=lambda name: (name in _SECRETS, name))]
-
-
-_SECRETS: Final = frozenset(Secrets.__struct_fields__)
+    return [_NAMES.get(name, name) for name in sorted(names, key=lambda name: name in Secrets.__struct_fields__)]
