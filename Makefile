@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types imports unit bench deb lock clean
+.PHONY: demo test lint types imports unit mutants bench deb lock clean
 
 demo: $(READY)            ## watch webhooks turn into conversations with names
 	$(BIN)/inboxd demo
@@ -23,6 +23,9 @@ imports: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+mutants: $(READY)         ## whether the tests notice a change of each risky line (half an hour)
+	$(BIN)/python -m tests.mutants
 
 bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py

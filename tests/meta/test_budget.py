@@ -140,6 +140,28 @@ async def test_a_live_call_overtakes_a_queue_of_backfill(database: Database) -> 
             assert rig.calls[0][1] is Priority.LIVE
 
 
+async def test_calls_that_are_under_way_count(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    calls = [asyncio.ensure_future(rig.work(count=1, takes_s=100)) for _ in range(12)]
+    await clock.travel(50)
+    assert len(rig.calls) == 10, "none of them has ended, and all of them are Meta's"
+    for call in calls:
+        call.cancel()
+
+
+async def test_a_long_stop_is_not_ended_by_a_short_one(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    rig.budget.throttle.pull(100, "Meta says when")
+    rig.budget.throttle.pull(1, "another call that was under way")
+    with rig.working(Priority.LIVE):
+        await clock.travel(99)
+        assert rig.calls == []
+        await clock.travel(2)
+        assert rig.calls != []
+
+
 async def test_a_stop_outlives_the_process_and_then_one_call_finds_out(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock).started()

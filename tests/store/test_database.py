@@ -246,6 +246,24 @@ async def test_a_failed_migration_leaves_the_file_as_it_was(tmp_path: Path, monk
         assert await database.read("SELECT name FROM sqlite_schema WHERE name = 'fine'") == []
 
 
+def test_a_step_is_committed_together_with_its_version(tmp_path: Path) -> None:
+    """Whoever looks between any two statements, as the next start does after a kill, finds no half of a step."""
+    path = tmp_path / "d"
+    found: dict[int, set[int]] = {}
+    with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(path)) as other:
+
+        def look(_statement: str) -> None:
+            ((version,),) = other.execute("PRAGMA user_version").fetchall()
+            ((parts,),) = other.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            found.setdefault(version, set()).add(parts)
+
+        connection.set_trace_callback(look)
+        migrations.migrate(connection, path)
+        look("")
+    assert sorted(found) == list(range(migrations.newest() + 1))
+    assert all(len(parts) == 1 for parts in found.values()), found
+
+
 async def test_durability_is_switched_on(database: Database) -> None:
     def look(connection: sqlite3.Connection) -> list[object]:
         return [fetch(connection, f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous", "foreign_keys")]

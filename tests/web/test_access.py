@@ -179,3 +179,16 @@ async def test_the_documentation_page_lets_in_nothing_from_elsewhere(client: Cli
         "frame-ancestors": "'none'",
     }
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_form_of_another_site_signs_nobody_in(client: Client) -> None:
+    """Else somebody works in a session of the other site's owner, and tells them everything."""
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)):
+        async with client.session.post(
+            client.admin_url + "/sign-in",
+            data={"token": ADMIN_TOKEN},
+            headers={"Sec-Fetch-Site": site},
+            allow_redirects=False,
+        ) as response:
+            assert response.status == status, site
+            assert (COOKIE in response.cookies) is (status == 303), site

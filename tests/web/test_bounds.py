@@ -127,6 +127,21 @@ async def test_what_the_head_rules_out_is_answered_before_the_body(client: Clien
     assert b"Connection: close" in answer, "no next request can follow where a body may still come"
 
 
+@pytest.mark.parametrize(
+    ("begin", "status"),
+    [
+        (head(1000, path="/api/messaging/imports", more="Expect: 100-continue\r\n"), 401),
+        (head(None, path="/api/messaging/imports"), 401),
+        (head(65 * 1024, path="/sign-in", more="Content-Type: application/x-www-form-urlencoded\r\n"), 413),
+        (head(None, path="/sign-in", more="Content-Type: application/x-www-form-urlencoded\r\n"), 413),
+    ],
+)
+async def test_who_is_not_known_sends_no_body_to_the_admin_side(client: Client, begin: bytes, status: int) -> None:
+    sender = await (await Sender.to(client.admin_url)).send(begin)
+
+    assert (await sender.answer()).startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_who_waits_to_be_told_to_go_on_is_told_when_the_head_is_good(client: Client) -> None:
     body = large(100_000)
     sender = await Sender.to(client.public_url)

@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -184,6 +184,31 @@ async def test_a_backfill_begins_with_the_latest_conversation(database: Database
         for _ in range(10):
             await rig.clock.travel(1)
         assert [call.rpartition("/")[2] for call in server.calls] == [igsid(number) for number in order]
+
+
+async def test_who_came_up_meanwhile_is_in_the_run(database: Database) -> None:
+    """Whoever writes during a run stands above the place where it is: it looks from the top again before it ends."""
+    server = HostileGraph()
+    first, last = igsid(0), igsid(2)
+
+    def last_writes(_request: web.Request) -> web.Response:
+        with closing(sqlite3.connect(database.path)) as connection, connection:
+            connection.execute("UPDATE conversations SET last_message_at = 9000 WHERE participant_id = ?", (last,))
+        return web.json_response({"username": "first"})
+
+    server.answers[first] = last_writes
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(*(igsid(number) for number in range(3)))
+        for number in range(3):
+            await database.execute(
+                "UPDATE conversations SET last_message_at = ? WHERE participant_id = ?", (1000 - number, igsid(number))
+            )
+        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=1)
+        for _ in range(10):
+            await rig.clock.travel(1)
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert (found.status, found.success_count) == (RunStatus.COMPLETED, 3)
 
 
 class OneBadPerson(HostileGraph):

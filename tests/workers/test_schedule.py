@@ -89,6 +89,18 @@ async def test_missed_nights_are_caught_up_once(database: Database) -> None:
     assert begun_at == rig.clock.now
 
 
+async def test_a_clock_that_went_back_does_not_stop_the_schedule(database: Database) -> None:
+    rig = Rig(database)
+    rig.clock.now = T0 + 100 * DAY_MS
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    rig.clock.now = T0
+    for _ in range(2):
+        await rig.schedule.look()
+        rig.clock.now += DAY_MS
+    assert await rig.begun() == [ACCOUNT]
+
+
 async def test_jitter_begins_later(database: Database) -> None:
     rig = Rig(database, jitter=1.0)
     await rig.schedule.look()
