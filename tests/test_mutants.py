@@ -4,11 +4,11 @@ import ast
 
 import pytest
 
-from tests.mutants.mutations import Mutation, load, places, sources, tests_by_name
+from tests.mutants.mutations import Mutation, load, node_ids, places, sources
 
 MUTATIONS = load()
 TEXTS = sources()
-TESTS = tests_by_name()
+TESTS = node_ids()
 
 
 def test_there_are_enough() -> None:
@@ -24,7 +24,7 @@ def test_a_mutation_is_of_one_place_and_has_tests(mutation: Mutation) -> None:
     mutated = TEXTS[path].replace(mutation.find, mutation.replace)
     assert mutated != TEXTS[path]
     if path.suffix == ".py":
-        assert ast.dump(ast.parse(mutated)) != ast.dump(ast.parse(TEXTS[path]))
+        ast.parse(mutated)
     assert mutation.why.endswith(".")
     assert mutation.tests
     for name in mutation.tests:

@@ -43,7 +43,7 @@ def places(mutation: Mutation, texts: Mapping[Path, str]) -> list[Path]:
     return [path for path, text in texts.items() for _ in range(text.count(mutation.find))]
 
 
-def tests_by_name() -> dict[str, list[str]]:
+def node_ids() -> dict[str, list[str]]:
     """The node ids of all test functions, by their names."""
     found = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):

@@ -104,6 +104,9 @@ async def test_trouble_with_the_file_refuses_everybody_who_shares_the_commit(
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailableError] * 3
     assert said in (database.refusal or "")
     assert await stored(database) == []
+    await database.write(lambda connection: fetch(connection, "PRAGMA max_page_count = 10000"))
+    await database.write(put(3))
+    assert await stored(database) == [3]
 
 
 def refusal(database: Database) -> str | None:

@@ -319,6 +319,7 @@ async def test_a_deleted_conversation_takes_its_messages_along(rig: Rig, who: Co
 
     await rig.database.write(delete)
     assert await rig.all("v1_messages") == []
+    assert await rig.all("messages") == []
 
 
 @pytest.mark.parametrize("text", [{}, {"text": None}, {"text": ""}, {"text": "hola"}])
