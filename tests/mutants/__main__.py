@@ -111,9 +111,10 @@ def main() -> int:
     """Run the mutations; 0 when enough are killed and none is killed that is called equivalent."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
-    parser.add_argument("--only", default="", help="those whose group or reason has this text")
+    parser.add_argument("--only", default="", help="one file, by its name, or those whose `why` has this text")
     options = parser.parse_args()
-    wanted = [one for one in load() if options.only in one.group or options.only in one.why]
+    every = load()
+    wanted = [one for one in every if options.only == one.group] or [one for one in every if options.only in one.why]
     ids = node_ids()
     texts = sources()
     began = time.monotonic()
@@ -122,8 +123,8 @@ def main() -> int:
         for number in range(options.jobs):
             shops.put(Workshop(Path(folder, str(number))))
         unmutated = shops.get()
-        every = sorted({found for one in wanted for name in one.tests for found in ids[name]})
-        if unmutated.run(every, f"--numprocesses={options.jobs}", limit_s=None) != _PASSED:
+        tests = sorted({found for one in wanted for name in one.tests for found in ids[name]})
+        if unmutated.run(tests, f"--numprocesses={options.jobs}", limit_s=None) != _PASSED:
             sys.stdout.write("The tests fail without any mutation: what they would say of one is worth nothing.\n")
             return 1
         shops.put(unmutated)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from inboxd.domain.account import Account, AccountState, Flavour
-from inboxd.domain.backfill import STEERING, RunStatus, Steering
+from inboxd.domain.backfill import STEERING, BackfillRun, Outcome, RunStatus, Steering
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.metrics import Metrics
@@ -18,7 +18,7 @@ from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.people import igsid
 from inboxd.simulator.serving import serving
 from inboxd.store import conversations, profiles
-from inboxd.store.backfills import Backfills
+from inboxd.store.backfills import Attempt, Backfills
 from inboxd.store.database import Database
 from inboxd.store.profile_cache import ProfileCache
 from inboxd.store.profiles import Profiles
@@ -209,6 +209,39 @@ async def test_who_came_up_meanwhile_is_in_the_run(database: Database) -> None:
         found = await rig.backfills.get(run.id)
         assert found is not None
         assert (found.status, found.success_count) == (RunStatus.COMPLETED, 3)
+
+
+async def test_a_paused_run_costs_nothing(database: Database) -> None:
+    server = HostileGraph()
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(igsid(0))
+        looks: list[str] = []
+        active = rig.backfills.active
+
+        async def counted(account_id: str) -> BackfillRun | None:
+            looks.append(account_id)
+            return await active(account_id)
+
+        rig.backfills.active = counted  # type: ignore[method-assign]
+        desk = BackfillDesk(rig.backfills, rig.clock)  # which wakes nobody
+        await desk.steer(await desk.start(ACCOUNT, origin="api", batch_size=1), Steering.PAUSE)
+        rig.worker.look_up()
+        for _ in range(20):
+            await rig.clock.travel(60)
+        assert len(looks) == 1, "and then it waits to be told"
+        assert server.calls == []
+
+
+async def test_a_conversation_is_counted_once(database: Database) -> None:
+    """A crash between a call and its answer has it asked about again: the numbers of the run stay true."""
+    async with serving(HostileGraph().application()) as url, at_work(database, url) as rig:
+        await rig.register(igsid(0))
+        run = await BackfillDesk(rig.backfills, rig.clock).start(ACCOUNT, origin="api", batch_size=1)
+        for outcome in (Outcome.ERROR, Outcome.SUCCESS):
+            await rig.backfills.record(run.id, Attempt(1, igsid(0), outcome, None, None, 1, 1))
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert found.processed == 1
 
 
 class OneBadPerson(HostileGraph):

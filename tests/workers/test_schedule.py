@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from inboxd.domain.backfill import BackfillRun
+from inboxd.domain.backfill import BackfillRun, RunStatus
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.errors import StorageUnavailableError
 from inboxd.store import conversations, profiles
@@ -71,6 +71,22 @@ async def test_a_run_begins_once_a_night_for_whoever_lacks_profiles(database: Da
     rig.clock.now += DAY_MS
     await rig.schedule.look()
     assert await rig.begun() == [ACCOUNT], "the first one is not finished yet"
+
+
+async def test_a_run_that_has_ended_is_not_begun_again_in_the_same_night(database: Database) -> None:
+    """Whoever has no profile to be had would be asked about every minute."""
+    rig = Rig(database)
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    rig.clock.now = next_after("0 3 * * *", T0)
+    await rig.schedule.look()
+    run = await rig.backfills.active(ACCOUNT)
+    assert run is not None
+    await rig.backfills.set_status(run.id, RunStatus.COMPLETED, rig.clock.now)
+    for _ in range(60):
+        rig.clock.now += 60_000
+        await rig.schedule.look()
+    assert await rig.begun() == [ACCOUNT]
 
 
 async def test_missed_nights_are_caught_up_once(database: Database) -> None:
