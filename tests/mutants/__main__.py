@@ -24,8 +24,10 @@ ENOUGH: Final = 0.95
 """The share of the mutations, but for the equivalent ones, that has to be killed."""
 TEST_LIMIT_S: Final = 30
 LIMIT_S: Final = 60
-"""A mutation that makes its tests hang is killed by that, be it a thread that keeps the process from ending."""
-_PYTEST: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis")
+"""A mutation that makes its tests hang is killed by that."""
+# The process ends with the tests, whatever threads a mutation has left hanging.
+_RUN: Final = "import os, sys, pytest; code = pytest.main(sys.argv[1:]); sys.stdout.flush(); os._exit(code)"
+_PYTEST: Final = ("-c", _RUN, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis")
 _PASSED: Final = 0
 _NOTICED: Final = frozenset({1, 2, 3, 4})
 """Exit codes of pytest: failed, not collected, crashed, `conftest.py` not imported. The tests are known to exist."""
