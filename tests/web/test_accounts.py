@@ -265,6 +265,8 @@ async def test_a_deletion_request_deletes_everything_of_the_account_and_tells_wh
     assert left["clientAccountId"] == OTHER
     assert (await client.get("/api/participants"))["total"] == 1
     assert (await client.get("/api/deliveries"))["total"] == 1
+    (account,) = (await client.get("/api/accounts"))["accounts"]
+    assert account["state"] == "deauthorized", "no calls are made with a token that was taken back"
 
     async with client.session.get(page[:-1] + ("0" if page[-1] != "0" else "1")) as response:
         assert response.status == 404

@@ -476,6 +476,16 @@ async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Convers
     assert found == expected[second]
 
 
+async def test_a_message_that_has_changed_before_it_was_ever_indexed(rig: Rig, who: Conversationalist) -> None:
+    edited, unsent = who.says("walrus"), who.says("penguin")
+    await rig.deliver(edited, unsent)
+    await rig.deliver(who.edits(edited, "seal"), who.unsends(unsent))
+    index = SearchIndex(rig.database)
+    while await index.advance(100):
+        pass
+    assert await rig.rows("SELECT text FROM message_search") == [("seal",)]
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_the_last(
     rig: Rig, who: Conversationalist, size: int, monkeypatch: pytest.MonkeyPatch
