@@ -578,6 +578,7 @@ async def test_no_transaction_has_more_events_than_it_may(
         await store(meanings, **named)
 
     monkeypatch.setattr(rig.ingest, "_store", noting)
+    monkeypatch.setattr(rig.ingest._batch_size, "_event_s", 1e-9)  # as if many could be stored in no time
     await rig.deliver(*(who.says(str(number)) for number in range(2 * MAX_EVENTS)))
 
     assert sum(sizes) == 2 * MAX_EVENTS
