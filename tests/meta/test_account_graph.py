@@ -238,6 +238,9 @@ async def test_a_host_that_is_down_gets_one_probe_at_a_time(graph: Simulated, da
         await clock.travel(30)
         await account.user_profile(ANA)
         assert platform.client.circuit.stopped_s() == 0
+        server.calls.clear()
+        await account.user_profile(ANA)
+        assert len(server.calls) == 1, "nobody asks any more whether the host is back"
 
 
 @pytest.mark.parametrize(("code", "everybody"), [(4, True), (80002, False)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from inboxd.domain.budget import Priority
 from inboxd.errors import StorageError
-from inboxd.meta.brake import Circuit
+from inboxd.meta.brake import FAILURES_TO_OPEN, FIRST_REST_S, YIELD_S, Circuit
 from inboxd.meta.budget import Budget, Traffic
 from inboxd.store.database import Database
 from inboxd.store.graph_calls import GraphCalls
@@ -301,3 +301,18 @@ async def test_calls_of_an_earlier_boot_are_still_known_when_this_one_has_made_i
     await rig.work(count=1, takes_s=0)
     ((kept,),) = await database.read("SELECT count(*) FROM graph_calls")
     assert kept == 1, "and in the end they are forgotten"
+
+
+def test_who_found_out_in_vain_lets_others_find_out_whether_the_host_is_back() -> None:
+    """Should the trouble be one account's own, the others go on all the same."""
+    host = Circuit(TravelClock())
+    for _ in range(FAILURES_TO_OPEN):
+        host.failed("no answer")
+    host.goes("one")
+    host.waits("one", 1)
+    assert host.yield_s("one") == 0, "there is nobody else"
+    host.waits("other", 1)
+    assert host.yield_s("one") == FIRST_REST_S + YIELD_S
+    assert host.yield_s("other") == 0
+    host.waits("other", -1)
+    assert host.yield_s("one") == 0
