@@ -24,7 +24,7 @@ imports: $(READY)
 unit: $(READY)
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 
-mutants: $(READY)         ## whether the tests notice a change of each risky line (half an hour)
+mutants: $(READY)         ## whether the tests notice a change of each risky line (twenty minutes)
 	$(BIN)/python -m tests.mutants
 
 bench: $(READY)           ## the measurements of docs/performance.md

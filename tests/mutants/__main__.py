@@ -112,7 +112,8 @@ class Workshop:
 def main() -> int:
     """Run the mutations; 0 when enough are killed and none is killed that is called equivalent."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
+    jobs = 2 * (os.cpu_count() or 1)  # many tests wait more than they work
+    parser.add_argument("--jobs", type=int, default=jobs, help="how many at a time")
     parser.add_argument("--only", default="", help="one file, by its name, or those whose `why` has this text")
     options = parser.parse_args()
     every = load()
