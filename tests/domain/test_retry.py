@@ -16,7 +16,7 @@ def test_jitter_adds_up_to_thirty_percent() -> None:
 
 
 @pytest.mark.parametrize("remedy", [Remedy.RETRY_LATER, Remedy.UNKNOWN])
-def test_a_passing_fault_is_tried_three_times_and_then_rests(remedy: Remedy) -> None:
+def test_three_attempts_in_vain_are_followed_by_a_rest(remedy: Remedy) -> None:
     decisions = [decide(remedy, attempt, PROFILE_FETCH, never) for attempt in (1, 2, 3)]
 
     assert [decision.exhausted for decision in decisions] == [False, False, True]

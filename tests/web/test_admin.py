@@ -11,10 +11,11 @@ from inboxd.secret import Secret
 from inboxd.simulator.graph import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
+from inboxd.store.search import MATCHES
 from inboxd.web.auth import COOKIE, AccessToken, Gate
 from inboxd.web.problems import ProblemError
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, ManualClock, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Client, Json, ManualClock, eventually
 
 LIST = "/api/messaging/conversations"
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -215,6 +216,31 @@ async def test_lists_begin_with_the_newest(client: Client) -> None:
         page = await response.text()
     assert "third" in page, "the latest message is what a conversation is shown with"
     assert "second" not in page
+
+
+async def test_a_search_of_many_matches_begins_with_the_latest(client: Client) -> None:
+    """Of a word that everybody uses, the latest matches are looked at: what was said today is what is searched for."""
+    often = Conversationalist(ACCOUNT, ANA, T0)
+    for _ in range(0, MATCHES, 500):
+        await client.deliver(*(often.says("gracias") for _ in range(500)))
+    await client.settled()
+    await client.deliver(Conversationalist(ACCOUNT, BRUNO, T0 + 9_000_000).says("gracias"))
+
+    async def found() -> bool:
+        (latest,) = (await client.get("/api/messaging/messages?q=gracias&limit=1"))["results"] or [None]
+        return latest is not None and latest["conversation"]["participantPlatformId"] == BRUNO
+
+    await eventually(found)
+    people = {one["participantPlatformId"] for one in await client.conversations("?q=gracias")}
+    assert people == {ANA, BRUNO}
+    pages: list[Json] = []
+    page = await client.get("/api/messaging/messages?q=gracias&limit=200")
+    while page["nextCursor"] is not None:
+        pages += page["results"]
+        page = await client.get(f"/api/messaging/messages?q=gracias&limit=200&cursor={page['nextCursor']}")
+    ids = [int(one["message"]["id"]) for one in [*pages, *page["results"]]]
+    assert ids == sorted(set(ids), reverse=True)
+    assert len(ids) == MATCHES + 1
 
 
 async def test_conversations_are_read_closed_and_deleted(client: Client) -> None:
