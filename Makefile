@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types imports unit fuzz bench deb lock clean
+.PHONY: demo test lint types imports unit fuzz mutants bench deb lock clean
 
 demo: $(READY)            ## watch webhooks turn into conversations with names
 	$(BIN)/inboxd demo
@@ -26,6 +26,9 @@ unit: $(READY)
 
 fuzz: $(READY)            ## ten minutes of odd input, other than last time; FUZZ="--only api --seed 1" for less
 	$(BIN)/python -m tests.fuzz --seconds 600 $(FUZZ)
+
+mutants: $(READY)         ## whether the tests notice a change of each risky line (twenty minutes)
+	$(BIN)/python -m tests.mutants
 
 bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py

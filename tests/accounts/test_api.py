@@ -9,7 +9,7 @@ from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
 
-from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, TOKEN, Client, Json, eventually
 
 OTHER = "17841400000000002"
 CALM = Behaviour(latency_ms=1)
@@ -68,6 +68,21 @@ async def test_an_account_is_added_checked_served_and_removed(client: Client, gr
     assert len(await client.conversations(f"?clientAccountId={OTHER}")) == 1, "its conversations stay"
     await client.send("DELETE", f"/api/accounts/{OTHER}", status=404)
     await client.send("DELETE", f"/api/accounts/{ACCOUNT}", status=409)
+
+
+async def test_an_account_that_was_removed_has_no_metrics(client: Client, graph: Simulated) -> None:
+    """Else its alert goes on for ever."""
+
+    async def metrics() -> str:
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
+            return await response.text()
+
+    graph[0].tokens["other-token"] = Token(OTHER)
+    await client.send("POST", "/api/accounts", {"token": "other-token"}, status=201)
+    assert f'inboxd_account_callable{{account="{OTHER}"}} 1.0' in await metrics()
+    await client.send("DELETE", f"/api/accounts/{OTHER}", status=204)
+    assert OTHER not in await metrics()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +277,8 @@ async def test_a_deletion_request_deletes_everything_of_the_account_and_tells_wh
     assert left["clientAccountId"] == OTHER
     assert (await client.get("/api/participants"))["total"] == 1
     assert (await client.get("/api/deliveries"))["total"] == 1
+    (account,) = (await client.get("/api/accounts"))["accounts"]
+    assert account["state"] == "deauthorized", "no calls are made with a token that was taken back"
 
     async with client.session.get(page[:-1] + ("0" if page[-1] != "0" else "1")) as response:
         assert response.status == 404

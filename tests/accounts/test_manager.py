@@ -345,3 +345,13 @@ async def test_a_call_before_a_restart_counts_from_the_latest_moment_at_which_it
         resets_at = accounts.served[ACCOUNT].graph.budget.report().resets_at
     longest_ms = (10 + 5) * 1000  # the time that a call is given, and what may lie between its record and its start
     assert resets_at == pytest.approx(made_at + longest_ms + 3_600_000, abs=2)
+
+
+async def test_a_new_reason_is_told(graph: Simulated, tmp_path: Path) -> None:
+    """Whoever has granted one thing and lacks another one sees which."""
+    async with process(tmp_path, graph[1], ManualClock()) as accounts:
+        for reason in ("one thing", "another one"):
+            await accounts.verdict(ACCOUNT, GraphError(reason, FailureAction.LACKS_PERMISSION))
+            assert accounts.served[ACCOUNT].account.reason == reason
+    async with process(tmp_path, graph[1], ManualClock()) as accounts:
+        assert accounts.served[ACCOUNT].account.reason == "another one"

@@ -54,6 +54,7 @@ def test_accounts_from_the_environment() -> None:
         ("[admin]\nport = 70000", "admin.port"),
         ("[admin]\nport = 'x'", "admin.port"),
         ("[public]\nmax_body_bytes = 0", "public.max_body_bytes"),
+        ("[storage]\nkeep_deliveries_days = 0", "storage.keep_deliveries_days"),
         ("[instagram]\ngraph_url = 'ftp://x'", "instagram.graph_url"),
         ("[instagram]\ngraph_version = '25'", "instagram.graph_version"),
         ("[[accounts]]\nid = 'shop'", "accounts"),
@@ -137,6 +138,7 @@ def test_accounts_that_are_no_list_are_refused_also_where_the_file_has_some(tmp_
     "text",
     [
         "[storage]\nkeep_messages_days = 999999999999",
+        "[profiles]\ncache_size = 99999999999",
         "[backfill]\njitter_s = inf",
         "[public]\nrequest_timeout_s = nan",
         "a = " + "[" * 5000 + "]" * 5000,
@@ -208,6 +210,9 @@ def test_more_admin_tokens_may_be_none(tmp_path: Path) -> None:
         ({"INBOXD_VERIFY_TOKEN": "  "}, "verify_token is blank"),
         ({"INBOXD_APP_SECRETS": ""}, "app_secrets is blank"),
         ({"INBOXD_VERIFY_TOKEN_FILE": "/nowhere"}, "cannot read the secret verify_token"),
+        ({"INBOXD_ADMIN_TOKENS": "grafana:reed:hush"}, "name:scopes:token"),
+        ({"INBOXD_ADMIN_TOKENS": "grafana:read,wirte:hush"}, "name:scopes:token"),
+        ({"INBOXD_ADMIN_TOKENS": "grafana:read"}, "name:scopes:token"),
     ],
 )
 def test_unusable_secrets_are_named(environment: dict[str, str], told: str) -> None:

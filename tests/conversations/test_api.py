@@ -1,8 +1,10 @@
 import asyncio
 import sqlite3
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
@@ -282,3 +284,19 @@ async def test_the_views_carry_the_same_fields(client: Client, ana: Conversation
             assert stored[snake(name)] == message[name], name
         assert (stored["deleted_at"] is None) == (message["deletedAt"] is None)
     assert ConversationStatus(row["status"]) is ConversationStatus.OPEN
+
+
+class TestOneMayWait:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return msgspec.structs.replace(settings, public=msgspec.structs.replace(settings.public, max_waiting=1))
+
+    async def test_a_delivery_that_cannot_wait_for_the_disk_is_not_acknowledged(self, client: Client) -> None:
+        with closing(sqlite3.connect(client.database, isolation_level=None)) as blocker:
+            blocker.execute("BEGIN IMMEDIATE")
+            posts = [asyncio.ensure_future(client.post(b"{}")) for _ in range(2)]
+            (refused,), (waiting,) = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            assert refused.result()[0] == 503
+            blocker.execute("ROLLBACK")
+            assert (await waiting)[0] == 200
+        assert (await client.get("/api/deliveries"))["total"] == 1

@@ -182,6 +182,14 @@ async def test_seen_by_the_account_reads_up_to_that_message(rig: Rig, who: Conve
     assert [row["is_read"] for row in await rig.all("v1_messages") if row["content"] != "three"] == [1, 1]
 
 
+async def test_a_read_that_comes_late_makes_nothing_unread(rig: Rig, who: Conversationalist) -> None:
+    one, two = who.says("one"), who.says("two")
+    await rig.deliver(one, two)
+    for message in (two, one):
+        await rig.deliver({**who.sees(message), "sender": message["recipient"], "recipient": message["sender"]})
+    assert (await rig.conversation())["unread_count"] == 0
+
+
 async def test_seen_by_the_participant_marks_the_accounts_messages_read(rig: Rig, who: Conversationalist) -> None:
     answer, later = who.answers("hello"), who.answers("still there?")
 
@@ -281,6 +289,32 @@ async def test_a_poison_event_stands_alone(rig: Rig, who: Conversationalist, mon
     assert {row["content"] for row in await rig.all("v1_messages")} == texts | {"poison"}
 
 
+async def test_an_event_that_nobody_can_translate_stands_alone(
+    rig: Rig, who: Conversationalist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours costs the one event that shows it, and the worker goes on."""
+
+    def failing(event: Event, accounts: Mapping[str, str], received_at: int) -> Translated:
+        if b"odd" in bytes(event.raw):
+            msg = "nobody thought of that"
+            raise KeyError(msg)
+        return translate(event, accounts, received_at)
+
+    monkeypatch.setattr("inboxd.workers.ingest.translate", failing)
+    await rig.deliver(who.says("before"), who.says("odd"), who.says("after"))
+    assert {row["content"] for row in await rig.all("v1_messages")} == {"before", "after"}
+    ((state, error),) = await rig.rows("SELECT state, error FROM deliveries")
+    assert state == "pending"
+    assert "event 1: KeyError" in error
+
+
+async def test_an_event_that_meta_repeats_is_kept_once(rig: Rig, who: Conversationalist) -> None:
+    link = who.opens_link("from-the-poster")
+    await rig.deliver(link, link)
+    await rig.deliver(link)
+    assert await rig.rows("SELECT kind FROM events") == [("referral",)]
+
+
 async def test_a_refusing_disk_costs_no_attempt(rig: Rig, who: Conversationalist) -> None:
     await rig.inbox.append(json.dumps(delivery(ACCOUNT, T0, [who.says("x" * 60_000)])).encode())
     ((pages,),) = await rig.rows("PRAGMA page_count")
@@ -336,6 +370,7 @@ async def test_a_deleted_conversation_takes_its_messages_along(rig: Rig, who: Co
 
     await rig.database.write(delete)
     assert await rig.all("v1_messages") == []
+    assert await rig.all("messages") == []
 
 
 @pytest.mark.parametrize("text", [{}, {"text": None}, {"text": ""}, {"text": "hola"}])
@@ -492,6 +527,16 @@ async def test_several_changes_before_the_indexer_has_run(rig: Rig, who: Convers
     assert found == expected[second]
 
 
+async def test_a_message_that_has_changed_before_it_was_ever_indexed(rig: Rig, who: Conversationalist) -> None:
+    edited, unsent = who.says("walrus"), who.says("penguin")
+    await rig.deliver(edited, unsent)
+    await rig.deliver(who.edits(edited, "seal"), who.unsends(unsent))
+    index = SearchIndex(rig.database)
+    while await index.advance(100):
+        pass
+    assert await rig.rows("SELECT text FROM message_search") == [("seal",)]
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_a_large_delivery_is_stored_in_several_transactions_and_done_with_the_last(
     rig: Rig, who: Conversationalist, size: int, monkeypatch: pytest.MonkeyPatch
@@ -547,7 +592,8 @@ async def test_no_transaction_has_more_events_than_it_may(
         sizes.append(len(events))
         await store(events, **named)
 
-    monkeypatch.setattr(rig.writer, "store", noting)
+    monkeypatch.setattr(rig.ingest, "_store", noting)
+    monkeypatch.setattr(rig.ingest._batch_size, "_event_s", 1e-9)  # as if many could be stored in no time
     await rig.deliver(*(who.says(str(number)) for number in range(2 * MAX_EVENTS)))
 
     assert sum(sizes) == 2 * MAX_EVENTS

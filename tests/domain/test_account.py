@@ -59,4 +59,29 @@ def test_after_the_app_was_removed_only_a_new_token_makes_calls_possible(
     state = GONE
     for cause in (first, second):
         state = following(state, cause) or state
-    assert (state is GONE) is (AccountChange.TOKEN_GIVEN not in (first, second) or second is AccountChange.APP_REMOVED)
+    assert (state is GONE) is (Cause.TOKEN_GIVEN not in (first, second) or second is Cause.APP_REMOVED)
+
+
+@pytest.mark.parametrize(
+    ("expires_in_days", "tried_after_days", "due_after_days"),
+    [(None, None, 1), (60, None, 30), (10, None, 1), (60, 40, 41), (None, 1, 2)],
+)
+def test_a_token_is_refreshed_in_good_time_and_never_on_its_first_day(
+    expires_in_days: int | None, tried_after_days: int | None, due_after_days: int
+) -> None:
+    """Meta refuses to refresh a token that is younger than a day."""
+
+    def moment(days: int | None) -> int | None:
+        return None if days is None else T0 + days * DAY_MS
+
+    account = Account(
+        id=ACCOUNT,
+        flavour=LoginType.INSTAGRAM,
+        state=ACTIVE,
+        created_at=T0,
+        updated_at=T0,
+        token_obtained_at=T0,
+        token_expires_at=moment(expires_in_days),
+        refresh_tried_at=moment(tried_after_days),
+    )
+    assert account.refresh_due_at() == moment(due_after_days)

@@ -62,3 +62,4 @@ def test_an_inbound_message_is_read_once_answered_or_seen() -> None:
 def test_an_outbound_message_is_read_once_the_participant_has_seen_it() -> None:
     assert conversation(seen_at=T0).is_read(inbound=False, sent_at=T0)
     assert not conversation(seen_at=T0).is_read(inbound=False, sent_at=T0 + 1)
+    assert not conversation(answered_at=T0, read_at=T0).is_read(inbound=False, sent_at=T0)

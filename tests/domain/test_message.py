@@ -183,6 +183,10 @@ def seen(at: int, *, by_account: bool) -> Seen:
         ([edited(1, T0 + 1, "z"), edited(1, T0 + 9, "a")], {"edit": Edit(1, T0 + 9, "a")}),
         ([edited(1, T0, "a"), edited(1, T0, "b")], {"edit": Edit(1, T0, "b")}),
         ([deleted(T0 + 3), deleted(T0 + 5)], {"deleted_at": T0 + 3}),
+        # Whoever unsends a message wants nothing of it to be seen, whatever Meta repeats or had on its way.
+        ([copy(), deleted(T0 + 1)], {"content": None, "timeline_at": T0}),
+        ([edited(1, T0), deleted(T0 + 1)], {"edit": None}),
+        ([reacted(T0, "love"), deleted(T0 + 1)], {"reactions": ()}),
         ([seen(T0 + 3, by_account=True), seen(T0 + 5, by_account=True)], {"seen_by_account_at": T0 + 3}),
         ([seen(T0 + 3, by_account=False), seen(T0 + 5, by_account=False)], {"seen_by_participant_at": T0 + 3}),
         (

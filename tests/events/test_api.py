@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -230,3 +231,16 @@ async def test_who_reads_nothing_loses_the_place_and_the_connection(stalled: Sta
         return not stalled.server.connections
 
     await eventually(hung_up)
+
+
+async def test_a_stream_ends_when_the_daemon_stops(settings: Settings, secrets: Secrets, tmp_path: Path) -> None:
+    """In order, with the last chunk: it is not cut off when the time for requests in flight is over."""
+    database = tmp_path / "inboxd.sqlite3"
+    async with (
+        app.running(settings, secrets, database, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Client(session, daemon.public_url, daemon.admin_url, database)
+        reader, writer, _ = await listen(client)
+    assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"0\r\n\r\n")
+    await close(writer)

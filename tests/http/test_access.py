@@ -232,3 +232,36 @@ async def test_the_documentation_page_lets_in_nothing_from_elsewhere(client: Cli
         "frame-ancestors": "'none'",
     }
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_form_of_another_site_signs_nobody_in(client: Client) -> None:
+    """Else somebody works in a session of the other site's owner, and tells them everything."""
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)):
+        async with client.session.post(
+            client.admin_url + "/sign-in",
+            data={"token": ADMIN_TOKEN},
+            headers={"Sec-Fetch-Site": site},
+            allow_redirects=False,
+        ) as response:
+            assert response.status == status, site
+            assert (COOKIE in response.cookies) is (status == 303), site
+
+
+async def test_a_token_that_was_taken_back_opens_nothing_after_a_reload(
+    settings: Settings, secrets: Secrets, tmp_path: Path
+) -> None:
+    database = tmp_path / "inboxd.sqlite3"
+    async with (
+        app.running(settings, secrets, database, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Client(session, daemon.public_url, daemon.admin_url, database)
+        cookie = await sign_in(client, READER)
+        assert await status(client, "GET", "/api/accounts", cookie) == 200
+
+        done = await daemon.reloader.reload(settings, msgspec.structs.replace(secrets, named_tokens=()))
+
+        assert done.applied == ["admin_tokens"]
+        await client.get("/api/accounts", token=READER, status=401)
+        assert await status(client, "GET", "/api/accounts", cookie) == 401
+        await client.get("/api/accounts")

@@ -217,6 +217,31 @@ async def test_lists_begin_with_the_newest(client: Client) -> None:
     assert "second" not in page
 
 
+async def test_a_search_of_many_matches_begins_with_the_latest(client: Client) -> None:
+    """Of a word that everybody uses, the latest matches are looked at: what was said today is what is searched for."""
+    often = Conversationalist(ACCOUNT, ANA, T0)
+    for _ in range(0, MATCHES, 500):
+        await client.deliver(*(often.says("gracias") for _ in range(500)))
+    await client.settled()
+    await client.deliver(Conversationalist(ACCOUNT, BRUNO, T0 + 9_000_000).says("gracias"))
+
+    async def found() -> bool:
+        (latest,) = (await client.get("/api/messaging/messages?q=gracias&limit=1"))["results"] or [None]
+        return latest is not None and latest["conversation"]["participantPlatformId"] == BRUNO
+
+    await eventually(found)
+    people = {one["participantPlatformId"] for one in await client.conversations("?q=gracias")}
+    assert people == {ANA, BRUNO}
+    pages: list[Json] = []
+    page = await client.get("/api/messaging/messages?q=gracias&limit=200")
+    while page["nextCursor"] is not None:
+        pages += page["results"]
+        page = await client.get(f"/api/messaging/messages?q=gracias&limit=200&cursor={page['nextCursor']}")
+    ids = [int(one["message"]["id"]) for one in [*pages, *page["results"]]]
+    assert ids == sorted(set(ids), reverse=True)
+    assert len(ids) == MATCHES + 1
+
+
 async def test_conversations_are_read_closed_and_deleted(client: Client) -> None:
     await talk(client, 1)
     (conversation,) = await client.conversations()

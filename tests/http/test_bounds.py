@@ -127,6 +127,21 @@ async def test_what_the_head_rules_out_is_answered_before_the_body(client: Clien
     assert b"Connection: close" in answer, "no next request can follow where a body may still come"
 
 
+@pytest.mark.parametrize(
+    ("begin", "status"),
+    [
+        (head(1000, path="/api/messaging/imports", more="Expect: 100-continue\r\n"), 401),
+        (head(None, path="/api/messaging/imports"), 401),
+        (head(65 * 1024, path="/sign-in", more="Content-Type: application/x-www-form-urlencoded\r\n"), 413),
+        (head(None, path="/sign-in", more="Content-Type: application/x-www-form-urlencoded\r\n"), 413),
+    ],
+)
+async def test_who_is_not_known_sends_no_body_to_the_admin_side(client: Client, begin: bytes, status: int) -> None:
+    sender = await (await Sender.to(client.admin_url)).send(begin)
+
+    assert (await sender.answer()).startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_who_waits_to_be_told_to_go_on_is_told_when_the_head_is_good(client: Client) -> None:
     body = large(100_000)
     sender = await Sender.to(client.public_url)
@@ -275,6 +290,17 @@ async def test_the_slowest_of_an_address_is_dropped_when_it_has_its_half(bodies:
         task.cancel()
 
 
+async def test_senders_from_everywhere_share_what_there_is(bodies: Bodies) -> None:
+    """Each has less than its half, and together they have no more than all of it."""
+    tasks = [await bodies.begin(f"192.0.2.{number}") for number in range(1, 8)]
+    held = sum(not task.done() for task in tasks)
+    assert 3 <= held <= 4
+    assert bodies.budget.pooled == held * (MIB - SHARE_BYTES) <= 4 * MIB
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 async def test_who_was_dropped_is_counted_out_once(bodies: Bodies) -> None:
     slow = await bodies.begin("192.0.2.1", MIB // 2)
     others = [await bodies.begin("192.0.2.1") for _ in range(2)]
@@ -399,6 +425,27 @@ async def test_an_early_answer_leaves_no_deadline_and_the_next_request_has_one(
 
     await sender.send(b"GET / HTTP/1.1\r\nX: ", *[b"x"] * 5, pause_s=0.1)
     assert b"HTTP/1.1 408 " in await asyncio.wait_for(sender.reader.read(), 10), "and each has its own"
+
+
+async def test_bytes_that_trickle_do_not_put_the_deadline_off(client: Client) -> None:
+    sender = await (await Sender.to(client.public_url)).send(head(10_000))
+    with suppress(ConnectionError):
+        await sender.send(*[b"x"] * 30, pause_s=0.1)
+    assert await sender.is_closed(within_s=0.2), "it had a second, and three have gone by"
+
+
+class TestWhoHasTimeToSend:
+    """A request may take half a minute to arrive."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        public = msgspec.structs.replace(settings.public, request_timeout_s=30.0)
+        return msgspec.structs.replace(settings, public=public)
+
+    async def test_what_nobody_wants_has_less_of_it(self, client: Client) -> None:
+        sender = await (await Sender.to(client.public_url)).send(head(10_000, path="/nothing", signature=""))
+        assert (await sender.answer()).startswith(b"HTTP/1.1 404 ")
+        assert await sender.is_closed(within_s=15)
 
 
 @pytest.mark.parametrize("path", ["/nothing", PATH])

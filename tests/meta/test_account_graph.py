@@ -238,6 +238,9 @@ async def test_a_host_that_is_down_gets_one_probe_at_a_time(graph: Simulated, da
         await clock.travel(30)
         await account.user_profile(ANA)
         assert platform.client.circuit.stopped_s() == 0
+        server.calls.clear()
+        await account.user_profile(ANA)
+        assert len(server.calls) == 1, "nobody asks any more whether the host is back"
 
 
 @pytest.mark.parametrize(("code", "everybody"), [(4, True), (80002, False)])
@@ -317,6 +320,11 @@ async def test_a_call_that_was_being_written_down_when_another_was_throttled_wai
         await clock.travel(account.budget.throttle.stopped_s() - 1)
         assert len(asked) == 1, "Meta had said stop before it was sent"
         await clock.travel(2)
+
+        async def sent() -> bool:
+            return len(asked) == 2
+
+        await eventually(sent)
         asked[1].set()
         assert (await second).username == "ana_x"
         assert len(await platform.ledger.calls(ACCOUNT)) == 3, "what was written down is paid, and so is the new one"

@@ -140,6 +140,28 @@ async def test_a_live_call_overtakes_a_queue_of_backfill(database: Database) -> 
             assert rig.calls[0][1] is Priority.LIVE
 
 
+async def test_calls_that_are_under_way_count(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    calls = [asyncio.ensure_future(rig.work(count=1, takes_s=100)) for _ in range(12)]
+    await clock.travel(50)
+    assert len(rig.calls) == 10, "none of them has ended, and all of them are Meta's"
+    for call in calls:
+        call.cancel()
+
+
+async def test_a_long_stop_is_not_ended_by_a_short_one(database: Database) -> None:
+    clock = TravelClock()
+    rig = await Rig(database, clock).started()
+    rig.budget.throttle.pull(100, "Meta says when")
+    rig.budget.throttle.pull(1, "another call that was under way")
+    with rig.working(Priority.LIVE):
+        await clock.travel(99)
+        assert rig.calls == []
+        await clock.travel(2)
+        assert rig.calls != []
+
+
 async def test_a_stop_outlives_the_process_and_then_one_call_finds_out(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock).started()
@@ -279,3 +301,18 @@ async def test_calls_of_an_earlier_boot_are_still_known_when_this_one_has_made_i
     await rig.work(count=1, takes_s=0)
     ((kept,),) = await database.read("SELECT count(*) FROM graph_calls")
     assert kept == 1, "and in the end they are forgotten"
+
+
+def test_who_found_out_in_vain_lets_others_find_out_whether_the_host_is_back() -> None:
+    """Should the trouble be one account's own, the others go on all the same."""
+    host = Circuit(TravelClock())
+    for _ in range(FAILURES_TO_OPEN):
+        host.failed("no answer")
+    host.goes("one")
+    host.waits("one", 1)
+    assert host.yield_s("one") == 0, "there is nobody else"
+    host.waits("other", 1)
+    assert host.yield_s("one") == FIRST_REST_S + YIELD_S
+    assert host.yield_s("other") == 0
+    host.waits("other", -1)
+    assert host.yield_s("one") == 0

@@ -186,3 +186,13 @@ async def test_an_answer_of_a_mebibyte_is_read_and_a_longer_one_is_not(database:
         assert (await account.user_profile(ANA)).username == "ana_x"
         length += 1
         assert await action_of(account) is FailureAction.RETRY_LATER
+
+
+@pytest.mark.parametrize("who", ["", "../me", "1/2", "1?fields=id", "ana", "1" * 33])
+async def test_an_id_that_meta_could_not_know_is_not_asked_about(
+    graph: tuple[GraphServer, str], database: Database, who: str
+) -> None:
+    """Ids come from webhooks; it would become part of an address, and ask for something else with our token."""
+    async with meta(graph[1], database) as platform:
+        assert await action_of(await platform.account(), who) is FailureAction.GONE
+    assert graph[0].calls == []

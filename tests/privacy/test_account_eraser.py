@@ -249,6 +249,34 @@ async def test_what_arrives_in_the_last_moment_is_erased_with_the_last_step(rig:
     assert await rig.database.read("SELECT id FROM events") == []
 
 
+async def test_what_is_made_of_a_delivery_in_the_last_moment_is_erased_with_the_last_step(rig: Rig) -> None:
+    store = ErasureStore(rig.database)
+
+    class Busy(ErasureStore):
+        async def finish(self, *arguments: object) -> object:  # type: ignore[override]
+            await rig.person()  # when everything else is gone already
+            return await store.finish(*arguments)  # type: ignore[arg-type]
+
+    rig.eraser._store = Busy(rig.database)
+    erased = await rig.eraser.erase(SUBJECT, rounds=1)
+    assert (erased.counts["profiles"], erased.waits_for) == (1, None)
+    assert await rig.database.read("SELECT participant_id FROM participants") == []
+
+
+async def test_no_step_takes_more_than_it_may(database: Database) -> None:
+    """Every webhook waits for a step: a long conversation goes in many."""
+    content = Content(type="text", text="hola")
+    changes = [
+        (1, Sent(key=KEY, mid=f"m{number}", at=1, sender_id=ANA, direction=Direction.INBOUND, content=content))
+        for number in range(25)
+    ]
+    await database.write(lambda connection: conversations.apply_changes(connection, {KEY}, changes, 1))
+    store = ErasureStore(database)
+    counts = [await store.step(SUBJECT, 10) for _ in range(4)]
+    assert [one["messages"] for one in counts] == [10, 10, 5, 0]
+    assert sum(one["conversations"] for one in counts) == 1
+
+
 async def test_what_waited_and_is_processed_meanwhile_goes_in_the_next_round(rig: Rig) -> None:
     numbers = await rig.deliver(f"waits {ANA}", settled=False)
     sleep = rig.clock.sleep

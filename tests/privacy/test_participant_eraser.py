@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from inboxd.simulator.payloads import Conversationalist
+from inboxd.workers.forgetting import STEP
 
 from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually, strict
 
@@ -45,6 +46,15 @@ async def test_a_person_gets_everything_that_is_kept_of_them(client: Client) -> 
     assert [event["payload"]["referral"]["ref"] for event in person["events"]] == ["from-the-poster"]
     assert person["avatarWebp"]
     await client.get(f"/api/participants/{ACCOUNT}/{BRUNO}/export", status=404)
+
+
+async def test_an_export_has_every_message(client: Client) -> None:
+    who = Conversationalist(ACCOUNT, ANA, T0)
+    words = [f"word {number}" for number in range(2 * STEP + 1)]
+    await client.deliver(*(who.says(word) for word in words))
+    await client.settled()
+    person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
+    assert [message["content"] for message in person["messages"]] == words
 
 
 async def test_a_person_is_forgotten_everywhere(client: Client) -> None:

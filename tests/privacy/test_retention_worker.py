@@ -37,6 +37,28 @@ async def test_understood_deliveries_go_after_their_time(database: Database) -> 
     assert [delivery.id for delivery in await inbox.pending(10)] == [450]
 
 
+async def test_removing_what_is_old_lets_senders_pass(database: Database) -> None:
+    clock = ManualClock()
+    inbox = Inbox(database, clock, max_waiting=1000)
+    for _ in range(450):
+        await inbox.append(b"{}")
+    await database.write(lambda connection: mark_done(connection, list(range(1, 451)), clock.now))
+    clock.now += 15 * DAY_MS
+    left: list[int] = []
+    senders = iter([True] * 5)
+
+    def busy() -> bool:
+        waits = next(senders, False)
+        if waits:
+            left.append(database._changes)
+        return waits
+
+    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 0, 30), busy=busy)
+    assert await housekeeping.expire() == {"deliveries": 450}
+    assert len(left) == 5, "it waited for as long as somebody else did"
+    assert len(set(left)) == 1, "and removed nothing meanwhile"
+
+
 async def test_a_database_that_is_gone_is_no_passing_trouble(tmp_path: Path) -> None:
     clock = ManualClock()
     async with Database(tmp_path / "d") as database:

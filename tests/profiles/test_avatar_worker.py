@@ -1,6 +1,7 @@
 """Pictures: fetched, made small and harmless, kept, served from disk, and removed."""
 
 import io
+import os
 import struct
 import threading
 import time
@@ -136,6 +137,22 @@ async def test_whoever_takes_their_picture_away_has_none_and_the_file_goes(rig: 
 
     assert await rig.avatars.sweep() == (1, 0)
     assert rig.files() == [(await rig.row(BRUNO))[0]]
+
+
+async def test_a_picture_has_its_name_once_it_is_whole(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks after a power cut finds the whole file under its name, or none."""
+    whole: list[list[Path]] = []
+    fsync = os.fsync
+
+    def durable(descriptor: int) -> None:
+        whole.append(list(rig.folder.glob("*/*.webp")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", durable)
+    await rig.profile()
+    await rig.keeper.fetch_due()
+    assert whole == [[]]
+    assert len(rig.files()) == 1
 
 
 async def test_the_latest_is_fetched_first(rig: Rig) -> None:

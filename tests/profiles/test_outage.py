@@ -201,6 +201,64 @@ async def test_a_backfill_begins_with_the_latest_conversation(database: Database
         assert [call.rpartition("/")[2] for call in server.calls] == [igsid(number) for number in order]
 
 
+async def test_who_came_up_meanwhile_is_in_the_run(database: Database) -> None:
+    """Whoever writes during a run stands above the place where it is: it looks from the top again before it ends."""
+    server = HostileGraph()
+    first, last = igsid(0), igsid(2)
+
+    def last_writes(_request: web.Request) -> web.Response:
+        with closing(sqlite3.connect(database.path)) as connection, connection:
+            connection.execute("UPDATE conversations SET last_message_at = 9000 WHERE participant_id = ?", (last,))
+        return web.json_response({"username": "first"})
+
+    server.answers[first] = last_writes
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(*(igsid(number) for number in range(3)))
+        for number in range(3):
+            await database.execute(
+                "UPDATE conversations SET last_message_at = ? WHERE participant_id = ?", (1000 - number, igsid(number))
+            )
+        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=1)
+        for _ in range(10):
+            await rig.clock.travel(1)
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert (found.status, found.success_count) == (RunStatus.COMPLETED, 3)
+
+
+async def test_a_paused_run_costs_nothing(database: Database) -> None:
+    server = HostileGraph()
+    async with serving(server.application()) as url, at_work(database, url) as rig:
+        await rig.register(igsid(0))
+        looks: list[str] = []
+        active = rig.backfills.active
+
+        async def counted(account_id: str) -> BackfillRun | None:
+            looks.append(account_id)
+            return await active(account_id)
+
+        rig.backfills.active = counted  # type: ignore[method-assign]
+        desk = BackfillDesk(rig.backfills, rig.clock)  # which wakes nobody
+        await desk.steer(await desk.start(ACCOUNT, origin="api", batch_size=1), Steering.PAUSE)
+        rig.worker.look_up()
+        for _ in range(20):
+            await rig.clock.travel(60)
+        assert len(looks) == 1, "and then it waits to be told"
+        assert server.calls == []
+
+
+async def test_a_conversation_is_counted_once(database: Database) -> None:
+    """A crash between a call and its answer has it asked about again: the numbers of the run stay true."""
+    async with serving(HostileGraph().application()) as url, at_work(database, url) as rig:
+        await rig.register(igsid(0))
+        run = await BackfillDesk(rig.backfills, rig.clock).start(ACCOUNT, origin="api", batch_size=1)
+        for outcome in (Outcome.ERROR, Outcome.SUCCESS):
+            await rig.backfills.record(run.id, Attempt(1, igsid(0), outcome, None, None, 1, 1))
+        found = await rig.backfills.get(run.id)
+        assert found is not None
+        assert found.processed == 1
+
+
 class OneBadPerson(HostileGraph):
     """Meta's edge fails for one person only, each time."""
 

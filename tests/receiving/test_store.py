@@ -31,6 +31,7 @@ async def test_everything_appended_is_there_once_and_in_order(inbox: Inbox) -> N
     stored = await inbox.pending(1000)
     assert [int(delivery.body) for delivery in stored] == list(range(110))
     assert ids == [delivery.id for delivery in stored[:100]]
+    assert await inbox.pending(2) == stored[:2]
     assert inbox.waiting == 0
 
 

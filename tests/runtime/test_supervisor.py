@@ -117,6 +117,21 @@ async def test_so_many_crashes_park_a_worker(crashes: int, parked: int) -> None:
         assert supervisor.parked == [], "whoever is ended is not missed"
 
 
+async def test_a_crash_now_and_then_is_none_in_a_row() -> None:
+    clock = Impatient()
+
+    class Seldom(Crashing):
+        async def run(self) -> None:
+            clock.now += 3_600_000
+            await super().run()
+
+    async with WorkerPool(clock, Metrics(), lambda: 0.0, on_give_up=pytest.fail) as pool:
+        worker = Seldom(MAX_CRASHES * 2)
+        pool.start(worker, essential=True)
+        await asyncio.wait_for(worker.calm.wait(), 5)
+        assert pool.parked == []
+
+
 async def test_a_parked_worker_tells_since_when_not_when_it_crashed_last() -> None:
     told = []
     for crashes in (MAX_CRASHES, MAX_CRASHES + 3):

@@ -26,7 +26,7 @@ from inboxd.runtime.worker import Schedule, work
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.storage.database import Database
 
-from tests.support import ACCOUNT, ANA, T0, Client, eventually
+from tests.support import ACCOUNT, ANA, T0, Client, TravelClock, eventually
 
 WATCHDOG_S = 0.06
 
@@ -48,6 +48,7 @@ class Manager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         self._socket.setblocking(False)
+        self.path = str(path)
         self.notifier = Notifier({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": f"{WATCHDOG_S * 1e6:.0f}"})
 
     def signs(self) -> int:
@@ -201,3 +202,16 @@ async def test_a_disk_that_refuses_is_life_and_a_queue_that_is_full_is_none(
         monkeypatch.setattr(database, "write", refused)
     watchdog = Watchdog(Notifier({}), probe_of(database), lambda: "")
     assert await watchdog._writer_lives() is alive
+
+
+async def test_a_sign_of_life_comes_well_before_it_is_missed(database: Database, manager: Manager) -> None:
+    clock = TravelClock()
+    clock.database = database
+    wanted = Notifier({"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "6000000"})
+    watchdog = Watchdog(wanted, database, clock, lambda: "fine")
+    task = asyncio.ensure_future(watchdog.run())
+    for _ in range(5):
+        await clock.travel(3)
+        assert manager.signs() > 0, "systemd kills whoever is silent for 6 seconds"
+    watchdog.stop()
+    await task

@@ -104,6 +104,9 @@ async def test_trouble_with_the_file_refuses_everybody_who_shares_the_commit(
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailableError] * 3
     assert said in (database.refusal or "")
     assert await stored(database) == []
+    await database.write(lambda connection: fetch(connection, "PRAGMA max_page_count = 10000"))
+    await database.write(put(3))
+    assert await stored(database) == [3]
 
 
 def refusal(database: Database) -> str | None:
@@ -244,6 +247,24 @@ async def test_a_failed_migration_leaves_the_file_as_it_was(tmp_path: Path, monk
 
     async with Database(path) as database:
         assert await database.read("SELECT name FROM sqlite_schema WHERE name = 'fine'") == []
+
+
+def test_a_step_is_committed_together_with_its_version(tmp_path: Path) -> None:
+    """Whoever looks between any two statements, as the next start does after a kill, finds no half of a step."""
+    path = tmp_path / "d"
+    found: dict[int, set[int]] = {}
+    with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(path)) as other:
+
+        def look(_statement: str) -> None:
+            ((version,),) = other.execute("PRAGMA user_version").fetchall()
+            ((parts,),) = other.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            found.setdefault(version, set()).add(parts)
+
+        connection.set_trace_callback(look)
+        migrations.migrate(connection, path)
+        look("")
+    assert sorted(found) == list(range(migrations.newest() + 1))
+    assert all(len(parts) == 1 for parts in found.values()), found
 
 
 async def test_durability_is_switched_on(database: Database) -> None:

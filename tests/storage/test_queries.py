@@ -142,3 +142,4 @@ def test_kept_events_are_told_apart_by_content() -> None:
     assert one.fingerprint == one._replace(delivery_id=2).fingerprint
     assert one.fingerprint != one._replace(payload=b"[]").fingerprint
     assert one.fingerprint != one._replace(account_id="2").fingerprint
+    assert one.fingerprint != one._replace(kind="unknown1", account_id="").fingerprint, "parts do not run together"

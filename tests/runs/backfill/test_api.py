@@ -11,6 +11,7 @@ from inboxd.config.schema import Backfill, ProfileSettings, Settings
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import ACCOUNT, ADMIN_TOKEN, T0, Client, Json, eventually
 
@@ -164,6 +165,11 @@ async def test_waiting_for_the_budget_is_told_and_cancelled_at_once(client: Clie
 
     await eventually(waiting)
     assert (await client.send("POST", run["links"]["cancel"]))["status"] == "cancelled"
+
+    async def nobody_waits() -> bool:
+        return bool((await client.get("/api/budget"))["budgets"][0]["waiting"] == 0)
+
+    await eventually(nobody_waits)
     graph[0].behaviour = Behaviour(latency_ms=0)
     assert (await start(client))["status"] == "queued", "the cancelled one does not stand in the way"
 
@@ -291,3 +297,19 @@ async def test_profiles_that_are_due_are_those_that_will_be_asked_for(client: Cl
         return bool((await client.get("/api/workers"))["profilesDue"] == 0)
 
     await eventually(nothing_is_due)
+
+
+async def test_the_metrics_of_a_run_are_those_of_the_graphs(client: Client, graph: Simulated) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=0, throttled=True)
+    await register(client, *range(3))
+    await start(client)
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
+        text = await response.text()
+    found = {
+        (sample.labels["account"], sample.labels["outcome"], sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "inboxd_backfill_conversations"
+    }
+    assert found == {(ACCOUNT, outcome, 0) for outcome in ("success", "error", "skipped")} | {(ACCOUNT, "total", 3)}

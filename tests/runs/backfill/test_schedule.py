@@ -75,6 +75,22 @@ async def test_a_run_begins_once_a_night_for_whoever_lacks_profiles(database: Da
     assert await rig.begun() == [ACCOUNT], "the first one is not finished yet"
 
 
+async def test_a_run_that_has_ended_is_not_begun_again_in_the_same_night(database: Database) -> None:
+    """Whoever has no profile to be had would be asked about every minute."""
+    rig = Rig(database)
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    rig.clock.now = next_after("0 3 * * *", T0)
+    await rig.schedule.look()
+    run = await rig.backfills.active(ACCOUNT)
+    assert run is not None
+    await rig.backfills.set_status(run.id, RunStatus.COMPLETED, rig.clock.now)
+    for _ in range(60):
+        rig.clock.now += 60_000
+        await rig.schedule.look()
+    assert await rig.begun() == [ACCOUNT]
+
+
 async def test_missed_nights_are_caught_up_once(database: Database) -> None:
     rig = Rig(database)
     await rig.schedule.poll()
@@ -89,6 +105,18 @@ async def test_missed_nights_are_caught_up_once(database: Database) -> None:
     assert await rig.begun() == [ACCOUNT]
     begun_at = await rig.moments.at("backfill")
     assert begun_at == rig.clock.now
+
+
+async def test_a_clock_that_went_back_does_not_stop_the_schedule(database: Database) -> None:
+    rig = Rig(database)
+    rig.clock.now = T0 + 100 * DAY_MS
+    await rig.schedule.look()
+    await rig.lacks_a_profile(ACCOUNT)
+    rig.clock.now = T0
+    for _ in range(2):
+        await rig.schedule.look()
+        rig.clock.now += DAY_MS
+    assert await rig.begun() == [ACCOUNT]
 
 
 async def test_jitter_begins_later(database: Database) -> None:
