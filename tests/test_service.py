@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inboxd.config import Secrets, Settings
-from inboxd.domain.retry import Backoff
-from inboxd.errors import EX_SOFTWARE
-from inboxd.log_processors import Repeats
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
+from inboxd.conversations.ingest import Ingest
+from inboxd.runtime import supervisor
+from inboxd.runtime.backoff import Backoff
+from inboxd.runtime.errors import EX_SOFTWARE
+from inboxd.runtime.log_processors import Repeats
 from inboxd.service import Service
-from inboxd.workers import pool
-from inboxd.workers.ingest import Ingest
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ async def test_a_daemon_that_gives_up_says_so_by_its_exit_code(
         msg = "on purpose"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(Ingest, "run", crash)
-    monkeypatch.setattr(pool, "_BACKOFF", Backoff(base_s=0))
+    monkeypatch.setattr(Ingest, "poll", crash)
+    monkeypatch.setattr(supervisor, "_BACKOFF", Backoff(base_s=0))
     service = Service(lambda: (settings, secrets), tmp_path / "inboxd.sqlite3", Repeats(lambda: 0.0))
     assert await service.run(settings, secrets) == EX_SOFTWARE

@@ -15,6 +15,7 @@ from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.config.schema import AccountSettings, BudgetSettings, Instagram, Settings
 from inboxd.config.secrets import Secrets
 from inboxd.domain.account import AccountState, LoginType
+from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.options import account_options
 from inboxd.runtime.clock import Clock

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pacing import LONGEST_S, MAX_LAG_MS, TRANSACTION_S
 from inboxd.conversations.projection import Projection
 from inboxd.conversations.search_store import SearchIndexStore
+from inboxd.conversations.translate import Translated, translate
 from inboxd.domain.conversation import ConversationKey
 from inboxd.events.bus import EventBus
+from inboxd.meta.webhook_events import WebhookEvent
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox
 from inboxd.runtime import logs
@@ -294,13 +296,13 @@ async def test_an_event_that_nobody_can_translate_stands_alone(
 ) -> None:
     """A defect of ours costs the one event that shows it, and the worker goes on."""
 
-    def failing(event: Event, accounts: Mapping[str, str], received_at: int) -> Translated:
+    def failing(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> Translated:
         if b"odd" in bytes(event.raw):
             msg = "nobody thought of that"
             raise KeyError(msg)
         return translate(event, accounts, received_at)
 
-    monkeypatch.setattr("inboxd.workers.ingest.translate", failing)
+    monkeypatch.setattr("inboxd.conversations.event_preparation.translate", failing)
     await rig.deliver(who.says("before"), who.says("odd"), who.says("after"))
     assert {row["content"] for row in await rig.all("v1_messages")} == {"before", "after"}
     ((state, error),) = await rig.rows("SELECT state, error FROM deliveries")
@@ -531,7 +533,7 @@ async def test_a_message_that_has_changed_before_it_was_ever_indexed(rig: Rig, w
     edited, unsent = who.says("walrus"), who.says("penguin")
     await rig.deliver(edited, unsent)
     await rig.deliver(who.edits(edited, "seal"), who.unsends(unsent))
-    index = SearchIndex(rig.database)
+    index = SearchIndexStore(rig.database)
     while await index.advance(100):
         pass
     assert await rig.rows("SELECT text FROM message_search") == [("seal",)]
@@ -592,8 +594,8 @@ async def test_no_transaction_has_more_events_than_it_may(
         sizes.append(len(events))
         await store(events, **named)
 
-    monkeypatch.setattr(rig.ingest, "_store", noting)
-    monkeypatch.setattr(rig.ingest._batch_size, "_event_s", 1e-9)  # as if many could be stored in no time
+    monkeypatch.setattr(rig.writer, "store", noting)
+    monkeypatch.setattr(rig.writer.batch_size, "_event_s", 1e-9)  # as if many could be stored in no time
     await rig.deliver(*(who.says(str(number)) for number in range(2 * MAX_EVENTS)))
 
     assert sum(sizes) == 2 * MAX_EVENTS

@@ -3,7 +3,9 @@
 import itertools
 
 import pytest
-from inboxd.domain.account import AccountChange, AccountState, following
+from inboxd.domain.account import DAY_MS, Account, AccountChange, AccountState, LoginType, following
+
+from tests.support import ACCOUNT, T0
 
 ACTIVE, LOGIN, PERMISSION, GONE = (
     AccountState.ACTIVE,
@@ -59,7 +61,7 @@ def test_after_the_app_was_removed_only_a_new_token_makes_calls_possible(
     state = GONE
     for cause in (first, second):
         state = following(state, cause) or state
-    assert (state is GONE) is (Cause.TOKEN_GIVEN not in (first, second) or second is Cause.APP_REMOVED)
+    assert (state is GONE) is (AccountChange.TOKEN_GIVEN not in (first, second) or second is AccountChange.APP_REMOVED)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_a_token_is_refreshed_in_good_time_and_never_on_its_first_day(
 
     account = Account(
         id=ACCOUNT,
-        flavour=LoginType.INSTAGRAM,
+        login_type=LoginType.INSTAGRAM,
         state=ACTIVE,
         created_at=T0,
         updated_at=T0,

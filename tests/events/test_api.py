@@ -13,6 +13,9 @@ import aiohttp
 import aiohttp_sse
 import pytest
 from aiohttp import web
+from inboxd import app
+from inboxd.config.schema import Settings
+from inboxd.config.secrets import Secrets
 from inboxd.events import api as streams
 from inboxd.events.api import MAX_STREAMS
 from inboxd.events.bus import MAX_BEHIND, EventBus
@@ -237,7 +240,7 @@ async def test_a_stream_ends_when_the_daemon_stops(settings: Settings, secrets: 
     """In order, with the last chunk: it is not cut off when the time for requests in flight is over."""
     database = tmp_path / "inboxd.sqlite3"
     async with (
-        app.running(settings, secrets, database, on_give_up=pytest.fail) as daemon,
+        app.run_daemon(settings, secrets, database, on_give_up=pytest.fail) as daemon,
         aiohttp.ClientSession() as session,
     ):
         client = Client(session, daemon.public_url, daemon.admin_url, database)

@@ -252,7 +252,7 @@ async def test_a_token_that_was_taken_back_opens_nothing_after_a_reload(
 ) -> None:
     database = tmp_path / "inboxd.sqlite3"
     async with (
-        app.running(settings, secrets, database, on_give_up=pytest.fail) as daemon,
+        app.run_daemon(settings, secrets, database, on_give_up=pytest.fail) as daemon,
         aiohttp.ClientSession() as session,
     ):
         client = Client(session, daemon.public_url, daemon.admin_url, database)

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from inboxd.config.secrets import NamedToken, Secrets
+from inboxd.conversations.search_store import MATCHES
 from inboxd.http.auth import COOKIE, AccessToken, Gate
 from inboxd.http.problems import ProblemError
 from inboxd.runtime.secret import Secret
@@ -14,7 +15,7 @@ from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, OWN_PAGE, T0, Client, Json, ManualClock, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, OWN_PAGE, T0, Client, Json, ManualClock, eventually
 
 LIST = "/api/messaging/conversations"
 HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}

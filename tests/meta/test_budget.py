@@ -9,7 +9,7 @@ import pytest
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.domain.budget import Priority
 from inboxd.meta.budget import AppBudget, Budget
-from inboxd.meta.throttle import Circuit
+from inboxd.meta.throttle import FAILURES_TO_OPEN, FIRST_REST_S, YIELD_S, Circuit
 from inboxd.runtime.errors import StorageError
 from inboxd.storage.database import Database
 
@@ -153,8 +153,8 @@ async def test_calls_that_are_under_way_count(database: Database) -> None:
 async def test_a_long_stop_is_not_ended_by_a_short_one(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock).started()
-    rig.budget.throttle.pull(100, "Meta says when")
-    rig.budget.throttle.pull(1, "another call that was under way")
+    rig.budget.throttle.trip(100, "Meta says when")
+    rig.budget.throttle.trip(1, "another call that was under way")
     with rig.working(Priority.LIVE):
         await clock.travel(99)
         assert rig.calls == []

@@ -1,5 +1,6 @@
 """What the daemon's features declare about personal data and expiry, for tests of single parts."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from inboxd.conversations import personal_data_store as conversations
@@ -76,7 +77,9 @@ class Retention:
         return await self.remove["messages"](before, after, step)
 
 
-def retention_worker(database: Database, clock: ManualClock, kept: Lifetimes | Keep) -> RetentionWorker:
+def retention_worker(
+    database: Database, clock: ManualClock, kept: Lifetimes | Keep, *, busy: Callable[[], bool] = lambda: False
+) -> RetentionWorker:
     """A worker with the daemon's expiries."""
     lifetimes = kept if isinstance(kept, Lifetimes) else Lifetimes(kept)
     return RetentionWorker(
@@ -85,4 +88,5 @@ def retention_worker(database: Database, clock: ManualClock, kept: Lifetimes | K
         MomentStore(database),
         clock,
         newest_message_at=lambda: conversations.newest_message_at(database.read),
+        busy=busy,
     )

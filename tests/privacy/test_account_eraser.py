@@ -27,6 +27,7 @@ from inboxd.runtime.worker import work
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import Scan, Subject
 
+from tests.privacy.declared import declared
 from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, eventually
 
 KEY = ConversationKey(ACCOUNT, ANA)
@@ -250,14 +251,14 @@ async def test_what_arrives_in_the_last_moment_is_erased_with_the_last_step(rig:
 
 
 async def test_what_is_made_of_a_delivery_in_the_last_moment_is_erased_with_the_last_step(rig: Rig) -> None:
-    store = ErasureStore(rig.database)
+    store = ErasureStore(rig.database, rig.personal_data)
 
     class Busy(ErasureStore):
         async def finish(self, *arguments: object) -> object:  # type: ignore[override]
             await rig.person()  # when everything else is gone already
             return await store.finish(*arguments)  # type: ignore[arg-type]
 
-    rig.eraser._store = Busy(rig.database)
+    rig.eraser._store = Busy(rig.database, rig.personal_data)
     erased = await rig.eraser.erase(SUBJECT, rounds=1)
     assert (erased.counts["profiles"], erased.waits_for) == (1, None)
     assert await rig.database.read("SELECT participant_id FROM participants") == []
@@ -270,8 +271,8 @@ async def test_no_step_takes_more_than_it_may(database: Database) -> None:
         (1, Sent(key=KEY, mid=f"m{number}", at=1, sender_id=ANA, direction=Direction.INBOUND, content=content))
         for number in range(25)
     ]
-    await database.write(lambda connection: conversations.apply_changes(connection, {KEY}, changes, 1))
-    store = ErasureStore(database)
+    await database.write(lambda connection: message_store.apply_changes(connection, {KEY}, changes, 1))
+    store = ErasureStore(database, declared(database))
     counts = [await store.step(SUBJECT, 10) for _ in range(4)]
     assert [one["messages"] for one in counts] == [10, 10, 5, 0]
     assert sum(one["conversations"] for one in counts) == 1

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from inboxd.privacy.account_eraser import STEP
 from inboxd.simulator.payloads import Conversationalist
-from inboxd.workers.forgetting import STEP
 
 from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually, strict
 

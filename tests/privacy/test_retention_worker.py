@@ -53,7 +53,7 @@ async def test_removing_what_is_old_lets_senders_pass(database: Database) -> Non
             left.append(database._changes)
         return waits
 
-    housekeeping = Housekeeping(database, Backfills(database), clock, Keep(14, 180, 365, 0, 30), busy=busy)
+    housekeeping = retention_worker(database, clock, Keep(14, 180, 365, 0, 30), busy=busy)
     assert await housekeeping.expire() == {"deliveries": 450}
     assert len(left) == 5, "it waited for as long as somebody else did"
     assert len(set(left)) == 1, "and removed nothing meanwhile"

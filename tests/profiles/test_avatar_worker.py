@@ -150,7 +150,7 @@ async def test_a_picture_has_its_name_once_it_is_whole(rig: Rig, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", durable)
     await rig.profile()
-    await rig.keeper.fetch_due()
+    await rig.downloader.fetch_due()
     assert whole == [[]]
     assert len(rig.files()) == 1
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from inboxd.accounts.manager import ManagedAccount
 from inboxd.conversations import store as conversations
 from inboxd.domain.account import Account, AccountState, LoginType
+from inboxd.domain.backfill import BackfillRun, ConversationOutcome
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.domain.run import STEERING, RunStatus, Steering
 from inboxd.events.bus import EventBus
@@ -25,7 +26,7 @@ from inboxd.profiles.sync import ProfileSync, SyncServices
 from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
 from inboxd.runs.backfill import worker as backfill_worker
 from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.backfill.store import Attempt, BackfillStore
 from inboxd.runs.backfill.worker import BackfillWorker
 from inboxd.runtime import logs
 from inboxd.runtime.worker import work
@@ -218,7 +219,7 @@ async def test_who_came_up_meanwhile_is_in_the_run(database: Database) -> None:
             await database.execute(
                 "UPDATE conversations SET last_message_at = ? WHERE participant_id = ?", (1000 - number, igsid(number))
             )
-        run = await rig.desk.start(ACCOUNT, origin="api", batch_size=1)
+        run = await rig.service.start(ACCOUNT, origin="api", batch_size=1)
         for _ in range(10):
             await rig.clock.travel(1)
         found = await rig.backfills.get(run.id)
@@ -238,9 +239,9 @@ async def test_a_paused_run_costs_nothing(database: Database) -> None:
             return await active(account_id)
 
         rig.backfills.active = counted  # type: ignore[method-assign]
-        desk = BackfillDesk(rig.backfills, rig.clock)  # which wakes nobody
-        await desk.steer(await desk.start(ACCOUNT, origin="api", batch_size=1), Steering.PAUSE)
-        rig.worker.look_up()
+        service = BackfillService(rig.backfills, rig.clock)  # which wakes nobody
+        await service.steer(await service.start(ACCOUNT, origin="api", batch_size=1), Steering.PAUSE)
+        rig.worker.wakeup.notify()
         for _ in range(20):
             await rig.clock.travel(60)
         assert len(looks) == 1, "and then it waits to be told"
@@ -251,8 +252,8 @@ async def test_a_conversation_is_counted_once(database: Database) -> None:
     """A crash between a call and its answer has it asked about again: the numbers of the run stay true."""
     async with serving(HostileGraph().application()) as url, at_work(database, url) as rig:
         await rig.register(igsid(0))
-        run = await BackfillDesk(rig.backfills, rig.clock).start(ACCOUNT, origin="api", batch_size=1)
-        for outcome in (Outcome.ERROR, Outcome.SUCCESS):
+        run = await BackfillService(rig.backfills, rig.clock).start(ACCOUNT, origin="api", batch_size=1)
+        for outcome in (ConversationOutcome.ERROR, ConversationOutcome.SUCCESS):
             await rig.backfills.record(run.id, Attempt(1, igsid(0), outcome, None, None, 1, 1))
         found = await rig.backfills.get(run.id)
         assert found is not None

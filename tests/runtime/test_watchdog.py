@@ -208,10 +208,10 @@ async def test_a_sign_of_life_comes_well_before_it_is_missed(database: Database,
     clock = TravelClock()
     clock.database = database
     wanted = Notifier({"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "6000000"})
-    watchdog = Watchdog(wanted, database, clock, lambda: "fine")
-    task = asyncio.ensure_future(watchdog.run())
+    watchdog = Watchdog(wanted, probe_of(database), lambda: "fine")
+    task = asyncio.ensure_future(work(watchdog, clock, logs.get("workers"), Schedule()))
     for _ in range(5):
         await clock.travel(3)
         assert manager.signs() > 0, "systemd kills whoever is silent for 6 seconds"
-    watchdog.stop()
+    watchdog.wakeup.stop()
     await task

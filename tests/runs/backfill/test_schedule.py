@@ -6,6 +6,7 @@ import pytest
 from inboxd.conversations import store as conversations
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
+from inboxd.domain.run import RunStatus
 from inboxd.profiles import store as profiles
 from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
 from inboxd.runs.backfill.service import BackfillService
@@ -78,16 +79,16 @@ async def test_a_run_begins_once_a_night_for_whoever_lacks_profiles(database: Da
 async def test_a_run_that_has_ended_is_not_begun_again_in_the_same_night(database: Database) -> None:
     """Whoever has no profile to be had would be asked about every minute."""
     rig = Rig(database)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     await rig.lacks_a_profile(ACCOUNT)
     rig.clock.now = next_after("0 3 * * *", T0)
-    await rig.schedule.look()
+    await rig.schedule.poll()
     run = await rig.backfills.active(ACCOUNT)
     assert run is not None
     await rig.backfills.set_status(run.id, RunStatus.COMPLETED, rig.clock.now)
     for _ in range(60):
         rig.clock.now += 60_000
-        await rig.schedule.look()
+        await rig.schedule.poll()
     assert await rig.begun() == [ACCOUNT]
 
 
@@ -110,11 +111,11 @@ async def test_missed_nights_are_caught_up_once(database: Database) -> None:
 async def test_a_clock_that_went_back_does_not_stop_the_schedule(database: Database) -> None:
     rig = Rig(database)
     rig.clock.now = T0 + 100 * DAY_MS
-    await rig.schedule.look()
+    await rig.schedule.poll()
     await rig.lacks_a_profile(ACCOUNT)
     rig.clock.now = T0
     for _ in range(2):
-        await rig.schedule.look()
+        await rig.schedule.poll()
         rig.clock.now += DAY_MS
     assert await rig.begun() == [ACCOUNT]
 
