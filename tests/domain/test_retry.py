@@ -17,7 +17,7 @@ def test_jitter_adds_up_to_thirty_percent() -> None:
 
 
 @pytest.mark.parametrize("action", [FailureAction.RETRY_LATER, FailureAction.UNKNOWN])
-def test_a_passing_fault_is_tried_three_times_and_then_rests(action: FailureAction) -> None:
+def test_three_attempts_in_vain_are_followed_by_a_rest(action: FailureAction) -> None:
     decisions = [decide(action, attempt, PROFILE_FETCH, never) for attempt in (1, 2, 3)]
 
     assert [decision.exhausted for decision in decisions] == [False, False, True]
