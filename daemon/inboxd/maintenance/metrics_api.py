@@ -17,7 +17,7 @@ class MetricsApi:
 
     def operations(self) -> Sequence[Operation]:
         """The operations of this API."""
-        return [Operation("GET", "/metrics", self.metrics, "system", {200: "text/plain"})]
+        return [Operation("GET", "/metrics", self.metrics, "system", {200: "text/plain"}, id="MetricsPage_metrics")]
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The metrics in Prometheus's text format, or in that of OpenMetrics where it is asked for."""
