@@ -202,7 +202,7 @@ async def test_a_failed_delivery_is_looked_at_and_retried(browser: Browser, clie
     await browser.post("/deliveries/1/retry")
     assert browser.path == "/deliveries/1"
     await client.settled()
-    assert "1 delivery could not be understood" in await browser.get("/")
+    assert "1 delivery could not be processed" in await browser.get("/")
 
 
 async def test_a_backfill_is_started_and_looked_at(browser: Browser, client: Client) -> None:

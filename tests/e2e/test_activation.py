@@ -133,10 +133,10 @@ async def test_a_hangup_reloads_what_can_be_reloaded(inboxd: Process, tmp_path: 
     assert told["needs_restart"] == ["admin.max_failures"]
     assert post(inboxd, hello()) == 200
 
-    async def understood() -> bool:
+    async def processed() -> bool:
         return bool(events(inboxd, "delivery_understood"))
 
-    await eventually(understood)
+    await eventually(processed)
 
     config.write_text("[logs]\nlevel = 'loud'\n")
     inboxd.signal(signal.SIGHUP)

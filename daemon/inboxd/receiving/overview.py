@@ -36,7 +36,7 @@ class ReceivingOverview:
         if not failed:
             return []
         some = "1 delivery" if failed == 1 else f"{failed:,} deliveries"
-        return [Need(f"{some} could not be understood.", "/deliveries", position=40)]
+        return [Need(f"{some} could not be processed.", "/deliveries", position=40)]
 
     async def card(self) -> Card:
         """The deliveries of the last hour, and how many wait or were set aside. Raises StorageError."""

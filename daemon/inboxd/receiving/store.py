@@ -96,7 +96,7 @@ class _Waiting(NamedTuple):
 
 
 class PendingDelivery(NamedTuple):
-    """A delivery that waits to be understood."""
+    """A delivery that waits to be processed."""
 
     id: int
     received_at: int
@@ -312,7 +312,7 @@ def _with_body(rows: Sequence[Row]) -> tuple[DeliverySummary, bytes] | None:
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:
-    """These deliveries are understood."""
+    """These deliveries are processed."""
     connection.execute(_DONE, (now, msgspec.json.encode(ids).decode()))
 
 
