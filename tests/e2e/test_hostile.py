@@ -92,6 +92,8 @@ MIB = 1024 * 1024
 FORGED = f"POST /webhooks/instagram HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256={'0' * 64}\r\n".encode()
 SIZED = FORGED + b"Content-Length: %d\r\n\r\n" % (4 * MIB)
 CHUNKED = FORGED + b"Transfer-Encoding: chunked\r\n\r\n"
+TRIES = 10
+"""How often a large body is sent at most: on a busy machine the eight seconds are over after the first."""
 PIECE = b"x" * 65_536
 CHUNK = b"10000\r\n" + PIECE + b"\r\n"
 
@@ -129,7 +131,7 @@ async def attacked(inboxd: Process, count: int, seconds: float) -> tuple[list[in
     large: list[int] = []
     loop = asyncio.get_running_loop()
     began = loop.time()
-    while loop.time() - began < seconds:
+    while loop.time() - began < seconds or (200 not in large and len(large) < TRIES):
         small += [await asyncio.to_thread(post, inboxd, body(1_000)) for _ in range(5)]
         if 200 not in large:
             large.append(await asyncio.to_thread(post, inboxd, body(4 * MIB)))
