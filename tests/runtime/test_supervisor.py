@@ -27,19 +27,17 @@ class Crashing:
 
     def __init__(self, times: int) -> None:
         self.left = times
-        self.stopped = asyncio.Event()
+        self.wakeup = Wakeup()
         self.calm = asyncio.Event()
 
-    async def run(self) -> None:
+    async def poll(self) -> float | None:
         self.left -= 1
         if self.left >= 0:
             msg = "on purpose"
             raise RuntimeError(msg)
         self.calm.set()
-        await self.stopped.wait()
-
-    def stop(self) -> None:
-        self.stopped.set()
+        await self.wakeup.stopped.wait()
+        return None
 
 
 async def test_a_crashed_worker_is_restarted_and_counted() -> None:
@@ -92,8 +90,9 @@ async def test_a_worker_beside_the_road_is_parked_and_ends_nothing() -> None:
 
 async def test_a_worker_that_does_not_stop_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stubborn(Crashing):
-        def stop(self) -> None:
-            pass
+        async def poll(self) -> float | None:
+            await asyncio.Event().wait()
+            return None
 
     monkeypatch.setattr(module, "GRACE_S", 0.05)
     async with Supervisor(Clock(), Metrics(), lambda: 0.0, on_give_up=pytest.fail) as supervisor:
@@ -121,15 +120,15 @@ async def test_a_crash_now_and_then_is_none_in_a_row() -> None:
     clock = Impatient()
 
     class Seldom(Crashing):
-        async def run(self) -> None:
+        async def poll(self) -> float | None:
             clock.now += 3_600_000
-            await super().run()
+            return await super().poll()
 
-    async with WorkerPool(clock, Metrics(), lambda: 0.0, on_give_up=pytest.fail) as pool:
+    async with Supervisor(clock, Metrics(), lambda: 0.0, on_give_up=pytest.fail) as supervisor:
         worker = Seldom(MAX_CRASHES * 2)
-        pool.start(worker, essential=True)
+        supervisor.start(worker, Schedule(essential=True))
         await asyncio.wait_for(worker.calm.wait(), 5)
-        assert pool.parked == []
+        assert supervisor.parked == []
 
 
 async def test_a_parked_worker_tells_since_when_not_when_it_crashed_last() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Self
 
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
@@ -22,20 +22,6 @@ _BACKOFF: Final = Backoff(base_s=0.5, cap_s=30)
 _PARKED_BACKOFF: Final = Backoff(base_s=30, cap_s=600)
 _MAX_REASON: Final = 300
 _PLAIN: Final = Schedule()
-
-
-class SelfRunning(Protocol):
-    """A worker that still has a loop of its own. Each of them is to become a `Worker`, with a `poll`."""
-
-    @property
-    def name(self) -> str:
-        """The name of its task, in logs and metrics."""
-
-    async def run(self) -> None:
-        """Work; return soon after `stop` was called."""
-
-    def stop(self) -> None:
-        """Ask `run` to end."""
 
 
 class ParkedWorker(NamedTuple):
@@ -62,8 +48,7 @@ class Supervisor:
         self._metrics = metrics
         self._random = random
         self._log = logs.get("pool")
-        self._stopping = asyncio.Event()
-        self._workers: list[Worker | SelfRunning] = []
+        self._workers: list[Worker] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._on_give_up = on_give_up
         self.gave_up = False
@@ -78,9 +63,8 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
         for worker in self._workers:
-            _stop(worker)
+            worker.wakeup.stop()
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks.values(), timeout=GRACE_S)
@@ -93,11 +77,8 @@ class Supervisor:
         """Names of the workers that run."""
         return [name for name, task in self._tasks.items() if not task.done()]
 
-    def start(self, worker: Worker | SelfRunning, schedule: Schedule = _PLAIN) -> None:
-        """Run `worker` as `schedule` says, until the supervisor ends or `end` is called.
-
-        Of a worker with a loop of its own only `essential` is heeded.
-        """
+    def start(self, worker: Worker, schedule: Schedule = _PLAIN) -> None:
+        """Run `worker` as `schedule` says, until the supervisor ends or `end` is called."""
         self._metrics.worker_restarts.labels(_kind(worker))  # from 0 on, so that the first crash is seen as a rise
         self._workers.append(worker)
         self._tasks[worker.name] = asyncio.create_task(self._supervise(worker, schedule), name=worker.name)
@@ -108,7 +89,7 @@ class Supervisor:
         if worker is None:
             return
         self._workers.remove(worker)
-        _stop(worker)
+        worker.wakeup.stop()
         task = self._tasks.pop(name)
         _, late = await asyncio.wait([task], timeout=GRACE_S)
         if late:
@@ -116,9 +97,9 @@ class Supervisor:
             await asyncio.gather(task, return_exceptions=True)
         self._parked.pop(name, None)  # it may have crashed once more on its way out
 
-    async def _supervise(self, worker: Worker | SelfRunning, schedule: Schedule) -> None:
+    async def _supervise(self, worker: Worker, schedule: Schedule) -> None:
         crashes = 0
-        while not self._stopping.is_set() and worker in self._workers:
+        while not worker.wakeup.stopping:
             started = self._running_since[worker.name] = self._clock.monotonic()
             try:
                 await self._run(worker, schedule)
@@ -134,14 +115,11 @@ class Supervisor:
                     self.gave_up = True
                     self._on_give_up()
                     return
-                await self._clock.wait(self._stopping, self._rest_s(worker, crashes, error))
+                await self._clock.wait(worker.wakeup.stopped, self._rest_s(worker, crashes, error))
             else:
                 return
 
-    async def _run(self, worker: Worker | SelfRunning, schedule: Schedule) -> None:
-        if not isinstance(worker, Worker):
-            await worker.run()
-            return
+    async def _run(self, worker: Worker, schedule: Schedule) -> None:
         kind, _, account_id = worker.name.partition(":")
         log = logs.get(schedule.log_part or kind)
         await work(worker, self._clock, log.bind(account_id=account_id) if account_id else log, schedule)
@@ -156,7 +134,7 @@ class Supervisor:
             if name not in self._running_since or now - self._running_since[name] < HEALTHY_AFTER_S
         ]
 
-    def _rest_s(self, worker: Worker | SelfRunning, crashes: int, error: Exception) -> float:
+    def _rest_s(self, worker: Worker, crashes: int, error: Exception) -> float:
         """Seconds until a worker that crashed is started again; it may be parked by that."""
         if crashes < MAX_CRASHES:
             self._parked.pop(worker.name, None)
@@ -170,13 +148,6 @@ class Supervisor:
         return rest_s
 
 
-def _kind(worker: Worker | SelfRunning) -> str:
+def _kind(worker: Worker) -> str:
     """Its name without the account's."""
     return worker.name.partition(":")[0]
-
-
-def _stop(worker: Worker | SelfRunning) -> None:
-    if isinstance(worker, Worker):
-        worker.wakeup.stop()
-    else:
-        worker.stop()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -43,7 +43,6 @@ class Wakeup:
         self.notify()
 
 
-@runtime_checkable
 class Worker(Protocol):
     """A background task, as one step that is done again and again."""
 
