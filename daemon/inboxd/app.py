@@ -12,16 +12,14 @@ from inboxd.accounts import feature as accounts
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations import feature as conversations
-from inboxd.conversations.pacing import RUSH
-from inboxd.conversations.personal_data_store import newest_message_at
-from inboxd.conversations.store import last_message_at, participant_changed
+from inboxd.conversations import pacing, personal_data_store
+from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
 from inboxd.dashboard import feature as dashboard
 from inboxd.events import feature as events
 from inboxd.feature import Core, Feature, Projection
 from inboxd.maintenance import feature as maintenance
-from inboxd.maintenance.feature import Process
-from inboxd.maintenance.statistics_store import of_account
+from inboxd.maintenance import statistics_store
 from inboxd.privacy import feature as privacy
 from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
@@ -55,13 +53,13 @@ async def run_daemon(
     *,
     on_give_up: Callable[[], None],
     clock: Clock | None = None,
-    process: Process | None = None,
+    process: maintenance.Process | None = None,
     public_socket: socket.socket | None = None,
     more: Sequence[NewFeature] = (),
 ) -> AsyncIterator[Daemon]:
     """The daemon, from its first to its last moment. `on_give_up` is called when it can no longer do its job.
 
-    `public_socket` is a listening socket to use instead of one of our own. `more` are features above all others.
+    `public_socket` is a listening socket to use instead of one of our own. `more` are built above `runs`.
 
     It stops from the top down: first nobody new is let in and requests in flight are answered, then the workers end,
     then the connections to Meta close, then the writer commits what it holds and the file is closed.
@@ -69,7 +67,7 @@ async def run_daemon(
     """
     async with AsyncExitStack() as stack:
         core = await open_core(stack, database_path, clock or Clock(), on_give_up=on_give_up)
-        features = await build_features(core, stack, settings, secrets, process or Process(), more)
+        features = await build_features(core, stack, settings, secrets, process or maintenance.Process(), more)
         await stack.enter_async_context(core.supervisor)
         for feature in features:
             if feature.start is not None:
@@ -78,10 +76,8 @@ async def run_daemon(
             core.supervisor.start(*job)
         tokens = options.access_tokens(secrets.admin_token, secrets.named_tokens)
         urls = await listeners.listen(stack, core, features, options.listener_options(settings), tokens, public_socket)
-        rules = [
-            *listeners.reload_rules(tokens, options.access_tokens),
-            *(rule for feature in features for rule in feature.reload),
-        ]
+        rules = listeners.reload_rules(tokens, options.access_tokens)
+        rules += [rule for feature in features for rule in feature.reload]
         yield Daemon(urls, core.supervisor, Reloader(settings, secrets, rules))
 
 
@@ -90,13 +86,10 @@ async def build_features(
     stack: AsyncExitStack,
     settings: Settings,
     secrets: Secrets,
-    process: Process,
+    process: maintenance.Process,
     more: Sequence[NewFeature] = (),
 ) -> tuple[Feature, ...]:
-    """All features, the lowest first. A new one is a line here. Raises InboxdError.
-
-    `stack` closes what they open.
-    """
+    """All features, the lowest first; `stack` closes what they open. A new one is a line here. Raises InboxdError."""
     read, path = core.database.read, core.database.path
     projections: list[Projection] = []
     observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
@@ -105,8 +98,8 @@ async def build_features(
         core,
         stack,
         options.account_options(settings, secrets),
-        statistics=partial(of_account, read),
-        last_message_at=partial(last_message_at, read),
+        statistics=partial(statistics_store.of_account, read),
+        last_message_at=partial(conversation_store.last_message_at, read),
     )
     manager = served.manager
     told = events.build(core)
@@ -116,7 +109,7 @@ async def build_features(
         options.profile_options(settings, path),
         accounts=manager,
         bus=told.bus,
-        on_profile=participant_changed,
+        on_profile=conversation_store.participant_changed,
     )
     inbox = conversations.build(
         core,
@@ -137,8 +130,8 @@ async def build_features(
         options.privacy_options(settings, secrets),
         features=below,
         accounts=manager,
-        newest_message_at=partial(newest_message_at, read),
-        busy=lambda: received.inbox.pressure > RUSH,
+        newest_message_at=partial(personal_data_store.newest_message_at, read),
+        busy=lambda: received.inbox.pressure > pacing.RUSH,
     )
     watching = maintenance.build(
         core,
