@@ -19,6 +19,7 @@ import msgspec
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.account import LoginType
+from inboxd.meta import webhook_decoding
 from inboxd.meta import webhook_events as events
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.budget import AppBudget, Budget
@@ -193,9 +194,9 @@ async def meta(
 def decoded(body: bytes) -> list[events.WebhookEvent]:
     """The events of a delivery, as they are processed."""
     try:
-        return list(events.decode(body))
+        return list(webhook_decoding.decode(body))
     except events.BrokenDeliveryError:
-        return events.decode_broken(body)
+        return webhook_decoding.decode_broken(body)
 
 
 class Client:

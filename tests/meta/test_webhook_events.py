@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inboxd.meta import webhook_events as events
-from inboxd.meta.webhook_events import UnreadableDeliveryError, to_ms
+from inboxd.meta.webhook_decoding import MAX_BRACKETS, MAX_NESTING, to_ms
+from inboxd.meta.webhook_events import UnreadableDeliveryError
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.support import ACCOUNT, ANA, T0, decoded
@@ -247,7 +248,7 @@ def test_an_item_without_a_time_has_its_entrys() -> None:
     assert event.timestamp == T0 + 5
 
 
-@pytest.mark.parametrize(("pairs", "kind"), [(events.MAX_BRACKETS - 10, "referral"), (events.MAX_BRACKETS, "unknown")])
+@pytest.mark.parametrize(("pairs", "kind"), [(MAX_BRACKETS - 10, "referral"), (MAX_BRACKETS, "unknown")])
 def test_an_item_has_so_many_brackets_at_most(pairs: int, kind: str) -> None:
     item = {**Conversationalist(ACCOUNT, ANA, T0).says("hi"), "referral": {"x": [[]] * (pairs - 1)}}
     del item["message"]
@@ -256,7 +257,7 @@ def test_an_item_has_so_many_brackets_at_most(pairs: int, kind: str) -> None:
     assert event.kind == kind
 
 
-@pytest.mark.parametrize(("levels", "kind"), [(events.MAX_NESTING - 2, "referral"), (events.MAX_NESTING, "unknown")])
+@pytest.mark.parametrize(("levels", "kind"), [(MAX_NESTING - 2, "referral"), (MAX_NESTING, "unknown")])
 def test_an_item_of_objects_in_objects_has_so_many_levels_at_most(levels: int, kind: str) -> None:
     nested: object = "x"
     for _ in range(levels):

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 from inboxd.conversations.translate import Translated, translate
 from inboxd.domain.conversation import ConversationKey
-from inboxd.meta import webhook_events
-from inboxd.meta.webhook_events import WebhookEvent
+from inboxd.meta import webhook_decoding
+from inboxd.meta.webhook_events import BrokenDeliveryError, Other, WebhookEvent
 from inboxd.receiving.store import PendingDelivery
 from inboxd.receiving.webhook_event_store import StoredWebhookEvent
 from inboxd.runtime import logs
@@ -61,13 +61,13 @@ class EventPreparation:
         """The events of a body. Lets the event loop serve requests in between. Raises UnreadableDeliveryError."""
         began = self._clock.monotonic()
         try:
-            for event in webhook_events.decode(body):
+            for event in webhook_decoding.decode(body):
                 yield event
                 if self._clock.monotonic() - began > SLICE_S:
                     await asyncio.sleep(0)
                     began = self._clock.monotonic()
-        except webhook_events.BrokenDeliveryError:
-            for event in await asyncio.to_thread(webhook_events.decode_broken, body):
+        except BrokenDeliveryError:
+            for event in await asyncio.to_thread(webhook_decoding.decode_broken, body):
                 yield event
 
     def prepare(self, number: int, event: WebhookEvent, progress: DeliveryProgress) -> PreparedEvent:
@@ -85,7 +85,7 @@ class EventPreparation:
 
     def _log_unknown(self, event: WebhookEvent, delivery: PendingDelivery) -> None:
         """Log each unknown kind once. The set is bounded, since kinds come from outside."""
-        reason = event.body.reason or "" if isinstance(event.body, webhook_events.Other) else ""
+        reason = event.body.reason or "" if isinstance(event.body, Other) else ""
         if reason in self._unknown_seen or len(self._unknown_seen) >= _MAX_KINDS:
             return
         self._unknown_seen.add(reason)
@@ -98,7 +98,7 @@ def problem_of(number: int, error: Exception) -> str:
 
 
 def _kept(event: WebhookEvent, key: ConversationKey | None, delivery: PendingDelivery) -> StoredWebhookEvent:
-    reason = event.body.reason if isinstance(event.body, webhook_events.Other) else None
+    reason = event.body.reason if isinstance(event.body, Other) else None
     return StoredWebhookEvent(
         kind=event.kind,
         account_id=key.account_id if key else event.entry_id,
