@@ -40,16 +40,16 @@ async def test_a_new_token_is_kept_whatever_is_said_of_its_end(hostile: Hostile,
     clock = ManualClock()
     server.answers["refresh_access_token"] = encoded({"access_token": "the-new-one", "expires_in": value})
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        keeper = TokenRefresher(served, accounts, clock, instruments())
+        managed = accounts.served[ACCOUNT]
+        keeper = TokenRefresher(managed, accounts, clock, instruments())
         clock.now += 2 * DAY_MS
         await keeper.look()
         assert token_of(accounts) == "the-new-one"
-        assert shown(served.account)
-        assert served.account.callable
-        assert (served.account.refresh_due_at() or 0) > clock.now, "not again at once"
+        assert shown(managed.account)
+        assert managed.account.callable
+        assert (managed.account.refresh_due_at() or 0) > clock.now, "not again at once"
         if str(value) in {"5184000", "5184000.0"}:
-            assert served.account.token_expires_at == clock.now + 5_184_000_000
+            assert managed.account.token_expires_at == clock.now + 5_184_000_000
     async with process(tmp_path, url, clock) as accounts:
         assert token_of(accounts) == "the-new-one", "and it is durable"
 
@@ -82,19 +82,19 @@ async def test_no_value_about_an_account_raises_anything_but_graph_errors(hostil
     answers += [("conversations", {"data": value}) for value in ODD]
     chance.shuffle(answers)
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        checkup, keeper = (
+        managed = accounts.served[ACCOUNT]
+        check, keeper = (
             AccountCheck(accounts, clock, no_message),
-            SubscriptionMonitor(served, accounts, clock, instruments()),
+            SubscriptionMonitor(managed, accounts, clock, instruments()),
         )
         for path, answer in answers:
             server.answers = {path: encoded(answer)}
-            assert await checkup.check(served)
+            assert await check.check(managed)
             await keeper.look()
-            assert shown(served.account)
-            assert served.account.id == ACCOUNT
+            assert shown(managed.account)
+            assert managed.account.id == ACCOUNT
         server.answers = {}
-        findings = await checkup.check(served)
+        findings = await check.check(managed)
         assert findings[0].outcome.value == "ok"
 
 

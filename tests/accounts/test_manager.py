@@ -73,9 +73,9 @@ async def test_adding_finds_out_who_it_is_subscribes_and_says_what_is_missing(gr
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        served, findings = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
+        managed, findings = await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM)
 
-        account = served.account
+        account = managed.account
         assert (account.id, account.app_scoped_id, account.username) == (ACCOUNT, f"9{ACCOUNT}", "the.shop")
         assert "messages" in server.subscriptions[ACCOUNT]
         assert outcomes(findings) == {
@@ -87,7 +87,7 @@ async def test_adding_finds_out_who_it_is_subscribes_and_says_what_is_missing(gr
         assert accounts.aliases == {ACCOUNT: ACCOUNT}
 
         server.behaviour = Behaviour(latency_ms=0, tools_off=True)
-        findings = await AccountCheck(accounts, clock, no_message).check(served)
+        findings = await AccountCheck(accounts, clock, no_message).check(managed)
         (missing,) = [finding for finding in findings if finding.outcome is CheckOutcome.MISSING]
         assert missing.check == "messages"
         assert "Connected tools" in (missing.remedy or "")
@@ -104,11 +104,13 @@ async def test_a_page_token_serves_the_linked_account_under_both_ids(graph: Simu
     server.tokens["page-token"] = Token(ACCOUNT, page_id=PAGE)
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
-        served, findings = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
-        assert (served.account.id, served.account.page_id) == (ACCOUNT, PAGE)
+        managed, findings = await AccountCheck(accounts, clock, no_message).add(
+            Secret("page-token"), LoginType.FACEBOOK
+        )
+        assert (managed.account.id, managed.account.page_id) == (ACCOUNT, PAGE)
         assert outcomes(findings)["subscription"] is CheckOutcome.OK
         assert accounts.aliases == {ACCOUNT: ACCOUNT, PAGE: ACCOUNT}
-        assert served.account.refresh_due_at() is None, "Page tokens do not end"
+        assert managed.account.refresh_due_at() is None, "Page tokens do not end"
 
 
 async def test_tokens_are_encrypted_at_rest_with_a_key_that_nobody_else_can_read(
@@ -147,8 +149,8 @@ async def test_a_refreshed_token_wins_over_the_configured_one_until_that_is_a_ne
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        await accounts.refreshed(served, await served.graph.refresh_token())
+        managed = accounts.served[ACCOUNT]
+        await accounts.refreshed(managed, await managed.graph.refresh_token())
         refreshed = token_of(accounts)
         assert refreshed != TOKEN
     async with process(tmp_path, url, clock) as accounts:
@@ -168,22 +170,22 @@ async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_men
     clock = ManualClock()
     del server.tokens[TOKEN]
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        found = await AccountCheck(accounts, clock, no_message).check(served)
+        managed = accounts.served[ACCOUNT]
+        found = await AccountCheck(accounts, clock, no_message).check(managed)
         assert outcomes(found) == {"token": CheckOutcome.MISSING}
-        assert served.account.state is AccountState.NEEDS_LOGIN
+        assert managed.account.state is AccountState.NEEDS_LOGIN
     server.calls.clear()
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        assert not served.account.callable
+        managed = accounts.served[ACCOUNT]
+        assert not managed.account.callable
 
         server.tokens["new-login"] = Token(ACCOUNT)
         told: list[bool] = []
-        served.listeners.append(lambda: told.append(True))
+        managed.listeners.append(lambda: told.append(True))
         await AccountCheck(accounts, clock, no_message).add(Secret("new-login"), LoginType.INSTAGRAM)
         assert accounts.served[ACCOUNT].account.callable
         assert told, "whoever waits is woken"
-        assert (await served.graph.user_profile(ANA)).username
+        assert (await managed.graph.user_profile(ANA)).username
 
 
 async def test_a_token_is_kept_alive_for_a_year(graph: Simulated, tmp_path: Path) -> None:
@@ -194,14 +196,14 @@ async def test_a_token_is_kept_alive_for_a_year(graph: Simulated, tmp_path: Path
     server.behaviour = Behaviour(latency_ms=0)
     refreshes = []
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        keeper = TokenRefresher(served, accounts, clock, instruments())
+        managed = accounts.served[ACCOUNT]
+        keeper = TokenRefresher(managed, accounts, clock, instruments())
         for _ in range(365):
             before = token_of(accounts)
             await keeper.look()
             if token_of(accounts) != before:
                 refreshes.append((clock.now - T0) // DAY_MS)
-            assert served.account.state is AccountState.ACTIVE
+            assert managed.account.state is AccountState.ACTIVE
             clock.now += DAY_MS
     assert refreshes[:3] == [1, 31, 61]
     assert len(refreshes) == 13
@@ -214,12 +216,12 @@ async def test_a_refresh_that_fails_is_tried_daily_warned_of_and_ends_with_the_t
     clock = ManualClock()
     server.behaviour = Behaviour(latency_ms=0, error_rate=1, error_code=1)
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        served.account = msgspec.structs.replace(served.account, token_expires_at=T0 + 40 * DAY_MS)
-        keeper = TokenRefresher(served, accounts, clock, instruments())
+        managed = accounts.served[ACCOUNT]
+        managed.account = msgspec.structs.replace(managed.account, token_expires_at=T0 + 40 * DAY_MS)
+        keeper = TokenRefresher(managed, accounts, clock, instruments())
         tries: list[int] = []
         warned = 0
-        while served.account.callable:
+        while managed.account.callable:
             before = len(server.calls)
             await keeper.look()
             tries += [(clock.now - T0) // DAY_MS] * (len(server.calls) > before)
@@ -227,7 +229,7 @@ async def test_a_refresh_that_fails_is_tried_daily_warned_of_and_ends_with_the_t
             clock.now += 3_600_000
         assert tries == list(range(10, 40))
         assert warned == 7
-        assert "expired" in (served.account.reason or "")
+        assert "expired" in (managed.account.reason or "")
 
 
 async def test_an_outage_does_not_put_a_refresh_off_for_a_day(graph: Simulated, tmp_path: Path) -> None:
@@ -270,16 +272,16 @@ async def test_a_lost_subscription_is_noticed_within_the_hour_and_made_again(gra
 async def test_who_removed_the_app_is_found_by_any_id_and_stays_stopped(graph: Simulated, tmp_path: Path) -> None:
     clock = ManualClock()
     async with process(tmp_path, graph[1], clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        await AccountCheck(accounts, clock, no_message).check(served)
-        assert accounts.find(f"9{ACCOUNT}") is served
-        assert accounts.find(ACCOUNT) is served
+        managed = accounts.served[ACCOUNT]
+        await AccountCheck(accounts, clock, no_message).check(managed)
+        assert accounts.find(f"9{ACCOUNT}") is managed
+        assert accounts.find(ACCOUNT) is managed
         assert accounts.find("1") is None
-        await accounts.app_removed(served, "removed")
+        await accounts.app_removed(managed, "removed")
         assert token_of(accounts) is None
     async with process(tmp_path, graph[1], clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        assert served.account.state is AccountState.DEAUTHORIZED
+        managed = accounts.served[ACCOUNT]
+        assert managed.account.state is AccountState.DEAUTHORIZED
         assert token_of(accounts) is None, "the configured token is the one that was taken back"
 
 
@@ -287,8 +289,8 @@ async def test_a_refreshed_token_is_not_forgotten_while_the_disk_refuses(graph: 
     server, url = graph
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
-        served = accounts.served[ACCOUNT]
-        keeper = TokenRefresher(served, accounts, clock, instruments())
+        managed = accounts.served[ACCOUNT]
+        keeper = TokenRefresher(managed, accounts, clock, instruments())
         save = accounts._store.save
 
         async def refuse(_stored: object) -> None:
@@ -313,9 +315,9 @@ async def test_another_product_for_the_same_account_is_another_host(graph: Simul
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM, name="shop")
-        served, _ = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
-        assert (served.account.login_type, served.account.name) == (LoginType.FACEBOOK, "shop")
-        assert (await served.graph.owner()).page_id == PAGE
+        managed, _ = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
+        assert (managed.account.login_type, managed.account.name) == (LoginType.FACEBOOK, "shop")
+        assert (await managed.graph.owner()).page_id == PAGE
         assert list(accounts.served) == [ACCOUNT]
 
 

@@ -72,45 +72,45 @@ class AccountCheck:
         if expected_id is not None and owner.id != expected_id:
             msg = f"the token belongs to the account {owner.id} ({owner.username}), not to {expected_id}"
             raise WrongAccountError(msg)
-        served = await self._accounts.add(token, login_type, owner, name)
+        managed = await self._accounts.add(token, login_type, owner, name)
         known = CheckResult("token", CheckOutcome.OK, f"belongs to {owner.username or owner.id}")
-        return served, [known, *await self._rest(served)]
+        return managed, [known, *await self._rest(managed)]
 
-    async def check(self, served: ManagedAccount) -> list[CheckResult]:
+    async def check(self, managed: ManagedAccount) -> list[CheckResult]:
         """Look over an account that is served."""
-        used = served.graph.token
+        used = managed.graph.token
         if used is None:
-            return [_token_missing(served.account.reason or "there is no token")]
-        served.graph.forgive()
+            return [_token_missing(managed.account.reason or "there is no token")]
+        managed.graph.forgive()
         try:
-            owner = await _within(served.graph.owner(Priority.INTERACTIVE))
+            owner = await _within(managed.graph.owner(Priority.INTERACTIVE))
         except GraphError as error:
             return [_about_token(error)]
-        if owner.id != served.account.id:
-            return [_token_missing(f"the token belongs to the account {owner.id}, not to {served.account.id}")]
+        if owner.id != managed.account.id:
+            return [_token_missing(f"the token belongs to the account {owner.id}, not to {managed.account.id}")]
         accepted = await self._accounts.update(
-            served,
+            managed,
             cause=AccountChange.TOKEN_ACCEPTED,
             used=used,
             username=owner.username,
-            app_scoped_id=owner.app_scoped_id or served.account.app_scoped_id,
-            page_id=owner.page_id or served.account.page_id,
+            app_scoped_id=owner.app_scoped_id or managed.account.app_scoped_id,
+            page_id=owner.page_id or managed.account.page_id,
         )
         if not accepted:
             return [
-                _token_missing(served.account.reason or "the account changed while it was looked over; check again")
+                _token_missing(managed.account.reason or "the account changed while it was looked over; check again")
             ]
-        expires_at = served.account.token_expires_at
+        expires_at = managed.account.token_expires_at
         until = f", until {iso_utc(expires_at)}" if expires_at is not None else ""
         known = CheckResult("token", CheckOutcome.OK, f"belongs to {owner.username or owner.id}{until}")
-        return [known, *await self._rest(served)]
+        return [known, *await self._rest(managed)]
 
-    async def _rest(self, served: ManagedAccount) -> list[CheckResult]:
-        return [await self._messages(served), await self._subscription(served), await self._traffic(served)]
+    async def _rest(self, managed: ManagedAccount) -> list[CheckResult]:
+        return [await self._messages(managed), await self._subscription(managed), await self._traffic(managed)]
 
-    async def _messages(self, served: ManagedAccount) -> CheckResult:
+    async def _messages(self, managed: ManagedAccount) -> CheckResult:
         try:
-            await _within(served.graph.read_messages(Priority.INTERACTIVE))
+            await _within(managed.graph.read_messages(Priority.INTERACTIVE))
         except GraphError as error:
             if error.subcode == TOOLS_ARE_OFF:
                 remedy = (
@@ -119,21 +119,21 @@ class AccountCheck:
                 )
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
             if error.action is FailureAction.LACKS_PERMISSION:
-                needed = _PERMISSIONS[served.account.login_type]
+                needed = _PERMISSIONS[managed.account.login_type]
                 remedy = f"Grant {needed} when logging in; accounts without a role on the app need Advanced Access."
                 return CheckResult("messages", CheckOutcome.MISSING, str(error), remedy)
             return CheckResult("messages", CheckOutcome.UNKNOWN, str(error), "Check again later.")
         return CheckResult("messages", CheckOutcome.OK, "the account's messages may be read")
 
-    async def _subscription(self, served: ManagedAccount) -> CheckResult:
+    async def _subscription(self, managed: ManagedAccount) -> CheckResult:
         try:
-            fields = await _within(ensure_subscribed(self._accounts, served, self._clock, Priority.INTERACTIVE))
+            fields = await _within(ensure_subscribed(self._accounts, managed, self._clock, Priority.INTERACTIVE))
         except GraphError as error:
             if _may_pass(error):
                 return CheckResult(
                     "subscription", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour."
                 )
-            needed = _PERMISSIONS[served.account.login_type]
+            needed = _PERMISSIONS[managed.account.login_type]
             return CheckResult("subscription", CheckOutcome.MISSING, str(error), f"Grant {needed}, then check again.")
         if "messages" not in fields:
             remedy = "In the App Dashboard, subscribe the app to the webhook field 'messages', then check again."
@@ -142,9 +142,9 @@ class AccountCheck:
             )
         return CheckResult("subscription", CheckOutcome.OK, "subscribed to " + ", ".join(fields))
 
-    async def _traffic(self, served: ManagedAccount) -> CheckResult:
+    async def _traffic(self, managed: ManagedAccount) -> CheckResult:
         """Whether the app is live cannot be asked; that webhooks arrive proves it."""
-        last = await self._last_message_at(served.account.id)
+        last = await self._last_message_at(managed.account.id)
         if last is not None:
             return CheckResult("webhooks", CheckOutcome.OK, f"the latest message is of {iso_utc(last)}")
         remedy = (
@@ -155,14 +155,14 @@ class AccountCheck:
 
 
 async def ensure_subscribed(
-    accounts: AccountManager, served: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
+    accounts: AccountManager, managed: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
 ) -> tuple[str, ...]:
     """Subscribe the account unless it is, read that back, and store what came of it. Raises GraphError."""
-    fields = await served.graph.subscribed_fields(priority)
+    fields = await managed.graph.subscribed_fields(priority)
     if "messages" not in fields:
-        await served.graph.subscribe(priority)
-        fields = await served.graph.subscribed_fields(priority)
-    await accounts.update(served, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
+        await managed.graph.subscribe(priority)
+        fields = await managed.graph.subscribed_fields(priority)
+    await accounts.update(managed, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
     return fields
 
 

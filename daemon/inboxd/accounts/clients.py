@@ -37,40 +37,40 @@ class AccountsClient(Protocol):
 class LocalAccounts:
     """The accounts of a database that no daemon uses. Raises InboxdError."""
 
-    def __init__(self, accounts: AccountManager, checkup: AccountCheck) -> None:
+    def __init__(self, accounts: AccountManager, check: AccountCheck) -> None:
         self._accounts = accounts
-        self._checkup = checkup
+        self._check = check
 
     async def all(self) -> list[AccountResource]:
         """Every account."""
-        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
-        return [AccountResource.of(one.account) for one in served]
+        managed = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        return [AccountResource.of(one.account) for one in managed]
 
     async def add(self, token: Secret, login_type: LoginType, name: str) -> CheckedAccount:
         """Serve the account that a token belongs to."""
-        served, findings = await self._checkup.add(token, login_type, name=name)
-        return CheckedAccount(account=AccountResource.of(served.account), findings=findings)
+        managed, findings = await self._check.add(token, login_type, name=name)
+        return CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
 
     async def check(self, account_id: str) -> CheckedAccount:
         """Look an account over."""
-        served = self._find(account_id)
-        findings = await self._checkup.check(served)
-        return CheckedAccount(account=AccountResource.of(served.account), findings=findings)
+        managed = self._find(account_id)
+        findings = await self._check.check(managed)
+        return CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
 
     async def remove(self, account_id: str) -> None:
         """Stop serving an account."""
-        served = self._find(account_id)
-        if served.account.configured:
+        managed = self._find(account_id)
+        if managed.account.configured:
             msg = f"the account {account_id} stands in the configuration: remove it there"
             raise NoSuchAccountError(msg)
-        await self._accounts.remove(served)
+        await self._accounts.remove(managed)
 
     def _find(self, account_id: str) -> ManagedAccount:
-        served = self._accounts.served.get(account_id)
-        if served is None:
+        managed = self._accounts.served.get(account_id)
+        if managed is None:
             msg = f"no account {account_id} is served; 'inboxd account list' shows which are"
             raise NoSuchAccountError(msg)
-        return served
+        return managed
 
 
 class RemoteAccounts:

@@ -26,8 +26,8 @@ class AccountsOverview:
 
     async def card(self) -> Card:
         """Each account with its state and budget."""
-        served = [self._accounts.served[account_id] for account_id in sorted(self._accounts.served)]
-        context = {"accounts": [(one.account, one.graph.budget.report()) for one in served]}
+        managed = [self._accounts.served[account_id] for account_id in sorted(self._accounts.served)]
+        context = {"accounts": [(one.account, one.graph.budget.report()) for one in managed]}
         return Card("accounts_card.html", context, position=20)
 
 

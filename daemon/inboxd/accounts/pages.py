@@ -35,13 +35,13 @@ class AccountPages:
 
     async def check(self, request: web.Request) -> web.Response:
         """Look an account over, and show what was found."""
-        served = self._accounts.served.get(request.match_info["id"])
-        if served is None:
+        managed = self._accounts.served.get(request.match_info["id"])
+        if managed is None:
             raise not_found("account")
-        findings = await self._check.check(served)
-        return await self._page(request, served.account.id, findings)
+        findings = await self._check.check(managed)
+        return await self._page(request, managed.account.id, findings)
 
     async def _page(self, request: web.Request, checked: str | None, findings: list[CheckResult]) -> web.Response:
-        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
-        rows = [(one.account, one.graph.budget.report(), await self._statistics(one.account.id)) for one in served]
+        managed = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        rows = [(one.account, one.graph.budget.report(), await self._statistics(one.account.id)) for one in managed]
         return page(request, "accounts.html", {"rows": rows, "checked": checked, "findings": findings})

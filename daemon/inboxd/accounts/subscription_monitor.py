@@ -20,16 +20,18 @@ SCHEDULE: Final = Schedule(storage_event="subscription_waits_for_storage", stora
 class SubscriptionMonitor:
     """Keeps one account subscribed to its webhooks ("Enable subscriptions")."""
 
-    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics) -> None:
+    def __init__(
+        self, managed: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics
+    ) -> None:
         self.wakeup = Wakeup()
-        self.name = f"subscription:{served.account.id}"
-        self._served = served
+        self.name = f"subscription:{managed.account.id}"
+        self._managed = managed
         self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
         self._not_before = 0
-        self._log = logs.get("subscriptions").bind(account_id=served.account.id)
-        served.listeners.append(self.wakeup.notify)
+        self._log = logs.get("subscriptions").bind(account_id=managed.account.id)
+        managed.listeners.append(self.wakeup.notify)
 
     async def poll(self) -> float:
         """Look when that is due: every hour while the account may be asked about. Raises StorageError."""
@@ -40,18 +42,18 @@ class SubscriptionMonitor:
     async def look(self) -> None:
         """One look at the subscription; what was lost is subscribed again. Raises StorageError."""
         self._not_before = self._clock.now_ms() + EVERY_MS
-        before = self._served.account.subscribed_fields
+        before = self._managed.account.subscribed_fields
         try:
-            fields = await self._served.graph.subscribed_fields()
+            fields = await self._managed.graph.subscribed_fields()
             if "messages" in fields:
                 await self._accounts.update(
-                    self._served, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
+                    self._managed, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
                 )
                 return
             if before:
                 self._metrics.subscriptions_lost.inc()
                 self._log.error("subscription_lost", fields=list(before))
-            fields = await ensure_subscribed(self._accounts, self._served, self._clock)
+            fields = await ensure_subscribed(self._accounts, self._managed, self._clock)
         except GraphError as error:
             if error.action is FailureAction.RETRY_LATER and not error.row.ambiguous:
                 self._not_before = self._clock.now_ms() + RETRY_MS
@@ -63,7 +65,7 @@ class SubscriptionMonitor:
             self._log.error("subscription_refused", fields=list(fields))
 
     def _rest_s(self) -> float:
-        account = self._served.account
+        account = self._managed.account
         if not account.callable:
             return EVERY_MS / 1000
         due_at = max((account.subscription_checked_at or 0) + EVERY_MS, self._not_before)

@@ -23,18 +23,20 @@ SCHEDULE: Final = Schedule(storage_event="tokens_wait_for_storage", storage_rest
 class TokenRefresher:
     """Looks after the token of one account ("Refresh access token")."""
 
-    def __init__(self, served: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics) -> None:
+    def __init__(
+        self, managed: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics
+    ) -> None:
         self.wakeup = Wakeup()
-        self.name = f"tokens:{served.account.id}"
-        self._served = served
+        self.name = f"tokens:{managed.account.id}"
+        self._managed = managed
         self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
         self._warned_at = 0
         self._not_before = 0
         self._refreshed: tuple[Secret, RefreshedToken] | None = None
-        self._log = logs.get("tokens").bind(account_id=served.account.id)
-        served.listeners.append(self.wakeup.notify)
+        self._log = logs.get("tokens").bind(account_id=managed.account.id)
+        managed.listeners.append(self.wakeup.notify)
 
     async def poll(self) -> float:
         """Refresh the token when that is due, and warn when its end is near. Raises StorageError."""
@@ -43,7 +45,7 @@ class TokenRefresher:
 
     async def look(self) -> None:
         """One look at the token, and what it calls for. Raises StorageError."""
-        account, now = self._served.account, self._clock.now_ms()
+        account, now = self._managed.account, self._clock.now_ms()
         if account.callable and account.expired(now):
             reason = f"the token expired at {iso_utc(account.token_expires_at or now)}"
             error = GraphError(reason, FailureAction.NEEDS_LOGIN)
@@ -53,22 +55,22 @@ class TokenRefresher:
         if due_at is not None and now >= due_at and self._refreshed is None:
             await self._refresh()
         await self._keep()
-        if self._served.account.expires_soon(now) and now - self._warned_at >= WARN_EVERY_MS:
+        if self._managed.account.expires_soon(now) and now - self._warned_at >= WARN_EVERY_MS:
             self._warned_at = now
-            expires_at = iso_utc(self._served.account.token_expires_at or now)
+            expires_at = iso_utc(self._managed.account.token_expires_at or now)
             self._log.error("token_expires_soon", expires_at=expires_at)
 
     async def _refresh(self) -> None:
-        used = self._served.graph.token
+        used = self._managed.graph.token
         try:
-            new = await self._served.graph.refresh_token()
+            new = await self._managed.graph.refresh_token()
         except GraphError as error:
             self._metrics.token_refreshes.labels("failed").inc()
             self._log.warning("token_refresh_failed", remedy=error.action.value, error=str(error))
             if error.of_host:
                 self._not_before = self._clock.now_ms() + HOST_REST_MS
                 return
-            await self._accounts.update(self._served, refresh_tried_at=self._clock.now_ms())
+            await self._accounts.update(self._managed, refresh_tried_at=self._clock.now_ms())
             return
         if used is not None:  # `_keep` sees whether it still is the one in use
             self._refreshed = (used, new)
@@ -78,8 +80,8 @@ class TokenRefresher:
         if self._refreshed is None:
             return
         used, new = self._refreshed
-        if self._served.graph.token is used:
-            await self._accounts.refreshed(self._served, new, used)
+        if self._managed.graph.token is used:
+            await self._accounts.refreshed(self._managed, new, used)
             self._metrics.token_refreshes.labels("done").inc()
         self._refreshed = None
 
@@ -92,5 +94,5 @@ class TokenRefresher:
         return min(max((due_at - self._clock.now_ms()) / 1000, 1.0), ROUND_S)
 
     def _due_at(self) -> int | None:
-        due_at = self._served.account.refresh_due_at()
+        due_at = self._managed.account.refresh_due_at()
         return None if due_at is None else max(due_at, self._not_before)
