@@ -6,7 +6,8 @@ from pathlib import Path
 
 from inboxd import listeners
 from inboxd.accounts import feature as accounts
-from inboxd.accounts.manager import ConfiguredAccount, Limits
+from inboxd.accounts.graph_factory import Limits
+from inboxd.accounts.manager import ConfiguredAccount
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations

@@ -192,26 +192,26 @@ async def test_whoever_has_no_token_pays_nothing(slow: Slow, tmp_path: Path, mon
     clock = ManualClock()
     async with process(tmp_path, url, clock) as accounts:
         graph = accounts.served[ACCOUNT].graph
-        record = accounts._call_log.record
+        record = graph._call_log.record
         dead_when_paid: list[bool] = []
 
         async def note_and_record(account_id: str, at: float) -> None:
             dead_when_paid.append(graph._dead is not None)
             await record(account_id, at)
 
-        monkeypatch.setattr(accounts._call_log, "record", note_and_record)
+        monkeypatch.setattr(graph._call_log, "record", note_and_record)
         calls = [asyncio.ensure_future(graph.user_profile(igsid(number))) for number in range(200)]
         await server.asked(1)
         server.go.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert any(isinstance(result, GraphError) for result in results)
-        paid = len(await accounts._call_log.calls(ACCOUNT))
+        paid = len(await graph._call_log.calls(ACCOUNT))
         assert graph.budget.report().used == paid
         assert paid == len(dead_when_paid) < 200
         assert not any(dead_when_paid), "whoever was still waiting when the token was refused has paid nothing"
         with pytest.raises(GraphError):
             await graph.user_profile(ANA)
-        assert len(await accounts._call_log.calls(ACCOUNT)) == paid
+        assert len(await graph._call_log.calls(ACCOUNT)) == paid
 
 
 async def test_a_token_that_is_being_stored_while_the_app_is_removed_is_not_used(

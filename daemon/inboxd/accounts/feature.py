@@ -9,7 +9,8 @@ from inboxd.accounts import personal_data_store
 from inboxd.accounts.api import AccountsApi
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.check import AccountCheck
-from inboxd.accounts.manager import AccountManager, ConfiguredAccount, Limits
+from inboxd.accounts.graph_factory import GraphFactory, Limits
+from inboxd.accounts.manager import AccountManager, ConfiguredAccount
 from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.overview import AccountsOverview
 from inboxd.accounts.pages import AccountPages
@@ -106,17 +107,16 @@ async def open_manager(stack: AsyncExitStack, database: Database, clock: Clock, 
     for login_type, url in options.graph_urls.items():
         client = GraphClient(url, options.graph_version, timeout_s=options.limits.timeout_s, clock=clock)
         clients[login_type] = await stack.enter_async_context(client)
-    return AccountManager(
-        AccountStore(database),
-        Vault(keys),
+    graphs = GraphFactory(
+        clients,
         SqliteCallLog(database, clock),
         AppBudget(clock),
-        clients,
         options.limits,
         clock,
         app_secrets=options.app_secrets,
         app_id=options.app_id,
     )
+    return AccountManager(AccountStore(database), Vault(keys), graphs, clock)
 
 
 def _reload_rules(manager: AccountManager, options: Options) -> tuple[ReloadRule, ...]:

@@ -1,27 +1,24 @@
 """The accounts that are served: the one place where they, their tokens and their standing change."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from inboxd.accounts.graph_factory import GraphFactory, Limits
 from inboxd.accounts.store import AccountStore, StoredAccount
 from inboxd.accounts.vault import Vault
 from inboxd.domain.account import Account, AccountChange, AccountState, LoginType, following
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
-from inboxd.meta.budget import AppBudget, Budget, CallLog
-from inboxd.meta.graph import GraphClient
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.secret import Secret
 
-SLACK_S: Final = 5.0
-"""A call is made at most this long after it was recorded."""
 NEWCOMERS: Final = "new"
 """The budget of calls with a token of which nobody knows yet whose it is."""
 _CAUSES: Final = {
@@ -40,14 +37,6 @@ class ConfiguredAccount(NamedTuple):
     name: str
     page_id: str | None
     token: Secret | None
-
-
-class Limits(NamedTuple):
-    """What every account's calls are held to."""
-
-    calls_per_hour: int
-    calls_per_second: float
-    timeout_s: float
 
 
 class Workers(Protocol):
@@ -77,31 +66,14 @@ class ManagedAccount:
 class AccountManager:
     """All served accounts, from `load` on."""
 
-    def __init__(
-        self,
-        store: AccountStore,
-        vault: Vault,
-        call_log: CallLog,
-        app_budget: AppBudget,
-        clients: Mapping[LoginType, GraphClient],
-        limits: Limits,
-        clock: Clock,
-        *,
-        app_secrets: Sequence[Secret],
-        app_id: str | None,
-    ) -> None:
+    def __init__(self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock) -> None:
         self.served: dict[str, ManagedAccount] = {}
         self.aliases: dict[str, str] = {}
         """Every id by which webhooks may name an account, and the account's own."""
         self._store = store
         self._vault = vault
-        self._call_log = call_log
-        self._app_budget = app_budget
-        self._clients = clients
-        self._limits = limits
+        self._graphs = graphs
         self._clock = clock
-        self._app_secrets = app_secrets
-        self._app_id = app_id
         self._workers: Workers | None = None
         self._newcomers: dict[LoginType, AccountGraph] = {}
         self._asking = asyncio.Lock()
@@ -114,7 +86,7 @@ class AccountManager:
         An account that stood in the configuration and no longer does is forgotten; its conversations stay.
         """
         self._workers = workers
-        await self._app_budget.load(self._call_log)
+        await self._graphs.load()
         known = {stored.account.id: stored for stored in await self._store.all()}
         for one in configured:
             await self._serve_configured(one, known.pop(one.id, None))
@@ -126,13 +98,13 @@ class AccountManager:
 
     def use_app_secrets(self, app_secrets: Sequence[Secret]) -> None:
         """Prove tokens with these from now on."""
-        self._app_secrets = app_secrets
+        self._graphs.app_secrets = app_secrets
         for served in self.served.values():
             served.graph.use_app_secrets(app_secrets)
 
     def limit(self, limits: Limits) -> None:
         """Hold every account's calls to these from now on."""
-        self._limits = limits
+        self._graphs.limits = limits
         for served in self.served.values():
             served.graph.budget.limit(limits.calls_per_hour, limits.calls_per_second)
 
@@ -153,7 +125,7 @@ class AccountManager:
         async with self._asking:
             graph = self._newcomers.get(login_type)
             if graph is None:
-                graph = self._newcomers[login_type] = await self._graph(NEWCOMERS, login_type, self._ignore)
+                graph = self._newcomers[login_type] = await self._graphs.make(NEWCOMERS, login_type, self._ignore)
             graph.token = token
             return await graph.owner(Priority.INTERACTIVE)
 
@@ -239,9 +211,8 @@ class AccountManager:
             changes.setdefault("updated_at", self._clock.now_ms())
             account = msgspec.structs.replace(served.account, **changes)
             dropped = cause is AccountChange.APP_REMOVED
-            if (
-                cause is not None and cause is not AccountChange.TOKEN_GIVEN
-            ):  # no calls from now on, whatever the disk says
+            if cause is not None and cause is not AccountChange.TOKEN_GIVEN:
+                # no calls from now on, whatever the disk says
                 served.account = msgspec.structs.replace(served.account, state=account.state, reason=reason)
             origin = origin or served.token_origin
             await self._save(account, None if dropped else token or served.graph.token, origin)
@@ -330,7 +301,7 @@ class AccountManager:
         await self._serve(account, token, origin)
 
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
-        graph = await self._graph(account.id, account.login_type, partial(self.verdict, account.id))
+        graph = await self._graphs.make(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
         await self._save(account, token, origin)
         lost = following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
@@ -354,31 +325,6 @@ class AccountManager:
     async def _stop(self, served: ManagedAccount) -> None:
         if self._workers is not None:
             await self._workers.stop(served)
-
-    async def _graph(
-        self, account_id: str, login_type: LoginType, on_verdict: Callable[[GraphError | None], Awaitable[None]]
-    ) -> AccountGraph:
-        client = self._clients[login_type]
-        budget = Budget(
-            account_id,
-            self._call_log,
-            self._app_budget,
-            client.circuit,
-            self._clock,
-            calls_per_hour=self._limits.calls_per_hour,
-            calls_per_second=self._limits.calls_per_second,
-        )
-        await budget.load(longest_call_s=self._limits.timeout_s + SLACK_S)
-        return AccountGraph(
-            client,
-            budget,
-            self._call_log,
-            self._app_budget,
-            login_type=login_type,
-            app_secrets=self._app_secrets,
-            app_id=self._app_id,
-            on_verdict=on_verdict,
-        )
 
     async def _save(self, account: Account, token: Secret | None, origin: bytes | None) -> None:
         locked = None if token is None else self._vault.lock(token)
