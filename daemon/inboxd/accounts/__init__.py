@@ -1,1 +1,1 @@
-"""Accounts: who is served, their tokens and subscriptions, and what they may ask of Meta."""
+"""Accounts: the served accounts, their tokens, their subscriptions and their budgets of Graph calls."""

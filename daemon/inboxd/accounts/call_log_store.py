@@ -1,7 +1,7 @@
-"""The budget's memory: the calls of the last hour and the stops, so that a restart opens nothing.
+"""Stores the calls of the last hour and the stops, so that a restart does not reset the budget.
 
-Times are kept in the monotonic clock, together with the boot that they belong to. Of an earlier boot we know only that
-it ended before this one began: what happened then counts as having happened at boot, the latest that it can have been.
+Times are stored as readings of the monotonic clock, together with the id of the boot. These readings cannot be compared
+between boots. A call of an earlier boot therefore counts as made at the start of this boot, the latest possible time.
 """
 
 import sqlite3
@@ -27,7 +27,7 @@ _DROP_STOP: Final = "DELETE FROM graph_stops WHERE scope = ?"
 
 
 class SqliteCallLog:
-    """What `meta.budget` must remember over a restart. `at` is in seconds of the monotonic clock."""
+    """Stores what `meta.budget` needs after a restart. `at` is in seconds of the monotonic clock."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -35,17 +35,17 @@ class SqliteCallLog:
         self._boot = clock.boot()
 
     async def calls(self, account_id: str) -> list[float]:
-        """When the account's calls of the last hour began, the earliest first; it may be a few more than those."""
+        """When the account's calls of the last hour began, earliest first. The list may include a few older calls."""
         rows = await self._database.read(_CALLS, (account_id,))
         return sorted(self._since_boot(boot, at) / 1000 for boot, at in rows)
 
     async def record(self, account_id: str, at: float) -> None:
-        """Make durable that a call is about to be made; older ones than an hour are forgotten."""
+        """Record durably that a call is about to be made. Calls older than two hours are deleted."""
         now = int(at * 1000)
 
         def transaction(connection: sqlite3.Connection) -> None:
             connection.execute(_RECORD, (account_id, self._boot, now))
-            # Twice as long as is needed, for calls that took their time.
+            # Twice the window of one hour, because a call counts from its end and may take long.
             connection.execute(_FORGET, (account_id, self._boot, now - 2 * HOUR_MS))
             if now > 2 * HOUR_MS:
                 connection.execute(_FORGET_BOOTS, (account_id, self._boot))
@@ -53,7 +53,7 @@ class SqliteCallLog:
         await self._database.write(transaction)
 
     async def stops(self) -> dict[str, Stop]:
-        """The stops that are remembered, by scope; one that has run out still tells how often."""
+        """The stored stops, by scope. An expired stop is included, because its number of strikes still counts."""
         now = int(self._clock.monotonic() * 1000)
         found = {}
         for scope, boot, at, length, strikes, reason in await self._database.read(_STOPS):
@@ -62,7 +62,7 @@ class SqliteCallLog:
         return found
 
     async def save_stop(self, scope: str, stop: Stop | None) -> None:
-        """Remember the stop of a scope, or that there is none."""
+        """Store the stop of a scope, or delete it when `stop` is None."""
         if stop is None:
             await self._database.execute(_DROP_STOP, (scope,))
             return

@@ -1,4 +1,4 @@
-"""Looking an account over: does everything hold that inboxd needs, and if not, how is it got?"""
+"""Checks whether an account has everything that inboxd needs, and says how to get what is missing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.secret import Secret
 
 PATIENCE_S: Final = 20.0
-"""How long each look of a person's check may take: there are three."""
+"""How long each step of a check may take while a person waits. A check has three steps that call Meta."""
 T = TypeVar("T")
 TOOLS_ARE_OFF: Final = 2534041
 _PERMISSIONS: Final = {
@@ -27,16 +27,16 @@ _PERMISSIONS: Final = {
 
 
 class CheckOutcome(StrEnum):
-    """How one check came out."""
+    """The result of one check."""
 
     OK = "ok"
     MISSING = "missing"
     UNKNOWN = "unknown"
-    """It could not be found out now, or Meta does not tell."""
+    """It could not be checked now, or Meta does not say."""
 
 
 class CheckResult(msgspec.Struct, frozen=True, rename="camel"):
-    """One thing that was looked at. `remedy` says how to get what is missing."""
+    """One thing that was checked. `remedy` says how to get what is missing."""
 
     check: str
     outcome: CheckOutcome
@@ -45,13 +45,13 @@ class CheckResult(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class WrongAccountError(InboxdError):
-    """A token was given for one account and belongs to another."""
+    """A token belongs to another account than the one it was given for."""
 
 
 class AccountCheck:
-    """Adds accounts and looks them over. Its calls pay the account's budget like all others.
+    """Adds and checks accounts. Its calls count against the account's budget like all other calls.
 
-    `last_message_at` says when the latest message of an account (by id) was sent (ms), or None.
+    `last_message_at` takes an account's id and returns when its latest message was sent (ms), or None.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class AccountCheck:
     async def add(
         self, token: Secret, login_type: LoginType, *, name: str = "", expected_id: str | None = None
     ) -> tuple[ManagedAccount, list[CheckResult]]:
-        """Find out whose `token` is, serve that account, subscribe it, and say what is missing.
+        """Find the account that `token` belongs to, serve it, subscribe it, and report what is missing.
 
-        Raises GraphError when Meta does not accept the token, WrongAccountError when it is not `expected_id`'s.
+        Raises GraphError when Meta does not accept the token, and WrongAccountError when the token belongs to another
+        account than `expected_id`.
         """
         owner = await _within(self._accounts.owner_of(token, login_type))
         if expected_id is not None and owner.id != expected_id:
@@ -77,7 +78,7 @@ class AccountCheck:
         return managed, [known, *await self._rest(managed)]
 
     async def check(self, managed: ManagedAccount) -> list[CheckResult]:
-        """Look over an account that is served."""
+        """Check a served account."""
         used = managed.graph.token
         if used is None:
             return [_token_missing(managed.account.reason or "there is no token")]
@@ -143,7 +144,7 @@ class AccountCheck:
         return CheckResult("subscription", CheckOutcome.OK, "subscribed to " + ", ".join(fields))
 
     async def _traffic(self, managed: ManagedAccount) -> CheckResult:
-        """Whether the app is live cannot be asked; that webhooks arrive proves it."""
+        """Check that webhooks arrive. Meta does not say whether the app is live, but a received message proves it."""
         last = await self._last_message_at(managed.account.id)
         if last is not None:
             return CheckResult("webhooks", CheckOutcome.OK, f"the latest message is of {iso_utc(last)}")
@@ -157,7 +158,7 @@ class AccountCheck:
 async def ensure_subscribed(
     accounts: AccountManager, managed: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
 ) -> tuple[str, ...]:
-    """Subscribe the account unless it is, read that back, and store what came of it. Raises GraphError."""
+    """Subscribe the account if it is not subscribed. Read the fields back and store them. Raises GraphError."""
     fields = await managed.graph.subscribed_fields(priority)
     if "messages" not in fields:
         await managed.graph.subscribe(priority)
@@ -167,14 +168,14 @@ async def ensure_subscribed(
 
 
 def _may_pass(error: GraphError) -> bool:
-    """Whether the same call may work later without anybody's doing."""
+    """Whether the same call may work later without any action by a person."""
     if error.action is FailureAction.RETRY_LATER:
         return not error.row.ambiguous
     return error.action is FailureAction.WAIT_FOR_BUDGET
 
 
 async def _within(work: Awaitable[T]) -> T:
-    """What a person waits for, as long as that can be expected of one. Raises GraphError then."""
+    """Wait for `work`, at most PATIENCE_S, because a person waits for it. Raises GraphError when that time is over."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await work

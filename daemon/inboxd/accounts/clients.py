@@ -1,4 +1,4 @@
-"""The two ways in which commands reach accounts: in the database, and through the running daemon."""
+"""The two ways in which commands reach accounts: directly in the database, or through the running daemon."""
 
 from typing import Protocol
 from urllib.parse import quote
@@ -19,7 +19,7 @@ class NoSuchAccountError(InboxdError):
 
 
 class AccountsClient(Protocol):
-    """Where accounts are looked after."""
+    """What commands can do with accounts, in either way."""
 
     async def all(self) -> list[AccountResource]:
         """Every account."""
@@ -28,14 +28,14 @@ class AccountsClient(Protocol):
         """Serve the account that a token belongs to."""
 
     async def check(self, account_id: str) -> CheckedAccount:
-        """Look an account over."""
+        """Check an account."""
 
     async def remove(self, account_id: str) -> None:
         """Stop serving an account."""
 
 
 class LocalAccounts:
-    """The accounts of a database that no daemon uses. Raises InboxdError."""
+    """The accounts in a database that no daemon is using. Raises InboxdError."""
 
     def __init__(self, accounts: AccountManager, check: AccountCheck) -> None:
         self._accounts = accounts
@@ -52,7 +52,7 @@ class LocalAccounts:
         return CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
 
     async def check(self, account_id: str) -> CheckedAccount:
-        """Look an account over."""
+        """Check an account."""
         managed = self._find(account_id)
         findings = await self._check.check(managed)
         return CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
@@ -89,7 +89,7 @@ class RemoteAccounts:
         return await self._remote.call("POST", "/api/accounts", CheckedAccount, wanted)
 
     async def check(self, account_id: str) -> CheckedAccount:
-        """Look an account over."""
+        """Check an account."""
         path = f"/api/accounts/{quote(account_id, safe='')}/check"
         return await self._remote.call("POST", path, CheckedAccount, absent=NoSuchAccountError)
 

@@ -1,4 +1,4 @@
-"""`inboxd account`: through the running daemon, or on the database itself when none runs."""
+"""`inboxd account`: uses the running daemon, or the database directly when no daemon runs."""
 
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ INCOMPLETE: Final = 1
 
 AccountsAccess = CommandAccess[LocalAccounts]
 AccountsSetup = Callable[[Path | None], AccountsAccess]
-"""What the commands are given: both ways to the accounts, by the path of the configuration file."""
+"""Takes the path of the configuration file and returns both ways to reach the accounts."""
 
 
 @click.group()
@@ -95,7 +95,7 @@ def add_command(
 
 
 def _token(file_name: str | None) -> Secret:
-    """The access token in the file, or typed in. Raises UsageError when it can be none."""
+    """The access token, from the file or typed in. Raises UsageError when the text cannot be a token."""
     if file_name is None:
         text = click.prompt("Access token", hide_input=True)
     else:

@@ -1,4 +1,4 @@
-"""What is counted and measured of accounts, their tokens and their budgets."""
+"""The metrics of accounts, their tokens and their budgets."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -6,7 +6,7 @@ from inboxd.accounts.manager import AccountManager
 
 
 class AccountMetrics:
-    """The instruments of this feature. Label values are our words and the ids of accounts that are served."""
+    """The metrics of this feature. Label values are fixed words and the ids of served accounts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.token_refreshes = Counter(
@@ -42,7 +42,7 @@ class AccountMetrics:
         self._unreachable = Gauge("inboxd_graph_unreachable", "1 while Meta's host does not answer.", registry=registry)
 
     async def collect(self, accounts: AccountManager, now: int) -> None:
-        """Set the gauges that are read when somebody asks for `/metrics`. `now` in ms."""
+        """Set the gauges, for each request of `/metrics`. `now` is in ms."""
         budget = (self._used, self._remaining, self._paused, self._slowed_by)
         for gauge in (self._token_expiry, self._callable, self._subscribed, *budget):
             gauge.clear()  # of accounts that are no longer served

@@ -1,4 +1,4 @@
-"""What the overview says of accounts: their states, tokens, subscriptions and budgets."""
+"""The accounts on the overview page: their states, tokens, subscriptions and budgets."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class AccountsOverview:
         self._clock = clock
 
     async def needs(self) -> Sequence[Need]:
-        """What is wrong with an account."""
+        """The problems of all accounts."""
         now = self._clock.now_ms()
         accounts = [self._accounts.served[account_id].account for account_id in sorted(self._accounts.served)]
         if not accounts:
@@ -32,7 +32,7 @@ class AccountsOverview:
 
 
 def account_needs(account: Account, now: int) -> list[Need]:
-    """What is wrong with the account at `now` (ms): the first of state, token and subscription."""
+    """The account's problem at `now` (ms): the first found, in the order state, token, subscription."""
     name = account.display_name
     if account.state is not AccountState.ACTIVE:
         text = f"{name}: {account.reason or account.state.value}"

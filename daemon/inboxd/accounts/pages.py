@@ -1,4 +1,4 @@
-"""Accounts: how they stand with Meta."""
+"""The page of accounts: their state, token, subscription and budget."""
 
 from collections.abc import Awaitable, Callable
 
@@ -25,7 +25,7 @@ class AccountPages:
         self._statistics = statistics
 
     def add_routes(self, app: web.Application) -> None:
-        """Put the pages on the admin application."""
+        """Add the pages to the admin application."""
         app.router.add_get("/accounts", self.all, allow_head=False)
         app.router.add_post("/accounts/{id}/check", self.check)
 
@@ -34,7 +34,7 @@ class AccountPages:
         return await self._page(request, None, [])
 
     async def check(self, request: web.Request) -> web.Response:
-        """Look an account over, and show what was found."""
+        """Check an account, and show the results."""
         managed = self._accounts.served.get(request.match_info["id"])
         if managed is None:
             raise not_found("account")

@@ -1,4 +1,4 @@
-"""What is kept of accounts: how it is erased. Calls prune themselves, and nothing here expires."""
+"""How the data of an account is erased. Old calls are deleted when new ones are recorded; nothing else here expires."""
 
 import sqlite3
 from collections import Counter
@@ -16,7 +16,7 @@ _KNOWN: Final = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?)"
 
 
 def personal_data() -> tuple[PersonalData, ...]:
-    """Accounts, and the Graph calls made for them. Nothing here names a participant."""
+    """Accounts, and the Graph calls made for them. These tables hold no data of participants."""
     return (
         PersonalData(
             tables=frozenset({"accounts"}),

@@ -1,4 +1,4 @@
-"""The accounts table: who is served, and their tokens, encrypted."""
+"""The accounts table: the accounts and their encrypted tokens."""
 
 from typing import Final, NamedTuple
 
@@ -22,7 +22,7 @@ ON CONFLICT (id) DO UPDATE SET
     token_expires_at = excluded.token_expires_at, refresh_tried_at = excluded.refresh_tried_at,
     subscribed_fields = excluded.subscribed_fields, subscription_checked_at = excluded.subscription_checked_at,
     updated_at = excluded.updated_at, token_origin = excluded.token_origin,
-    -- A token that cannot be read now, for want of its key, is not lost: only taking it back removes it.
+    -- Keep a token that cannot be read now because its key is missing. Only a deauthorized account loses its token.
     token = CASE WHEN excluded.state = 'deauthorized' THEN NULL ELSE coalesce(excluded.token, token) END
 """  # noqa: S608 - constants
 
@@ -36,18 +36,18 @@ class StoredAccount(NamedTuple):
 
 
 async def stored(read: Read) -> list[StoredAccount]:
-    """Every account that is known."""
+    """Every stored account."""
     return [StoredAccount(_account(row[:-2]), *row[-2:]) for row in await read(_LIST, ())]
 
 
 class AccountStore:
-    """Reading and writing accounts."""
+    """Reads and writes accounts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def all(self) -> list[StoredAccount]:
-        """Every account that is known."""
+        """Every stored account."""
         return await stored(self._database.read)
 
     async def save(self, stored: StoredAccount) -> None:
@@ -56,7 +56,7 @@ class AccountStore:
         await self._database.execute(_SAVE, row)
 
     async def remove(self, account_id: str) -> None:
-        """Forget an account and its token; its conversations stay. Raises StorageError."""
+        """Delete an account and its token. Its conversations stay. Raises StorageError."""
         await self._database.execute("DELETE FROM accounts WHERE id = ?", (account_id,))
 
 

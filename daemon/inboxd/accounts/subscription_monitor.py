@@ -1,4 +1,4 @@
-"""Subscriptions: Meta unsubscribes an account silently after an hour of failed deliveries, so we look every hour."""
+"""Checks subscriptions every hour: Meta unsubscribes an account silently after an hour of failed deliveries."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from inboxd.runtime.worker import Schedule, Wakeup
 
 EVERY_MS: Final = 3_600_000
 RETRY_MS: Final = 600_000
-"""How soon after a passing fault."""
+"""Delay before the next check after a temporary error."""
 SCHEDULE: Final = Schedule(storage_event="subscription_waits_for_storage", storage_rest_s=5, log_part="subscriptions")
 
 
@@ -34,13 +34,13 @@ class SubscriptionMonitor:
         managed.listeners.append(self.wakeup.notify)
 
     async def poll(self) -> float:
-        """Look when that is due: every hour while the account may be asked about. Raises StorageError."""
+        """Check when it is due: every hour while calls for the account are possible. Raises StorageError."""
         if self._rest_s() <= 0:
             await self.look()
         return max(self._rest_s(), 1.0)
 
     async def look(self) -> None:
-        """One look at the subscription; what was lost is subscribed again. Raises StorageError."""
+        """Check the subscription once, and subscribe again if it was lost. Raises StorageError."""
         self._not_before = self._clock.now_ms() + EVERY_MS
         before = self._managed.account.subscribed_fields
         try:

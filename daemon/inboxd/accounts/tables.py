@@ -13,7 +13,7 @@ from inboxd.runtime.terminal import printable
 
 
 def account_table(accounts: Sequence[AccountResource]) -> Table:
-    """Who is served, and how they stand."""
+    """All accounts with their state, token and subscription."""
     table = Table(title=counted(len(accounts), "account"), title_justify="left", expand=False)
     for heading in ("Account", "Username", "Product", "State", "Token until (UTC)", "Subscribed"):
         table.add_column(heading)
@@ -30,7 +30,7 @@ def account_table(accounts: Sequence[AccountResource]) -> Table:
 
 
 def finding_table(checked: CheckedAccount) -> Table:
-    """What was looked at, how it is, and how to get what is missing."""
+    """The results of a check, and how to get what is missing."""
     account = checked.account
     table = Table(title=f"{account.id} {printable(account.username or '')}", title_justify="left", expand=False)
     for heading in ("Check", "CheckOutcome", "What was found"):

@@ -1,4 +1,4 @@
-"""Tokens: refreshed by themselves, well before they end."""
+"""Refreshes tokens automatically, well before they expire."""
 
 from typing import Final
 
@@ -15,13 +15,13 @@ from inboxd.runtime.worker import Schedule, Wakeup
 ROUND_S: Final = 3600.0
 STORAGE_REST_S: Final = 5.0
 HOST_REST_MS: Final = 600_000
-"""How soon a refresh is tried again that Meta's host did not answer."""
+"""Delay before a refresh is tried again when Meta's host did not answer."""
 WARN_EVERY_MS: Final = 86_400_000
 SCHEDULE: Final = Schedule(storage_event="tokens_wait_for_storage", storage_rest_s=STORAGE_REST_S)
 
 
 class TokenRefresher:
-    """Looks after the token of one account ("Refresh access token")."""
+    """Keeps the token of one account valid ("Refresh access token")."""
 
     def __init__(
         self, managed: ManagedAccount, accounts: AccountManager, clock: Clock, metrics: AccountMetrics
@@ -39,12 +39,12 @@ class TokenRefresher:
         managed.listeners.append(self.wakeup.notify)
 
     async def poll(self) -> float:
-        """Refresh the token when that is due, and warn when its end is near. Raises StorageError."""
+        """Refresh the token when that is due, and warn when it expires soon. Raises StorageError."""
         await self.look()
         return self._rest_s()
 
     async def look(self) -> None:
-        """One look at the token, and what it calls for. Raises StorageError."""
+        """Check the token once: refresh it when due, report that it has expired, or warn. Raises StorageError."""
         account, now = self._managed.account, self._clock.now_ms()
         if account.callable and account.expired(now):
             reason = f"the token expired at {iso_utc(account.token_expires_at or now)}"
@@ -72,11 +72,11 @@ class TokenRefresher:
                 return
             await self._accounts.update(self._managed, refresh_tried_at=self._clock.now_ms())
             return
-        if used is not None:  # `_keep` sees whether it still is the one in use
+        if used is not None:  # `_keep` checks whether `used` is still the token in use
             self._refreshed = (used, new)
 
     async def _keep(self) -> None:
-        """Make a refreshed token durable and use it; while the disk refuses, it is not forgotten."""
+        """Store a refreshed token and use it. When storing fails, the token is kept for the next try."""
         if self._refreshed is None:
             return
         used, new = self._refreshed

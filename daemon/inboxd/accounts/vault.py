@@ -1,4 +1,4 @@
-"""Tokens at rest: encrypted with Fernet (AES-128-CBC and HMAC-SHA256), recognised by a keyed hash."""
+"""Encrypts stored tokens with Fernet (AES-128-CBC and HMAC-SHA256), and recognises a token by its keyed hash."""
 
 import base64
 import hmac
@@ -18,9 +18,9 @@ KEY_FILE: Final = "storage.key"
 
 
 class Vault:
-    """Encrypts with the first of its keys and decrypts with any, so that keys can be rotated.
+    """Encrypts with the first key and decrypts with any key, so that keys can be rotated.
 
-    Raises ConfigError for a key that is none.
+    Raises ConfigError when a key is not a Fernet key.
     """
 
     def __init__(self, keys: Sequence[Secret]) -> None:
@@ -37,7 +37,7 @@ class Vault:
         return self._fernet.encrypt(token.reveal().encode())
 
     def open(self, locked: bytes) -> Secret | None:
-        """The token again, or None when none of our keys locked it."""
+        """The decrypted token, or None when none of the keys fits."""
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - see _fernet
 
         try:
@@ -47,28 +47,28 @@ class Vault:
 
     @cached_property
     def _fernet(self) -> "MultiFernet":
-        # Seven megabytes: only who has a token pays for it.
+        # This import takes seven megabytes of memory: it is made only when there is a token.
         from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415
 
         return MultiFernet([Fernet(key) for key in self._keys])
 
     def fingerprint(self, token: Secret) -> bytes:
-        """What tells this token from another without telling the token."""
+        """A keyed hash that identifies the token without revealing it."""
         return _keyed(self._keys[0], token)
 
     def recognises(self, fingerprint: bytes, token: Secret) -> bool:
-        """Whether `fingerprint` was made of this token, with any of our keys."""
+        """Whether `fingerprint` is the hash of this token, with any of the keys."""
         return any(hmac.compare_digest(fingerprint, _keyed(key, token)) for key in self._keys)
 
 
 def key_from(folder: Path) -> tuple[Secret, bool]:
-    """The key kept in `folder`, and whether it was made just now. Raises StorageUnavailableError."""
+    """The key stored in `folder`, and whether it was created just now. Raises StorageUnavailableError."""
     path = folder / KEY_FILE
     try:
         if path.exists():
             return Secret(path.read_text(encoding="ascii").strip()), False
         key = base64.urlsafe_b64encode(os.urandom(32)).decode()
-        # Whole or not at all, also when the power fails: a key that is lost takes the tokens with it.
+        # Write the file completely or not at all, also on a power failure: without the key, the tokens are lost.
         new = path.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

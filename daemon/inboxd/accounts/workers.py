@@ -1,4 +1,4 @@
-"""The workers that each account has: they start when it begins to be served, and end when it leaves."""
+"""The workers of each account. They start when the account is added, and end when it is removed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -13,7 +13,7 @@ from inboxd.runtime.supervisor import Supervisor
 
 
 class AccountWorkers:
-    """Starts and ends the workers of each account. `factories` make them, one factory for each feature that has any."""
+    """Starts and ends the workers of each account. Each feature with such workers gives one factory in `factories`."""
 
     def __init__(
         self,
@@ -27,14 +27,14 @@ class AccountWorkers:
         self._names: dict[str, list[str]] = {}
 
     def start(self, managed: ManagedAccount) -> None:
-        """Start the workers of an account that begins to be served."""
+        """Start the workers of an account that is now served."""
         jobs = [job for factory in self._factories for job in factory(managed.account.id)]
         self._names[managed.account.id] = [job.worker.name for job in jobs]
         for worker, schedule in jobs:
             self._supervisor.start(worker, schedule)
 
     async def stop(self, managed: ManagedAccount) -> None:
-        """Tell the features that an account is no longer served, in their order; then end its workers.
+        """Call each of `on_removed`, in order, for an account that is no longer served. Then end its workers.
 
         Raises what a feature raises, such as StorageError.
         """
@@ -47,7 +47,7 @@ class AccountWorkers:
 def workers_of(
     managed: ManagedAccount, *, accounts: AccountManager, clock: Clock, metrics: AccountMetrics
 ) -> Sequence[Job]:
-    """The workers that keep an account's token and subscription alive."""
+    """The workers that keep an account's token valid and its subscription active."""
     return [
         Job(TokenRefresher(managed, accounts, clock, metrics), token_refresher.SCHEDULE),
         Job(SubscriptionMonitor(managed, accounts, clock, metrics), subscription_monitor.SCHEDULE),
