@@ -1,4 +1,4 @@
-"""How many deliveries arrived in each of the latest minutes."""
+"""Counts how many deliveries arrived in each of the latest minutes."""
 
 from collections import deque
 from typing import Final
@@ -8,13 +8,13 @@ MINUTE_MS: Final = 60_000
 
 
 class Arrivals:
-    """Counts by minute, for an hour."""
+    """Counts per minute, for the latest hour."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[int, int]] = deque(maxlen=MINUTES)
 
     def add(self, at: int, count: int) -> None:
-        """So many arrived at `at` (ms)."""
+        """Count `count` deliveries that arrived at `at` (ms)."""
         minute = at // MINUTE_MS
         if self._counts and self._counts[-1][0] >= minute:
             latest, before = self._counts[-1]
@@ -23,7 +23,7 @@ class Arrivals:
             self._counts.append((minute, count))
 
     def by_minute(self, now: int) -> list[int]:
-        """The latest MINUTES minutes up to `now` (ms), the oldest first."""
+        """The counts of the latest MINUTES minutes up to `now` (ms), the oldest first."""
         known = dict(self._counts)
         last = now // MINUTE_MS
         return [known.get(minute, 0) for minute in range(last - MINUTES + 1, last + 1)]

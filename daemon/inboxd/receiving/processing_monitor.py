@@ -1,4 +1,4 @@
-"""Whether deliveries that wait are being processed: work that arrives and is not done is the worst kind of failure."""
+"""Checks that waiting deliveries are processed: deliveries that arrive and are not processed are the worst failure."""
 
 import sqlite3
 from typing import Final, NamedTuple
@@ -13,24 +13,24 @@ from inboxd.storage.database import Database
 
 ROUND_S: Final = 10.0
 STALLED_AFTER_S: Final = 60.0
-"""The largest delivery takes seconds. When the same one is the oldest for this long, nothing is processed."""
+"""The largest delivery takes seconds. If the same one is the oldest for this long, nothing is being processed."""
 SCHEDULE: Final = Schedule()
-"""A look handles a disk that refuses by itself."""
+"""`look` itself handles a disk that refuses."""
 
 
 class Stall(NamedTuple):
-    """Nothing is being processed."""
+    """Says that nothing is being processed."""
 
     delivery_id: int
-    """The oldest delivery that waits."""
+    """The oldest delivery that is due."""
     since: int
     """Since when it has been the oldest (ms)."""
 
 
 class ProcessingMonitor:
-    """Looks every ROUND_S whether the oldest delivery that is due is still the same one.
+    """Checks every ROUND_S whether the oldest delivery that is due is still the same one.
 
-    It looks through the writer's connection: a reader that is stuck in the past would see no work at all.
+    It reads on the writer's connection: a reader that is stuck on an old snapshot might see no work at all.
     """
 
     name = "processing-monitor"
@@ -43,16 +43,16 @@ class ProcessingMonitor:
         self._oldest: int | None = None
         self._oldest_since = (0.0, 0)
         self.stall: Stall | None = None
-        """What is wrong, while something is."""
+        """The current stall; None while there is none."""
         self._log = logs.get("processing")
 
     async def poll(self) -> float:
-        """One look. Raises StorageClosedError."""
+        """Look once. Returns the seconds until the next look. Raises StorageClosedError."""
         await self.look()
         return ROUND_S
 
     async def look(self) -> None:
-        """Compare the oldest delivery that is due with the one of the last look."""
+        """Compare the oldest delivery that is due with that of the last look. Raises StorageClosedError."""
         now = self._clock.now_ms()
 
         def oldest(connection: sqlite3.Connection) -> int | None:
@@ -63,7 +63,7 @@ class ProcessingMonitor:
         except StorageClosedError:
             raise
         except StorageError:
-            found = None  # the disk refuses: that is said elsewhere, and is no stall
+            found = None  # the disk refuses: this is reported elsewhere, and is no stall
         if found is None or found != self._oldest:
             self._oldest, self._oldest_since = found, (self._clock.monotonic(), now)
         began, since = self._oldest_since
@@ -71,7 +71,7 @@ class ProcessingMonitor:
         self._tell(Stall(found, since) if stalled and found is not None else None)
 
     def problems(self) -> list[str]:
-        """What is wrong, in words."""
+        """The problems found, as text."""
         if self.stall is None:
             return []
         return [f"deliveries wait and none is processed since {iso_utc(self.stall.since)}"]

@@ -1,4 +1,4 @@
-"""The inbox: deliveries as they came, from the moment they are promised to Meta until they are processed."""
+"""The inbox: stores deliveries as they came, from their acknowledgement to Meta until they are processed."""
 
 import asyncio
 import sqlite3
@@ -19,7 +19,7 @@ from inboxd.storage.database import Database
 
 QUIET_S: Final = 0.02
 BATCH_BYTES: Final = 512 * 1024
-"""Bytes of bodies that are read at once: decoded they take many times as much. A larger one is read alone."""
+"""Bytes of bodies that are read at once: decoded, they need many times as much memory. A larger body is read alone."""
 
 _APPEND: Final = "INSERT INTO deliveries (received_at, body) {rows}"
 _PENDING: Final = """
@@ -27,7 +27,7 @@ SELECT json_group_array(json_array(id, length(body))) FROM (
     SELECT id, body FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY id LIMIT ?2
 )
 """
-# The bodies of a batch travel as one value, since each row would give up and take back the interpreter lock.
+# The bodies of a batch are read as one value, because each row would release and take the interpreter lock.
 _BODIES: Final = """
 SELECT json_group_array(json_array(id, received_at, attempts, length(body))),
        CAST(group_concat(CAST(body AS TEXT), '') AS BLOB)
@@ -118,7 +118,7 @@ class DeliverySummary(NamedTuple):
 
 
 class Inbox:
-    """Appends deliveries durably, many to a commit, and keeps track of what became of them."""
+    """Stores deliveries durably, many per commit, and keeps their state."""
 
     def __init__(self, database: Database, clock: Clock, *, max_waiting: int) -> None:
         self._database = database
@@ -127,34 +127,34 @@ class Inbox:
         self._waiting: deque[_Waiting] = deque()
         self._queued = False
         self.waiting = 0
-        """Deliveries whose senders wait for the disk."""
+        """How many deliveries have a sender that waits for the disk."""
         self.arrivals = Arrivals()
         self._pressure = 0.0
         self._committed_at = 0.0
         self.arrived = Wakeup()
-        """Notified when there may be something to process: the wakeup of the worker that processes."""
+        """Notified when there may be something to process. The processing worker uses it as its wakeup."""
 
     async def append(self, body: bytes) -> int:
-        """Store `body`; returns its id once it is durable.
+        """Store `body`. Returns the id of the delivery once it is durable.
 
-        Everything that arrives while one commit runs goes into the next. Raises StorageBusyError beyond
-        `max_waiting`, and StorageUnavailableError when the disk refuses.
+        All deliveries that arrive during one commit go into the next. Raises StorageBusyError when `max_waiting`
+        deliveries wait already, and StorageUnavailableError when the disk refuses.
         """
         if self.waiting >= self.max_waiting:
             msg = f"{self.max_waiting} deliveries are waiting for the disk"
             raise StorageBusyError(msg)
         durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        # First into the queue, then the look at the flag: the writer's thread does the two the other way round, so
-        # that a delivery is either taken by the transaction that is queued or gets a new one.
+        # Here the delivery is queued first, then the flag is read. The writer's thread clears the flag first, then
+        # takes the queue. So the queued transaction takes the delivery, or a new transaction is queued for it.
         delivery = _Waiting(self._clock.now_ms(), body, durable)
         self._waiting.append(delivery)
         if not self._queued:
             self._queued = True
             try:
                 self._queue()
-            except StorageError:  # the writer takes nothing more: nobody may wait for a transaction that will not come
+            except StorageError:  # the writer takes no more: no request may wait for a transaction that never comes
                 self._queued = False
-                with suppress(ValueError):  # unless a transaction that was running took it along
+                with suppress(ValueError):  # unless a running transaction has taken it
                     self._waiting.remove(delivery)
                 raise
         self.waiting += 1
@@ -165,11 +165,11 @@ class Inbox:
 
     @property
     def pressure(self) -> float:
-        """How many senders waited for the disk of late: an average over the latest commits, 0 after a quiet moment."""
+        """How many senders wait for the disk: an average over the latest commits; 0 after QUIET_S without a commit."""
         return self._pressure if self._clock.monotonic() - self._committed_at < QUIET_S else 0.0
 
     def _queue(self) -> None:
-        """Ask the writer to store what waits when its turn comes: as much as one statement takes."""
+        """Queue a transaction that stores the waiting deliveries, up to the limit of one statement."""
         taken: list[_Waiting] = []
         began = False
         last_id = 0
@@ -183,14 +183,14 @@ class Inbox:
 
         def settle(commit: "asyncio.Future[None]") -> None:
             error = commit.exception()
-            if not began:  # the file refused even to begin: whoever waits for this transaction must hear of it
+            if not began:  # the file refused to begin: the requests that wait must get the error
                 self._queued = False
                 taken.extend(self._waiting)
                 self._waiting.clear()
             self._pressure += (self.waiting - self._pressure) / 8
             self._committed_at = self._clock.monotonic()
             for number, one in enumerate(taken, start=last_id - len(taken) + 1):
-                if one.durable.done():  # the request was cancelled; its delivery is stored all the same
+                if one.durable.done():  # the request was cancelled; its delivery is stored anyway
                     continue
                 if error is None:
                     one.durable.set_result(number)
@@ -198,13 +198,13 @@ class Inbox:
                     one.durable.set_exception(error)
             if error is None:
                 self.arrivals.add(self._clock.now_ms(), len(taken))
-            self.arrived.notify()  # also when refused: where the file had moved away, it may be in it all the same
+            self.arrived.notify()  # also when refused: if the file was moved away, the rows may be in it all the same
             self._queue_rest()
 
         self._database.submit(store, urgent=True, is_statement=True).add_done_callback(settle)
 
     def _queue_rest(self) -> None:
-        """More may have waited than one statement takes: nobody may wait until the next delivery comes."""
+        """Queue what did not fit into one statement, so that it does not wait for the next delivery."""
         if self._queued or not self._waiting:
             return
         self._queued = True
@@ -218,13 +218,13 @@ class Inbox:
                     stranded.set_exception(error)
 
     async def recall(self) -> None:
-        """Take up what arrived before this start, as far as the latest _RECALLED deliveries tell."""
+        """Count the arrivals from before this start. Reads at most _RECALLED deliveries. Raises StorageError."""
         since = self._clock.now_ms() - MINUTES * MINUTE_MS
         for at, count in await self._database.read(_ARRIVALS, (_RECALLED, since)):
             self.arrivals.add(at, count)
 
     async def pending(self, max_count: int, *, max_bytes: int = BATCH_BYTES) -> list[PendingDelivery]:
-        """Deliveries that are due to be processed, in arrival order: one, and as many more as both bounds allow."""
+        """The deliveries that are due, in arrival order: at least one, and as many more as both limits allow."""
         now = self._clock.now_ms()
 
         def read(connection: sqlite3.Connection) -> list[PendingDelivery]:
@@ -239,7 +239,7 @@ class Inbox:
         return int(at) if at is not None else None
 
     async def retry(self, delivery_id: int) -> bool:
-        """Put a failed delivery back in the queue; False when there is no failed delivery of that id."""
+        """Put a failed delivery back in the queue. False when there is no failed delivery with that id."""
 
         def transaction(connection: sqlite3.Connection) -> bool:
             return connection.execute(_RETRY, (delivery_id,)).rowcount > 0
@@ -250,7 +250,7 @@ class Inbox:
         return found
 
     async def retry_all(self) -> int:
-        """Put every failed delivery back in the queue; returns how many."""
+        """Put every failed delivery back in the queue. Returns how many."""
         count = await self._database.write(lambda connection: connection.execute(_RETRY_ALL).rowcount)
         if count:
             self.arrived.notify()
@@ -281,7 +281,7 @@ class Inbox:
 
 
 def _fitting(sizes: Sequence[Sequence[int]], max_bytes: int) -> list[int]:
-    """The ids of the first deliveries whose sizes fit into `max_bytes`, and of the first one in any case."""
+    """The ids of the first deliveries that fit into `max_bytes`. The first one is always included."""
     totals = accumulate(size for _, size in sizes)
     return [
         number for (number, _), total in zip(sizes, totals, strict=True) if total <= max_bytes or number == sizes[0][0]
@@ -308,21 +308,21 @@ def _with_body(rows: Sequence[Row]) -> tuple[DeliverySummary, bytes] | None:
     if not rows:
         return None
     *summary, body = rows[0]
-    return DeliverySummary(*summary), bytes(body or b"")  # SQLite has NULL for the beginning of nothing
+    return DeliverySummary(*summary), bytes(body or b"")  # substr of an empty body is NULL
 
 
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:
-    """These deliveries are processed."""
+    """Record that these deliveries are processed. `now` in ms."""
     connection.execute(_DONE, (now, msgspec.json.encode(ids).decode()))
 
 
 def mark_postponed(
     connection: sqlite3.Connection, delivery_id: int, *, attempts: int, next_attempt_at: int, error: str
 ) -> None:
-    """Handling failed; try again at `next_attempt_at` (ms)."""
+    """Record that processing failed, and that the next attempt is at `next_attempt_at` (ms)."""
     connection.execute(_POSTPONE, (attempts, next_attempt_at, error, delivery_id))
 
 
 def mark_failed(connection: sqlite3.Connection, delivery_id: int, *, attempts: int, now: int, error: str) -> None:
-    """Set the delivery aside with its error; it blocks nobody and can be retried."""
+    """Mark the delivery as failed, with its error. It blocks no other delivery and can be retried. `now` in ms."""
     connection.execute(_FAIL, (attempts, now, error, delivery_id))

@@ -1,4 +1,4 @@
-"""Events that are no message and change none, kept as they came."""
+"""Stores webhook events that are no message and change no message, as they came."""
 
 import hashlib
 import sqlite3
@@ -18,7 +18,7 @@ ON CONFLICT (fingerprint) DO NOTHING
 
 _KINDS: Final = "SELECT kind, count(*) FROM events GROUP BY kind"
 MAX_PAYLOAD: Final = 16_384
-"""Bytes of a payload that a page has; a larger one is fetched alone."""
+"""The largest payload (bytes) that is part of a page. A larger one is fetched alone."""
 _PAGE: Final = f"""
 SELECT id, kind, substr(account_id, 1, 200), participant_id, happened_at, substr(reason, 1, 1000),
        CASE WHEN length(payload) <= {MAX_PAYLOAD} THEN payload END, length(payload), delivery_id, created_at
@@ -28,7 +28,7 @@ _PAYLOAD: Final = "SELECT payload FROM events WHERE id = ?"
 
 
 class StoredWebhookEvent(NamedTuple):
-    """An event to keep. `happened_at` in ms."""
+    """A webhook event to store. `happened_at` in ms."""
 
     kind: str
     account_id: str
@@ -40,7 +40,7 @@ class StoredWebhookEvent(NamedTuple):
 
     @property
     def fingerprint(self) -> bytes:
-        """The same for two copies of one event: of its kind, account and bytes."""
+        """A hash of kind, account and payload. Two copies of one webhook event have the same."""
         digest = hashlib.blake2b(digest_size=16)
         for part in (self.kind.encode(), self.account_id.encode(), self.payload):
             digest.update(len(part).to_bytes(8, "big") + part)
@@ -48,12 +48,12 @@ class StoredWebhookEvent(NamedTuple):
 
 
 def keep(connection: sqlite3.Connection, events: Sequence[StoredWebhookEvent], now: int) -> None:
-    """Store `events`; those already known change nothing."""
+    """Store `events`. An event that is already stored changes nothing. `now` in ms."""
     insert_many(connection, _KEEP, [(event.fingerprint, *event, now) for event in events])
 
 
 class StoredEvent(NamedTuple):
-    """A kept event, as a page has it: what is long is cut, or left to be fetched alone. Times in ms."""
+    """A stored webhook event on a page. Long texts are cut; a large payload is left out. Times in ms."""
 
     id: int
     kind: str
@@ -69,18 +69,18 @@ class StoredEvent(NamedTuple):
 
 
 async def page(read: Read, *, kind: str | None, before_id: int | None, limit: int) -> list[StoredEvent]:
-    """Kept events, of one kind or of all, the latest first."""
+    """Stored webhook events of one kind (None: of all kinds), the latest first."""
     where = "kind = ? AND id < ?" if kind is not None else "id < ?"
     parameters = [before_id or 2**62, limit] if kind is None else [kind, before_id or 2**62, limit]
     return [StoredEvent(*row) for row in await read(f"{_PAGE} WHERE {where} ORDER BY id DESC LIMIT ?", parameters)]
 
 
 async def payload(read: Read, event_id: int) -> bytes | None:
-    """The payload of one kept event, as it came; None when there is no such event."""
+    """The payload of one stored webhook event, as it came. None when there is no such event."""
     rows = await read(_PAYLOAD, (event_id,))
     return bytes(rows[0][0]) if rows else None
 
 
 async def kinds(read: Read) -> dict[str, int]:
-    """How many events of each kind are kept."""
+    """How many webhook events of each kind are stored."""
     return {row[0]: row[1] for row in await read(_KINDS, ())}

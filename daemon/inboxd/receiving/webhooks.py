@@ -1,7 +1,7 @@
-"""The public side: Meta's verification handshake and its deliveries.
+"""The public listener: Meta's verification request and its deliveries.
 
-Meta's "Webhooks" page, "Verification requests" and "Event notifications". Nothing is answered 200 before it is
-durable, and nothing that is signed is refused for what it says.
+Source: Meta's "Webhooks" page, "Verification requests" and "Event notifications". A delivery is answered 200 only when
+it is durable. A delivery with a valid signature is never refused because of its content.
 """
 
 import hmac
@@ -46,12 +46,12 @@ class Webhooks:
         self._log = logs.get("webhooks")
 
     def add_routes(self, app: web.Application) -> None:
-        """Put the routes on the public application."""
+        """Add the routes to the public application."""
         app.router.add_get(PATH, self.verify, allow_head=False)
         app.router.add_post(PATH, self.receive)
 
     async def verify(self, request: web.Request) -> web.Response:
-        """Meta asks whether this address is ours: echo its challenge. Needs no database."""
+        """Answer Meta's verification request: check the token and return the challenge. Needs no database."""
         query = request.query
         if query.get("hub.mode") != "subscribe" or "hub.challenge" not in query:
             return problem(HTTPStatus.BAD_REQUEST, "Expected hub.mode=subscribe, hub.verify_token and hub.challenge.")
@@ -63,7 +63,7 @@ class Webhooks:
         return web.Response(text=query["hub.challenge"], content_type="text/plain", headers=SAFE_HEADERS)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Verify, store durably, and only then acknowledge. What its head already rules out is not read."""
+        """Verify the signature, store durably, then acknowledge. If the head is invalid, the body is not read."""
         signature = request.headers.get(_SIGNATURE)
         verdict = check_form(signature)
         if signature is None or verdict is not Verdict.VALID:
@@ -74,9 +74,9 @@ class Webhooks:
                 return self._too_large()
             send_continue(request)
         body = await content.readany()
-        if len(body) <= self._budget.share and content.at_eof():  # as nearly every delivery is: here at once
+        if len(body) <= self._budget.share and content.at_eof():  # nearly every delivery is: its body is here at once
             return await self._take(request, signature, body)
-        with self._budget.body(request.remote, body) as large:  # its bytes count until it is stored
+        with self._budget.body(request.remote, body) as large:  # its bytes count towards the budget until it is stored
             body = b""
             try:
                 body = await large.read(content)

@@ -1,1 +1,1 @@
-"""The SQLite file: opening, migrating, locking, copying it. Not what is in it."""
+"""The SQLite file: opens, migrates, locks and copies it. The features own its contents."""

@@ -1,4 +1,4 @@
-"""Questions about the column `account_id`, which tables of several features have."""
+"""Queries on the column `account_id`, which tables of several features have."""
 
 import sqlite3
 from typing import Final
@@ -16,7 +16,7 @@ SELECT EXISTS (
     SELECT 1 FROM kept WHERE account_id IS NOT NULL AND account_id NOT IN (SELECT value FROM json_each(?1))
 )
 """
-"""Goes from account to account along the index, however many rows each has."""
+"""Steps from account to account along the index. The number of rows per account does not matter."""
 _ANY: Final = "SELECT EXISTS (SELECT 1 FROM {table} WHERE account_id = ?)"
 
 

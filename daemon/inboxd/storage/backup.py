@@ -1,10 +1,11 @@
-"""Copies of the database: made while it is in use, checked, and put back.
+"""Backups: copies the database while it is in use, checks copies and restores them.
 
-A copy is made in one read transaction of SQLite's backup API, so it is one moment of the file however long it takes,
-and nobody who writes has to wait. It is a file without a journal, and takes its name only when it is whole and checked.
+SQLite's backup API makes a copy in one read transaction. So the copy shows the file at one moment, however long it
+takes, and writers do not wait. A copy is a file without a journal. It gets its final name only when it is complete and
+checked.
 
-Whoever makes or restores a copy may be killed at any instant. Then there is a complete database in its place, the old
-one or the new one; or `require_whole` refuses to open what is there, and says what to do.
+A process that makes or restores a copy may be killed at any moment. Then either a complete database is in place, the
+old one or the new one; or `require_whole` refuses to open the database, and says what to do.
 """
 
 import fcntl
@@ -32,7 +33,7 @@ _ASIDE: Final = ".before-restore-"
 _JOURNALS: Final = ("-wal", "-shm")
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ROOM: Final = 1.1
-"""How much more room is asked for than the copy will take."""
+"""Free space that is required, as a multiple of the size of the copy."""
 
 
 class BackupError(StorageError):
@@ -40,13 +41,13 @@ class BackupError(StorageError):
 
 
 class HalfRestoredError(StorageError):
-    """A restore was interrupted, or the database is gone that one has put aside; a human must say what is to be."""
+    """A restore was interrupted, or only the database that a restore put aside is left. A human must decide."""
 
     exit_code = EX_DATAERR
 
 
 def snapshot(source: Path, target: Path) -> int:
-    """Copy the database at `source`, which may be in use, to `target`; returns the size in bytes.
+    """Copy the database at `source`, which may be in use, to `target`. Returns the size in bytes.
 
     Raises BackupError when there is no room, the copy is damaged, or the file cannot be read or written.
     """
@@ -67,7 +68,7 @@ def snapshot(source: Path, target: Path) -> int:
 
 
 def check(path: Path) -> int:
-    """Look a backup over, from its first to its last page; returns its schema version. Raises InboxdError."""
+    """Check all pages of a backup. Returns its schema version. Raises InboxdError."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             version = migrations.recognise(connection, path)
@@ -92,8 +93,8 @@ def make(
 ) -> Path:
     """Make a backup named by its time in `folder`, then remove all but the latest `keep`. Raises BackupError.
 
-    What backups that were killed have left is removed first: it takes room. `on_stuck` is told of each file that cannot
-    be removed; the others go.
+    Files that killed backups left behind take room, so they are removed first. `on_stuck` is called for each file that
+    cannot be removed; the others are removed.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,10 +114,10 @@ def latest_at(folder: Path) -> int | None:
 
 
 def restore(backup: Path, target: Path) -> Path | None:
-    """Put `backup` in the place of the database at `target`; where the old one is now, if there was one.
+    """Replace the database at `target` by `backup`. Returns the new path of the old database; None if there was none.
 
     Raises DatabaseLockedError while an inboxd uses the database, BackupError or another InboxdError when the backup
-    cannot be used; nothing has changed then.
+    cannot be used. Then nothing has changed.
     """
     check(backup)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,9 +136,10 @@ def restore(backup: Path, target: Path) -> Path | None:
 
 
 def require_whole(path: Path) -> None:
-    """Raise HalfRestoredError when what is at `path` is what an interrupted restore left, or nothing where one was.
+    """Check that no restore of the database at `path` was interrupted.
 
-    Nobody may make a new, empty database in the place of one that a restore has put aside.
+    Raises HalfRestoredError when one was, or when the database is missing and a restore has put one aside. In that case
+    inboxd must not create a new, empty database.
     """
     pending = path.with_name(path.name + _PENDING)
     if pending.exists():
@@ -158,10 +160,11 @@ def require_whole(path: Path) -> None:
 
 
 def before_migration(connection: sqlite3.Connection, path: Path) -> None:
-    """Keep a copy of a database that is about to be brought forward, beside it; earlier such copies go.
+    """Copy a database before it is migrated. The copy is kept beside it; older copies of this kind are removed.
 
-    While a file named `.upgrading` says that an upgrade was interrupted, the copy from before it stays the way back.
-    Raises StorageUnavailableError when that is impossible: nothing is brought forward without a way back.
+    The file `.upgrading` exists while a migration is not complete. If it already exists, a migration was interrupted,
+    and the copy from before that migration is kept.
+    Raises StorageUnavailableError when there can be no copy: a database is not migrated without one.
     """
     version = migrations.recognise(connection, path)
     if version in {0, migrations.newest()}:
@@ -181,7 +184,7 @@ def before_migration(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def migration_completed(path: Path) -> None:
-    """The database is of the newest version."""
+    """Record that the database has the newest version."""
     _upgrading(path).unlink(missing_ok=True)
 
 
@@ -190,7 +193,7 @@ def _upgrading(path: Path) -> Path:
 
 
 def _all(folder: Path) -> list[Path]:
-    """Our backups in `folder`, the oldest first."""
+    """The backups in `folder` that inboxd made, the oldest first."""
     found = [path for path in folder.glob("inboxd-*.sqlite3") if _NAME.fullmatch(path.name)]
     return sorted(path for path in found if _made_at(path) != _NEVER)
 
@@ -198,7 +201,7 @@ def _all(folder: Path) -> list[Path]:
 def _made_at(path: Path) -> datetime:
     try:
         return datetime.strptime(path.name, _FORMAT).replace(tzinfo=UTC)
-    except ValueError:  # digits, but no moment
+    except ValueError:  # the digits are no valid time
         return _NEVER
 
 
@@ -224,15 +227,15 @@ def _held(target: Path) -> Iterator[None]:
 
 @contextmanager
 def _claimed(partial: Path) -> Iterator[None]:
-    """An empty file at `partial` that is ours alone; it is gone afterwards, unless it has got another name.
+    """Create an empty file at `partial` for this process alone. At the end it is removed, unless it was renamed.
 
-    What a killed process left there is removed. Raises BackupError while another process works on it.
+    A file that a killed process left there is emptied. Raises BackupError while another process uses it.
     """
     descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not _lock(descriptor):
             raise BackupError(f"another process is making {partial}: wait for it")
-        _leftover_journal(partial).unlink(missing_ok=True)  # SQLite would play it back into the new copy
+        _leftover_journal(partial).unlink(missing_ok=True)  # SQLite would apply it to the new copy
         os.truncate(descriptor, 0)
         yield
     finally:
@@ -256,7 +259,7 @@ def _leftover_journal(partial: Path) -> Path:
 
 
 def _abandoned(folder: Path, pattern: str) -> list[Path]:
-    """Unfinished copies in `folder`, with their journals, on which nobody works any more."""
+    """Unfinished copies in `folder` that no process uses any more, and their journals."""
     found = []
     for path in sorted(folder.glob(pattern)):
         whole = path.with_name(path.name.removesuffix("-journal"))
@@ -274,7 +277,7 @@ def _abandoned(folder: Path, pattern: str) -> list[Path]:
 
 
 def _remove(paths: Iterable[Path], on_stuck: Callable[[OSError], None]) -> None:
-    """Remove files; `on_stuck` is told of those that cannot be removed."""
+    """Remove files. `on_stuck` is called for each file that cannot be removed."""
     for path in paths:
         try:
             path.unlink(missing_ok=True)
@@ -283,11 +286,11 @@ def _remove(paths: Iterable[Path], on_stuck: Callable[[OSError], None]) -> None:
 
 
 def _ignore(_error: OSError) -> None:
-    """It is tried again the next time."""
+    """Do nothing: the next run tries again to remove the file."""
 
 
 def _copy(source: Path, target: Path, *, mode: int) -> None:
-    """Copy a database with what its journal holds into one file without a journal."""
+    """Copy a database, with the contents of its journal, into one file without a journal."""
     target.chmod(mode)
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as original, closing(sqlite3.connect(target)) as copy:
@@ -296,11 +299,11 @@ def _copy(source: Path, target: Path, *, mode: int) -> None:
 
 
 def _exchange(whole: Path, target: Path) -> Path | None:
-    """Put the copy `whole` in the place of the database at `target`; where the old one is now, if there was one.
+    """Replace the database at `target` by the copy `whole`. Returns the new path of the old one, or None.
 
-    The old one keeps its name until the new one takes it, in one step of the file system. Its journal cannot go in that
-    same step, and must not be taken for the new one's; so the copy is named as the one that is to come before anything
-    is touched, and whoever finds it so knows that the restore was interrupted.
+    The old database keeps its name until one rename replaces it. Its journal cannot be removed in that same step, and
+    SQLite must not apply it to the new database. So the copy is first renamed to `.restore-pending`, before anything
+    else changes. A later start that finds this name knows that the restore was interrupted.
     """
     if target.exists():
         _empty_journal(target)
@@ -323,7 +326,7 @@ def _exchange(whole: Path, target: Path) -> Path | None:
 
 
 def _put_aside(target: Path) -> Path | None:
-    """Give the old database, if there is one, and its journal a second name; the database's."""
+    """Give the old database and its journal a second name. Returns that of the database; None if there is none."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     name, number = f"{target.name}{_ASIDE}{stamp}", 1
     while any(target.with_name(name + suffix).exists() for suffix in ("", *_JOURNALS)):
@@ -341,7 +344,7 @@ def _put_aside(target: Path) -> Path | None:
 
 
 def _second_name(path: Path, other: Path) -> None:
-    """Have `path` as `other` too: by a link, or by a copy where the file system knows no links."""
+    """Make `other` a second name of the file `path`, or a copy of it where the file system has no hard links."""
     try:
         other.hardlink_to(path)
     except OSError:
@@ -355,7 +358,7 @@ def _journals(path: Path) -> list[Path]:
 
 
 def _empty_journal(path: Path) -> None:
-    """Bring what the journal holds into the database, so that one file is all of it; not if either is damaged."""
+    """Move the contents of the journal into the database file. Do nothing if one of the two is damaged."""
     try:
         check(path)
     except InboxdError:
@@ -365,7 +368,7 @@ def _empty_journal(path: Path) -> None:
 
 
 def _give_to_owner(path: Path) -> None:
-    """Files that root puts into the daemon's folder belong to whom the folder belongs."""
+    """Give a file that root created in the daemon's folder to the owner of the folder."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)

@@ -1,9 +1,9 @@
-"""Moving what the journal holds into the database file, beside the writer instead of on its time.
+"""Moves the contents of the journal into the database file, while the writer goes on.
 
-SQLite's own automatic checkpoint runs inside a commit: everybody behind that commit waits until thousands of pages are
-written and synced. Here another connection writes them while the writer goes on, and they are synced at once: SQLite
-leaves that to whoever writes the last page. Only the last few pages, written meanwhile, are the writer's, so that the
-journal begins anew ("Write-Ahead Logging", "Checkpointing").
+SQLite's own automatic checkpoint runs inside a commit: all later commits wait until thousands of pages are written and
+synced. Here another connection writes the pages, and syncs them at once, because SQLite syncs only when the last page
+is written. The writer moves only the last few pages, which were added meanwhile. Then the journal can start again at
+its beginning ("Write-Ahead Logging", "Checkpointing").
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from inboxd.runtime.errors import StorageError
 from inboxd.storage.connection import CHECKPOINTER_PRAGMAS, Connection, connect
 
 CHANGES: Final = 16_000
-"""Rows that are changed between two checkpoints: some 15,000 pages of the journal. Rows of many pages are left to
-SQLite's own checkpoint."""
+"""Changed rows between two checkpoints: about 15,000 pages of the journal. SQLite's own checkpoint handles rows of
+many pages."""
 FEW_FRAMES: Final = 400
-"""So many pages may be left to the writer: a few ms."""
+"""Pages that may be left to the writer: they take it a few ms."""
 PASSES: Final = 4
 
 Passive = Callable[[sqlite3.Connection], int]
 
 
 def passive(connection: sqlite3.Connection) -> int:
-    """Checkpoint as far as nobody is in the way; the number of pages that are left. Raises sqlite3.Error."""
+    """Checkpoint as far as no other connection blocks it. Returns how many pages are left. Raises sqlite3.Error."""
     ((_, pages, moved),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     return int(pages - moved)
 
@@ -45,11 +45,11 @@ class Checkpointer:
         self._changes = self._due = 0
         self._wake = asyncio.Event()
         self.lock = asyncio.Lock()
-        """Held during a checkpoint: two at a time would be in each other's way."""
+        """Held during a checkpoint: two at the same time would block each other."""
         self._log = logs.get("checkpointer")
 
     async def open(self, file: int) -> None:
-        """Begin, with a descriptor of the database file that stays open until `close` has returned.
+        """Start. `file` is a descriptor of the database file. It must stay open until `close` has returned.
 
         Raises sqlite3.Error.
         """
@@ -58,7 +58,7 @@ class Checkpointer:
         self._task = asyncio.create_task(self._loop(self._connection), name="database-checkpointer")
 
     async def close(self) -> None:
-        """End, after the checkpoint in hand."""
+        """Stop, after the checkpoint that is running."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -68,7 +68,7 @@ class Checkpointer:
             self._connection = None
 
     def note(self, changes: int) -> None:
-        """The writer has changed so many rows since it was opened."""
+        """Note that the writer has changed `changes` rows since it was opened."""
         self._changes = changes
         if changes >= self._due:
             self._wake.set()
@@ -81,7 +81,7 @@ class Checkpointer:
             try:
                 async with self.lock:
                     await self._checkpoint(connection)
-            except (sqlite3.Error, OSError, StorageError) as error:  # SQLite's own checkpoint will have to do
+            except (sqlite3.Error, OSError, StorageError) as error:  # SQLite's own checkpoint does the work instead
                 self._log.warning("checkpoint_failed", error=str(error))
 
     async def _checkpoint(self, connection: Connection) -> None:

@@ -1,8 +1,8 @@
-"""A connection to SQLite on a thread of its own.
+"""A connection to SQLite that runs on its own thread.
 
-aiosqlite brings a statement to the thread and its result back, about 50 µs each way and a turn of the event loop.
-A transaction of a dozen statements would spend its time travelling, and every webhook behind it would wait; so whole
-functions travel instead. See docs/decisions/0002-transactions-travel-whole.md.
+aiosqlite sends each statement to the thread and its result back. This takes about 50 µs each way and one pass of the
+event loop. A transaction of a dozen statements would spend most of its time on this, while every later webhook waits.
+So whole functions are sent to the thread instead. See docs/decisions/0002-transactions-travel-whole.md.
 """
 
 import functools
@@ -23,9 +23,9 @@ WRITER_PRAGMAS: Final = (
     "auto_vacuum = INCREMENTAL",  # takes effect on a new file only
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 40000",  # only where the checkpointer does not keep up
+    "wal_autocheckpoint = 40000",  # only used when the checkpointer is too slow
     "foreign_keys = ON",
-    "secure_delete = ON",  # what is erased is overwritten, wherever SQLite had moved it before
+    "secure_delete = ON",  # erased data is overwritten, also where SQLite had moved it
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
     "temp_store = MEMORY",  # a transaction of several jobs must not open files
     "cache_size = -12288",  # KiB
@@ -42,7 +42,7 @@ class Connection(aiosqlite.Connection):
     """An aiosqlite connection that can run a whole function on its thread."""
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Call `function` with the SQLite connection, on its thread; returns or raises what it does."""
+        """Call `function` with the SQLite connection, on its thread. Returns its result; raises what it raises."""
         result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
         return result
 
@@ -75,7 +75,7 @@ def fetch(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]
 def fetch_packed(connection: sqlite3.Connection, sql: str, parameters: Sequence[object] = ()) -> list[list[Any]]:
     """All rows of a query of the form `SELECT json_group_array(json_array(…))`, in no particular order.
 
-    One row is one step: for why that matters, see `insert_many`.
+    SQLite returns all of them as one row, so in one step. `insert_many` says why that matters.
     """
     ((packed,),) = connection.execute(sql, parameters).fetchall()
     rows: list[list[Any]] = msgspec.json.decode(packed)
@@ -83,11 +83,11 @@ def fetch_packed(connection: sqlite3.Connection, sql: str, parameters: Sequence[
 
 
 def insert_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> int:
-    """Run an `INSERT INTO … {rows} …` for all `rows`, in one step for each MAX_ROWS of them; the last row's id.
+    """Run an `INSERT INTO … {rows} …` for all `rows`, MAX_ROWS of them in each step. Returns the id of the last row.
 
-    Each step gives up and takes back the interpreter lock; a row a step (executemany) would let a busy event loop
-    make the writer wait a hundred times over. Rows are padded to a power of two, so that the statement cache holds
-    every statement; the padding is told by its NULL in the first column, which no row may have.
+    Each step releases and takes the interpreter lock. With one row per step (executemany), the writer would wait for a
+    busy event loop a hundred times. The number of rows is padded to a power of two, so that the statement cache can
+    hold every statement. Padding rows have NULL in the first column, so no real row may have NULL there.
     """
     last_id = 0
     for start in range(0, len(rows), MAX_ROWS):

@@ -1,8 +1,8 @@
 """The SQLite file: one writer, several readers, one lock.
 
-All writes are functions handed to the writer, which runs what waits in one transaction and makes it durable with one
-fsync (group commit, WAL with synchronous=FULL). Readers have read-only connections of their own, so a slow query never
-delays a commit.
+All writes are functions that are given to the writer. It runs all waiting functions in one transaction and makes it
+durable with one fsync (group commit, WAL with synchronous=FULL). Readers have their own read-only connections, so a
+slow query never delays a commit.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from inboxd.storage.reader import Reader
 
 T = TypeVar("T")
 Transaction = Callable[[sqlite3.Connection], T]
-"""Runs on the writer's thread: it must touch nothing that the event loop may be changing."""
+"""Runs on the writer's thread: it must not use anything that the event loop may change at the same time."""
 Read = Callable[[str, Sequence[object]], Awaitable[list[Row]]]
-"""Runs one query; how `Database.read` looks to those who only read."""
+"""Runs one query. The type of `Database.read`, for code that only reads."""
 
 MAX_WAITING: Final = 1000
-"""Transactions that may wait for the writer; one more is refused with StorageBusyError."""
+"""Transactions that may wait for the writer. One more is refused with StorageBusyError."""
 READERS: Final = 2
 CHECKPOINT_PATIENCE_MS: Final = 300
 _REFUSALS: Final = frozenset(
@@ -47,7 +47,7 @@ _REFUSALS: Final = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
-"""Primary result codes that mean that the file, not the statement, is in trouble."""
+"""Primary result codes that report a problem with the file, not with the statement."""
 
 
 class _Job(Generic[T]):
@@ -59,11 +59,11 @@ class _Job(Generic[T]):
         self.transaction = transaction
         self.future = future
         self.is_statement = is_statement
-        """It runs one statement, which needs no transaction around it."""
+        """Whether it runs a single statement, which needs no transaction around it."""
 
 
 class _Outcome(NamedTuple):
-    """What became of one job: its result, or the error that is its alone."""
+    """The outcome of one job: its result or its error."""
 
     value: Any
     error: Exception | None
@@ -72,7 +72,7 @@ class _Outcome(NamedTuple):
 class Database:
     """An inboxd database, open for this process alone. An async context manager.
 
-    `on_commit` is told the number of transactions in a commit and how long it took in seconds.
+    `on_commit` is called with the number of transactions in a commit and its duration in seconds.
     """
 
     def __init__(self, path: Path, *, on_commit: Callable[[int, float], None] | None = None) -> None:
@@ -80,8 +80,7 @@ class Database:
         self._on_commit = on_commit
         self._lock_fd: int | None = None
         self._file_fd: int | None = None
-        """The file, to sync it. It is closed last: closing any descriptor of a file gives up all of the process's
-        locks on it (fcntl(2)), SQLite's too."""
+        """To sync the file. Closed last: closing any descriptor releases all our locks on it, SQLite's too (fcntl(2))."""
         self._writer: Connection | None = None
         self._files: FileIdentity | None = None
         self._checkpointer = Checkpointer(path, self._on_writer)
@@ -89,20 +88,19 @@ class Database:
         self._urgent: deque[_Job[Any]] = deque()
         self._patient: deque[_Job[Any]] = deque()
         self._between: deque[_Job[Any]] = deque()
-        """What cannot be part of a transaction."""
+        """Jobs that cannot be part of a transaction."""
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._changes = 0
         self.refusal: str | None = None
-        """Why the last commit was refused; None once something was written since. Whoever only looks, through the
-        writer's connection, has written nothing: on a full disk that succeeds too."""
+        """Why the last commit was refused; None after a later write succeeded. A query on the writer's connection is
+        not a write: it succeeds on a full disk too."""
 
     async def __aenter__(self) -> Self:
         """Take the lock, open, migrate, start the writer.
 
-        Raises DatabaseLockedError, DatabaseTooNewError, NotOurDatabaseError, HalfRestoredError or
-        StorageUnavailableError.
+        Raises DatabaseLockedError, DatabaseTooNewError, NotOurDatabaseError, HalfRestoredError, StorageUnavailableError.
         """
         try:
             self._lock_fd = lock(self.path)
@@ -132,7 +130,7 @@ class Database:
         await self.close()
 
     async def close(self) -> None:
-        """Commit what was handed over, then close every connection. Idempotent."""
+        """Commit the waiting transactions, then close every connection. Idempotent."""
         self._closing = True
         self._wake.set()
         if self._task is not None:
@@ -141,16 +139,16 @@ class Database:
         await self._release()
 
     async def write(self, transaction: Transaction[T]) -> T:
-        """Run `transaction` on the writer; returns its result once it is durable.
+        """Run `transaction` on the writer. Returns its result once it is durable.
 
-        Several transactions may share one commit; if one raises, only its own changes are undone.
+        Several transactions may share one commit. If one raises, only its own changes are undone.
         Raises StorageUnavailableError when SQLite refuses the commit, StorageBusyError when too many wait, and
         whatever `transaction` itself raises.
         """
         return await self.submit(transaction)
 
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        """One statement as a transaction of its own; it is durable when this returns. Raises as `write` does."""
+        """Run one statement as a transaction. It is durable when this returns. Raises as `write` does."""
 
         def transaction(connection: sqlite3.Connection) -> None:
             connection.execute(sql, parameters)
@@ -160,11 +158,11 @@ class Database:
     def submit(
         self, transaction: Transaction[T], *, urgent: bool = False, is_statement: bool = False
     ) -> "asyncio.Future[T]":
-        """Queue `transaction` at the writer: `write` without waiting.
+        """Queue `transaction` for the writer: `write` without waiting.
 
-        `urgent` ones go first, since somebody outside waits for them; the others take turns with them. One that
-        `is_statement` runs a single statement: it is committed by itself, without another two statements around it, at
-        each of which the writer would have to win the interpreter back.
+        Urgent transactions go first, because a client outside waits for them. After each commit of urgent ones, the
+        others get a turn. `is_statement` says that the transaction is a single statement. It is then committed alone,
+        without BEGIN and COMMIT: at each of these the writer would have to wait for the interpreter lock.
         """
         if self._closing:
             msg = "the database is closed"
@@ -179,7 +177,7 @@ class Database:
         return future
 
     async def read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """All rows of one query, on a read-only connection. Raises StorageUnavailableError for a file in trouble."""
+        """All rows of one query, on a read-only connection. Raises StorageUnavailableError if the file fails."""
         return await self.reading(lambda connection: fetch(connection, sql, parameters))
 
     async def reading(self, function: Callable[[sqlite3.Connection], T]) -> T:
@@ -196,7 +194,7 @@ class Database:
             self._readers.put_nowait(reader)
 
     async def probe(self) -> None:
-        """Write something, to learn whether the disk takes writes again. Raises StorageUnavailableError."""
+        """Write something, to find out whether writing works again. Raises StorageUnavailableError."""
 
         def touch(connection: sqlite3.Connection) -> None:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -206,13 +204,13 @@ class Database:
         self.refusal = None
 
     async def checkpoint(self) -> bool:
-        """Move what the journal holds into the file and empty the journal; False while a reader needs it.
+        """Move the contents of the journal into the file and empty the journal. False while a reader needs it.
 
         Raises StorageUnavailableError.
         """
 
         def empty(connection: sqlite3.Connection) -> bool:
-            # Whoever replicates the file reads the journal all the time: webhooks must not wait for that.
+            # A replication tool reads the journal all the time. Webhooks must not wait for it.
             connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE_MS}")
             try:
                 ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -250,7 +248,7 @@ class Database:
                 await self._wake.wait()
 
     def _writer_ended(self, task: "asyncio.Task[None]") -> None:
-        """Should the writer ever crash, nobody waits for it in vain: what is queued fails, and so does what comes."""
+        """If the writer crashed, fail all queued jobs and refuse new ones, so that no caller waits forever."""
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
@@ -261,9 +259,9 @@ class Database:
                 job.future.set_exception(StorageClosedError(self.refusal))
 
     def _drain(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """Commit until nothing waits. Runs on the writer's thread, so that no commit waits for a turn of the loop.
+        """Commit until nothing waits. Runs on the writer's thread, so that no commit waits for the event loop.
 
-        The queues are shared with the event loop: it appends, this takes, and both are atomic on a deque.
+        The queues are shared with the event loop: it appends, and this removes. Both are atomic on a deque.
         """
         urgent_turn = True
         while self._urgent or self._patient or self._between:
@@ -278,7 +276,7 @@ class Database:
                 loop.call_soon_threadsafe(self._settle, jobs, outcomes, took, connection.total_changes)
 
     def _settle(self, jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome], took: float, changes: int) -> None:
-        """Tell the callers what became of their jobs. Runs on the event loop."""
+        """Give each caller the outcome of its job. Runs on the event loop."""
         self._checkpointer.note(changes)
         outcomes = self._where_the_path_leads(outcomes)
         refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
@@ -291,7 +289,7 @@ class Database:
             self._on_commit(len(jobs), took)
 
     def _where_the_path_leads(self, outcomes: Sequence[_Outcome]) -> Sequence[_Outcome]:
-        """The outcomes, or refusals: nothing has succeeded unless it is in the file that the path leads to."""
+        """The outcomes; or only refusals, if the path no longer leads to the file that was written."""
         if self._files is None:
             return outcomes
         try:
@@ -315,9 +313,9 @@ class Database:
 
 @asynccontextmanager
 async def open_for_reading(path: Path) -> AsyncIterator[Connection]:
-    """A connection for reading a database that another process may be serving.
+    """A connection for reading a database that another process may use.
 
-    Raises StorageUnavailableError when there is none, DatabaseTooNewError or NotOurDatabaseError when it is not for us.
+    Raises StorageUnavailableError when it is missing or cannot be opened, and what `require_current` raises.
     """
     if not path.exists():
         msg = f"there is no database at {path}"
@@ -334,12 +332,12 @@ async def open_for_reading(path: Path) -> AsyncIterator[Connection]:
 
 
 def _taken(queue: "deque[_Job[Any]]") -> list[_Job[Any]]:
-    """Everything that waits now; what is appended meanwhile may or may not be among it, and is never lost."""
+    """Remove and return all jobs that wait now. A job that is appended meanwhile may stay in the queue."""
     return [queue.popleft() for _ in range(len(queue))]
 
 
 def _tell(job: _Job[Any], outcome: _Outcome) -> None:
-    if job.future.done():  # nobody waits any more
+    if job.future.done():  # the caller was cancelled
         return
     if outcome.error is None:
         job.future.set_result(outcome.value)
@@ -351,22 +349,22 @@ def _alone(connection: sqlite3.Connection, job: _Job[Any]) -> _Outcome:
     """Run a job outside of any transaction."""
     try:
         return _Outcome(job.transaction(connection), None)
-    except Exception as error:  # noqa: BLE001 - whatever it is, its caller must hear of it
+    except Exception as error:  # noqa: BLE001 - the caller must get any error
         return _Outcome(None, _refused(error))
 
 
 def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
-    """Run `jobs` in one transaction. When it is refused, every caller hears of it."""
+    """Run `jobs` in one transaction. When it is refused, every caller gets the error."""
     try:
         if len(jobs) == 1 and jobs[0].is_statement:
             return [_Outcome(jobs[0].transaction(connection), None)]
         return _run_all(connection, jobs)
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:  # noqa: BLE001 - every caller must get any error
         return [_Outcome(None, _refused(error))] * len(jobs)
 
 
 def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
-    """All jobs in one transaction, committed. Raises when the commit as a whole is refused; nothing is kept then."""
+    """Run all jobs in one transaction and commit it. Raises when the commit is refused; then nothing is kept."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         outcomes = [_run_one(connection, job, alone=len(jobs) == 1) for job in jobs]
@@ -379,7 +377,7 @@ def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[
 
 
 def _run_one(connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> _Outcome:
-    """One of the jobs that share a commit. Its own failure is its outcome; trouble with the file is raised."""
+    """Run one of the jobs that share a commit. Its own error is its outcome; a problem with the file is raised."""
     if alone:
         return _Outcome(job.transaction(connection), None)
     connection.execute("SAVEPOINT job")
@@ -396,7 +394,7 @@ def _run_one(connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> 
 
 
 def _refused(error: Exception) -> Exception:
-    """The typed error for a refusal by SQLite; any other error as it is."""
+    """The typed error for a refusal by SQLite; any other error unchanged."""
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
         return StorageUnavailableError(f"the database refuses: {error}")
     return error

@@ -1,4 +1,4 @@
-"""Rows as an export document says them: camelCase names, decoded JSON, dates instead of milliseconds."""
+"""Rows in the form of an export document: camelCase names, decoded JSON, dates instead of milliseconds."""
 
 import base64
 import re
@@ -19,19 +19,19 @@ Fields = dict[str, Any]
 
 
 class Columns(NamedTuple):
-    """Columns that are more than a number or a text."""
+    """Columns that need more than their plain number or text."""
 
     json: frozenset[str] = frozenset()
     times: Mapping[str, str] = {}
-    """Lists in JSON, and the member of each item that is a time in milliseconds."""
+    """JSON columns that hold a list, each with the member of its items that is a time in ms."""
     booleans: frozenset[str] = frozenset()
 
 
 async def exported(database: Database, columns: Columns, sql: str, parameters: Sequence[object]) -> list[Fields]:
     """The rows of one query. Raises StorageError.
 
-    JSON that cannot be decoded, or is nested too deeply to be shown, is told as text with a replacement character for
-    each wrong byte. `<name>Base64` then has the very bytes.
+    JSON that cannot be decoded, or is nested too deeply to be shown, is given as text, with a replacement character for
+    each wrong byte. Then `<name>Base64` has the exact bytes.
     """
     return await database.reading(partial(_rows, columns=columns, sql=sql, parameters=parameters))
 
@@ -71,7 +71,7 @@ def _decoded(label: str, value: bytes) -> Fields:
 
 
 def _nesting(value: bytes) -> int:
-    """How deep brackets are nested, outside of strings."""
+    """The greatest nesting depth of brackets outside strings."""
     depth = deepest = 0
     for character in _STRINGS.sub(b"", value):
         if character in b"[{":

@@ -1,4 +1,4 @@
-"""Whether the files that are open are still the ones that their paths lead to."""
+"""Checks that the paths of the database still lead to the files that are open."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from inboxd.runtime.errors import StorageUnavailableError
 
 
 class FileIdentity:
-    """Which files a database consists of, to notice when they are deleted or replaced while it is open."""
+    """The files of a database. Notices when one is deleted or replaced while the database is open."""
 
     def __init__(self, path: Path) -> None:
         self._paths = [str(path), f"{path}-wal"]
@@ -26,7 +26,7 @@ class FileIdentity:
 
 def _inode(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - before every answer to a webhook: it must cost nothing
+        found = os.stat(path)  # noqa: PTH116 - runs before every answer to a webhook, so it must be fast
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""The free pages of the database file, and giving them back to the disk."""
+"""Counts the free pages of the database file, and gives them back to the disk."""
 
 import sqlite3
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The lock that keeps a database to one process."""
+"""The lock that lets only one process use a database."""
 
 import fcntl
 import os
@@ -8,9 +8,9 @@ from inboxd.runtime.errors import DatabaseLockedError, StorageUnavailableError
 
 
 def lock(path: Path) -> int:
-    """Hold `<path>.lock` for this process; the kernel lets go of it however the process ends.
+    """Lock `<path>.lock` for this process; return its descriptor. The kernel releases the lock when the process ends.
 
-    Raises DatabaseLockedError when another inboxd holds it, StorageUnavailableError when there can be no such file.
+    Raises DatabaseLockedError when another inboxd holds it, StorageUnavailableError when the file cannot be created.
     """
     lock_path = path.with_name(path.name + ".lock")
     try:

@@ -1,4 +1,4 @@
-"""Bringing a database file forward: numbered steps, each committed together with its version number."""
+"""Migrates a database file in numbered steps. Each step is committed together with its version number."""
 
 import importlib.resources
 import re
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from inboxd.runtime.errors import DatabaseTooNewError, NotOurDatabaseError, StorageError, StorageUnavailableError
 
-APPLICATION_ID: Final = 0x696E6278  # "inbx": what file(1) and we recognise the file by
+APPLICATION_ID: Final = 0x696E6278  # "inbx": file(1) and inboxd recognise the file by it
 _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -28,14 +28,14 @@ def steps() -> list[Step]:
 
 
 def newest() -> int:
-    """The version to which this program brings a file."""
+    """The version to which this program migrates a file."""
     return steps()[-1].version
 
 
 def recognise(connection: sqlite3.Connection, path: Path) -> int:
     """The version of the file; 0 for an empty one.
 
-    Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for somebody else's.
+    Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for a file of another program.
     """
     version = _number(connection, "PRAGMA user_version")
     application = _number(connection, "PRAGMA application_id")
@@ -53,14 +53,14 @@ def recognise(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file at `path` to the newest version.
+    """Migrate the file at `path` to the newest version.
 
-    Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for somebody else's.
+    Raises DatabaseTooNewError for a file of a newer inboxd and NotOurDatabaseError for a file of another program.
     """
     version = recognise(connection, path)
     for step in steps():
         if step.version > version:
-            # executescript commits what is open before it starts, so the transaction stands inside the script.
+            # executescript first commits an open transaction, so BEGIN and COMMIT are inside the script.
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{step.sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
                 f"PRAGMA user_version = {step.version};\nCOMMIT;"
@@ -68,7 +68,10 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def require_current(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless the file is an inboxd database that this program understands as it is."""
+    """Check that the file is an inboxd database of the newest version.
+
+    Raises DatabaseTooNewError for a newer version, and NotOurDatabaseError for an older one or another program's file.
+    """
     version = recognise(connection, path)
     if version < newest():
         msg = f"{path} is of an older inboxd (schema {version}, this one has {newest()}): start the daemon once"

@@ -1,4 +1,4 @@
-"""Removing rows by age, for the expiries of the features."""
+"""Removes rows by age, for the expiries of the features."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ Delete = Callable[[sqlite3.Connection, Sequence[Row]], None]
 async def remove_old(database: Database, table: str, rows: Sequence[Row], before: int, delete: Delete) -> ExpiredRows:
     """Delete those of `rows` whose time is before `before` (ms). Raises StorageError.
 
-    They are deleted together, or one by one when one of them cannot be deleted. That one is logged.
+    They are deleted together. If one of them cannot be deleted, they are deleted one by one, and that one is logged.
     """
     old, last_id = [row for row in rows if row[1] < before], rows[-1][0] if rows else None
     if not old:

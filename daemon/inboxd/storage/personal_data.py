@@ -1,7 +1,7 @@
-"""What a feature declares about the personal data that it keeps, and about how long it keeps rows. No table is named.
+"""The types with which a feature declares its personal data, and how long it keeps rows. This module names no table.
 
-Whatever erases a person, exports one or removes what is old works from these declarations alone. A test fails when a
-table of the schema is in no declaration.
+Erasing a person, exporting a person and removing old rows use only these declarations. A test fails when a table of
+the schema is in no declaration.
 """
 
 import sqlite3
@@ -14,17 +14,17 @@ from inboxd.domain.conversation import ConversationKey
 
 
 class Subject(NamedTuple):
-    """Whose data it is: one participant's of an account, or the account's with everybody in it."""
+    """Whose data it is: one participant of an account, or the account with all its participants."""
 
     account_id: str
     participant_id: str | None
-    """None: the account with everybody in it."""
+    """None: the account with all its participants."""
     ids: frozenset[str]
     """The ids by which raw deliveries and webhook events mention the subject."""
 
     @classmethod
     def participant(cls, key: ConversationKey) -> Self:
-        """One participant. The id belongs to one account alone."""
+        """One participant. Its id is valid for one account only."""
         return cls(key.account_id, key.participant_id, frozenset({key.participant_id}))
 
     @property
@@ -49,11 +49,11 @@ class Expiry:
     name: str
     """The field of the log event `expired`."""
     days: Callable[[], int]
-    """How long the rows are kept; 0 means for ever. It is asked before each round."""
+    """Days for which the rows are kept; 0 means for ever. It is called before each round."""
     remove: Callable[[int, int, int], Awaitable[ExpiredRows]]
-    """`remove(before_ms, after_id, step)` looks at the next `step` rows after an id and removes those from before.
+    """`remove(before_ms, after_id, step)` reads the next `step` rows after an id and removes those before `before_ms`.
 
-    An id may be given again between the look and the removal, so the removal checks the time once more.
+    SQLite may give an id to a new row between the read and the removal, so the removal checks the time again.
     """
 
 
@@ -62,7 +62,7 @@ Mentioned = Callable[[bytes], bool]
 
 
 class MentionedRows(NamedTuple):
-    """Rows whose bytes mention a subject, among those that one step looked at."""
+    """Rows whose bytes mention a subject, out of the rows that one step read."""
 
     processed: list[int]
     """Rows that can be erased."""
@@ -78,14 +78,14 @@ class ErasedRows(NamedTuple):
     rows: int
     """How many rows were erased."""
     newest_id: int
-    """The newest id that is left. SQLite may give ids beyond it again."""
+    """The newest id that is left. SQLite may use higher ids again."""
     waiting: int = 0
     """How many rows were not erased, because they have to be processed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """Raw bytes in which a subject may be mentioned. They are looked at row by row.
+    """Raw bytes that may mention a subject. They are searched row by row.
 
     The functions run in a transaction of the caller.
     """
@@ -112,31 +112,31 @@ class SweptFiles(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalData:
-    """What some tables keep of people, and how it is erased and exported. Each member may be left out.
+    """The personal data in some tables, and how it is erased and exported. Each member may be left out.
 
-    The declarations are handed over in the order of the features, the lowest first. Rows are erased in the opposite
+    The declarations are passed in the order of the features, the lowest first. Rows are erased in the opposite
     order, because rows of a higher feature may refer to those of a lower one.
     """
 
     tables: frozenset[str] = frozenset()
     reason: str = ""
-    """Why no row of these tables is ever erased for a person. Empty where `erase` or `scan` does it."""
+    """Why no row of these tables is ever erased for a person. Empty if `erase` or `scan` erases them."""
     erase: Callable[[sqlite3.Connection, Subject, int], Counter[str]] | None = None
-    """`erase(connection, subject, step)` erases about `step` rows; what of how many. Empty: nothing is left.
+    """`erase(connection, subject, step)` erases about `step` rows. Returns how many of each kind; empty: none is left.
 
-    It runs in a transaction of the caller, and must also work when it is called again.
+    It runs in a transaction of the caller. It must also work when it is called again.
     """
     scan: Scan | None = None
     mid_keys: Callable[[sqlite3.Connection, Subject], set[int]] | None = None
-    """The keys of a participant's messages. Raw bytes that name no party are recognised by them."""
+    """The keys of a participant's messages. They identify raw bytes that name no sender and no recipient."""
     export: Callable[[Subject, Mentioned], Awaitable[Mapping[str, Any]]] | None = None
     """Members of the export document of a participant."""
     keeps_others: Callable[[sqlite3.Connection, frozenset[str]], bool] | None = None
-    """Whether anything is kept that does not belong to one of these accounts."""
+    """Whether there is data that belongs to none of these accounts."""
     knows: Callable[[sqlite3.Connection, str], bool] | None = None
-    """Whether anything is filed under this account."""
+    """Whether there is data of this account."""
     forget: Callable[[Subject], None] | None = None
-    """Drops what is in memory."""
+    """Drops the subject's data from memory."""
     sweep: Callable[[], Awaitable[SweptFiles]] | None = None
     """Removes the files that no row names any more."""
     indexes: tuple[str, ...] = ()

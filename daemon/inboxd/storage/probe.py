@@ -1,4 +1,4 @@
-"""Finding out when a disk that refused a write takes writes again."""
+"""Finds out when writing works again after the disk refused a write."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from inboxd.runtime.worker import Wakeup
 from inboxd.storage.database import Database
 
 PROBE_S: Final = 5.0
-"""Seconds between two looks."""
+"""Seconds between two probes."""
 
 
 class StorageProbe:
-    """Writes something every few seconds while the disk refuses. Senders back off, so nobody else may try for long."""
+    """Writes something every PROBE_S while the disk refuses. Senders back off, so other writes may be rare."""
 
     name = "storage_probe"
 

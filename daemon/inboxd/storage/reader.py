@@ -1,4 +1,4 @@
-"""A connection for reading that never keeps the past."""
+"""A connection for reading that never stays on an old snapshot."""
 
 import sqlite3
 from collections.abc import Callable
@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Reader:
     """A read-only connection that is replaced after a failure.
 
-    A statement that failed half-way keeps its snapshot: everybody who reads on that connection afterwards would see the
-    past, and the journal could not be emptied.
+    A statement that fails before its end keeps its snapshot. All later queries on the same connection would read old
+    data, and the journal could not be emptied.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,17 +34,17 @@ class Reader:
         try:
             return await connection.run(lambda sqlite: self._noting_failure(function, sqlite))
         finally:
-            if self._failed:  # unless this is cancelled first: then the next one replaces it
+            if self._failed:  # if this is cancelled first, the next call replaces the connection
                 await self.close()
 
     async def open(self) -> None:
-        """Open it anew. Raises sqlite3.Error."""
+        """Open a new connection. Raises sqlite3.Error."""
         await self.close()
         self._connection = await connect(self._path, READER_PRAGMAS, read_only=True)
         self._failed = False
 
     async def close(self) -> None:
-        """Close it, with every statement that is open."""
+        """Close the connection and every open statement."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
