@@ -358,3 +358,15 @@ async def test_a_new_reason_is_told(graph: Simulated, tmp_path: Path) -> None:
             assert accounts.served[ACCOUNT].account.reason == reason
     async with process(tmp_path, graph[1], ManualClock()) as accounts:
         assert accounts.served[ACCOUNT].account.reason == "another one"
+
+
+async def test_new_app_secrets_are_used_for_new_accounts_too(graph: Simulated, tmp_path: Path) -> None:
+    server, url = graph
+    server._app_secret = "a new one"
+    server.behaviour = Behaviour(latency_ms=0, require_proof=True)
+    async with process(tmp_path, url, ManualClock(), configured=False) as accounts:
+        accounts.use_app_secrets([Secret("an old one")])
+        with pytest.raises(GraphError, match="appsecret_proof"):
+            await accounts.owner_of(Secret(TOKEN), LoginType.INSTAGRAM)
+        accounts.use_app_secrets([Secret("a new one")])
+        assert (await accounts.owner_of(Secret(TOKEN), LoginType.INSTAGRAM)).id == ACCOUNT

@@ -99,14 +99,18 @@ class AccountManager:
     def use_app_secrets(self, app_secrets: Sequence[Secret]) -> None:
         """Prove tokens with these from now on."""
         self._graphs.app_secrets = app_secrets
-        for served in self.served.values():
-            served.graph.use_app_secrets(app_secrets)
+        for graph in self._every_graph():
+            graph.use_app_secrets(app_secrets)
 
     def limit(self, limits: Limits) -> None:
         """Hold every account's calls to these from now on."""
         self._graphs.limits = limits
-        for served in self.served.values():
-            served.graph.budget.limit(limits.calls_per_hour, limits.calls_per_second)
+        for graph in self._every_graph():
+            graph.budget.limit(limits.calls_per_hour, limits.calls_per_second)
+
+    def _every_graph(self) -> list[AccountGraph]:
+        """Those of the served accounts, and those by which a new token is looked at."""
+        return [*(managed.graph for managed in self.served.values()), *self._newcomers.values()]
 
     async def renew(self, configured: Sequence[ConfiguredAccount]) -> None:
         """Use the tokens that are new for accounts that are served. Raises StorageError."""
