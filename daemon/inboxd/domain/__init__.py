@@ -1,1 +1,1 @@
-"""What we mean by conversations, messages and profiles. Pure: no I/O, no framework."""
+"""The types and rules for conversations, messages, profiles, accounts and runs. No I/O, no framework."""

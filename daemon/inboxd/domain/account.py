@@ -1,4 +1,4 @@
-"""An account that is served: who it is, whether it may be asked about, and how long its token lives."""
+"""An account that is served: its identity, whether calls may be made for it, and the lifetime of its token."""
 
 from enum import StrEnum
 from typing import Final
@@ -11,9 +11,9 @@ DAY_MS: Final = 24 * HOUR_MS
 REFRESH_MIN_AGE_MS: Final = DAY_MS
 """A younger token cannot be refreshed (Instagram Login, "Refresh access token")."""
 REFRESH_AHEAD_MS: Final = 30 * DAY_MS
-"""A token is refreshed when less than this is left of its 60 days…"""
+"""A token is refreshed when less than this is left of its 60 days."""
 REFRESH_RETRY_MS: Final = DAY_MS
-"""…and tried again after this when that failed."""
+"""After a failed refresh, the next one is tried after this time."""
 EXPIRY_WARNING_MS: Final = 7 * DAY_MS
 
 
@@ -27,13 +27,13 @@ class LoginType(StrEnum):
 
 
 class AccountState(StrEnum):
-    """Whether the Graph API may be asked on behalf of an account."""
+    """Whether the Graph API may be called for an account."""
 
     ACTIVE = "active"
     NEEDS_LOGIN = "needs_login"
-    """Without a token that works: a human must log in again. No calls are made."""
+    """There is no valid token: a human must log in again. No calls are made."""
     LACKS_PERMISSION = "lacks_permission"
-    """Something must be granted or switched on. Asked again every hour."""
+    """A permission must be granted, or a setting switched on. Checked again every hour."""
     DEAUTHORIZED = "deauthorized"
     """The owner removed the app ("Deauthorize callback"). No calls are made."""
 
@@ -44,13 +44,13 @@ class AccountChange(StrEnum):
     TOKEN_GIVEN = "token_given"  # noqa: S105 - no secret
     """A human gave a token."""
     TOKEN_ACCEPTED = "token_accepted"  # noqa: S105
-    """Meta was asked on purpose whose the token in use is, and named this account."""
+    """A check asked Meta to whom the current token belongs, and Meta named this account."""
     CALL_ANSWERED = "call_answered"
-    """A kind of call that may be refused was answered."""
+    """Meta answered a call of a kind that it can refuse."""
     TOKEN_REFUSED = "token_refused"  # noqa: S105
-    """Meta says that the token is dead, or its end has come."""
+    """Meta says that the token is invalid, or the token has expired."""
     PERMISSION_REFUSED = "permission_refused"
-    """Meta says that something must be granted or switched on."""
+    """Meta says that a permission must be granted, or a setting switched on."""
     TOKEN_MISSING = "token_missing"  # noqa: S105
     """There is no token, or none that can be decrypted."""
     APP_REMOVED = "app_removed"
@@ -79,19 +79,19 @@ _FOLLOWING: Final[dict[AccountChange, dict[AccountState, AccountState]]] = {
 
 
 def following(state: AccountState, cause: AccountChange) -> AccountState | None:
-    """The state after `state` because of `cause`; None when that changes nothing.
+    """The state that follows `state` because of `cause`. None when `cause` changes nothing.
 
-    What Meta answers about a token says nothing once the app was removed, and a call that worked does not make a dead
-    token alive: answers come late. Only a human brings an account back from there, with a new token.
+    Meta's answers may come late. So an answer about a token is ignored after the app was removed, and a call that
+    worked does not make a refused token valid. An account leaves DEAUTHORIZED only when a human gives a new token.
     """
     return _FOLLOWING[cause].get(state)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """An Instagram professional account. Times are milliseconds since the epoch, UTC; the token is not in here."""
+    """An Instagram professional account, without its token. Times are milliseconds since the epoch, UTC."""
 
     id: str
-    """`user_id` of GET /me: what webhooks carry."""
+    """`user_id` of GET /me. Webhooks carry this id."""
     login_type: LoginType
     state: AccountState
     created_at: int
@@ -99,39 +99,39 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     username: str | None = None
     app_scoped_id: str | None = None
-    """`id` of GET /me under Instagram Login: what `signed_request` carries."""
+    """`id` of GET /me under Instagram Login. `signed_request` carries this id."""
     page_id: str | None = None
     """The linked Page, under Facebook Login."""
     configured: bool = False
-    """Whether it stands in the configuration, and so cannot be removed here."""
+    """Whether it is in the configuration file, and so cannot be removed here."""
     reason: str | None = None
     """Why the state is not active."""
     token_obtained_at: int | None = None
     token_expires_at: int | None = None
     refresh_tried_at: int | None = None
     subscribed_fields: tuple[str, ...] | None = None
-    """The webhook fields it was last seen subscribed to; None when nobody has looked yet."""
+    """The webhook fields to which it was subscribed at the last check. None before the first check."""
     subscription_checked_at: int | None = None
 
     @property
     def callable(self) -> bool:
-        """Whether calls make sense at all."""
+        """Whether calls may be made for it."""
         return self.state in {AccountState.ACTIVE, AccountState.LACKS_PERMISSION}
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Every id by which webhooks may name it: some samples print the Page's."""
+        """All ids by which webhooks may name it. Some of Meta's samples use the id of the Page."""
         return (self.id,) if self.page_id is None else (self.id, self.page_id)
 
     @property
     def display_name(self) -> str:
-        """What people call it: its username if that is known, else the name it was given, else its id."""
+        """The name to show: its username if known, else the name that it was given, else its id."""
         return self.username or self.name or self.id
 
     def refresh_due_at(self) -> int | None:
-        """When its token should be refreshed next (ms), or None when it needs no refreshing.
+        """When its token should be refreshed next (ms). None when it needs no refresh.
 
-        A token whose end is unknown is refreshed as soon as Meta allows, which tells its end.
+        A token whose expiry is unknown is refreshed as soon as Meta allows. The answer tells its expiry.
         """
         if self.login_type is not LoginType.INSTAGRAM or not self.callable or self.token_obtained_at is None:
             return None
@@ -143,9 +143,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         return due_at
 
     def expires_soon(self, now: int) -> bool:
-        """Whether its token ends within a week."""
+        """Whether its token expires within EXPIRY_WARNING_MS of `now` (ms), or has expired."""
         return self.callable and self.token_expires_at is not None and self.token_expires_at - now < EXPIRY_WARNING_MS
 
     def expired(self, now: int) -> bool:
-        """Whether its token has ended: it can then not be refreshed any more."""
+        """Whether its token has expired at `now` (ms). Then it cannot be refreshed any more."""
         return self.token_expires_at is not None and now >= self.token_expires_at

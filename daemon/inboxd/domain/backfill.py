@@ -1,4 +1,4 @@
-"""A backfill run: one walk over an account's conversations that lack a profile."""
+"""A backfill run: it fetches the missing profiles of an account's conversations, one after the other."""
 
 from enum import StrEnum
 from typing import Final
@@ -17,7 +17,7 @@ class ConversationOutcome(StrEnum):
     SUCCESS = "success"
     ERROR = "error"
     SKIPPED = "skipped"
-    """The person must write first, or is known to have no profile: nothing was fetched."""
+    """Nothing was fetched: the participant must write first, or is known to have no profile."""
 
 
 class BackfillRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,5 +52,5 @@ class BackfillRun(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.total - self.processed)
 
     def duration_ms(self, now: int) -> int:
-        """How long it took, or has taken at the moment `now` (ms)."""
+        """How long (ms) the run took; for a run that is not finished, how long until `now` (ms)."""
         return 0 if self.started_at is None else (self.finished_at or now) - self.started_at

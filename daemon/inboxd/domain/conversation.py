@@ -21,7 +21,7 @@ class ConversationKey(NamedTuple):
 
 
 class ConversationStatus(StrEnum):
-    """Where a conversation stands with the people who answer it."""
+    """The status that the people who answer give to a conversation."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -51,12 +51,12 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     profile_reason: str | None = None
     """Why the profile is not complete."""
     profile_next_attempt_at: int | None = None
-    """When the profile is fetched (again)."""
+    """When the profile is fetched next."""
 
     def update_participant_profile(
         self, username: str, profile_pic: str | None, *, name: str | None = None, at: int
     ) -> "Conversation":
-        """The conversation with a new profile. The picture may be missing, the username may not.
+        """The conversation with a new profile. The picture may be missing; the username must not be.
 
         `updated_at` grows, even when `at` (ms) is not later than the last update.
         Raises InvalidProfileError when the username is blank.
@@ -75,13 +75,13 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def answered(self) -> bool:
-        """Whether the latest message is the account's."""
+        """Whether the account sent the latest message."""
         return self.answered_at is not None and self.answered_at >= (self.last_message_at or 0)
 
     def is_read(self, *, inbound: bool, sent_at: int) -> bool:
         """Whether the receiver of a message that was sent at `sent_at` (ms) has read it.
 
-        The account has read what it has seen or answered; the participant has read what they have seen.
+        The account has read what it has seen or answered. The participant has read what they have seen.
         """
         marks = (self.answered_at, self.read_at) if inbound else (self.seen_at,)
         return any(mark is not None and sent_at <= mark for mark in marks)

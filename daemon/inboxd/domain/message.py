@@ -1,8 +1,8 @@
 """A message, and the changes that can be made to it.
 
 Meta delivers events more than once and in any order. So a change is *joined* to its message: `Message.apply` is
-commutative, associative and idempotent. The message ends in the same state, in whatever order and however often the
-same changes arrive. The docstring of each field names the rule that makes it so.
+commutative, associative and idempotent. The final state of a message does not depend on the order of its changes, or on
+how often they arrive. The docstring of each field names the rule that ensures this.
 """
 
 from enum import IntEnum
@@ -29,7 +29,7 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The content of a message. `details` has the rest by Meta's names: reply_to, quick_reply, referral and so on."""
+    """The content of a message. `details` has the rest, under Meta's names: reply_to, quick_reply, referral, …."""
 
     type: str
     text: str | None = None
@@ -54,7 +54,7 @@ class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
     emoji: str | None = None
 
     def rank(self) -> tuple[int, bool, str, str]:
-        """The greater one wins: the later one; at the same time one that was not taken back; then by the alphabet."""
+        """The greatest wins: the latest; at equal times one that was not taken back; then the last by the alphabet."""
         return (self.at, self.reaction is not None, self.reaction or "", self.emoji or "")
 
 
@@ -90,7 +90,7 @@ class Deleted(MessageChange, frozen=True, kw_only=True):
 
 
 class Reacted(MessageChange, frozen=True, kw_only=True):
-    """Somebody reacted, or took their reaction back (`reaction` None)."""
+    """A person (`by`) reacted, or took their reaction back (`reaction` is None)."""
 
     by: str
     reaction: str | None
@@ -98,7 +98,7 @@ class Reacted(MessageChange, frozen=True, kw_only=True):
 
 
 class Seen(MessageChange, frozen=True, kw_only=True):
-    """One side has seen the message (and so everything before it)."""
+    """One side has seen the message, and so all messages before it."""
 
     by_account: bool
 
@@ -106,7 +106,8 @@ class Seen(MessageChange, frozen=True, kw_only=True):
 class PartylessChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     """A change that came without sender and recipient: only its mid says which message it is about.
 
-    Who made it follows from the message, so it waits until the message has arrived. There is a subclass for each kind.
+    The message says who made the change, so the change waits until the message has arrived. `at` in ms. There is a
+    subclass for each kind of change.
     """
 
     account_id: str
@@ -115,14 +116,14 @@ class PartylessChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="what
 
 
 class PartylessEdited(PartylessChange, frozen=True, kw_only=True, tag="edited"):
-    """The sender changed the text: nobody else can."""
+    """The sender changed the text. Only the sender can."""
 
     text: str
     number: int
 
 
 class PartylessDeleted(PartylessChange, frozen=True, kw_only=True, tag="deleted"):
-    """The sender took the message back: nobody else can."""
+    """The sender took the message back. Only the sender can."""
 
 
 class PartylessSeen(PartylessChange, frozen=True, kw_only=True, tag="seen"):
@@ -130,7 +131,7 @@ class PartylessSeen(PartylessChange, frozen=True, kw_only=True, tag="seen"):
 
 
 class PartylessReacted(PartylessChange, frozen=True, kw_only=True, tag="reacted"):
-    """The participant reacted: Meta sends nobody else's reactions ("Webhooks", `message_reactions`)."""
+    """The participant reacted. Meta sends only the participant's reactions ("Webhooks", `message_reactions`)."""
 
     reaction: str | None
     emoji: str | None
@@ -148,7 +149,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     sender_id: str | None = None
     """From the message, an edit or a delete: they all name the sender (minimum)."""
     direction: Direction | None = None
-    """From the message itself; a received copy outranks an echo of the same mid (minimum)."""
+    """From the message itself. A received copy wins over an echo of the same mid (minimum)."""
     sent_at: int | None = None
     """From the message itself (minimum)."""
     content: Content | None = None
@@ -161,13 +162,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """When it was taken back (minimum)."""
     seen_by_account_at: int | None = None
     seen_by_participant_at: int | None = None
-    """When each side first let us know that it has seen the message (minimum)."""
+    """The earliest time at which each side is known to have seen the message (minimum)."""
     reactions: tuple[Reaction, ...] = ()
     """One per person (greatest), ordered by person. None after a delete."""
 
     @property
     def timeline_at(self) -> int | None:
-        """The place of the message in its conversation (ms); None while there is nothing to show of it."""
+        """The time (ms) that orders the message in its conversation. None while there is nothing to show of it."""
         if self.sent_at is not None:
             return self.sent_at
         if self.deleted_at is not None or self.edit is not None:
@@ -176,11 +177,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown_at(self) -> int:
-        """The time that readers see (ms): as `timeline_at`, and `noticed_at` while there is nothing else to show."""
+        """The time (ms) that readers see: `timeline_at`, or `noticed_at` when that is None."""
         return self.timeline_at or self.noticed_at
 
     def apply(self, change: MessageChange) -> "Message":
-        """The message after `change`. It is equal to this one when the change says nothing new."""
+        """The message after `change`. It is equal to this one when the change adds nothing new."""
         facts: dict[str, object] = {"noticed_at": min(self.noticed_at, change.at)}
         match change:
             case Sent():
@@ -244,10 +245,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(message: Message | None, change: MessageChange) -> Message:
-    """The message after `change`; `message` is what is known of it so far, if anything is."""
+    """The message after `change`. `message` is its state before; None when nothing is known of it."""
     if message is not None:
         return message.apply(change)
-    if type(change) is Sent:  # most traffic is this: built in one step
+    if type(change) is Sent:  # most changes are this kind: built in one step
         return Message(
             mid=change.mid,
             noticed_at=change.at,
@@ -261,7 +262,7 @@ def fold(message: Message | None, change: MessageChange) -> Message:
 
 
 def placed(change: AnyPartylessChange, key: ConversationKey, message: Message) -> MessageChange | None:
-    """The change with its parties, taken from `message` in the conversation `key`.
+    """The change with its sender and recipient, taken from `message` in the conversation `key`.
 
     None while the message itself has not arrived.
     """

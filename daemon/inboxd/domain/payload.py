@@ -1,4 +1,4 @@
-"""Bytes from outside, made fit to be shown: as one valid value of a JSON document, or as bounded text."""
+"""Makes bytes from outside safe to show: as one valid value of a JSON document, or as text of limited length."""
 
 import re
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 MAX_DEPTH: Final = 50
-"""How deep a payload that is shown as JSON may be nested. Some decoders fail at 64, and it stands inside a document."""
+"""The greatest nesting of a payload shown as JSON. Some decoders fail at 64, and the payload is inside a document."""
 MAX_INDENT: Final = 2 * MAX_DEPTH
 MAX_DIGITS: Final = 300
 """A longer number is out of range for every decoder."""
@@ -29,13 +29,13 @@ class PayloadForm(StrEnum):
     """How a payload is shown."""
 
     JSON = "json"
-    """As it came."""
+    """As JSON, unchanged."""
     MENDED = "mended"
     """As JSON in which invalid parts were replaced: bytes and lone surrogates by U+FFFD, numbers by null."""
     TEXT = "text"
     """As a string: it is not JSON, or it is nested too deeply."""
     OMITTED = "omitted"
-    """Not at all: it is too large."""
+    """Not shown: it is too large."""
 
 
 class ShownPayload(NamedTuple):
@@ -82,7 +82,7 @@ def readable(data: bytes, *, limit: int) -> str:
 
 def _is_strict(payload: bytes) -> bool:
     try:
-        msgspec.json.decode(payload)  # refuses invalid UTF-8, NaN, lone surrogates and numbers out of range
+        msgspec.json.decode(payload)  # refuses invalid UTF-8, NaN, lone surrogates, numbers out of range
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH or _depth(payload.decode()) <= MAX_DEPTH
@@ -113,7 +113,7 @@ def _mended_token(token: re.Match[str]) -> str:
 
 
 def _is_endless(text: str) -> bool:
-    """Whether it is a number that is out of range."""
+    """Whether the text is a number that is out of range."""
     if not text.lstrip("-")[:1].isdigit():
         return False
     try:
@@ -123,12 +123,12 @@ def _is_endless(text: str) -> bool:
 
 
 def _indented(text: str, limit: int) -> str | None:
-    """JSON indented, about `limit` characters of it. None when it is not JSON, or nested too deeply."""
+    """About the first `limit` characters of indented JSON. None when it is not JSON, or is nested too deeply."""
     if text.lstrip()[:1] not in {"[", "{"}:
         return None
     parts: list[str] = []
     depth = length = 0
-    fresh = False  # right behind an opening bracket
+    fresh = False  # directly after an opening bracket
     for token in _TOKEN.finditer(text):
         kind, piece = token.lastgroup, token[0]
         if kind == "space":

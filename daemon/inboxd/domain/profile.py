@@ -1,4 +1,4 @@
-"""Profiles of participants: their state, their fields, and how long they are fresh."""
+"""Profiles of participants: their state, their fields, and whether they are fresh."""
 
 from enum import StrEnum
 
@@ -6,22 +6,22 @@ import msgspec
 
 
 class ProfileState(StrEnum):
-    """How far we got with a participant's profile."""
+    """The state of a participant's profile."""
 
     PENDING = "pending"
     """A fetch is due or under way."""
     COMPLETE = "complete"
-    """Fetched. A person without a picture or a name is complete all the same."""
+    """Fetched. The profile of a person without a picture or a name is complete too."""
     NO_CONSENT = "no_consent"
     """Not readable until the person writes (User Profile API, consent)."""
     UNAVAILABLE = "unavailable"
-    """There is no profile to be had: gone, blocked, or not a person."""
+    """There is no profile to fetch: the participant is gone, has blocked the account, or is not a person."""
     FAILED = "failed"
-    """Attempts are used up for now; the reason and the next attempt are recorded."""
+    """The attempts are used up for now. The reason and the time of the next attempt are recorded."""
 
 
 class Profile(msgspec.Struct, frozen=True, gc=False):
-    """What the User Profile API says of a participant. `name` and `profile_pic` may really be absent."""
+    """What the User Profile API says about a participant. `name` and `profile_pic` may be absent."""
 
     username: str
     name: str | None = None

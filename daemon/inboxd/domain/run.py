@@ -1,4 +1,4 @@
-"""A run of any kind, which is a durable walk over an account's conversations: status, steering, duration."""
+"""A run of any kind, which is a durable job over an account's conversations: status, steering, duration."""
 
 import math
 from enum import StrEnum
@@ -11,7 +11,7 @@ class RunStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     WAITING = "waiting-for-budget"
-    """Running, and its next call must wait. Never stored: shown instead of `running`."""
+    """Running, but its next call must wait. Never stored: shown instead of `running`."""
     PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -19,12 +19,12 @@ class RunStatus(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will be done."""
+        """Whether the run has ended."""
         return self in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
 
 
 class Steering(StrEnum):
-    """What a person may do with a run."""
+    """The actions of a person on a run."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -36,11 +36,11 @@ STEERING: Final = {
     Steering.RESUME: (RunStatus.RUNNING, frozenset({RunStatus.PAUSED})),
     Steering.CANCEL: (RunStatus.CANCELLED, frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED})),
 }
-"""The status that each one sets, and the statuses that a run may have before it."""
+"""The status that each action sets, and the statuses that a run may have before it."""
 
 
 UNFINISHED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
-"""The stored statuses of a run of which more is to come."""
+"""The stored statuses of a run that has not ended."""
 
 
 def estimated_s(
@@ -55,7 +55,7 @@ def estimated_s(
 ) -> float:
     """Seconds that `calls` will take: `now_free` of them at once, the others `per_hour`, none faster than `per_second`.
 
-    `wait_s` is how long nothing may be called at all. For `slow_s` calls are `slowness` times slower than that.
+    No call may be made for `wait_s`. Then, for `slow_s`, calls are `slowness` times slower than `per_second`.
     """
     if calls <= 0:
         return 0.0

@@ -9,7 +9,7 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
 HISTORY_HOURS: Final = 14 * 24
-"""How many hours before the latest event are compared with."""
+"""How many hours before the latest event are used for the comparison."""
 REGULAR_HOURS: Final = 24
 """An account is regular if events arrived in at least this many of those hours, …"""
 REGULAR_SPAN_HOURS: Final = 7 * 24
@@ -17,11 +17,11 @@ REGULAR_SPAN_HOURS: Final = 7 * 24
 SILENCE_FACTOR: Final = 2
 """A pause of an account is unusual if it is this many times its longest usual pause."""
 SETTLING_MS: Final = HOUR_MS
-"""Time after a start without findings of silence: Meta first sends again what it could not deliver."""
+"""Time after a start in which silence is not reported: Meta first sends again what it could not deliver."""
 FEW_COMPANIONS: Final = 5
-"""Companions without a message in 24 hours that are unusual."""
+"""So many companions in 24 hours are unusual if no message arrived."""
 MANY_UNAVAILABLE: Final = 10
-"""Participants found not to exist within an hour that are unusual, if they are at least half of the calls."""
+"""So many participants found not to exist within an hour are unusual, if they are at least half of the calls."""
 
 COMPANION: Final = "edit_companion"
 """The kind of a `message_edit` that accompanies a message and edits nothing."""
@@ -37,9 +37,9 @@ class TrafficCause(StrEnum):
     SILENT = "silent"
     """Events no longer arrive."""
     COMPANIONS_ONLY = "companions_only"
-    """Edits that accompany messages arrive, and the messages do not."""
+    """Edits that accompany messages arrive, but the messages do not."""
     UNAVAILABLE = "unavailable"
-    """Meta says of most participants that they do not exist."""
+    """Meta says that most participants do not exist."""
 
     @property
     def is_urgent(self) -> bool:
@@ -53,7 +53,7 @@ class TrafficFinding(NamedTuple):
     cause: TrafficCause
     account_id: str | None
     since: int | None
-    """Since when (ms), as far as known: before a start of the daemon it may have been so for longer."""
+    """Since when (ms), as far as known: it may have begun before the daemon started."""
     detail: str
     remedy: str
 
@@ -94,7 +94,7 @@ def findings(
 ) -> list[TrafficFinding]:
     """What is unusual at `now` (ms) for a daemon that started at `started_at` (ms).
 
-    Silence is reported of regular accounts only, and never if `silent_after_hours` is 0. An account is silent when
+    Silence is reported for regular accounts only, and never if `silent_after_hours` is 0. An account is silent when
     nothing has arrived for `silent_after_hours`, and for SILENCE_FACTOR times its longest pause before. Nights and
     weekends are such pauses.
     """
@@ -112,7 +112,7 @@ def findings(
 
 
 def usual_pause_hours(hours: Sequence[int]) -> int | None:
-    """The longest pause between hours (ascending) with events. None if they are too few to tell what is usual."""
+    """The longest pause between hours (ascending) with events. None if there are too few hours to say what is usual."""
     if len(hours) < REGULAR_HOURS or hours[-1] - hours[0] < REGULAR_SPAN_HOURS:
         return None
     return max(later - earlier for earlier, later in pairwise(hours))

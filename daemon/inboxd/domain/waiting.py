@@ -1,4 +1,4 @@
-"""What a missing profile waits for: decided here for pages, API and log alike."""
+"""Decides what a missing profile waits for. Pages, API and log all use this."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -17,23 +17,23 @@ class WaitingFor(StrEnum):
     LOGIN = "login"
     """The account needs a human: no calls are made for it."""
     BACKFILL = "backfill"
-    """Nothing is planned: the next backfill asks, or the person writes."""
+    """No attempt is planned: the profile is fetched by the next backfill, or when the person writes."""
     RETRY = "retry"
-    """The last attempt failed; the next one has its time."""
+    """The last attempt failed; the next one is planned."""
     STOP = "stop"
-    """Calls rest: Meta throttles or refuses them, or does not answer."""
+    """Calls are stopped: Meta throttles or refuses them, or does not answer."""
     BUDGET = "budget"
     """The calls of this hour are used up."""
     SLOWNESS = "slowness"
     """Meta's usage headers slow calls down."""
     TURN = "turn"
-    """Others are asked about first."""
+    """Other profiles are fetched first."""
     ANSWER = "answer"
     """It is being fetched."""
 
 
 class Waiting(NamedTuple):
-    """What a profile waits for, in words, and until when (ms) where that is known."""
+    """What a profile waits for, also as text, and until when (ms) if known."""
 
     what: WaitingFor
     text: str

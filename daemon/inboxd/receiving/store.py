@@ -198,7 +198,7 @@ class Inbox:
                     one.durable.set_exception(error)
             if error is None:
                 self.arrivals.add(self._clock.now_ms(), len(taken))
-            self.arrived.notify()  # also when refused: if the file was moved away, the rows may be in it all the same
+            self.arrived.notify()  # also when refused: it may be stored, in a file that was moved away
             self._queue_rest()
 
         self._database.submit(store, urgent=True, is_statement=True).add_done_callback(settle)

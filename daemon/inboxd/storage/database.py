@@ -80,7 +80,7 @@ class Database:
         self._on_commit = on_commit
         self._lock_fd: int | None = None
         self._file_fd: int | None = None
-        """To sync the file. Closed last: closing any descriptor releases all our locks on it, SQLite's too (fcntl(2))."""
+        """To sync the file. Closed last: closing any descriptor releases all locks on it, SQLite's too (fcntl(2))."""
         self._writer: Connection | None = None
         self._files: FileIdentity | None = None
         self._checkpointer = Checkpointer(path, self._on_writer)
@@ -100,7 +100,7 @@ class Database:
     async def __aenter__(self) -> Self:
         """Take the lock, open, migrate, start the writer.
 
-        Raises DatabaseLockedError, DatabaseTooNewError, NotOurDatabaseError, HalfRestoredError, StorageUnavailableError.
+        Raises DatabaseLockedError, HalfRestoredError, StorageUnavailableError and what `migrations.migrate` raises.
         """
         try:
             self._lock_fd = lock(self.path)
