@@ -6,7 +6,7 @@ from typing import Final
 from inboxd.storage.database import Database
 
 MATCHES: Final = 2000
-"""The most messages (the latest) and the most names that a search of conversations looks at."""
+"""A search of conversations uses at most this many messages, the latest, and this many names."""
 _PROGRESS: Final = "SELECT indexed_to, (SELECT max(id) FROM messages) FROM search_progress"
 _CHANGED: Final = "SELECT json_group_array(message_id) FROM (SELECT message_id FROM search_changed LIMIT ?)"
 _UNINDEX: Final = "DELETE FROM message_search WHERE rowid IN (SELECT value FROM json_each(?))"
@@ -51,7 +51,7 @@ SELECT * FROM (SELECT rowid FROM people_search WHERE people_search MATCH ? LIMIT
 
 
 def phrase(text: str) -> str:
-    """An FTS5 query from what a person typed: all words must occur; a word that ends in * is a prefix.
+    """An FTS5 query from what a person typed. All words must occur. A word that ends in * is a prefix.
 
     A text without any word matches nothing.
     """
@@ -100,7 +100,7 @@ class SearchIndexStore:
         return [message_id for (message_id,) in [*changed, *new]]
 
     async def add(self, message_id: int) -> None:
-        """Index one of `next_ids`; those before it must be done. Raises StorageError."""
+        """Index one of `next_ids`. All ids before it must be indexed or skipped. Raises StorageError."""
 
         def transaction(connection: sqlite3.Connection) -> None:
             _pass(connection, message_id)
@@ -109,11 +109,11 @@ class SearchIndexStore:
         await self._database.write(transaction)
 
     async def skip(self, message_id: int) -> None:
-        """Leave one of `next_ids` out of the index for good, or until it changes. Raises StorageError."""
+        """Leave one of `next_ids` out of the index until its message changes. Raises StorageError."""
         await self._database.write(lambda connection: _pass(connection, message_id))
 
     async def behind(self) -> bool:
-        """Whether any message waits to be indexed. Raises StorageError."""
+        """Whether any message is waiting to be indexed. Raises StorageError."""
         ((waits,),) = await self._database.read(
             "SELECT EXISTS (SELECT 1 FROM search_changed) OR (SELECT indexed_to FROM search_progress) "
             "< coalesce((SELECT max(id) FROM messages), 0)"
@@ -122,7 +122,7 @@ class SearchIndexStore:
 
 
 def _pass(connection: sqlite3.Connection, message_id: int) -> None:
-    """Move the progress past the message, and remove its former text from the index."""
+    """Move the progress past the message, and remove its previous text from the index."""
     ids = f"[{message_id}]"
     connection.execute(_MOVE_PAST, (message_id,))
     connection.execute(_UNINDEX, (ids,))

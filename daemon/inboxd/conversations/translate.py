@@ -1,4 +1,4 @@
-"""Translating Meta's webhook events: which conversation, which direction, which change of a message."""
+"""Translates Meta's webhook events into a conversation, a direction and a change of a message."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ class Translated(NamedTuple):
     change: MessageChange | None = None
     partyless: AnyPartylessChange | None = None
     kept: bool = False
-    """Whether the event itself is stored as it came."""
+    """Whether the event itself is stored as it was received."""
     participant_wrote: bool = False
     """Whether the participant wrote or tapped something: only then may we read their profile (User Profile API)."""
     participant_username: str | None = None
@@ -49,15 +49,15 @@ _NOTHING: Final = Translated()
 
 @dataclass(slots=True)
 class BatchChanges:
-    """What the events of a batch change, by what is done about it."""
+    """The changes of a batch of events, grouped by how they are processed."""
 
     changes: list[tuple[int, MessageChange]] = field(default_factory=list)
-    """Each with the id of the delivery that it came in."""
+    """Each with the id of its delivery."""
     partyless: list[AnyPartylessChange] = field(default_factory=list)
     arrived: set[str] = field(default_factory=set)
     """The mids of messages that arrived."""
     usernames: dict[ConversationKey, str] = field(default_factory=dict)
-    """Usernames of participants that events had."""
+    """Usernames of participants, from events that contain one."""
 
 
 def changes_of(translated: Iterable[tuple[int, Translated]]) -> BatchChanges:
@@ -76,7 +76,7 @@ def changes_of(translated: Iterable[tuple[int, Translated]]) -> BatchChanges:
 
 
 def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> Translated:
-    """The meaning of `event`. `accounts` maps every id that names a served account to its own.
+    """The meaning of `event`. `accounts` maps each id of a served account to its main id.
 
     `received_at` (ms) replaces a time that is missing or in the future.
     """
@@ -101,8 +101,9 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
 def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
     """The conversation and the direction of an event.
 
-    The account is the side with the id of a served account; `is_echo` breaks ties (Webhooks, "sent and received"). For
-    an account that is not served, the kind of event decides. `entry.id` comes last: samples label it IGSID or Page id.
+    The account is the side with the id of a served account. When neither or both sides have one, `is_echo` decides
+    (Webhooks, "sent and received"), then the kind of event. `entry.id` is used last, because Meta's samples label it
+    as IGSID or as Page id.
     """
     sender, recipient = (accounts.get(who, who) for who in (event.sender_id or "", event.recipient_id or ""))
     body = event.body
@@ -122,7 +123,7 @@ def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[Conversatio
 
 
 def _time(event: WebhookEvent, received_at: int) -> int:
-    """When it happened (ms): the time of the item, else of its entry, else of its arrival."""
+    """When the event happened (ms): the time of the item, else of its entry, else `received_at`."""
     for told in (event.timestamp, event.entry_time):
         if told is not None and is_believable(told, received_at, event.entry_time):
             return told
@@ -198,7 +199,7 @@ def _content(body: events.WebhookMessage) -> Content:
 
 
 def _attachment(item: events.WebhookAttachment) -> Attachment:
-    """The attachment. `ig_story` has its own name for the url; link previews have url and title beside the payload."""
+    """The attachment. `ig_story` has another name for the URL; link previews have URL and title beside the payload."""
     payload = item.payload or {}
     urls = (payload.get("url"), payload.get("story_media_url"), item.url)
     titles = (payload.get("title"), item.title)
@@ -211,7 +212,7 @@ def _attachment(item: events.WebhookAttachment) -> Attachment:
 
 
 def _details(body: events.WebhookMessage | events.Postback, *, is_self: bool = False) -> dict[str, object] | None:
-    """Everything that is neither text nor attachment, by Meta's names."""
+    """All data other than text and attachments, under Meta's names."""
     if isinstance(body, events.Postback):
         found: dict[str, object | None] = {
             "payload": body.payload,
@@ -230,9 +231,9 @@ def _details(body: events.WebhookMessage | events.Postback, *, is_self: bool = F
 
 
 def _made_up_mid(kind: str, key: ConversationKey, at: int | None, *told: object) -> str:
-    """A mid for a message that came without one. Each copy of the message gets the same, so that copies are recognised.
+    """A mid for a message that has none. Each copy of the message gets the same mid, so that copies are recognised.
 
-    It is made only of what Meta sent: the time of arrival differs between copies.
+    It is made only from data that Meta sent, because the time of arrival differs between copies.
     """
     text = msgspec.json.encode((key, at, *told), order="deterministic")
     return f"{kind}:" + hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,1 +1,1 @@
-"""How Meta speaks: signatures, webhook payloads and the Graph API. No storage in here."""
+"""The protocols of Meta: signatures, webhook payloads and the Graph API. This package stores nothing."""

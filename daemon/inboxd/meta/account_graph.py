@@ -1,4 +1,4 @@
-"""The Graph API as one account may use it: every call waits for the account's budget, and every answer is heeded."""
+"""The Graph API for one account: each call waits for the account's budget, and each answer updates its limits."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -28,28 +28,28 @@ WEBHOOK_FIELDS: Final = {
     ),
     LoginType.FACEBOOK: ("messages",),
 }  # fmt: skip
-"""What an account is subscribed to. Its app gets all fields chosen in the dashboard once there is any ("Webhooks")."""
+"""Fields to subscribe to. With any subscription, the app gets all fields chosen in the dashboard ("Webhooks")."""
 MANY_PEOPLE: Final = 5
-"""So many people in a row about whom Meta says the ambiguous: then it is not about them."""
+"""After ambiguous errors about this many people in a row, the account is taken as the cause, not the people."""
 MAX_NAME: Final = 200
-"""Characters of a name, a username, the name of a webhook field; Instagram's own are much shorter."""
+"""Most characters of a name, a username or the name of a webhook field. Instagram's own limits are much lower."""
 MAX_TOKEN: Final = 4096
 MOST_FOLLOWERS: Final = 10**12
 MOST_APPS: Final = 100
 MOST_FIELDS: Final = 100
 LONGEST_LIFE_S: Final = 10 * 365 * 86_400
-"""What is said to live longer has an end that nobody knows. Tokens live for 60 days."""
+"""A longer lifetime of a token is not believed: its end is then unknown. Tokens live for 60 days."""
 LONGEST_TOLD_S: Final = 25 * 3600.0
-"""Meta's windows are 24 hours: what names a longer stop does not say how long."""
+"""The longest stop that is believed. Meta's windows are 24 hours; a longer stop is ignored."""
 PERMISSION_REST_S: Final = 3600.0
 DOUBT_REST_S: Final = 900.0
 
 
 class Owner(NamedTuple):
-    """Whom a token belongs to."""
+    """The account that a token belongs to."""
 
     id: str
-    """`IG_ID`: what webhooks carry."""
+    """`IG_ID`: the id that webhooks use."""
     app_scoped_id: str | None
     page_id: str | None
     username: str | None
@@ -60,14 +60,14 @@ class RefreshedToken(NamedTuple):
 
     token: Secret
     expires_in_s: int | None
-    """None when Meta did not say it in a way that can be believed."""
+    """None when Meta sent no usable value."""
 
 
 class AccountGraph:
     """One account's Graph API.
 
-    `on_verdict` is told when the account's own standing shows: a GraphError that only a human can mend, or None when a
-    kind of call that was refused works again.
+    `on_verdict` is called with a GraphError that only a person can resolve, or with None when a kind of call that was
+    refused works again.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class AccountGraph:
     ) -> None:
         self.budget = budget
         self.profiles_throttle: Final = Throttle(budget.clock)
-        """Stops profile calls alone: a permission is missing, or Meta denies that anybody exists."""
+        """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
         self._client = client
         self._call_log = call_log
         self._app_budget = app_budget
@@ -98,12 +98,12 @@ class AccountGraph:
         self._doubtful: set[str] = set()
         self._standing_known = False
         self.answers = 0
-        """How many calls of this account Meta has answered so far."""
+        """The number of this account's calls that Meta has answered so far."""
         self._log = logs.get("graph").bind(account_id=budget.account_id)
 
     @property
     def circuit(self) -> Circuit:
-        """Whether the host answers."""
+        """The circuit breaker of the host."""
         return self._client.circuit
 
     @property
@@ -113,16 +113,16 @@ class AccountGraph:
 
     @token.setter
     def token(self, token: Secret | None) -> None:
-        """Use `token` from the next call on; what the old one was refused is forgotten."""
+        """Use `token` from the next call on. Refusals of the old token are forgotten."""
         self._token = token
         self.forgive()
 
     def use_app_secrets(self, app_secrets: Sequence[Secret]) -> None:
-        """Prove tokens with these. Which one depends on the product; without any proof is the last resort."""
+        """Use these secrets for `appsecret_proof`. The product decides which is right; no proof is tried last."""
         self._proofs = [*(secret.reveal() for secret in app_secrets), None]
 
     def forgive(self) -> None:
-        """Ask again whatever was refused: something may have been mended."""
+        """Forget refusals, so that refused calls are made again: the cause may have been resolved."""
         self._dead = None
         self._standing_known = False
         self._doubtful.clear()
@@ -132,11 +132,11 @@ class AccountGraph:
     async def user_profile(
         self, igsid: str, priority: Priority = Priority.LIVE, *, on_turn: Callable[[], None] | None = None
     ) -> Profile:
-        """The profile of the participant `igsid` ("User Profile API"). `on_turn` is called when waiting is over.
+        """The profile of the participant `igsid` ("User Profile API"). `on_turn` is called when the wait is over.
 
-        Raises GraphError, classified, for everything that is not a usable profile.
+        Raises a classified GraphError for every answer that is not a usable profile.
         """
-        if answers.identifier(igsid) is None:  # it would become part of an address
+        if answers.identifier(igsid) is None:  # it becomes part of a URL
             msg = "not an id that Meta could know"
             raise GraphError(msg, FailureAction.GONE)
         found, token = await self._ask(
@@ -165,10 +165,10 @@ class AccountGraph:
         )
 
     async def owner(self, priority: Priority = Priority.LIVE) -> Owner:
-        """Whom the token belongs to. Raises GraphError; a Page without an Instagram account lacks permission."""
+        """The account of the token. Raises GraphError; for a Page without an Instagram account: LACKS_PERMISSION."""
         answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._login_type]}, priority)
         inner = answer.get("data")
-        if isinstance(inner, list) and inner:  # the documentation prints a list, clients see an object
+        if isinstance(inner, list) and inner:  # the documentation shows a list, Meta sends an object
             answer = _fields(inner[0])
         if self._login_type is LoginType.FACEBOOK:
             linked = answer.get("instagram_business_account")
@@ -184,7 +184,7 @@ class AccountGraph:
         await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
 
     async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
-        """The webhook fields that the account is subscribed to; none at all when the app is not. Raises GraphError."""
+        """The webhook fields that the account is subscribed to; empty when it is not subscribed. Raises GraphError."""
         listed = (await self._call("GET", "me/subscribed_apps", {}, priority)).get("data")
         apps = [_fields(one) for one in listed[:MOST_APPS]] if isinstance(listed, list) else []
         return tuple(sorted({name for app in apps if self._is_ours(app) for name in _names(app)}))
@@ -194,14 +194,14 @@ class AccountGraph:
         return self._app_id is None or theirs is None or theirs == self._app_id
 
     async def read_messages(self, priority: Priority = Priority.LIVE) -> None:
-        """Try to read the account's conversations, to learn whether the owner lets us. Raises GraphError."""
+        """Try to read the account's conversations, to learn whether the owner allows it. Raises GraphError."""
         await self._call("GET", "me/conversations", {"platform": "instagram", "limit": "1"}, priority)
 
     async def refresh_token(self) -> RefreshedToken:
-        """A token with another 60 days ("Refresh access token"); the one in use stays in use. Raises GraphError.
+        """A new token for another 60 days ("Refresh access token"). The current token stays in use. Raises GraphError.
 
-        The documentation shows the token as a query parameter. It is sent in the header, and if Meta insists, as a
-        form field: never in a URL.
+        The documentation shows the token as a query parameter. Here the token is never in a URL: it is sent in the
+        header, and if Meta refuses that, as a form field.
         """
         fields = {"grant_type": "ig_refresh_token"}
         try:
@@ -214,7 +214,7 @@ class AccountGraph:
         if token is None or not token.isascii():
             msg = "a refreshed token that cannot be a token"
             raise unusable(msg)
-        # The old token may be dead by now: the new one is worth keeping whatever is said of its end.
+        # The old token may no longer work: keep the new one even when its lifetime is unusable.
         return RefreshedToken(Secret(token), answers.whole(answer.get("expires_in"), LONGEST_LIFE_S) or None)
 
     async def _call(
@@ -227,7 +227,7 @@ class AccountGraph:
         versioned: bool = True,
         as_form: bool = False,
     ) -> dict[str, Any]:
-        """What Meta answered. Raises GraphError for an error that it named, too."""
+        """The fields of Meta's answer. Raises GraphError, also for an error that Meta sent."""
         answer, _ = await self._ask(method, path, fields, priority, versioned=versioned, as_form=as_form)
         if answer.error is not None:
             raise answer.error
@@ -245,9 +245,9 @@ class AccountGraph:
         as_form: bool = False,
         on_turn: Callable[[], None] | None = None,
     ) -> tuple[Answer, Secret]:
-        """One call within the budget, with the token that it was made with.
+        """Make one call within the budget. Returns the answer and the token that was used.
 
-        Another call for each other way of proving the token while the proof is refused.
+        When Meta refuses the `appsecret_proof`, the call is repeated with the next secret.
         """
         while True:
             async with self.budget.call(priority, throttle, ready=self._require_token):
@@ -276,7 +276,7 @@ class AccountGraph:
         return self._token
 
     async def _heed(self, answer: Answer, token: Secret) -> None:
-        """Slow down or stop as the answer says, before anybody else may call."""
+        """Slow down or stop calls as the answer demands, before the next call is made."""
         error, usage = answer.error, answer.usage
         limit = error if error is not None and error.action is FailureAction.WAIT_FOR_BUDGET else None
         app_limit, own_limit = (limit, None) if limit is not None and limit.row.app_wide else (None, limit)
@@ -291,13 +291,13 @@ class AccountGraph:
     async def _judge(
         self, throttle: Throttle, scope: str, percent: float | None, limit: GraphError | None, stop_s: float
     ) -> None:
-        """Apply to one throttle what an answer said: how full its allowance is, that it is used up, or for how long."""
+        """Update one throttle from an answer: percent of the allowance used, a limit reached, or seconds to stop."""
         if percent is not None:
             self._note_usage(throttle, scope, percent)
         reason = _why_stop(percent, limit, stop_s)
         if reason is None:
             if not throttle.strikes or throttle.stopped_s():
-                return  # nothing to end, or stopped by an answer to a later call than this
+                return  # there is no stop to end, or the answer to a later call has set one
             throttle.reset()
             self._log.info("throttle_ended", scope=scope)
         elif stop_s > 0:
@@ -309,7 +309,7 @@ class AccountGraph:
         await self._call_log.save_stop(scope, throttle.stop())
 
     def _note_usage(self, throttle: Throttle, scope: str, percent: float) -> None:
-        """Slow down as the headers ask for, and say so when it begins, ends, or becomes much more or less."""
+        """Slow down as the usage headers demand. Log when this begins, ends, or changes much."""
         before = _step(throttle.slowness)
         throttle.note_usage(percent)
         after = _step(throttle.slowness)
@@ -320,7 +320,7 @@ class AccountGraph:
             self._log.info("slowing_ended", scope=scope, percent=round(percent))
 
     async def _about_person(self, igsid: str, error: GraphError, token: Secret) -> GraphError:
-        """The same error, or what it means when it is said of everybody."""
+        """The same error, or LACKS_PERMISSION when Meta gives an ambiguous error about many people in a row."""
         if error.row.ambiguous:
             self._doubtful.add(igsid)
             if len(self._doubtful) >= MANY_PEOPLE:
@@ -339,7 +339,7 @@ class AccountGraph:
 
 
 def _step(slowness: float) -> int:
-    """How slow it is, roughly: 0 not at all, 1 a little, 2 several times slower, 3 nearly at a stand."""
+    """A rough step of slowness: 0 not slower, 1 a little slower, 2 several times slower, 3 nearly stopped."""
     return sum(slowness > bound for bound in (1.0, 3.0, 10.0))
 
 
@@ -352,7 +352,7 @@ def _why_stop(percent: float | None, limit: GraphError | None, stop_s: float) ->
 
 
 def _owner(answer: dict[str, Any], name: str, *, app_scoped_id: str | None = None, page_id: str | None = None) -> Owner:
-    """The owner whose id stands under `name`. Raises GraphError when it does not."""
+    """The owner, with the id in the field `name`. Raises GraphError when that is not a valid id."""
     found = answers.identifier(answer.get(name))
     if found is None:
         msg = f"GET /me names no {name} that could be an account's"

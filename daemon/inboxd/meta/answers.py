@@ -1,7 +1,7 @@
-"""Taming what comes from Meta: JSON of whatever shape, and single values of it.
+"""Parses JSON from Meta, and checks single values of it.
 
-Nothing that an answer holds may trouble whoever works with it later. A value that is not what it should be is None, and
-it is for the caller to say whether the answer can do without it.
+Later code may rely on every value that these functions return. An invalid value becomes None; the caller decides
+whether the answer is usable without it.
 """
 
 import json
@@ -16,11 +16,11 @@ _MAX_DIGITS: Final = 40
 
 
 class NotJsonError(ValueError):
-    """The bytes are no JSON, or JSON that nobody could walk."""
+    """The bytes are not JSON, or JSON that is nested too deeply to parse."""
 
 
 def parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON
-    """The JSON in `body`; bytes that are no UTF-8 and lone surrogates spoil only the text that they stand in.
+    """The JSON in `body`. Invalid UTF-8 and lone surrogates make only the text that contains them unusable.
 
     Raises NotJsonError.
     """
@@ -36,7 +36,7 @@ def parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def text(value: object, longest: int) -> str | None:
-    """A text of at most `longest` characters, without control characters and surrounding blanks; never a blank one."""
+    """A text of at most `longest` characters, with blanks for control characters. None when it is longer or blank."""
     if not isinstance(value, str) or len(value) > longest or not _encodable(value):
         return None
     kept = "".join(letter if letter.isprintable() or ord(letter) > 0x9F else " " for letter in value)
@@ -44,13 +44,13 @@ def text(value: object, longest: int) -> str | None:
 
 
 def word(value: object, longest: int) -> str | None:
-    """A text of at most `longest` characters that can be printed as it is; one with anything else in it is none."""
+    """A text of at most `longest` characters, all printable; None otherwise. Outer blanks are removed."""
     found = value.strip() if isinstance(value, str) and len(value) <= longest else ""
     return found if found and found.isprintable() else None
 
 
 def whole(value: object, most: int) -> int | None:
-    """A whole number from 0 to `most`, also written as text or with a fraction of zero."""
+    """A whole number from 0 to `most`. It may also be written as text, or with a fraction of zero."""
     if isinstance(value, str):
         value = _int(value) if value.isascii() and value.isdigit() else None
     if isinstance(value, float):
@@ -61,12 +61,12 @@ def whole(value: object, most: int) -> int | None:
 
 
 def flag(value: object) -> bool | None:
-    """True or False."""
+    """True or False; None for other values."""
     return value if isinstance(value, bool) else None
 
 
 def identifier(value: object) -> str | None:
-    """An id of Meta's: digits, written as text or as a number."""
+    """An id from Meta: digits, written as text or as a number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**MAX_ID:
         return str(value)
     if isinstance(value, str) and 0 < len(value) <= MAX_ID and value.isascii() and value.isdigit():
@@ -75,7 +75,7 @@ def identifier(value: object) -> str | None:
 
 
 def address(value: object) -> str | None:
-    """An address on the web that a client could go to."""
+    """An http or https URL with a host."""
     found = word(value, MAX_ADDRESS)
     if found is None or any(letter.isspace() for letter in found):
         return None
@@ -95,5 +95,5 @@ def _encodable(value: str) -> bool:
 
 
 def _int(digits: str) -> int | None:
-    """Python refuses to read a number of thousands of digits."""
+    """The number, or None when it has too many digits: Python raises an error for thousands of digits."""
     return int(digits) if len(digits) <= _MAX_DIGITS else None

@@ -1,8 +1,8 @@
-"""How many Graph API calls an account may still make now, and who makes the next one.
+"""Limits the Graph API calls of an account, and decides which call is made next.
 
-Every call goes through `Budget.call`. A call is recorded durably before it is made, and leaves the hour one hour after
-it *ended*, since Meta counted it at some moment in between. Only the monotonic clock counts, so a wall clock that
-jumps neither opens the budget nor freezes it.
+Every call goes through `Budget.call`. A call is recorded durably before it is made. It counts until one hour after it
+*ended*, because Meta counted it at some moment between its start and its end. All times are of the monotonic clock, so
+a jump of the wall clock neither resets the budget nor blocks it.
 """
 
 import asyncio
@@ -24,29 +24,29 @@ from inboxd.runtime.clock import Clock, iso_utc
 
 HOUR_S: Final = 3600.0
 LIVE_SHARE: Final = 5
-"""One call of so many is kept for live work: backfill never takes it."""
+"""One call in this many is reserved for live work: backfill does not use it."""
 PATIENCE_S: Final = 10.0
-"""How long a call waits that a person waits for."""
+"""How long an interactive call waits at most, because a person waits for it."""
 
 
 class CallLog(Protocol):
-    """What must survive the process. `at` is in seconds of the monotonic clock."""
+    """The data that must survive a restart. `at` is in seconds of the monotonic clock."""
 
     async def calls(self, account_id: str) -> list[float]:
-        """When the account's calls of the last hour were made, the earliest first."""
+        """When the account's calls of the last hour were made, earliest first."""
 
     async def record(self, account_id: str, at: float) -> None:
-        """Make durable that a call is about to be made. Raises StorageError."""
+        """Record durably that a call is about to be made. Raises StorageError."""
 
     async def stops(self) -> dict[str, Stop]:
-        """The stops that were on, by scope."""
+        """The stored stops, by scope."""
 
     async def save_stop(self, scope: str, stop: Stop | None) -> None:
-        """Remember the stop of a scope, or that there is none. Raises StorageError."""
+        """Store the stop of a scope, or delete it when `stop` is None. Raises StorageError."""
 
 
 class AppBudget:
-    """What all accounts share: the app's throttle, and the bell that tells waiters that something changed."""
+    """Shared by all accounts: the app's throttle, and the event that wakes waiting calls after a change."""
 
     def __init__(self, clock: Clock) -> None:
         self.app = Throttle(clock)
@@ -54,33 +54,33 @@ class AppBudget:
         self.clock = clock
 
     async def load(self, call_log: CallLog) -> None:
-        """Take up the app's stop from before a restart."""
+        """Restore the app's stop from before a restart."""
         stop = (await call_log.stops()).get(APP_SCOPE)
         if stop is not None:
             self.app.restore(stop)
 
     def notify(self) -> None:
-        """Everyone who waits looks again."""
+        """Wake all waiting calls, so that they check again."""
         self._bell.set()
         self._bell.clear()
 
     async def wait(self, seconds: float) -> None:
-        """Wait for the bell, at most `seconds`."""
+        """Wait for `notify`, at most `seconds`."""
         await self.clock.wait(self._bell, None if math.isinf(seconds) else seconds)
 
 
 def _always() -> None:
-    """A call that nothing stands against."""
+    """The default of `ready`: the call can always be made."""
 
 
 class _Ticket(NamedTuple):
-    """A place in the queue. `number` is unique, so tickets are ordered by priority and arrival alone."""
+    """A place in the queue. `number` is unique, so tickets are ordered only by priority and arrival."""
 
     priority: Priority
     number: int
     throttle: Throttle | None
     throttles: tuple[Throttle, ...]
-    """Everything that may hold it."""
+    """All throttles that may delay this call."""
 
     @property
     def interactive(self) -> bool:
@@ -89,12 +89,12 @@ class _Ticket(NamedTuple):
 
     @property
     def held_back(self) -> bool:
-        """Whether its own throttle holds it: those behind it need not wait for that."""
+        """Whether its own throttle delays it. Calls behind it in the queue do not wait for that."""
         return self.throttle is not None and self.throttle.wait_s() > 0
 
 
 class Budget:
-    """One account's allowance: a pace, a ceiling in any window of one hour, and the throttles before it."""
+    """One account's limits: a pace, a maximum in any window of one hour, and the throttles."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Budget:
     ) -> None:
         self.account_id = account_id
         self.throttle = Throttle(clock)
-        """Meta throttles this account."""
+        """Stops or slows calls when Meta throttles this account."""
         self._call_log = call_log
         self._app_budget = app_budget
         self._host = host
@@ -125,7 +125,7 @@ class Budget:
         self._numbers = itertools.count()
 
     async def load(self, *, longest_call_s: float) -> None:
-        """Take up the calls and the stop from before a restart; a call counts as if it had lasted `longest_call_s`."""
+        """Restore the calls and the stop from before a restart. Each call is taken to have lasted `longest_call_s`."""
         now = self.clock.monotonic()
         self._ended = deque(min(now, at + longest_call_s) for at in await self._call_log.calls(self.account_id))
         stop = (await self._call_log.stops()).get(self.account_id)
@@ -136,15 +136,15 @@ class Budget:
     async def call(
         self, priority: Priority, throttle: Throttle | None = None, *, ready: Callable[[], object] = _always
     ) -> AsyncIterator[None]:
-        """Wait until one more call is allowed, and count it; the call is made inside.
+        """Wait until one more call is allowed, and count it. The caller makes the call inside the `async with` block.
 
-        `throttle` is one more throttle, for this kind of call alone. `ready` raises when the call cannot be made any
-        more: it is asked while waiting, before paying and after. Every attempt pays, also one that fails. An
-        interactive call does not wait for the host or for Meta's usage headers, and for everything else
-        PATIENCE_S at the most.
+        `throttle` is an additional throttle, only for this kind of call. `ready` raises when the call can no longer be
+        made: it is called while waiting, before the call is counted and after. Every attempt counts, also one that
+        fails. An interactive call does not wait for the host or for Meta's usage headers, and waits at most PATIENCE_S
+        for everything else.
 
-        Raises StorageError when it cannot be recorded: no record, no call. Raises GraphError when a host that was down
-        is still down, or when patience is at its end.
+        Raises StorageError when the call cannot be recorded: it is then not made. Raises GraphError when a host that
+        was down is still down, or when an interactive call has to wait longer than PATIENCE_S.
         """
         interactive = priority is Priority.INTERACTIVE
         throttles = self._throttles[1:] if interactive else self._throttles
@@ -158,14 +158,14 @@ class Budget:
                 pay()
                 await self._call_log.record(self.account_id, self.clock.monotonic())
                 if any(one.stopped_s() for one in throttles):
-                    continue  # something went wrong for another call meanwhile
+                    continue  # another call has caused a stop in the meantime
                 ready()
                 yield
                 return
 
     @contextmanager
     def _under(self, throttles: Collection[Throttle]) -> Iterator[Callable[[], None]]:
-        """A call is under way, from the turn that it was given until it has ended; it counts from `pay` on."""
+        """Mark a call as under way, from its turn until it has ended. It counts once `pay` was called."""
         paid = False
 
         def pay() -> None:
@@ -185,7 +185,7 @@ class Budget:
             self._app_budget.notify()
 
     def limit(self, calls_per_hour: int, calls_per_second: float) -> None:
-        """The ceiling and the pace from now on; calls that were made count against the new ones."""
+        """Set the maximum and the pace from now on. Calls already made count against the new maximum."""
         self.calls_per_second = calls_per_second
         self._allowance = calls_per_hour
         self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
@@ -194,7 +194,7 @@ class Budget:
         self._app_budget.notify()
 
     def report(self, throttle: Throttle | None = None) -> BudgetReport:
-        """How it stands now; with `throttle` for the kind of call that it stops."""
+        """The state of the budget now. `throttle` adds the throttle of one kind of call."""
         self._forget()
         throttles = self._throttles if throttle is None else (*self._throttles, throttle)
         longest = max(throttles, key=lambda one: one.stopped_s())
@@ -220,23 +220,23 @@ class Budget:
         return self.clock.now_ms() + int(seconds * 1000)
 
     def backfill_free(self) -> int:
-        """How many calls backfill may make at once now."""
+        """The number of calls that backfill may make now."""
         self._forget()
         return max(0, self.backfill_allowance - self._used())
 
     @property
     def backfill_allowance(self) -> int:
-        """How many calls an hour backfill may make when nobody writes."""
+        """The number of calls per hour that backfill may make when there are no live calls."""
         return self._allowance - self._reserve
 
     def wait_s(self, throttle: Throttle | None = None) -> float:
-        """Seconds until backfill may call, as far as is known; 0 when it may."""
+        """Seconds until backfill may call, as far as is known; 0 when it may call now."""
         stops = [one.stopped_s() for one in self._throttles] + ([throttle.stopped_s()] if throttle is not None else [])
         allowance_s = self._allowance_s(Priority.BACKFILL)
         return max(*stops, 0.0 if math.isinf(allowance_s) else allowance_s)
 
     async def _turn(self, ticket: _Ticket, ready: Callable[[], object]) -> None:
-        """Return when it is our turn and a call may go; it counts as under way by then."""
+        """Wait until it is the turn of this ticket and a call may be made. The call is then marked as under way."""
         give_up_at = self.clock.monotonic() + PATIENCE_S if ticket.interactive else math.inf
         bisect.insort(self._queue, ticket)
         self._host.waits(self.account_id, 1)
@@ -261,7 +261,7 @@ class Budget:
             self._app_budget.notify()
 
     def _busy(self, wait_s: float) -> GraphError:
-        """Why somebody who waits for an answer does not get one now."""
+        """The error for an interactive call that cannot be made in time, with the reason."""
         report = self.report()
         until = f"before {iso_utc(self._in_ms(wait_s))}" if math.isfinite(wait_s) else "now"
         why = report.reason or f"{report.used} of {report.allowance} calls of this hour are used"
@@ -272,7 +272,7 @@ class Budget:
         if not all(other.held_back for other in ahead):
             return math.inf
         pause_s = self._last_at + self._interval_s * self.slowness - self.clock.monotonic()
-        # The usual pace is the limiter's.
+        # The usual pace is kept by the limiter.
         slowed_s = pause_s if self.slowness > 1 and not ticket.interactive else 0.0
         yield_s = 0.0 if ticket.interactive else self._host.yield_s(self.account_id)
         return max(
@@ -280,7 +280,7 @@ class Budget:
         )
 
     def _allowance_s(self, priority: Priority) -> float:
-        """Seconds until the hour has room for a call; infinite when that hangs on a call that is under way."""
+        """Seconds until the hour has room for a call; infinite when that depends on a call that is under way."""
         self._forget()
         limit = self._allowance - self._reserve if priority is Priority.BACKFILL else self._allowance
         too_many = self._used() - limit + 1

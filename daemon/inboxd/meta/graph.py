@@ -1,6 +1,6 @@
-"""The Graph API, one request at a time: what goes over the wire and what comes back.
+"""The client for the Graph API: sends one request and parses its answer.
 
-The token travels in the Authorization header, so that it is in no URL, no log and no error.
+The token is sent in the Authorization header, so that no URL, log or error contains it.
 """
 
 import hmac
@@ -24,17 +24,17 @@ _MAX_CODE: Final = 2**31 - 1
 
 
 class Answer(NamedTuple):
-    """What Meta answered: fields, or an error that it named; and what it said of its limits."""
+    """Meta's answer: fields or an error, and the usage of its limits."""
 
     fields: dict[str, Any]
     error: GraphError | None
     usage: Usage
     proof_refused: bool = False
-    """The error is about our `appsecret_proof`, not about what was asked."""
+    """The error is about our `appsecret_proof`, not about the request itself."""
 
 
 class GraphClient:
-    """Talks to one Graph API host. An async context manager: it owns its connections."""
+    """Sends requests to one Graph API host. An async context manager that owns its connections."""
 
     def __init__(self, base_url: str, version: str, *, timeout_s: float, clock: Clock) -> None:
         self._base = base_url.rstrip("/")
@@ -71,8 +71,8 @@ class GraphClient:
     ) -> Answer:
         """Make one call. `app_secret` adds `appsecret_proof` ("Secure Graph API calls").
 
-        `as_form` sends everything, the token included, as the fields of a POST with Meta's `method` override, for
-        endpoints that want the token as a parameter. Raises GraphError when there is no answer of Meta's.
+        `as_form` sends a POST with Meta's `method` override and all parameters, including the token, as form fields.
+        It is for endpoints that require the token as a parameter. Raises GraphError when Meta does not answer.
         """
         fields = dict(parameters)
         if app_secret is not None:
@@ -89,14 +89,14 @@ class GraphClient:
         return answer
 
     async def _probe(self) -> None:
-        """Ask the host for anything. Without a token Meta says no, which is an answer, and counts it for nobody.
+        """Call the host without a token. Meta refuses such a call, which is an answer, and counts it for no account.
 
-        Raises GraphError when there is no answer of Meta's.
+        Raises GraphError when Meta does not answer.
         """
         await self._answered("GET", f"{self._base}/{self._version}/me", timeout=self._probe_timeout)
 
     async def _answered(self, method: str, url: str, **options: Any) -> Answer:  # noqa: ANN401 - aiohttp's
-        """What came back. Raises GraphError, and tells the circuit, when that was no answer of Meta's."""
+        """The answer. When the response is not from Meta, the circuit counts a failure and GraphError is raised."""
         if self._session is None:
             msg = "GraphClient is used outside its context"
             raise RuntimeError(msg)
@@ -105,7 +105,7 @@ class GraphClient:
                 return _answer(response.status, await _read(response), parse_usage(response.headers))
         except TimeoutError as error:
             raise self._unanswered("no answer in time") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: headers that are no headers
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: malformed headers
             raise self._unanswered(f"no answer: {type(error).__name__}") from error
         except GraphError as error:
             raise self._unanswered(str(error)) from error
@@ -119,7 +119,7 @@ class GraphClient:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body, unless it is larger than any honest answer."""
+    """The whole body. Raises GraphError when it is larger than MAX_ANSWER_BYTES."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():
@@ -132,9 +132,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _answer(status: int, body: bytes, usage: Usage) -> Answer:
-    """What a response says; an error envelope counts whatever the status. Raises GraphError for what is not Meta's.
+    """Parse a response. An error in the body counts at any HTTP status. Raises GraphError when it is not from Meta.
 
-    There are two shapes of errors: the envelope ("Handle errors"), and that of the OAuth endpoints ("Business login").
+    Errors have two formats: the error envelope ("Handle errors"), and that of the OAuth endpoints ("Business login").
     """
     try:
         found = answers.parsed(body)
@@ -144,7 +144,7 @@ def _answer(status: int, body: bytes, usage: Usage) -> Answer:
         named = found.get("error")
         if isinstance(named, dict) and (code := answers.whole(named.get("code"), _MAX_CODE)) is not None:
             subcode = answers.whole(named.get("error_subcode"), _MAX_CODE)
-            # The name of Meta's own parameter, in a text that is not localised: no code tells this apart.
+            # No code identifies this error. The text has the name of Meta's own parameter, which is not localised.
             refused = code == 100 and "appsecret_proof" in str(named.get("message"))
             return Answer({}, classified(code, subcode or None), usage, refused)
         if isinstance(found.get("error_type"), str):

@@ -1,8 +1,8 @@
-"""What each Graph API failure means and what to do about it: one table, read it as documentation.
+"""The table of Graph API errors: what each one means and what to do about it.
 
 Sources: Graph API "Handle errors"; Instagram Platform and Messenger Platform "Error codes"; "Rate limits". A row
-with a subcode goes before the row of its code. Meta's HTTP statuses and texts are never used to decide: most
-failures are 400 and texts are localised.
+with a subcode takes precedence over the row of its code. Meta's HTTP statuses and texts decide nothing: most errors
+have the status 400, and texts are localised.
 """
 
 from typing import Final, NamedTuple
@@ -18,11 +18,11 @@ class Row(NamedTuple):
     action: FailureAction
     meaning: str
     app_wide: bool = False
-    """A limit of the app: it stops all accounts."""
+    """A limit of the app: it stops the calls of all accounts."""
     ambiguous: bool = False
-    """Said of one person; said of many at once it is trouble with the account or the platform."""
+    """About one person. But the same error about many people means a problem of the account or the platform."""
     first_stop_s: float = FIRST_STOP_S
-    """How long a limit stops calls at first, when Meta does not say; twice as long each time after."""
+    """Length of the first stop (s) when Meta does not say how long. Each further stop is twice as long."""
 
 
 TABLE: Final[dict[tuple[int, int | None], Row]] = {
@@ -75,10 +75,10 @@ _UNKNOWN: Final = Row(FailureAction.UNKNOWN, "a code that is not in our table")
 
 
 class GraphError(InboxdError):
-    """A call to the Graph API that failed, classified. Holds no token and no URL.
+    """A classified failure of a Graph API call. It contains no token and no URL.
 
-    `code` and `subcode` are None when the answer was not Meta's error envelope: network faults, HTML, redirects.
-    `row` is what our table says of them.
+    `code` and `subcode` are None when the answer was not Meta's error envelope: network errors, HTML, redirects.
+    `row` is their row in the table.
     """
 
     exit_code = EX_UNAVAILABLE
@@ -99,11 +99,11 @@ class GraphError(InboxdError):
         self.subcode = subcode
         self.row = row or Row(action, message)
         self.of_host = of_host
-        """Meta's host did not answer, or not as Meta does: it says nothing about what was asked."""
+        """Meta's host did not answer, or not in Meta's format. This says nothing about the request itself."""
 
 
 def row(code: int, subcode: int | None) -> Row:
-    """The table's row for `code` and `subcode`; codes 200-299 are permissions, whatever is not listed is unknown."""
+    """The row for `code` and `subcode`. Unlisted codes from 200 to 299 are permissions, all others are unknown."""
     found = TABLE.get((code, subcode)) or TABLE.get((code, None))
     if found is not None:
         return found
@@ -111,17 +111,17 @@ def row(code: int, subcode: int | None) -> Row:
 
 
 def classified(code: int, subcode: int | None) -> GraphError:
-    """The error for Meta's envelope with `code` and `subcode`. The text is ours: Meta's may quote anything."""
+    """The error for Meta's envelope with `code` and `subcode`. Its text is ours, as Meta's may quote any data."""
     found = row(code, subcode)
     name = f"{code}/{subcode}" if subcode else f"{code}"
     return GraphError(f"Graph error {name}: {found.meaning}", found.action, code=code, subcode=subcode, row=found)
 
 
 def transport(reason: str) -> GraphError:
-    """The error for an answer that is no answer: network, TLS or DNS trouble, HTML, redirects, oversized bodies."""
+    """The error when Meta did not answer: network, TLS or DNS errors, HTML, redirects, oversized bodies."""
     return GraphError(reason, FailureAction.RETRY_LATER, of_host=True)
 
 
 def unusable(reason: str) -> GraphError:
-    """The error for an answer of Meta's that lacks what was asked for. The text is ours."""
+    """The error for an answer from Meta without the requested data. The text is ours."""
     return GraphError(f"unusable answer: {reason}", FailureAction.RETRY_LATER)

@@ -1,26 +1,26 @@
-"""The parts of a JSON text that cannot be decoded as a whole.
+"""Splits a JSON text that cannot be decoded as a whole into parts.
 
-One NaN, one broken escape or a thousand brackets in one item make the whole body undecodable. Here the elements of its
-arrays and the members of its objects are found by their brackets alone: without recursion, and without a look at what
-is inside, so that each can be decoded, or kept, by itself.
+A NaN, a broken escape or a thousand nested brackets in one item make the whole body undecodable. This module finds the
+elements of arrays and the members of objects only by their brackets. It does not recurse and does not decode what is
+inside, so each part can be decoded, or kept, separately.
 """
 
 import json
 import re
 from typing import Final
 
-# A string that never ends is one until the end of the text: to look for an end from each quote in it would take hours.
+# A string without an end extends to the end of the text: to search for its end from each quote would take hours.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{},:]', re.DOTALL)
 _BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 MAX_PARTS: Final = 100_000
-"""Members of one object, or half the elements of one array: what has more holds nothing that anybody could use."""
+"""Most members of one object, or half the elements of one array. A larger one is not split."""
 _OPENING: Final = frozenset((b"[", b"{"))
 _CLOSING: Final = frozenset((b"]", b"}"))
 _SEPARATORS: Final = frozenset((b",", b":"))
 
 
 def entries_of(body: bytes) -> list[tuple[str, bytes]] | None:
-    """Each entry of a webhook payload with the payload's `object`; None when the body is no payload at all.
+    """Each entry of a webhook payload, with the payload's `object`; None when the body is not a payload.
 
     A payload may be wrapped in an array.
     """
@@ -39,13 +39,13 @@ def entries_of(body: bytes) -> list[tuple[str, bytes]] | None:
 
 
 def elements(text: bytes) -> list[bytes] | None:
-    """The elements of an array, each as it stands; None when `text` is not one array."""
+    """The elements of an array, each as its unchanged text; None when `text` is not one array."""
     pieces = _pieces(text, b"[", b"]")
     return None if pieces is None else [piece.strip() for piece, _ in pieces]
 
 
 def members(text: bytes) -> dict[str, bytes] | None:
-    """The values of an object by their names, each as it stands; None when `text` is not one object."""
+    """The values of an object by name, each as its unchanged text; None when `text` is not one object."""
     pieces = _pieces(text, b"{", b"}")
     if pieces is None:
         return None
@@ -59,7 +59,7 @@ def members(text: bytes) -> dict[str, bytes] | None:
 
 
 def require_shallow(text: bytes, *, levels: int, brackets: int) -> None:
-    """Raise ValueError when `text` is nested deeper than `levels` or has more than so many pairs of brackets."""
+    """Raise ValueError when `text` is nested deeper than `levels` or has more pairs of brackets than `brackets`."""
     depth = 0
     for number, match in enumerate(_BRACKET.finditer(text)):
         depth += (match[0] in _OPENING) - (match[0] in _CLOSING)
@@ -72,9 +72,9 @@ def require_shallow(text: bytes, *, levels: int, brackets: int) -> None:
 
 
 def _pieces(text: bytes, opening: bytes, closing: bytes) -> list[tuple[bytes, int | None]] | None:
-    """What stands between the commas of the outermost bracket, and where in it the first colon is.
+    """The texts between the commas of the outermost bracket, each with the position of its first colon.
 
-    None when `text` is not one such bracket, or has more than MAX_PARTS parts.
+    None when `text` is not one such bracket, or has more than MAX_PARTS members or twice as many elements.
     """
     text = text.strip()
     if text[:1] != opening or text[-1:] != closing:
@@ -96,7 +96,7 @@ def _pieces(text: bytes, opening: bytes, closing: bytes) -> list[tuple[bytes, in
 
 
 def _marks(text: bytes) -> list[tuple[bytes, int]] | None:
-    """Commas and colons inside the outermost bracket only; None when it does not end where `text` does."""
+    """The commas and colons directly inside the outermost bracket; None when it does not end where `text` ends."""
     found: list[tuple[bytes, int]] = []
     depth = 0
     for match in _TOKEN.finditer(text):

@@ -1,7 +1,7 @@
-"""Fetching pictures whose addresses came from outside, without being led anywhere else.
+"""Fetches pictures from URLs that came from outside, and only from allowed hosts.
 
-https only, Meta's hosts only, and no connection to an address that is not public: that is checked on the address that
-is really connected to, after DNS, on every hop. Size, time and redirects are bounded.
+Only https, only Meta's hosts, and only public IP addresses are allowed. The check of the IP address is made on the
+address that is really connected to: after DNS, and for every redirect. Size, time and redirects are limited.
 """
 
 import ipaddress
@@ -29,37 +29,37 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class PictureRules(NamedTuple):
-    """Where pictures may come from."""
+    """The hosts and networks that pictures may come from."""
 
     hosts: Sequence[str]
-    """Host names; their subdomains too."""
+    """Host names. Their subdomains are allowed too."""
     allow_http: bool = False
     allow_networks: Sequence[IpNetwork] = ()
     """Networks that are allowed although they are not public."""
 
 
 class PictureError(InboxdError):
-    """A picture could not be fetched now; it may be possible later."""
+    """A picture could not be fetched now. A later try may succeed."""
 
 
 class PictureHostError(PictureError):
-    """The host does not answer, or cannot: that says nothing about the picture."""
+    """The host does not answer, or reports that it cannot. This says nothing about the picture."""
 
 
 class PictureGoneError(PictureError):
-    """The address leads nowhere any more: Meta's die after days."""
+    """The URL no longer works: Meta's URLs expire after days."""
 
 
 class PictureRefusedError(PictureError):
-    """The address is not one we go to, or what is there is no picture for us. Trying again cannot help."""
+    """The URL is not allowed, or the content is too large. Another try cannot succeed."""
 
 
 class _ForbiddenAddressError(OSError):
-    """The host's address is not public."""
+    """The host's IP address is not public."""
 
 
 class PictureClient:
-    """Fetches pictures by the rules. An async context manager: it owns its connections."""
+    """Fetches pictures by the rules. An async context manager that owns its connections."""
 
     def __init__(self, rules: PictureRules) -> None:
         self._rules = rules
@@ -83,15 +83,15 @@ class PictureClient:
     async def fetch(self, address: str) -> bytes:
         """The bytes at `address`.
 
-        Raises PictureGoneError, PictureRefusedError, PictureHostError when the host of the address does not answer, or
-        PictureError for other passing trouble.
+        Raises PictureGoneError, PictureRefusedError, PictureHostError when the host of `address` does not answer, or
+        PictureError for other temporary errors.
         """
         for hop in range(MAX_REDIRECTS + 1):
             try:
                 found = await self._hop(self._checked(address))
             except PictureHostError as error:
                 if hop:
-                    raise PictureError(str(error)) from error  # the host has answered: it led us there
+                    raise PictureError(str(error)) from error  # the first host did answer: with a redirect to this one
                 raise
             if isinstance(found, bytes):
                 return found
@@ -100,7 +100,7 @@ class PictureClient:
         raise PictureRefusedError(msg)
 
     async def _hop(self, url: URL) -> bytes | str:
-        """The bytes at `url`, or the address that it redirects to."""
+        """The bytes at `url`, or the URL that it redirects to."""
         if self._session is None:
             msg = "PictureClient is used outside its context"
             raise RuntimeError(msg)
@@ -141,7 +141,7 @@ class PictureClient:
         return url
 
     def _socket(self, address: AddrInfo) -> socket.socket:
-        """The socket for one connection: aiohttp calls this with the very address that it is about to connect to."""
+        """The socket for one connection. aiohttp calls this with the exact address that it is about to connect to."""
         family, kind, protocol, _, target = address
         if not is_allowed(ipaddress.ip_address(str(target[0]).partition("%")[0]), self._rules.allow_networks):
             raise _ForbiddenAddressError(str(target[0]))
@@ -149,7 +149,7 @@ class PictureClient:
 
 
 def is_allowed(address: IpAddress, networks: Collection[IpNetwork]) -> bool:
-    """Whether `address` is public, or in one of `networks`; addresses that wrap another one are judged by that."""
+    """Whether `address` is public or in one of `networks`. An address that wraps another is judged by that."""
     if any(address.version == network.version and address in network for network in networks):
         return True
     inner = _wrapped(address)
@@ -167,7 +167,7 @@ def _wrapped(address: IpAddress) -> IpAddress | None:
 
 
 def _is_forbidden(error: BaseException | None) -> bool:
-    """Whether an address was refused by us, wherever in the chain aiohttp has put it."""
+    """Whether we refused an address. aiohttp may put our error anywhere in the chain of causes."""
     while error is not None:
         if isinstance(error, _ForbiddenAddressError):
             return True

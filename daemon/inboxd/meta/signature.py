@@ -1,7 +1,7 @@
 """Webhook signatures: `X-Hub-Signature-256`, HMAC-SHA256 over the raw body with the app secret.
 
-Meta's "Webhooks" page, "Validating payloads". The bytes are hashed as they came off the wire: a body that was
-parsed and written again passes every ASCII test and fails on the first accent.
+Source: Meta's "Webhooks" page, "Validating payloads". The bytes are hashed exactly as they were received. A body that
+was parsed and encoded again passes tests with ASCII text, and fails on the first accented letter.
 """
 
 import hmac
@@ -15,7 +15,7 @@ _FORM = re.compile(_PREFIX + "[0-9a-f]{64}")
 
 
 class Verdict(Enum):
-    """What came of checking a signature. The value is a sentence for the sender."""
+    """The result of checking a signature. The value is a sentence for the sender."""
 
     VALID = "The signature is valid."
     MISSING = f"The {HEADER} header is missing; SHA-1 signatures are not accepted."
@@ -29,7 +29,7 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def check_form(header: str | None) -> Verdict:
-    """What can be said of a signature before the body is here: MISSING, MALFORMED, or VALID (for all that is known)."""
+    """Check a signature before the body has arrived: MISSING, MALFORMED, or VALID, which means only well-formed."""
     if header is None:
         return Verdict.MISSING
     return Verdict.VALID if _FORM.fullmatch(header) else Verdict.MALFORMED
@@ -38,7 +38,7 @@ def check_form(header: str | None) -> Verdict:
 class SignatureVerifier:
     """Checks signatures against every configured app secret.
 
-    There may be several: Instagram Login and Facebook Login sign with different ones, and a rotation overlaps.
+    There may be several: Instagram Login and Facebook Login use different secrets, and a rotation has two for a time.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ class SignatureVerifier:
         return self.check_body(header, body)
 
     def check_body(self, header: str, body: bytes) -> Verdict:
-        """Whether `header`, whose form is good, signs `body`."""
+        """Whether `header`, which must be well-formed, signs `body`."""
         given = bytes.fromhex(header.removeprefix(_PREFIX))
         valid = False
         for key in self._keys:

@@ -1,7 +1,7 @@
-"""`signed_request`: how Meta tells us that an app user has removed the app or wants their data deleted.
+"""Parses `signed_request`: Meta's notice that an app user has removed the app or wants their data deleted.
 
-Meta's "Data deletion callback", "Parsing the request": two unpadded base64url parts, of which the first is the
-HMAC-SHA256 of the second *as encoded*, with the app secret.
+Source: Meta's "Data deletion callback", "Parsing the request". The text has two unpadded base64url parts. The first is
+the HMAC-SHA256 of the second *as encoded*, with the app secret.
 """
 
 import base64
@@ -20,13 +20,13 @@ class SignedRequest(NamedTuple):
     """A request whose signature is valid."""
 
     user_id: str
-    """App-scoped: `id`, not `user_id`, of GET /me."""
+    """The app-scoped id: `id`, not `user_id`, of GET /me."""
     receipt: str
-    """The same for every copy of this request, and telling nothing of the person."""
+    """A keyed hash: equal for every copy of this request, and revealing nothing about the person."""
 
 
 class SignedRequestError(ValueError):
-    """The request is malformed or not signed by Meta; the text is for the sender."""
+    """The request is malformed or not signed by Meta. The text is for the sender."""
 
 
 class _Payload(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
-"""Throttles: what slows Graph calls down and stops them.
+"""Throttles: they slow down and stop Graph calls.
 
-One stands before every call of an account (Meta throttles it), one before every call of the app (Meta throttles all
-accounts), one before every call to a host (it does not answer). They work alike; a call waits for all of them.
+There is one for each account (when Meta throttles the account), one for the app (when Meta throttles all accounts), and
+one for each host (when it does not answer). All work in the same way. A call waits for all that apply to it.
 """
 
 import math
@@ -14,20 +14,20 @@ from inboxd.runtime.clock import Clock
 
 SLOW_FROM: Final = 70.0
 STOP_FROM: Final = 95.0
-"""Percent of Meta's own allowance between which calls become slower and slower, and from which there are none."""
+"""Percent of Meta's allowance. Calls become slower and slower from SLOW_FROM on, and stop at STOP_FROM."""
 USAGE_HOLDS_S: Final = 3600.0
-"""What Meta said of usage is forgotten after this: its windows are an hour."""
+"""A usage percentage is forgotten after this time, because Meta's windows are one hour."""
 FIRST_STOP_S: Final = 60.0
 LONGEST_STOP_S: Final = 3600.0
 FAILURES_TO_OPEN: Final = 5
 FIRST_REST_S: Final = 5.0
 YIELD_S: Final = 1.0
 LONGEST_REST_S: Final = 30.0
-"""With the probe and the first call after it, everybody is asked again within a minute of the host's return."""
+"""With the probe and the first call after it, all accounts make calls again within a minute of the host's return."""
 
 
 class Throttle:
-    """Stops calls for a while, then lets one at a time through until one succeeds."""
+    """Stops calls for some time, then lets through one at a time until one succeeds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,36 +36,36 @@ class Throttle:
         self._percent = 0.0
         self._percent_at = -math.inf
         self.strikes = 0
-        """How often it was pulled since the last success."""
+        """The number of stops since the last success."""
         self.reason: str | None = None
 
     def trip(self, seconds: float, reason: str) -> None:
-        """Stop for `seconds`; a longer stop that is already on stays."""
+        """Stop for `seconds`. A longer stop that has already begun stays."""
         self._until = max(self._until, self._clock.monotonic() + seconds)
         self.strikes += 1
         self.reason = reason
 
     def trip_longer(self, reason: str, *, first_s: float = FIRST_STOP_S, longest_s: float | None = None) -> None:
-        """Stop, twice as long each time until a success, for whoever does not say how long.
+        """Stop when no length is given: twice as long each time, until a success.
 
-        The longest is an hour or, for what starts long, 24 times its first.
+        The longest stop is one hour or 24 times `first_s`, whichever is longer, unless `longest_s` is given.
         """
         longest_s = max(LONGEST_STOP_S, first_s * 24) if longest_s is None else longest_s
         self.trip(min(first_s * 2.0 ** min(self.strikes, 16), longest_s), reason)
 
     def reset(self) -> None:
-        """Whatever it stopped for is over."""
+        """End the stop: its cause is over."""
         self._until = -math.inf
         self.strikes = 0
         self.reason = None
 
     def note_usage(self, percent: float) -> None:
-        """Meta says that so much of its allowance is used up."""
+        """Note the percentage of its allowance that Meta reports as used."""
         self._percent, self._percent_at = percent, self._clock.monotonic()
 
     @property
     def slowness(self) -> float:
-        """How many times longer than usual the pause between two calls should be; 1 when nothing presses."""
+        """How many times longer than usual the pause between two calls should be; 1 when usage is low."""
         if not self._usage_holds_s():
             return 1.0
         pressed = (min(self._percent, STOP_FROM - 0.5) - SLOW_FROM) / (STOP_FROM - SLOW_FROM)
@@ -79,7 +79,7 @@ class Throttle:
         return max(0.0, self._percent_at + USAGE_HOLDS_S - self._clock.monotonic())
 
     def wait_s(self) -> float:
-        """Seconds until a call may go; infinite while another one is finding out."""
+        """Seconds until a call may be made; infinite while another call tests whether the cause is over."""
         remaining = self.stopped_s()
         if remaining > 0:
             return remaining
@@ -90,11 +90,11 @@ class Throttle:
         return max(0.0, self._until - self._clock.monotonic())
 
     def stop(self) -> Stop | None:
-        """The stop to remember, if there is one; also when it has run out but no call has succeeded since."""
+        """The stop to store, or None. An expired stop is included until a call has succeeded."""
         return None if self.reason is None else Stop(self.stopped_s(), self.strikes, self.reason)
 
     def restore(self, stop: Stop) -> None:
-        """Take up a stop from before a restart."""
+        """Restore a stop from before a restart."""
         self._until = self._clock.monotonic() + stop.remaining_s
         self.strikes, self.reason = stop.strikes, stop.reason
 
@@ -108,9 +108,9 @@ class Throttle:
 
 
 class Circuit(Throttle):
-    """The circuit breaker of a host: several failures in a row stop it, for longer each time.
+    """The circuit breaker of a host: several failures in a row stop calls to it, for longer each time.
 
-    `probe` asks the host anything, at nobody's expense, and raises when it does not answer.
+    `probe` calls the host without using any account's budget, and raises when the host does not answer.
     """
 
     def __init__(self, clock: Clock, probe: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -122,7 +122,7 @@ class Circuit(Throttle):
         self._waiting: Counter[str] = Counter()
 
     def failed(self, reason: str) -> None:
-        """The host did not answer, or not as Meta does."""
+        """Note that the host did not answer, or not in Meta's format."""
         if not self._failures:
             self._failing_since = self._clock.now_ms()
         self._failures += 1
@@ -130,36 +130,36 @@ class Circuit(Throttle):
             self.trip_longer(reason, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
 
     def answered(self) -> None:
-        """Meta answered, be it with an error."""
+        """Note that Meta answered, also with an error."""
         self._failures = 0
         if self.strikes:
             self.reset()
 
     @property
     def open_since(self) -> int | None:
-        """When the first of the failures was that opened it (ms); None while calls go through."""
+        """When the first of the failures that opened the circuit happened (ms); None while it is closed."""
         return self._failing_since if self.strikes else None
 
     def waits(self, account_id: str, more: int) -> None:
-        """So many more calls of an account wait, for whatever."""
+        """Add `more` to the number of calls of an account that wait for any reason."""
         self._waiting[account_id] += more
         if self._waiting[account_id] <= 0:
             del self._waiting[account_id]
 
     def goes(self, account_id: str) -> None:
-        """A call of this account goes to the host."""
+        """Note that a call of this account is sent to the host."""
         self._latest = account_id
 
     def yield_s(self, account_id: str) -> float:
-        """Seconds for which this account lets others find out whether the host is back; 0 when it need not.
+        """Seconds for which this account lets others test whether the host is back; 0 when it need not wait.
 
-        It was the latest that found out in vain. Should the trouble be its own, the others go on so.
+        The account whose test failed last waits. If only its own calls fail, the others can go on in this way.
         """
         if not self.strikes or self._latest != account_id or self._waiting.keys() <= {account_id}:
             return 0.0
         return max(0.0, self._until + YIELD_S - self._clock.monotonic())
 
     async def find_out(self) -> None:
-        """Whether the host answers again, unless it is known to. Raises what the probe raises."""
+        """Probe the host if the circuit is open. Raises what the probe raises."""
         if self.strikes and self._probe is not None:
             await self._probe()

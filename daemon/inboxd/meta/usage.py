@@ -1,7 +1,7 @@
-"""The usage headers: how much of its allowance Meta says is used up.
+"""Parses the usage headers: how much of its allowance Meta says is used.
 
-Graph API "Rate limits", "Headers". Values are percentages; absent headers mean unknown, not zero. Nothing in here
-raises: whatever has an odd shape is passed over.
+Source: Graph API "Rate limits", "Headers". Values are percentages. A missing header means unknown, not zero. Nothing
+here raises: values in an unexpected format are ignored.
 """
 
 import json
@@ -18,23 +18,23 @@ _MINUTE_S: Final = 60.0
 _MAX_HEADER: Final = 64 * 1024
 _LONGEST_S: Final = 7 * 86_400.0
 _MOST_PERCENT: Final = 10_000.0
-"""More than that is no percentage of anything."""
+"""A larger value is not believed to be a percentage."""
 
 
 class Usage(NamedTuple):
-    """What one answer said. Percentages are None where nothing was said."""
+    """The usage that one answer reports. A percentage is None when the answer has none."""
 
     app_percent: float | None = None
-    """Of the app's allowance, which all accounts share."""
+    """Percent of the app's allowance, which all accounts share."""
     account_percent: float | None = None
-    """Of the account's allowance: the worst of all business use cases."""
+    """Percent of the account's allowance: the highest of all business use cases."""
     regain_s: float = 0.0
     """Seconds until the account may call again, as Meta estimates; 0 when it is not stopped."""
     retry_after_s: float = 0.0
 
 
 def parse_usage(headers: Mapping[str, str]) -> Usage:
-    """What the headers of an answer say. `headers` ignores case, as aiohttp's do."""
+    """The usage in the headers of an answer. `headers` must ignore case, as those of aiohttp do."""
     app = list(_percentages(_objects(headers.get(APP_USAGE))))
     business = list(_objects(headers.get(BUSINESS_USAGE)))
     account = list(_percentages(business))
@@ -48,7 +48,7 @@ def parse_usage(headers: Mapping[str, str]) -> Usage:
 
 
 def _objects(header: str | None) -> Iterator[dict[str, Any]]:
-    """Every JSON object inside the header, also those of a repeated key: Meta's own sample repeats one."""
+    """Every JSON object in the header, including those under a repeated key: Meta's own sample repeats one."""
     if header is None or len(header) > _MAX_HEADER:
         return
     found: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ def _percentages(objects: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> It
 
 
 def _number(value: object) -> float | None:
-    """A number that is not negative, also written as text; anything else is None."""
+    """A number that is not negative. It may be written as text. Anything else is None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
