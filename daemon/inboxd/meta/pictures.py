@@ -51,7 +51,7 @@ class PictureGoneError(PictureError):
 
 
 class PictureRefusedError(PictureError):
-    """The URL is not allowed, or the content is too large. Another try cannot succeed."""
+    """The URL is not allowed, or the content is too large or not a usable picture. Another try cannot succeed."""
 
 
 class _ForbiddenAddressError(OSError):
