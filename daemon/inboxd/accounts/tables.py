@@ -33,7 +33,7 @@ def finding_table(checked: CheckedAccount) -> Table:
     """The results of a check, and how to get what is missing."""
     account = checked.account
     table = Table(title=f"{account.id} {printable(account.username or '')}", title_justify="left", expand=False)
-    for heading in ("Check", "CheckOutcome", "What was found"):
+    for heading in ("Check", "Outcome", "What was found"):
         table.add_column(heading)
     styles = {CheckOutcome.OK: "green", CheckOutcome.MISSING: "red", CheckOutcome.UNKNOWN: "yellow"}
     for finding in checked.findings:
