@@ -25,7 +25,7 @@ from inboxd.runtime.clock import Clock
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.storage.database import Database
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Client, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Client
 
 ROOT: Final = Path(__file__).parent.parent
 SOURCE: Final = ROOT / "daemon" / "inboxd"
@@ -83,18 +83,15 @@ async def test_the_worked_example_is_a_feature_of_a_daemon(with_example: Client)
     client = with_example
     assert await client.get("/api/writers") == {"writers": []}
 
-    async def polled(writers: int) -> bool:
-        return await metric(client, "inboxd_writers") == writers
-
     ana, bruno = (Conversationalist(ACCOUNT, one, T0) for one in (ANA, BRUNO))
     await client.deliver(ana.says("hello"), ana.says("anybody there?"), bruno.says("hi"))
     await client.settled()
     assert await client.get("/api/writers") == {"writers": [[ACCOUNT, ANA, 2], [ACCOUNT, BRUNO, 1]]}
-    await eventually(lambda: polled(2))
+    assert await metric(client, "inboxd_writers") == 2
 
     await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert await client.get("/api/writers") == {"writers": [[ACCOUNT, BRUNO, 1]]}
-    await eventually(lambda: polled(1))
+    assert await metric(client, "inboxd_writers") == 1
     assert "/api/writers" in (await client.get("/api/openapi.json", token=None))["paths"]
 
 

@@ -26,7 +26,7 @@ class Limits(NamedTuple):
 class GraphFactory:
     """Makes one AccountGraph for each account; all of them share the app's budget and the connections to Meta.
 
-    `limits` and `app_secrets` are for those made from then on: whoever serves an account tells its graph of new ones.
+    `limits` and `app_secrets` are for those made from now on. The manager tells the others of new ones.
     """
 
     def __init__(
