@@ -21,6 +21,18 @@ async def open_core(
     `on_give_up` is called when the daemon can no longer do its job. Raises InboxdError.
     """
     metrics = Metrics(__version__)
-    database = await stack.enter_async_context(Database(database_path, on_commit=metrics.observe_commit))
-    supervisor = Supervisor(clock, metrics, random.random, on_give_up=on_give_up)
-    return Core(clock=clock, random=random.random, database=database, metrics=metrics, supervisor=supervisor)
+    observers = [metrics.observe_commit]
+
+    def observe_commit(transactions: int, took_s: float) -> None:
+        for observe in observers:
+            observe(transactions, took_s)
+
+    database = await stack.enter_async_context(Database(database_path, on_commit=observe_commit))
+    return Core(
+        clock=clock,
+        random=random.random,
+        database=database,
+        metrics=metrics,
+        supervisor=Supervisor(clock, metrics, random.random, on_give_up=on_give_up),
+        commit_observers=observers,
+    )

@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from aiohttp import web
 
+from inboxd.events.event import EventType
 from inboxd.http.operations import Operation
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -33,6 +34,8 @@ class Core:
     database: Database
     metrics: Metrics
     supervisor: Supervisor
+    commit_observers: list[Callable[[int, float], None]]
+    """Called on the event loop after each commit, with its number of transactions and its duration in seconds."""
 
 
 class Job(NamedTuple):
@@ -123,6 +126,8 @@ class Feature:
     """The workers of an account (by id) that begins to be served. They end when it is no longer served."""
     on_account_removed: Callable[[str], Awaitable[None]] | None = None
     """Called before the workers of an account end. May raise StorageError."""
+    event_types: tuple[EventType, ...] = ()
+    """The types of events that the feature appends to the event log."""
     projections: tuple[Projection, ...] = ()
     """Run inside the transaction that processes webhook events (`conversations/projection.py`)."""
     on_processed: Callable[[Counter[tuple[str, str]]], None] | None = None

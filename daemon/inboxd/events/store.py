@@ -1,0 +1,144 @@
+"""The event log in the database: appending, reading, pruning."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from inboxd.events.event import NewEvent, StoredEvent
+from inboxd.storage.connection import insert_many
+
+_APPEND: Final = """
+INSERT INTO events (
+    type, account_id, participant_id, conversation_id, message_id, subject, occurred_at, recorded_at, total, data
+) {rows}
+"""
+_TOTAL: Final = "SELECT total FROM events ORDER BY seq DESC LIMIT 1"
+_ENDS: Final = """
+SELECT (SELECT pruned_to FROM event_log),
+       coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)
+"""
+_PAGE: Final = """
+SELECT seq, type, account_id, participant_id, conversation_id, message_id, subject, occurred_at, recorded_at, data
+FROM events WHERE seq > ? AND seq <= ?
+"""
+_CONDITIONS: Final = {
+    "types": " AND type IN (SELECT value FROM json_each(?))",
+    "account_ids": " AND account_id IN (SELECT value FROM json_each(?))",
+    "conversation_id": " AND conversation_id = ?",
+    "subject": " AND subject = ?",
+}
+_BLANK: Final = """
+UPDATE events AS e SET data = json_set(e.data, '$.message', json(k.value ->> 1))
+FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data IS NOT NULL
+"""
+_SIZE: Final = """
+SELECT coalesce((SELECT total FROM events ORDER BY seq DESC LIMIT 1), 0)
+     - coalesce((SELECT total FROM events ORDER BY seq LIMIT 1), 0)
+"""
+_PRUNABLE: Final = """
+SELECT max(seq) FROM (SELECT seq, recorded_at, total FROM events ORDER BY seq LIMIT ?)
+WHERE recorded_at < ? OR total <= (SELECT total FROM events ORDER BY seq DESC LIMIT 1) - ?
+"""
+"""Not only those at the very beginning: an event that was recorded by a clock that was ahead must not hold the rest."""
+_PRUNE: Final = "DELETE FROM events WHERE seq <= ?"
+_PRUNED: Final = "UPDATE event_log SET pruned_to = max(pruned_to, ?)"
+ROW_BYTES: Final = 120
+"""What an event takes in the file beside its data and subject, about."""
+SCAN: Final = 20_000
+"""Events that one read looks at, at most. A filter may leave none of them: the reader goes on from `next_cursor`."""
+PAGE_BYTES: Final = 1024 * 1024
+"""A page ends when its data is larger than this."""
+
+
+class EventFilter(NamedTuple):
+    """Which events to read. None: all."""
+
+    types: Sequence[str] | None = None
+    account_ids: Sequence[str] | None = None
+    conversation_id: int | None = None
+    subject: str | None = None
+
+
+class Ends(NamedTuple):
+    """Where the log begins and ends."""
+
+    pruned_to: int
+    """The last event that was pruned, so the cursor from which everything that is kept can be read."""
+    last: int
+    """The last event that was appended."""
+
+
+class StoredPage(NamedTuple):
+    """Some events, in order, and where to go on."""
+
+    events: list[StoredEvent]
+    next_cursor: int
+    more: bool
+    """Whether there are events after `next_cursor`."""
+
+
+def append(connection: sqlite3.Connection, events: Sequence[NewEvent], now: int, *, ids_only: bool) -> None:
+    """Append `events` in this order. `now` in ms. `ids_only` leaves out data that has texts or names."""
+    if not events:
+        return
+    found = connection.execute(_TOTAL).fetchall()
+    total = found[0][0] if found else 0
+    rows = []
+    for event in events:
+        data = None if ids_only and event.personal else event.data.decode()
+        total += ROW_BYTES + len(event.data if data else b"") + len(event.subject or "")
+        about = (event.participant_id, event.conversation_id, event.message_id, event.subject)
+        rows.append((event.type, event.account_id, *about, event.occurred_at, now, total, data))
+    insert_many(connection, _APPEND, rows)
+
+
+def replace_message(connection: sqlite3.Connection, messages: Sequence[tuple[int, str]]) -> None:
+    """Set the member `message` (JSON) in all events of these messages (by id): the sender took them back."""
+    if messages:
+        connection.execute(_BLANK, (msgspec.json.encode(messages).decode(),))
+
+
+def ends(connection: sqlite3.Connection) -> Ends:
+    """Where the log begins and ends."""
+    return Ends(*connection.execute(_ENDS).fetchall()[0])
+
+
+def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilter) -> tuple[Ends, StoredPage]:
+    """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events."""
+    known = ends(connection)
+    until = min(known.last, after + SCAN)
+    sql, parameters = _PAGE, [after, until]
+    for name, value in only._asdict().items():
+        if value is not None:
+            sql += _CONDITIONS[name]
+            parameters.append(value if isinstance(value, str | int) else msgspec.json.encode(value).decode())
+    rows = connection.execute(f"{sql} ORDER BY seq LIMIT ?", [*parameters, limit])
+    events: list[StoredEvent] = []
+    size = 0
+    for *about, data in rows:
+        events.append(StoredEvent(*about, data=None if data is None else data.encode()))
+        size += len(data or "")
+        if len(events) == limit or size > PAGE_BYTES:
+            until = events[-1].seq
+            break
+    return known, StoredPage(events, max(until, after), until < known.last)
+
+
+def size(connection: sqlite3.Connection) -> int:
+    """Bytes that the log takes in the file, about."""
+    return int(connection.execute(_SIZE).fetchall()[0][0])
+
+
+def prune(connection: sqlite3.Connection, *, before: int, max_bytes: int, step: int) -> int:
+    """Remove some of the `step` oldest events: those recorded before `before` (ms), and what makes the log too large.
+
+    Returns how many were removed.
+    """
+    ((seq,),) = connection.execute(_PRUNABLE, (step, before, max_bytes)).fetchall()
+    if seq is None:
+        return 0
+    removed = connection.execute(_PRUNE, (seq,)).rowcount
+    connection.execute(_PRUNED, (seq,))
+    return removed

@@ -1,0 +1,27 @@
+-- The event log: what really changed, appended in the transaction that changed it. Nothing in it is changed later, except
+-- that the text of a message goes when its sender takes it back, and all that is of a person when the person is erased.
+CREATE TABLE events (
+    seq             INTEGER PRIMARY KEY AUTOINCREMENT, -- the cursor of readers; never given twice
+    type            TEXT    NOT NULL,                  -- object.verb, such as message.received
+    account_id      TEXT    NOT NULL,                  -- empty when it belongs to no account
+    participant_id  TEXT,
+    conversation_id INTEGER,                           -- conversations.id
+    message_id      INTEGER,                           -- messages.id
+    subject         TEXT,                              -- the id of anything else that it is about: a mid, a run, a delivery
+    occurred_at     INTEGER NOT NULL,                  -- ms; Meta's time where Meta tells one
+    recorded_at     INTEGER NOT NULL,                  -- ms
+    total           INTEGER NOT NULL,                  -- bytes of all events up to this one, as far as they were counted
+    data            TEXT                               -- JSON, read by the type's renderer; NULL: ids only
+) STRICT;
+
+-- Messages get their ids in order, so this index grows at its end. An index by conversation or participant would cost
+-- each event a page of the journal.
+CREATE INDEX events_by_message ON events (message_id) WHERE message_id IS NOT NULL;
+
+-- Up to which event the log was pruned: whoever asks for an earlier one is told.
+CREATE TABLE event_log (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    pruned_to INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+INSERT INTO event_log (one) VALUES (1);
