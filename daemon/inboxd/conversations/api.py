@@ -1,6 +1,7 @@
 """`/api/messaging`: conversations and messages, for scripts and CRMs."""
 
-from collections.abc import Collection, Sequence
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -11,6 +12,7 @@ from msgspec import Meta
 
 from inboxd.conversations import store
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
+from inboxd.conversations.event_recording import UPDATED, record_conversation, record_deleted
 from inboxd.conversations.resources import (
     ConversationChange,
     ConversationList,
@@ -29,6 +31,7 @@ from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import Conversation, ConversationStatus
 from inboxd.domain.paging import Place
+from inboxd.events.log import EventLog
 from inboxd.http import cursors
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import (
@@ -46,7 +49,7 @@ from inboxd.http.operations import (
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
-from inboxd.storage.database import Database, Transaction
+from inboxd.storage.database import Database
 
 PATH: Final = "/api/messaging/conversations"
 Words = Annotated[
@@ -92,12 +95,20 @@ class SearchQuery(Query, frozen=True):
 class ConversationsApi:
     """Conversations and their messages. `accounts` has every id that names a served account."""
 
-    def __init__(self, database: Database, accounts: Collection[str], clock: Clock, outlook: ProfileOutlook) -> None:
+    def __init__(
+        self,
+        database: Database,
+        accounts: Collection[str],
+        clock: Clock,
+        outlook: ProfileOutlook,
+        event_log: EventLog,
+    ) -> None:
         self._database = database
         self._conversations = ConversationStore(database.read)
         self._accounts = accounts
         self._clock = clock
         self._outlook = outlook
+        self._event_log = event_log
 
     def operations(self) -> Sequence[Operation]:
         """The operations of the API."""
@@ -197,7 +208,7 @@ class ConversationsApi:
         """
         wanted = body(request, NewConversation)
         try:
-            conversation = await import_conversation(self._database, wanted, self._clock.now_ms())
+            conversation = await import_conversation(self._database, self._event_log, wanted, self._clock.now_ms())
         except MisnamedError as error:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
         except ConversationExistsError as error:
@@ -218,7 +229,8 @@ class ConversationsApi:
             ignored |= dict.fromkeys(unknown)
             try:
                 known = msgspec.convert(fields, NewConversation)
-                await import_conversation(self._database, known, self._clock.now_ms(), keep_foreign_id=True)
+                now = self._clock.now_ms()
+                await import_conversation(self._database, self._event_log, known, now, keep_foreign_id=True)
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append(ImportProblem(row=row, error=str(error)))
         imported = len(wanted.conversations) - len(problems)
@@ -226,31 +238,43 @@ class ConversationsApi:
 
     async def change(self, request: web.Request) -> web.Response:
         """Change the status (open, closed, archived) or the metadata of a conversation."""
-        wanted = body(request, ConversationChange)
+        wanted, now = body(request, ConversationChange), self._clock.now_ms()
         return await self._written(
-            partial(
-                store.change,
-                conversation_id=path_id(request, "conversation"),
-                status=wanted.status,
-                metadata=wanted.metadata,
-                now=self._clock.now_ms(),
-            )
+            request, partial(store.change, status=wanted.status, metadata=wanted.metadata, now=now)
         )
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark everything in a conversation as read by the account."""
-        conversation_id = path_id(request, "conversation")
-        return await self._written(partial(store.mark_read, conversation_id=conversation_id, now=self._clock.now_ms()))
+        return await self._written(request, partial(store.mark_read, now=self._clock.now_ms()))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Delete a conversation with its messages. It begins anew when the person writes again."""
-        conversation_id = path_id(request, "conversation")
-        if not await self._database.write(lambda connection: store.remove(connection, conversation_id)):
+        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> bool:
+            conversation = store.get(connection, conversation_id)
+            if conversation is None:
+                return False
+            record_deleted(connection, self._event_log, conversation, now)
+            return store.remove(connection, conversation_id)
+
+        if not await self._database.write(transaction):
             raise not_found("conversation")
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
 
-    async def _written(self, transaction: Transaction[Conversation | None]) -> web.Response:
-        """The conversation that `transaction` has changed."""
+    async def _written(
+        self, request: web.Request, write: Callable[[sqlite3.Connection, int], Conversation | None]
+    ) -> web.Response:
+        """The conversation of the path, which `write` has changed. What really changed is recorded."""
+        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> Conversation | None:
+            before = store.get(connection, conversation_id)
+            after = write(connection, conversation_id)
+            if before is not None and after is not None and _told(before) != _told(after):
+                record_conversation(connection, self._event_log, UPDATED, after, now)
+            return after
+
         conversation = await self._database.write(transaction)
         if conversation is None:
             raise not_found("conversation")
@@ -270,3 +294,8 @@ class ConversationsApi:
             conversation.profile_next_attempt_at,
         )
         return ConversationResource.of(conversation, self._accounts, waiting)
+
+
+def _told(conversation: Conversation) -> tuple[object, ...]:
+    """What an update of a conversation tells others about."""
+    return conversation.status, conversation.metadata, conversation.unread_count, conversation.read_at

@@ -13,7 +13,10 @@ EVERY_TYPE: Final = "*"
 
 
 class NewEvent(NamedTuple):
-    """An event to append. `data` is JSON that the renderer of its type reads."""
+    """An event to append. `data` is JSON that the renderer of its type reads.
+
+    When the log holds ids only (`EventLog.ids_only`), `data` must have no text and no name.
+    """
 
     type: str
     account_id: str
@@ -25,9 +28,7 @@ class NewEvent(NamedTuple):
     conversation_id: int | None = None
     message_id: int | None = None
     subject: str | None = None
-    """The id of anything else that it is about: a mid, a run, a delivery, a comment."""
-    personal: bool = True
-    """Whether `data` has texts or names. Then it is left out of a log that holds ids only."""
+    """The id of anything else that it is about, by which readers may filter: a run, a delivery, a comment."""
 
 
 class StoredEvent(NamedTuple):
@@ -43,8 +44,7 @@ class StoredEvent(NamedTuple):
     subject: str | None
     occurred_at: int
     recorded_at: int
-    data: bytes | None
-    """None when the log holds ids only."""
+    data: bytes
 
     @property
     def id(self) -> str:
@@ -54,7 +54,7 @@ class StoredEvent(NamedTuple):
 
 def stored_as_shown(event: StoredEvent) -> msgspec.Raw:
     """The data of a type that is stored as it is shown."""
-    return msgspec.Raw(event.data or b"{}")
+    return msgspec.Raw(event.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
