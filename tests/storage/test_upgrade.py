@@ -209,10 +209,10 @@ async def test_webhook_events_are_found_after_their_table_got_another_name(tmp_p
     with closing(file_of_version(path, 14)) as connection:
         connection.executemany(
             "INSERT INTO events (fingerprint, kind, account_id, participant_id, payload, created_at)"
-            " VALUES (?, ?, ?, ?, '{}', ?)",
+            " VALUES (?, ?, ?, ?, x'7b7d', ?)",
             [(b"1", "comment", ACCOUNT, None, T0), (b"2", "referral", ACCOUNT, ANA, T0)],
         )
-        connection.execute("INSERT INTO deliveries (received_at, state, body) VALUES (?, 'done', '{}')", (T0,))
+        connection.execute("INSERT INTO deliveries (received_at, state, body) VALUES (?, 'done', x'7b7d')", (T0,))
         connection.commit()
 
     async with Database(path) as database:
