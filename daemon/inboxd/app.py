@@ -16,8 +16,8 @@ from inboxd.conversations import pacing, personal_data_store
 from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
 from inboxd.dashboard import feature as dashboard
+from inboxd.domain.event import EventType
 from inboxd.events import feature as events
-from inboxd.events.event import EventType
 from inboxd.feature import Core, Feature, Projection
 from inboxd.maintenance import feature as maintenance
 from inboxd.maintenance import statistics_store

@@ -77,7 +77,7 @@ def backfill(config_path: Path | None) -> BackfillAccess:
     found = _configuration(config_path)
     return BackfillAccess(
         CommandAccess(found.client, partial(_backfilling, *found)),
-        CommandAccess(found.client, partial(Database, found.database)),
+        CommandAccess(found.client, partial(_runs, found.settings, found.database)),
     )
 
 
@@ -131,6 +131,13 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
         await accounts.load(options.configured)
         check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
         yield LocalAccounts(accounts, check)
+
+
+@asynccontextmanager
+async def _runs(settings: Settings, path: Path) -> AsyncIterator[BackfillStore]:
+    """The runs, which nobody carries out. Raises InboxdError."""
+    async with Database(path) as database:
+        yield BackfillStore(database, _event_log(settings))
 
 
 @asynccontextmanager

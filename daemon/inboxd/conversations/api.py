@@ -1,8 +1,6 @@
 """`/api/messaging`: conversations and messages, for scripts and CRMs."""
 
-import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -10,9 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.conversations import store
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
-from inboxd.conversations.event_recording import UPDATED, record_conversation, record_deleted
 from inboxd.conversations.resources import (
     ConversationChange,
     ConversationList,
@@ -29,6 +25,7 @@ from inboxd.conversations.resources import (
 )
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
+from inboxd.conversations.updates import ConversationUpdates
 from inboxd.domain.conversation import Conversation, ConversationStatus
 from inboxd.domain.paging import Place
 from inboxd.events.log import EventLog
@@ -109,6 +106,7 @@ class ConversationsApi:
         self._clock = clock
         self._outlook = outlook
         self._event_log = event_log
+        self._updates = ConversationUpdates(database, event_log, clock)
 
     def operations(self) -> Sequence[Operation]:
         """The operations of the API."""
@@ -238,44 +236,23 @@ class ConversationsApi:
 
     async def change(self, request: web.Request) -> web.Response:
         """Change the status (open, closed, archived) or the metadata of a conversation."""
-        wanted, now = body(request, ConversationChange), self._clock.now_ms()
-        return await self._written(
-            request, partial(store.change, status=wanted.status, metadata=wanted.metadata, now=now)
+        wanted = body(request, ConversationChange)
+        conversation_id = path_id(request, "conversation")
+        return self._written(
+            await self._updates.change(conversation_id, status=wanted.status, metadata=wanted.metadata)
         )
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark everything in a conversation as read by the account."""
-        return await self._written(request, partial(store.mark_read, now=self._clock.now_ms()))
+        return self._written(await self._updates.mark_read(path_id(request, "conversation")))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Delete a conversation with its messages. It begins anew when the person writes again."""
-        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
-
-        def transaction(connection: sqlite3.Connection) -> bool:
-            conversation = store.get(connection, conversation_id)
-            if conversation is None:
-                return False
-            record_deleted(connection, self._event_log, conversation, now)
-            return store.remove(connection, conversation_id)
-
-        if not await self._database.write(transaction):
+        if not await self._updates.delete(path_id(request, "conversation")):
             raise not_found("conversation")
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
 
-    async def _written(
-        self, request: web.Request, write: Callable[[sqlite3.Connection, int], Conversation | None]
-    ) -> web.Response:
-        """The conversation of the path, which `write` has changed. What really changed is recorded."""
-        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
-
-        def transaction(connection: sqlite3.Connection) -> Conversation | None:
-            before = store.get(connection, conversation_id)
-            after = write(connection, conversation_id)
-            if before is not None and after is not None and _told(before) != _told(after):
-                record_conversation(connection, self._event_log, UPDATED, after, now)
-            return after
-
-        conversation = await self._database.write(transaction)
+    def _written(self, conversation: Conversation | None) -> web.Response:
         if conversation is None:
             raise not_found("conversation")
         return answer(self._resource(conversation))
@@ -294,8 +271,3 @@ class ConversationsApi:
             conversation.profile_next_attempt_at,
         )
         return ConversationResource.of(conversation, self._accounts, waiting)
-
-
-def _told(conversation: Conversation) -> tuple[object, ...]:
-    """What an update of a conversation tells others about."""
-    return conversation.status, conversation.metadata, conversation.unread_count, conversation.read_at

@@ -8,8 +8,8 @@ import msgspec
 
 from inboxd.conversations.event_preparation import DeliveryProgress
 from inboxd.conversations.metrics import ConversationMetrics
+from inboxd.domain.event import EventType, NewEvent
 from inboxd.domain.retry import DELIVERY_HANDLING, FailureAction, decide
-from inboxd.events.event import EventType, NewEvent
 from inboxd.events.log import EventLog
 from inboxd.http.resource import Resource
 from inboxd.receiving.store import mark_failed, mark_postponed

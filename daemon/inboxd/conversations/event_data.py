@@ -10,8 +10,8 @@ from msgspec import UNSET, UnsetType
 from inboxd.conversations.resources import ConversationResource, MessageResource, ReactionResource
 from inboxd.conversations.store import StoredMessage, of_snapshot
 from inboxd.domain.conversation import Conversation
+from inboxd.domain.event import StoredEvent
 from inboxd.domain.message import Message, Reaction
-from inboxd.events.event import StoredEvent
 from inboxd.http.resource import Resource, avatar_path
 from inboxd.runtime.clock import iso_utc
 
@@ -69,7 +69,7 @@ class ReadEventData(MessageEventData, frozen=True, kw_only=True):
 
 
 class KeptData(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the log keeps of such an event. A log of ids only has none of the message, the conversation, the reaction."""
+    """What the log keeps of such an event. A log of ids only has no message, conversation or reaction."""
 
     mid: str = ""
     """Only set when there is no message."""

@@ -10,8 +10,8 @@ from inboxd.conversations import store
 from inboxd.conversations.event_data import KeptData
 from inboxd.conversations.message_store import ChangedMessage
 from inboxd.domain.conversation import Conversation, ConversationKey
+from inboxd.domain.event import NewEvent
 from inboxd.domain.message_facts import Fact, MessageFact
-from inboxd.events.event import NewEvent
 from inboxd.events.log import EventLog
 from inboxd.events.store import replace_message
 

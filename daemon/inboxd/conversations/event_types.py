@@ -14,8 +14,8 @@ from inboxd.conversations.event_data import (
     renderer,
 )
 from inboxd.conversations.examples import CONVERSATION, CONVERSATION_RESOURCE, MESSAGE, MESSAGE_RESOURCE, REACTION
+from inboxd.domain.event import EventType
 from inboxd.domain.message_facts import Fact
-from inboxd.events.event import EventType
 
 _CONVERSATION: Final[dict[str, Any]] = {
     "conversation_id": str(CONVERSATION.id),
@@ -55,8 +55,7 @@ _TYPES: Final[tuple[tuple[str, str, ConversationEventData], ...]] = (
     (recording.CREATED, "A conversation began, or was imported.", _IN_CONVERSATION),
     (
         recording.UPDATED,
-        "The status, the metadata or the read mark of a conversation was changed over the API. Messages have events of "
-        "their own.",
+        "The status, the metadata or the read mark of a conversation was changed over the API.",
         _IN_CONVERSATION,
     ),
     (recording.DELETED, "A conversation was deleted with its messages.", _GONE),

@@ -23,7 +23,7 @@ p.next_attempt_at
 _PARTICIPANT: Final = """
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
 """
-_COLUMNS: Final = f"SELECT {_FIELDS.format(metadata='c.metadata')} FROM conversations AS c {_PARTICIPANT}"
+_COLUMNS: Final = f"SELECT {_FIELDS.format(metadata='c.metadata')} FROM conversations AS c {_PARTICIPANT}"  # noqa: S608 - built from constants
 MAX_EVENT_METADATA: Final = 4096
 """Bytes of metadata that an event repeats with its conversation; larger metadata is left out of events."""
 _SNAPSHOTS: Final = f"""
@@ -31,7 +31,7 @@ SELECT json_group_array(json_array(c.id, json_array({
     _FIELDS.format(metadata=f"CASE WHEN length(c.metadata) <= {MAX_EVENT_METADATA} THEN c.metadata ELSE '{{}}' END")
 })))
 FROM json_each(?) AS k CROSS JOIN conversations AS c ON c.id = k.value {_PARTICIPANT}
-"""
+"""  # noqa: S608 - built from constants
 _decode_snapshots: Final = msgspec.json.Decoder(list[tuple[int, msgspec.Raw]]).decode
 _BY_ID: Final = f"{_COLUMNS} WHERE c.id = ?"
 _BY_CONVERSATION_IDS: Final = f"{_COLUMNS} WHERE c.id IN (SELECT value FROM json_each(?))"  # noqa: S608 - built from constants

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inboxd.domain.event import EventType
 from inboxd.events import pruner
 from inboxd.events.api import EventsApi
-from inboxd.events.event import EventType
 from inboxd.events.log import EventLog, EventReader
 from inboxd.events.pruner import EventPruner
 from inboxd.events.streams import EventStreams

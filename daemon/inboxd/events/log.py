@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from inboxd.domain.event import EventType, NewEvent, StoredEvent, matching
 from inboxd.events import store
-from inboxd.events.event import Envelope, EventType, NewEvent, RenderedEvent, StoredEvent, matching
+from inboxd.events.event import Envelope, RenderedEvent
 from inboxd.events.store import Ends, EventFilter
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.events.event import NewEvent, StoredEvent
+from inboxd.domain.event import NewEvent, StoredEvent
 from inboxd.storage.connection import insert_many
 
 _APPEND: Final = """
@@ -117,9 +117,9 @@ def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilt
     rows = connection.execute(f"{sql} ORDER BY seq LIMIT ?", [*parameters, limit])
     events: list[StoredEvent] = []
     size = 0
-    for *about, data in rows:
-        events.append(StoredEvent(*about, data.encode()))
-        size += len(data)
+    for row in rows:
+        events.append(StoredEvent._make((*row[:-1], row[-1].encode())))
+        size += len(row[-1])
         if len(events) == limit or size > PAGE_BYTES:
             until = events[-1].seq
             break

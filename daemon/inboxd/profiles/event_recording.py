@@ -8,8 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.event import EventType, NewEvent
 from inboxd.domain.profile import Profile
-from inboxd.events.event import EventType, NewEvent
 from inboxd.events.log import EventLog
 from inboxd.http.resource import Resource
 from inboxd.profiles.resources import ParticipantResource

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from inboxd.events.event import EventType
+from inboxd.domain.event import EventType
 from inboxd.http.resource import Resource
 
 

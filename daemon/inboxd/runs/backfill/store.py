@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.backfill import BackfillRun, ConversationOutcome
+from inboxd.domain.event import NewEvent
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.run import UNFINISHED, RunStatus
-from inboxd.events.event import NewEvent
 from inboxd.events.log import EventLog
 from inboxd.runs.event_types import COMPLETED, PROGRESSED, RunEventData
 from inboxd.runtime.errors import InboxdError
