@@ -16,6 +16,9 @@ from inboxd.domain.message import (
     Message,
     MessageChange,
     Reaction,
+    ReadText,
+    Sent,
+    Source,
     fold,
 )
 from inboxd.domain.message_facts import MessageFact, facts
@@ -33,7 +36,8 @@ _LOAD: Final = """
 SELECT json_group_array(json_array(
     m.conversation_id, m.id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text,
     m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
-    m.seen_by_account_at, m.seen_by_participant_at, m.reactions, m.created_at
+    m.seen_by_account_at, m.seen_by_participant_at, m.reactions, m.source, m.listed_at, m.read_at,
+    m.read_text, m.read_text_at, m.created_at
 ))
 FROM json_each(?) AS k CROSS JOIN messages AS m
 WHERE m.mid_key = k.value ->> 1 AND m.conversation_id = k.value ->> 0 AND m.mid = k.value ->> 2
@@ -42,7 +46,7 @@ _SAVE: Final = """
 INSERT INTO messages (
     conversation_id, id, mid_key, mid, noticed_at, sender_id, direction, sent_at, type, text, attachments, details,
     standby, edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions,
-    timeline_at, delivery_id, created_at, updated_at
+    source, listed_at, read_at, read_text, read_text_at, timeline_at, delivery_id, created_at, updated_at
 ) {rows}
 ON CONFLICT (id) DO UPDATE SET
     noticed_at = excluded.noticed_at, sender_id = excluded.sender_id, direction = excluded.direction,
@@ -50,8 +54,21 @@ ON CONFLICT (id) DO UPDATE SET
     details = excluded.details, standby = excluded.standby, edit_number = excluded.edit_number,
     edited_at = excluded.edited_at, edited_text = excluded.edited_text, deleted_at = excluded.deleted_at,
     seen_by_account_at = excluded.seen_by_account_at, seen_by_participant_at = excluded.seen_by_participant_at,
-    reactions = excluded.reactions, timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
+    reactions = excluded.reactions, source = excluded.source, listed_at = excluded.listed_at,
+    read_at = excluded.read_at, read_text = excluded.read_text, read_text_at = excluded.read_text_at,
+    timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
 """
+_ANY_UNCONFIRMED: Final = """
+SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_unconfirmed WHERE source > 0 AND direction IS NOT NULL)
+"""
+_UNCONFIRMED: Final = """
+SELECT json_group_array(json_array(k.value ->> 5, m.id, k.value ->> 4))
+FROM json_each(?) AS k CROSS JOIN messages AS m INDEXED BY messages_unconfirmed
+    ON m.source > 0 AND m.direction IS NOT NULL AND m.conversation_id = k.value ->> 0
+    AND m.listed_at BETWEEN (k.value ->> 1) - 1000 AND (k.value ->> 1) + 1000
+WHERE m.sender_id = k.value ->> 2 AND coalesce(m.text, '') = k.value ->> 3 AND m.mid <> k.value ->> 4
+"""
+_RENAME: Final = "UPDATE OR IGNORE messages SET mid = ?, mid_key = ? WHERE id = ?"
 _LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM messages"
 _SEEN: Final = """
 UPDATE conversations AS c SET
@@ -77,7 +94,7 @@ UPDATE conversations AS c SET
     unread_count = (
         SELECT count(*) FROM (
             SELECT 1 FROM messages AS m
-            WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL
+            WHERE m.conversation_id = c.id AND m.direction = 0 AND m.deleted_at IS NULL AND m.source <> {Source.HISTORY}
               AND m.timeline_at > max(coalesce(({_LAST_ANSWER}), 0), coalesce(c.read_at, 0))
             LIMIT {MOST_UNREAD}
         )
@@ -155,6 +172,7 @@ def apply_changes(
         by_message.setdefault((change.key, change.mid), []).append((number, delivery_id, change))
     if not by_message:
         return Applied(created, [])
+    adopt(connection, [(ids[key], change) for (key, _), several in by_message.items() for _, _, change in several])
     known = load(connection, [(ids[key], mid_key(mid), mid) for key, mid in by_message])
     ((last_id,),) = connection.execute(_LAST_ID).fetchall()
     joined = _join(by_message, ids, known, last_id, now)
@@ -165,6 +183,26 @@ def apply_changes(
         connection.execute(_SEEN, (_json([(key, *marks) for key, marks in joined.seen.items()]),))
     derive(connection, joined.changed, now)
     return Applied(created, sorted(joined.messages, key=lambda changed: changed.number))
+
+
+def adopt(connection: sqlite3.Connection, changes: Sequence[tuple[int, MessageChange]]) -> None:
+    """Give messages that are known from the Conversations API alone the mid by which a webhook now brings them.
+
+    Both ids are the same as far as anyone has seen. If they ever differ, the same sender, second and text say that it is
+    the same message. `changes` each with the conversation's id.
+    """
+    if not connection.execute(_ANY_UNCONFIRMED).fetchall()[0][0]:
+        return
+    wanted = [
+        (conversation_id, change.at, change.sender_id, change.content.text or "", change.mid, number)
+        for number, (conversation_id, change) in enumerate(changes)
+        if type(change) is Sent
+    ]
+    taken: set[int] = set()
+    for _, message_id, mid in sorted(fetch_packed(connection, _UNCONFIRMED, (_json(wanted),))):
+        if message_id not in taken:
+            taken.add(message_id)
+            connection.execute(_RENAME, (mid, mid_key(mid), message_id))
 
 
 def _join(
@@ -198,12 +236,12 @@ def _join(
 
 
 def _note_seen(seen: dict[int, tuple[int, int]], conversation_id: int, message: Message) -> None:
-    if message.sent_at is None or not message.seen:
+    if message.direction is None or not message.seen:
         return
     read_at, seen_at = seen.get(conversation_id, (0, 0))
     seen[conversation_id] = (
-        max(read_at, message.sent_at if message.seen_by_account_at else 0),
-        max(seen_at, message.sent_at if message.seen_by_participant_at else 0),
+        max(read_at, message.shown_at if message.seen_by_account_at else 0),
+        max(seen_at, message.shown_at if message.seen_by_participant_at else 0),
     )
 
 
@@ -259,14 +297,43 @@ def _message_row(message: Message) -> Row:
         message.seen_by_account_at,
         message.seen_by_participant_at,
         _json(message.reactions) if message.reactions else None,
+        message.source,
+        message.listed_at,
+        message.read_at,
+        *_read_text_row(message),
         message.timeline_at,
     )
+
+
+def _read_text_row(message: Message) -> tuple[str | None, int | None]:
+    """The text that was read later than all others; the columns are NULL when another one counts."""
+    if message.read_text is None or message.current_edit is message.edit:
+        return None, None
+    return message.read_text.text, message.read_text.at
+
+
+def _read_text(content: Content | None, read_at: int | None, text: str | None, at: int | None) -> ReadText | None:
+    if text is not None and at is not None:
+        return ReadText(at, text)
+    if content is None or not content.text or read_at is None:
+        return None
+    return ReadText(read_at, content.text)
 
 
 def message_of(row: Sequence[Any]) -> Message:
     """The message of a row, from its column `mid` on."""
     (mid, noticed_at, sender_id, direction, sent_at, kind, text, attachments, details, standby, *rest) = row
-    (edit_number, edited_at, edited_text, deleted_at, seen_by_account_at, seen_by_participant_at, reactions) = rest
+    (
+        edit_number,
+        edited_at,
+        edited_text,
+        deleted_at,
+        seen_by_account_at,
+        seen_by_participant_at,
+        reactions,
+        *read_back,
+    ) = rest
+    source, listed_at, read_at, *read_text = read_back
     content = None
     if kind is not None:
         content = Content(
@@ -288,6 +355,10 @@ def message_of(row: Sequence[Any]) -> Message:
         seen_by_account_at=seen_by_account_at,
         seen_by_participant_at=seen_by_participant_at,
         reactions=msgspec.json.decode(reactions, type=tuple[Reaction, ...]) if reactions else (),
+        source=Source(source) if source is not None else None,
+        listed_at=listed_at,
+        read_at=read_at,
+        read_text=_read_text(content, read_at, *read_text),
     )
 
 

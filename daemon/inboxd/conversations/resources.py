@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from inboxd.conversations.store import StoredMessage
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
-from inboxd.domain.message import Direction, Message
+from inboxd.domain.message import Direction, Message, Source
 from inboxd.domain.payload import PayloadForm, is_shallow, shown
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting
@@ -97,6 +97,10 @@ class MessageResource(Resource, frozen=True):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+    source: str
+    """`webhook`; `history` when it was imported; `reconciled` when Meta did not deliver it and it was found later."""
+    detail: str | None
+    """`unavailable` when Meta lists the message, but does not let its details be read."""
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
@@ -124,7 +128,7 @@ class MessageResource(Resource, frozen=True):
             sender_type="customer" if inbound else "user",
             sender_platform_id=message.sender_id or "",
             message_type=_type(message),
-            content=_text(message),
+            content=message.text,
             media_url=media.url if media else None,
             media_type=media.type if media else None,
             attachments=attachments,
@@ -135,8 +139,10 @@ class MessageResource(Resource, frozen=True):
             ],
             is_read=conversation.is_read(inbound=inbound, sent_at=message.shown_at),
             sent_at=iso_utc(message.shown_at),
-            edited_at=iso(message.edit.at if message.edit else None),
+            edited_at=iso(message.current_edit.at if message.current_edit else None),
             deleted_at=iso(message.deleted_at),
+            source=(Source.WEBHOOK if message.source is None else message.source).name.lower(),
+            detail="unavailable" if message.direction is None and message.listed_at is not None else None,
             metadata={name: value for name, value in details.items() if is_shallow(value)},
             created_at=iso_utc(stored.created_at),
             updated_at=iso_utc(stored.updated_at),
@@ -280,9 +286,3 @@ def _type(message: Message) -> str:
     if message.deleted_at is not None:
         return "deleted"
     return message.content.type if message.content else "text"
-
-
-def _text(message: Message) -> str | None:
-    if message.edit is not None:
-        return message.edit.text
-    return message.content.text if message.content else None

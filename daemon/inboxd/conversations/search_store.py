@@ -12,15 +12,16 @@ _CHANGED: Final = "SELECT json_group_array(message_id) FROM (SELECT message_id F
 _UNINDEX: Final = "DELETE FROM message_search WHERE rowid IN (SELECT value FROM json_each(?))"
 _INDEX_AGAIN: Final = """
 INSERT INTO message_search (rowid, text)
-SELECT m.id, coalesce(m.edited_text, m.text) FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = k.value
-WHERE coalesce(m.edited_text, m.text) IS NOT NULL AND m.deleted_at IS NULL
+SELECT m.id, coalesce(m.read_text, m.edited_text, m.text)
+FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = k.value
+WHERE coalesce(m.read_text, m.edited_text, m.text) IS NOT NULL AND m.deleted_at IS NULL
   AND m.id <= (SELECT indexed_to FROM search_progress)
 """
 _FORGET_CHANGED: Final = "DELETE FROM search_changed WHERE message_id IN (SELECT value FROM json_each(?))"
 _INDEX: Final = """
 INSERT INTO message_search (rowid, text)
-SELECT id, coalesce(edited_text, text) FROM messages
-WHERE id > ?1 AND id <= ?2 AND coalesce(edited_text, text) IS NOT NULL AND deleted_at IS NULL
+SELECT id, coalesce(read_text, edited_text, text) FROM messages
+WHERE id > ?1 AND id <= ?2 AND coalesce(read_text, edited_text, text) IS NOT NULL AND deleted_at IS NULL
 """
 _SET_PROGRESS: Final = "UPDATE search_progress SET indexed_to = ?"
 _CHANGED_IDS: Final = """

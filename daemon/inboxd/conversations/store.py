@@ -45,7 +45,8 @@ _MESSAGE_COLUMNS: Final = f"""
 SELECT m.id, m.created_at, m.updated_at, m.conversation_id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at,
        m.type, substr(m.text, 1, {MAX_TEXT}), CASE WHEN length(m.attachments) <= {MAX_JSON} THEN m.attachments END,
        CASE WHEN length(m.details) <= {MAX_JSON} THEN m.details END, m.standby, m.edit_number, m.edited_at,
-       substr(m.edited_text, 1, {MAX_TEXT}), m.deleted_at, m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+       substr(m.edited_text, 1, {MAX_TEXT}), m.deleted_at, m.seen_by_account_at, m.seen_by_participant_at, m.reactions,
+       m.source, m.listed_at, m.read_at, substr(m.read_text, 1, {MAX_TEXT}), m.read_text_at
 """
 _LATEST: Final = f"""
 {_MESSAGE_COLUMNS}

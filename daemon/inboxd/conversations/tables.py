@@ -53,7 +53,6 @@ def _preview(stored: StoredMessage | None) -> str:
     message = stored.message
     if message.deleted_at is not None:
         return "(deleted)"
-    text = message.edit.text if message.edit else message.content.text if message.content else None
     kind = message.content.type if message.content else "text"
-    shown = text or f"[{kind}]"
+    shown = message.text or f"[{kind}]"
     return shown if len(shown) <= _PREVIEW else shown[: _PREVIEW - 1] + "…"

@@ -5,11 +5,17 @@ commutative, associative and idempotent. The final state of a message does not d
 how often they arrive. The docstring of each field names the rule that ensures this.
 """
 
+import unicodedata
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
+
+READ_BACK_DELAY_MS: Final = 60_000
+"""A text that differs in the Conversations API is an edit when it was read so long after the text that is known: what
+is new is shown there after about 30 s."""
 
 
 class Direction(IntEnum):
@@ -17,6 +23,16 @@ class Direction(IntEnum):
 
     INBOUND = 0
     OUTBOUND = 1
+
+
+class Source(IntEnum):
+    """Where a message is known from. The smallest value wins: a webhook has more to say than the Conversations API."""
+
+    WEBHOOK = 0
+    RECONCILED = 1
+    """Meta did not deliver it; a reconciliation found it."""
+    HISTORY = 2
+    """It was imported. It does not count as unread."""
 
 
 class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,6 +57,13 @@ class Edit(msgspec.Struct, frozen=True, order=True):
     """The latest edit: ordered by number, then time, then text, so that the greatest one wins."""
 
     number: int
+    at: int
+    text: str
+
+
+class ReadText(msgspec.Struct, frozen=True, order=True):
+    """The text that the Conversations API showed at `at` (ms). The latest wins."""
+
     at: int
     text: str
 
@@ -73,6 +96,20 @@ class Sent(MessageChange, frozen=True, kw_only=True):
     direction: Direction
     content: Content
     standby: bool = False
+
+
+class ReadBack(MessageChange, frozen=True, kw_only=True):
+    """The message as the Conversations API shows it. `at` is its time there, which has whole seconds.
+
+    `direction`, `sender_id` and `content` are None when the API lists it without readable details.
+    """
+
+    source: Source
+    read_at: int
+    """When it was read (ms)."""
+    sender_id: str | None = None
+    direction: Direction | None = None
+    content: Content | None = None
 
 
 class Edited(MessageChange, frozen=True, kw_only=True):
@@ -152,8 +189,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """From the message itself. A received copy wins over an echo of the same mid (minimum)."""
     sent_at: int | None = None
     """From the message itself (minimum)."""
+    source: Source | None = None
+    """Where it is known from (minimum). None while only changes of it are known."""
+    listed_at: int | None = None
+    """The time at which the Conversations API lists it (minimum)."""
+    read_at: int | None = None
+    """When `content` was read from the Conversations API (minimum). None when `content` is from a webhook."""
+    read_text: ReadText | None = None
+    """The latest text that the Conversations API showed (greatest). None after a delete."""
     content: Content | None = None
-    """The most complete copy (greatest rank). None before the message arrives, and after a delete."""
+    """The most complete copy: a webhook's before the Conversations API's, then the greatest rank. None before the
+    message arrives, and after a delete."""
     standby: bool = False
     """Whether `content` is from a standby copy."""
     edit: Edit | None = None
@@ -176,9 +222,30 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The time (ms) that orders the message in its conversation. None while there is nothing to show of it."""
         if self.sent_at is not None:
             return self.sent_at
+        if self.listed_at is not None:
+            return self.listed_at
         if self.deleted_at is not None or self.edit is not None:
             return self.noticed_at
         return None
+
+    @property
+    def current_edit(self) -> Edit | None:
+        """The edit that made the text what it is: what a webhook told, or what was read long enough after that."""
+        read, original = self.read_text, None if self.content is None else self.content.text
+        since = max(self.timeline_at or self.noticed_at, 0 if self.edit is None else self.edit.at)
+        if read is None or self.content is None or read.at <= since + READ_BACK_DELAY_MS:
+            return self.edit
+        if _same(read.text, original if self.edit is None else self.edit.text):
+            return self.edit
+        return Edit(0 if self.edit is None else self.edit.number, read.at, read.text)
+
+    @property
+    def text(self) -> str | None:
+        """The text as it is now."""
+        edit = self.current_edit
+        if edit is not None:
+            return edit.text
+        return None if self.content is None else self.content.text
 
     @property
     def shown_at(self) -> int:
@@ -191,6 +258,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         match change:
             case Sent():
                 facts |= self._sent(change)
+            case ReadBack():
+                facts |= self._read_back(change)
             case Edited():
                 facts |= self._edited(change)
             case Deleted():
@@ -207,13 +276,32 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "sender_id": change.sender_id if self.sender_id is None else min(self.sender_id, change.sender_id),
             "direction": change.direction if self.direction is None else min(self.direction, change.direction),
             "sent_at": _earliest(self.sent_at, change.at),
+            "source": Source.WEBHOOK,
         }
         if self.deleted_at is None and self._is_richer(change):
-            facts |= {"content": change.content, "standby": change.standby}
+            facts |= {"content": change.content, "standby": change.standby, "read_at": None}
+        return facts
+
+    def _read_back(self, change: ReadBack) -> dict[str, object]:
+        facts: dict[str, object] = {
+            "listed_at": _earliest(self.listed_at, change.at),
+            "source": change.source if self.source is None else min(self.source, change.source),
+        }
+        if change.content is None or change.direction is None or change.sender_id is None:
+            return facts
+        if self.direction is None:
+            facts |= {"direction": change.direction, "sender_id": self.sender_id or change.sender_id}
+        if self.deleted_at is not None:
+            return facts
+        if self.content is None or (self.read_at is not None and change.read_at < self.read_at):
+            facts |= {"content": change.content, "read_at": change.read_at}
+        if change.content.text:
+            read = ReadText(change.read_at, change.content.text)
+            facts["read_text"] = read if self.read_text is None else max(self.read_text, read)
         return facts
 
     def _is_richer(self, change: Sent) -> bool:
-        if self.content is None:
+        if self.content is None or self.read_at is not None:
             return True
         if self.content == change.content and self.standby == change.standby:
             return False
@@ -233,6 +321,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "sender_id": change.sender_id if self.sender_id is None else min(self.sender_id, change.sender_id),
             "deleted_at": _earliest(self.deleted_at, change.at),
             "content": None,
+            "read_at": None,
+            "read_text": None,
             "standby": False,
             "edit": None,
             "reactions": (),
@@ -260,6 +350,7 @@ def fold(message: Message | None, change: MessageChange) -> Message:
             sender_id=change.sender_id,
             direction=change.direction,
             sent_at=change.at,
+            source=Source.WEBHOOK,
             content=change.content,
             standby=change.standby,
         )
@@ -284,6 +375,15 @@ def placed(change: AnyPartylessChange, key: ConversationKey, message: Message) -
         case PartylessReacted():
             by = key.participant_id
             return Reacted(key=key, mid=mid, at=at, by=by, reaction=change.reaction, emoji=change.emoji)
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    """Whether two copies of a text say the same. The API may compose letters and trim blanks otherwise."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(text: str | None) -> str:
+    return " ".join(unicodedata.normalize("NFC", text or "").split())
 
 
 def _earliest(known: int | None, new: int) -> int:

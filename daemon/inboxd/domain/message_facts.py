@@ -38,8 +38,8 @@ def facts(before: Message | None, after: Message) -> list[MessageFact]:
     A message that arrives after it was deleted tells nothing new: there is nothing left to show of it.
     """
     if before is None:
-        if after.sent_at is not None and after.edit is None and not after.reactions and not after.seen:
-            return [MessageFact(_arrival(after), after.sent_at)]  # most changes are this kind
+        if after.direction is not None and after.current_edit is None and not after.reactions and not after.seen:
+            return [MessageFact(_arrival(after), after.shown_at)]  # most changes are this kind
         before = Message(mid=after.mid, noticed_at=after.noticed_at)
     if after.deleted_at is not None:
         return [MessageFact(Fact.DELETED, after.deleted_at)] if before.deleted_at is None else []
@@ -47,12 +47,13 @@ def facts(before: Message | None, after: Message) -> list[MessageFact]:
 
 
 def _content(before: Message, after: Message) -> Iterator[MessageFact]:
-    if before.sent_at is None and after.sent_at is not None:
-        yield MessageFact(_arrival(after), after.sent_at)
+    if before.direction is None and after.direction is not None:
+        yield MessageFact(_arrival(after), after.shown_at)
     elif before.content != after.content or before.direction is not after.direction:
         yield MessageFact(Fact.UPDATED, after.shown_at)
-    if after.edit is not None and before.edit != after.edit:
-        yield MessageFact(Fact.EDITED, after.edit.at)
+    edit = after.current_edit
+    if edit is not None and before.current_edit != edit:
+        yield MessageFact(Fact.EDITED, edit.at)
 
 
 def _arrival(message: Message) -> Fact:
