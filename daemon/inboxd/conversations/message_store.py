@@ -188,8 +188,8 @@ def apply_changes(
 def adopt(connection: sqlite3.Connection, changes: Sequence[tuple[int, MessageChange]]) -> None:
     """Give messages that are known from the Conversations API alone the mid by which a webhook now brings them.
 
-    Both ids are the same as far as anyone has seen. If they ever differ, the same sender, second and text say that it is
-    the same message. `changes` each with the conversation's id.
+    Both ids are the same as far as anyone has seen. If they ever differ, the same sender, second and text say that it
+    is the same message. `changes` each with the conversation's id.
     """
     if not connection.execute(_ANY_UNCONFIRMED).fetchall()[0][0]:
         return
