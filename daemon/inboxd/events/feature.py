@@ -36,7 +36,7 @@ def build(core: Core, options: Options, *, types: Sequence[EventType]) -> Events
     max_size_mb = Setting("events.max_size_mb", options.max_size_mb)
     ids_only = Setting("events.ids_only", options.ids_only)
     log = EventLog(core.clock, ids_only=ids_only)
-    core.commit_observers.append(log.committed)
+    core.commit_observers.append(lambda _transactions, _took_s: log.committed(core.database.changes))
     reader = EventReader(core.database, types)
     streams = EventStreams(reader, log, core.clock)
     return Events(

@@ -92,7 +92,8 @@ class Database:
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self._changes = 0
+        self.changes = 0
+        """`total_changes` of the writer's connection after the last commit that the event loop was told of."""
         self.refusal: str | None = None
         """Why the last commit was refused; None after a later write succeeded. A query on the writer's connection is
         not a write: it succeeds on a full disk too."""
@@ -280,9 +281,9 @@ class Database:
         self._checkpointer.note(changes)
         outcomes = self._where_the_path_leads(outcomes)
         refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
-        if refusal is not None or changes != self._changes:
+        if refusal is not None or changes != self.changes:
             self.refusal = refusal
-        self._changes = changes
+        self.changes = changes
         for job, outcome in zip(jobs, outcomes, strict=True):
             _tell(job, outcome)
         if self._on_commit is not None:
