@@ -293,7 +293,7 @@ async def test_a_refreshed_token_is_not_forgotten_while_the_disk_refuses(graph: 
         keeper = TokenRefresher(managed, accounts, clock, instruments())
         save = accounts._store.save
 
-        async def refuse(_stored: object) -> None:
+        async def refuse(*_stored: object) -> None:
             msg = "the disk is full"
             raise StorageUnavailableError(msg)
 

@@ -64,7 +64,7 @@ UPDATED: Final = EventType(
         state=AccountState.NEEDS_LOGIN,
         reason="Error validating access token: the session has been invalidated",
         username="shop",
-        token_expires_at="2026-02-28T00:00:00.000Z",
+        token_expires_at="2026-02-28T00:00:00.000Z",  # noqa: S106 - no secret
         subscription_seen_at="2026-01-01T00:00:00.000Z",
     ),
 )

@@ -68,7 +68,9 @@ class ManagedAccount:
 class AccountManager:
     """All served accounts, from `load` on."""
 
-    def __init__(self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock, event_log: EventLog) -> None:
+    def __init__(
+        self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock, event_log: EventLog
+    ) -> None:
         self.served: dict[str, ManagedAccount] = {}
         self.aliases: dict[str, str] = {}
         """Every id by which webhooks may name an account, and the account's own."""

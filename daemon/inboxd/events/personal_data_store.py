@@ -40,8 +40,11 @@ SELECT type, strftime('%Y-%m-%dT%H:%M:%fZ', occurred_at / 1000.0, 'unixepoch') A
 FROM events WHERE seq = ?
 """
 _OTHERS: Final = """
-SELECT EXISTS (SELECT 1 FROM events WHERE account_id <> '' AND account_id NOT IN (SELECT value FROM json_each(?)))
+SELECT EXISTS (
+    SELECT 1 FROM events WHERE participant_id IS NOT NULL AND account_id NOT IN (SELECT value FROM json_each(?))
+)
 """
+"""Events without a participant are about accounts, runs and deliveries."""
 _COLUMNS: Final = Columns(json=frozenset({"data"}))
 _STEP: Final = 200
 """Events that an export looks at in one read."""
@@ -58,7 +61,8 @@ def personal_data(database: Database) -> tuple[PersonalData, ...]:
             knows=lambda connection, account_id: has_account(connection, "events", account_id),
         ),
         PersonalData(
-            tables=frozenset({"event_log"}), reason="it holds the number of the last event that was removed, and no more"
+            tables=frozenset({"event_log"}),
+            reason="it holds the number of the last event that was removed, and no more",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The worker that removes the oldest events when the log is too large. What is too old is removed as all old rows are."""
+"""The worker that removes the oldest events when the log is too large. Old events expire as all old rows do."""
 
 from collections.abc import Callable
 from typing import Final

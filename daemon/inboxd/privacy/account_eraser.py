@@ -120,8 +120,7 @@ class AccountEraser:
             while removed := await self._store.step(subject, STEP):
                 counts.update(removed)
                 await self._rest(stopping)
-            erased = counts.total() > before
-            last = await self._store.finish(subject, wanted, looked_to, LAST_STEP, erased=erased)
+            last = await self._store.finish(subject, wanted, looked_to, LAST_STEP, counts.total() - before)
             if last is not None:
                 counts.update(last.counts)
                 return waiting + last.waiting

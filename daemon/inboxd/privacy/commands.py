@@ -160,7 +160,8 @@ async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResou
 
 async def _carry_out(found: OfflineData, wanted: NewDeletion) -> DeletionResource:
     """Erase the account without a daemon. Raises NobodyError when no request with the code waits for an account."""
-    clock, deletions, accounts = Clock(), DeletionStore(found.database, found.personal_data), AccountStore(found.database)
+    clock, deletions = Clock(), DeletionStore(found.database, found.personal_data)
+    accounts = AccountStore(found.database)
     code = wanted.code or token_hex(16)
     if wanted.code is not None:
         receipt = await deletions.receipt(wanted.code)

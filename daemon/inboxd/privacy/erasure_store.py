@@ -63,12 +63,12 @@ class ErasureStore:
         return await self._database.write(partial(self._step, subject=subject, step=step))
 
     async def finish(
-        self, subject: Subject, wanted: MentionScan, after: Sequence[int], step: int, *, erased: bool
+        self, subject: Subject, wanted: MentionScan, after: Sequence[int], step: int, erased: int = 0
     ) -> LastStep | None:
         """Erase, in one transaction, what has come since the scans looked up to the ids `after`.
 
-        `erased`: earlier steps have erased something. None: it is too much for one transaction; look first. Otherwise nothing is left of what had come by this moment,
-        except for rows that have to be processed first.
+        `erased`: rows that earlier steps have erased. None: it is too much for one transaction; look first. Otherwise
+        nothing is left of what had come by this moment, except for rows that have to be processed first.
         """
 
         def transaction(connection: sqlite3.Connection) -> LastStep:
