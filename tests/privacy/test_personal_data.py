@@ -23,10 +23,8 @@ SHADOWS: Final = ("config", "content", "data", "docsize", "idx")
 
 async def tables(database: Database) -> set[str]:
     """The tables of the schema, without those that SQLite keeps for a full-text index."""
-    rows = await database.read(
-        "SELECT name, sql LIKE 'CREATE VIRTUAL TABLE%' FROM sqlite_master WHERE type = 'table' AND name <> 'sqlite_sequence'"
-    )
-    shadows = {f"{name}_{suffix}" for name, virtual in rows if virtual for suffix in SHADOWS}
+    rows = await database.read("SELECT name, sql LIKE 'CREATE VIRTUAL TABLE%' FROM sqlite_master WHERE type = 'table'")
+    shadows = {"sqlite_sequence"} | {f"{name}_{suffix}" for name, virtual in rows if virtual for suffix in SHADOWS}
     return {name for name, _ in rows} - shadows
 
 

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
+from inboxd.domain.untrusted import object_of, text_of
+
 MAX_REF: Final = 2083
 """Characters of a `ref`, by Meta's documentation."""
 MAX_TEXT: Final = 1000
 MAX_URL: Final = 4096
-_EXACT: Final = 2**53
-_LARGEST_ID: Final = 10**40
 
 
 class Referral(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ def referral_of(value: object) -> Referral | None:
     """The referral in Meta's JSON, which may be anything. None when it has no member of a referral."""
     if not isinstance(value, Mapping):
         return None
-    ad, product = _object(value, "ads_context_data"), _object(value, "product")
+    ad, product = object_of(value, "ads_context_data"), object_of(value, "product")
     found = Referral(
         source=_text(value, "source"),
         type=_text(value, "type"),
@@ -56,16 +56,5 @@ def referral_of(value: object) -> Referral | None:
     return None if found == Referral() else found
 
 
-def _object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    inner = value.get(name)
-    return inner if isinstance(inner, Mapping) else {}
-
-
 def _text(value: Mapping[str, Any], name: str, longest: int = MAX_TEXT) -> str | None:
-    """A member as text: a whole number is one too. Text that is cut would name something else, so it is left out."""
-    member = value.get(name)
-    if isinstance(member, float) and member.is_integer() and abs(member) < _EXACT:
-        member = int(member)
-    if isinstance(member, int) and not isinstance(member, bool) and abs(member) < _LARGEST_ID:
-        member = str(member)
-    return member if isinstance(member, str) and member.strip() and len(member) <= longest else None
+    return text_of(value, name, longest)
