@@ -24,6 +24,7 @@ _PAGE: Final = """
 SELECT seq, type, account_id, participant_id, conversation_id, message_id, subject, occurred_at, recorded_at, data
 FROM events WHERE seq > ? AND seq <= ?
 """
+_FOLLOWING: Final = "SELECT min(seq) FROM events WHERE seq > ?"
 _CONDITIONS: Final = {
     "types": " AND type IN (SELECT value FROM json_each(?))",
     "account_ids": " AND account_id IN (SELECT value FROM json_each(?))",
@@ -112,7 +113,8 @@ def ends(connection: sqlite3.Connection) -> Ends:
 def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilter) -> tuple[Ends, StoredPage]:
     """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events."""
     known = ends(connection)
-    until = min(known.last, after + SCAN)
+    ((following,),) = connection.execute(_FOLLOWING, (after,)).fetchall()
+    until = known.last if following is None else min(known.last, following + SCAN)  # a restore leaves a large gap
     sql = _PAGE
     parameters: list[object] = [after, until]
     for name, value in only._asdict().items():
