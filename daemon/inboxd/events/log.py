@@ -62,10 +62,11 @@ class EventLog:
         self._appended = connection.total_changes
 
     def committed(self, changes: int) -> None:
-        """Called on the event loop after each commit, or an attempt of one: `changes` is the writer's `total_changes` then.
+        """Called on the event loop after each commit, or an attempt of one.
 
-        The writer may be in the next transaction already, and have appended what no reader can see yet. So readers are
-        told until a commit is known that has all that was appended: to look once more does no harm.
+        `changes` is the `total_changes` of the writer's connection then. The writer may be in the next transaction
+        already, and have appended what no reader can see yet. So readers are told until a commit is known that has all
+        that was appended: to look once more does no harm.
         """
         if self._appended <= self._told:
             return
