@@ -96,15 +96,16 @@ async def build_features(
     event_types: list[EventType] = []
     observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
     received = await receiving.build(core, options.receiving_options(settings, secrets))
+    told = events.build(core, options.event_options(settings), types=event_types)
     served = await accounts.build(
         core,
         stack,
         options.account_options(settings, secrets),
+        event_log=told.log,
         statistics=partial(statistics_store.of_account, read),
         last_message_at=partial(conversation_store.last_message_at, read),
     )
     manager = served.manager
-    told = events.build(core, options.event_options(settings), types=event_types)
     people = await profiles.build(
         core,
         stack,
@@ -126,12 +127,13 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
-    below = (received, served, told, people, inbox, runs, *(build(core) for build in more))
+    below = (received, told, served, people, inbox, runs, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),
         features=below,
         accounts=manager,
+        event_log=told.log,
         newest_message_at=partial(personal_data_store.newest_message_at, read),
         busy=lambda: received.inbox.pressure > pacing.RUSH,
     )

@@ -20,6 +20,7 @@ from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
 from inboxd.conversations.store import last_message_at, participant_changed
+from inboxd.events import personal_data_store as events_data
 from inboxd.events.log import EventLog
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
@@ -63,7 +64,7 @@ def inbox(config_path: Path | None) -> CommandAccess[OfflineInbox]:
 def privacy(config_path: Path | None) -> CommandAccess[OfflineData]:
     """For the commands that erase and export. Raises ConfigError."""
     found = _configuration(config_path)
-    return CommandAccess(found.client, partial(_privacy, found.database))
+    return CommandAccess(found.client, partial(_privacy, found.settings, found.database))
 
 
 def accounts(config_path: Path | None) -> CommandAccess[LocalAccounts]:
@@ -101,17 +102,19 @@ def _event_log(settings: Settings) -> EventLog:
 
 
 @asynccontextmanager
-async def _privacy(path: Path) -> AsyncIterator[OfflineData]:
+async def _privacy(settings: Settings, path: Path) -> AsyncIterator[OfflineData]:
     """The database, and what the features declare about it. Raises InboxdError."""
     async with Database(path) as database:
         avatars = AvatarStore(database, path.parent / AVATAR_FOLDER)
-        yield OfflineData(database, personal_data(database, avatars, ProfileCache(Clock(), ttl_s=1, size=1)))
+        declared = personal_data(database, avatars, ProfileCache(Clock(), ttl_s=1, size=1))
+        yield OfflineData(database, declared, _event_log(settings))
 
 
 def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache) -> tuple[PersonalData, ...]:
     """What the features declare, the lowest first. A test compares it with what a running daemon's features declare."""
     return (
         *receiving_data.personal_data(database),
+        *events_data.personal_data(database),
         *accounts_data.personal_data(),
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
@@ -127,7 +130,7 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         options = account_options(settings, secrets)
-        accounts = await open_manager(stack, database, clock, options)
+        accounts = await open_manager(stack, database, clock, options, _event_log(settings))
         await accounts.load(options.configured)
         check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
         yield LocalAccounts(accounts, check)
@@ -149,8 +152,8 @@ async def _backfilling(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         options = account_options(settings, secrets)
-        accounts = await open_manager(stack, database, clock, options)
         event_log = _event_log(settings)
+        accounts = await open_manager(stack, database, clock, options, event_log)
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
         backfills = BackfillStore(database, event_log)
         service = BackfillService(backfills, clock)

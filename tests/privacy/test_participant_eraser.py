@@ -11,6 +11,7 @@ import pytest
 from inboxd.privacy.account_eraser import STEP
 from inboxd.simulator.payloads import Conversationalist
 
+from tests.privacy.receipts import take_receipts
 from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually, strict
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -80,6 +81,7 @@ async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
     assert (report["deliveries"], report["deliveriesWaiting"], report["avatars"]) == (1, 0, 1)
     assert report["journalEmptied"] is True
 
+    assert take_receipts(client.database) == [ANA]
     assert traces(folder, "zanzibar", "marmalade", ANA, name) == []
     (left,) = await client.conversations()
     assert left["participantPlatformId"] == BRUNO
@@ -112,6 +114,7 @@ async def test_comments_and_unknown_events_of_a_person_are_theirs_too(client: Cl
     assert json.dumps(person["webhookEvents"]).count(SECRET_WORDS) == 2
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{commenter}")
     assert report["webhookEvents"] == 2
+    assert take_receipts(client.database) == [commenter]
     assert traces(client.database.parent, commenter, SECRET_WORDS) == []
     assert (await client.get("/api/webhook-events"))["webhookEvents"]
     await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export", status=404)
@@ -209,6 +212,7 @@ async def test_what_is_no_utf8_or_no_json_is_exported_to_the_byte_and_erased(cli
 
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert (report["webhookEvents"], report["deliveries"]) == (len(kept), 1)
+    assert take_receipts(client.database) == [ANA]
     assert traces(client.database.parent, ANA) == []
     await talk(client, BRUNO, "buenos dias")  # and everything goes on
     assert len(await client.conversations()) == 1

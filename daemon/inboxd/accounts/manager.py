@@ -7,12 +7,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from inboxd.accounts.event_recording import Change, changes_between, events_of
 from inboxd.accounts.graph_factory import GraphFactory, Limits
-from inboxd.accounts.store import AccountStore, StoredAccount
+from inboxd.accounts.store import AccountStore, Record, StoredAccount
 from inboxd.accounts.vault import Vault
 from inboxd.domain.account import Account, AccountChange, AccountState, LoginType, following
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
+from inboxd.events.log import EventLog
 from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
@@ -66,7 +68,9 @@ class ManagedAccount:
 class AccountManager:
     """All served accounts, from `load` on."""
 
-    def __init__(self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock) -> None:
+    def __init__(
+        self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock, event_log: EventLog
+    ) -> None:
         self.served: dict[str, ManagedAccount] = {}
         self.aliases: dict[str, str] = {}
         """Every id by which webhooks may name an account, and the account's own."""
@@ -74,6 +78,9 @@ class AccountManager:
         self._vault = vault
         self._graphs = graphs
         self._clock = clock
+        self._event_log = event_log
+        self._recorded: dict[str, Account] = {}
+        """The accounts as the event log knows them."""
         self._workers: Workers | None = None
         self._newcomers: dict[LoginType, AccountGraph] = {}
         self._asking = asyncio.Lock()
@@ -88,11 +95,12 @@ class AccountManager:
         self._workers = workers
         await self._graphs.load()
         known = {stored.account.id: stored for stored in await self._store.all()}
+        self._recorded = {account_id: stored.account for account_id, stored in known.items()}
         for one in configured:
             await self._serve_configured(one, known.pop(one.id, None))
         for stored in known.values():
             if stored.account.configured:
-                await self._store.remove(stored.account.id)
+                await self._remove(stored.account)
             else:
                 await self._serve(stored.account, self._opened(stored), stored.token_origin)
 
@@ -150,7 +158,13 @@ class AccountManager:
             served = await self._serve(account, token, served.token_origin)
         if served is None:
             account = Account(
-                id=owner.id, login_type=login_type, state=AccountState.ACTIVE, name=name, created_at=now, updated_at=now
+                id=owner.id,
+                login_type=login_type,
+                state=AccountState.ACTIVE,
+                name=name,
+                username=owner.username,
+                created_at=now,
+                updated_at=now,
             )
             served = await self._serve(account, token, None)
         kept = await self.update(
@@ -219,7 +233,8 @@ class AccountManager:
                 # no calls from now on, whatever the disk says
                 served.account = msgspec.structs.replace(served.account, state=account.state, reason=reason)
             origin = origin or served.token_origin
-            await self._save(account, None if dropped else token or served.graph.token, origin)
+            kept = None if dropped else token or served.graph.token
+            await self._save(account, kept, origin, refreshed=token is not None and cause is None)
             served.account, served.token_origin = account, origin
             if token is not None:
                 served.graph.token = token
@@ -247,12 +262,15 @@ class AccountManager:
             state = served.account.state.value
             self._log.warning("account_stopped", account_id=served.account.id, state=state, reason=reason)
 
-    async def remove(self, served: ManagedAccount) -> None:
-        """Stop serving an account and forget its token; its conversations stay. Raises StorageError."""
+    async def remove(self, served: ManagedAccount, *, erased: bool = False) -> None:
+        """Stop serving an account and forget its token; its conversations stay. Raises StorageError.
+
+        `erased`: everything of it was erased, so the event log is not told either.
+        """
         async with served.lock:
             if self.served.get(served.account.id) is not served:
                 return
-            await self._store.remove(served.account.id)
+            await self._remove(served.account, erased=erased)
             self._leave(served)
         await self._stop(served)
         self._log.info("account_removed", account_id=served.account.id)
@@ -307,12 +325,13 @@ class AccountManager:
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
         graph = await self._graphs.make(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
-        await self._save(account, token, origin)
-        lost = following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
+        stored, lost = account, following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
         if lost is not None:  # not stored: with the right key the next start is in order again
             reason = "there is no token that can be used: give one with 'inboxd account add'"
             account = msgspec.structs.replace(account, state=lost, reason=reason)
             self._log.warning("account_without_token", account_id=account.id, reason=reason)
+        # Without workers this is a command, which may have no tokens. That is no news of the account.
+        await self._save(stored, token, origin, recorded=stored if self._workers is None else account)
         served = self.served[account.id] = ManagedAccount(account, graph, origin)
         self._name(account)
         if self._workers is not None:
@@ -330,9 +349,28 @@ class AccountManager:
         if self._workers is not None:
             await self._workers.stop(served)
 
-    async def _save(self, account: Account, token: Secret | None, origin: bytes | None) -> None:
-        locked = None if token is None else self._vault.lock(token)
-        await self._store.save(StoredAccount(account, locked, origin))
+    async def _save(
+        self,
+        account: Account,
+        token: Secret | None,
+        origin: bytes | None,
+        *,
+        refreshed: bool = False,
+        recorded: Account | None = None,
+    ) -> None:
+        """Store an account, and record what that changes. `recorded` is the account as it is served."""
+        locked, now_is = None if token is None else self._vault.lock(token), recorded or account
+        changes = changes_between(self._recorded.get(account.id), now_is, refreshed=refreshed)
+        await self._store.save(StoredAccount(account, locked, origin), self._record(now_is, changes))
+        self._recorded[account.id] = now_is
+
+    async def _remove(self, account: Account, *, erased: bool = False) -> None:
+        await self._store.remove(account.id, self._record(account, [] if erased else [Change.REMOVED]))
+        self._recorded.pop(account.id, None)
+
+    def _record(self, account: Account, changes: Sequence[Change]) -> Record:
+        events = events_of(account, changes, self._clock.now_ms(), ids_only=self._event_log.ids_only)
+        return partial(self._event_log.append, events=events)
 
     def _opened(self, stored: StoredAccount) -> Secret | None:
         if stored.token is None:

@@ -15,6 +15,7 @@ from inboxd.conversations.event_recording import record_changes
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.projection import Projection
 from inboxd.conversations.translate import changes_of
+from inboxd.conversations.webhook_event_recording import record_webhook_events
 from inboxd.domain.conversation import ConversationKey
 from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
@@ -95,7 +96,7 @@ class BatchWriter:
         writers = {one.translated.key for one in events if one.translated.key and one.translated.participant_wrote}
         uncached = [key for key in writers if self._cache.get(key) is None]
         changes = changes_of((one.progress.delivery.id, one.translated) for one in events)
-        kept = [one.kept for one in events if one.kept is not None]
+        kept = [(one, one.kept) for one in events if one.kept is not None]
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
@@ -104,7 +105,8 @@ class BatchWriter:
             profiles.name(connection, changes.usernames, now)
             joined = early_changes.join(connection, changes.partyless, changes.arrived, now)
             record_changes(connection, self._event_log, applied.created, [*applied.changed, *joined], now)
-            webhook_event_store.keep(connection, kept, now)
+            new = webhook_event_store.keep(connection, [stored for _, stored in kept], now)
+            record_webhook_events(connection, self._event_log, [kept[place][0] for place in new])
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
             after_commit = self._project(connection, events)
             if done_ids:

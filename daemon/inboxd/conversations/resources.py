@@ -11,6 +11,7 @@ from inboxd.domain.conversation import Conversation, ConversationKey, Conversati
 from inboxd.domain.message import Direction, Message
 from inboxd.domain.payload import PayloadForm, is_shallow, shown
 from inboxd.domain.profile import ProfileState
+from inboxd.domain.referral import Referral, referral_of
 from inboxd.domain.waiting import Waiting
 from inboxd.http.resource import MetaId, Resource, avatar_path, iso
 from inboxd.runtime.clock import iso_utc
@@ -79,6 +80,27 @@ class ReactionResource(Resource, frozen=True):
     at: str
 
 
+class ReferralResource(Resource, frozen=True):
+    """What led the participant here: an ad, a link with a `ref`, or a product of the shop."""
+
+    source: str | None
+    """`ADS`, `SHORTLINKS`, or another that Meta names."""
+    type: str | None
+    ref: str | None
+    ad_id: str | None
+    ad_title: str | None
+    photo_url: str | None
+    video_url: str | None
+    post_id: str | None
+    product_id: str | None
+    flow_id: str | None
+
+    @classmethod
+    def of(cls, referral: Referral) -> Self:
+        """The resource of a referral."""
+        return cls(**msgspec.structs.asdict(referral))
+
+
 class MessageResource(Resource, frozen=True):
     """A message. A deleted one keeps its place but has no content."""
 
@@ -97,6 +119,7 @@ class MessageResource(Resource, frozen=True):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+    referral: ReferralResource | None
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
@@ -116,6 +139,7 @@ class MessageResource(Resource, frozen=True):
             for item in (message.content.attachments if message.content else ())
         ]
         details = (message.content.details if message.content else None) or {}
+        referral = referral_of(details.get("referral"))
         media = next((item for item in attachments if item.url), None)
         return cls(
             id=str(stored.id),
@@ -137,6 +161,7 @@ class MessageResource(Resource, frozen=True):
             sent_at=iso_utc(message.shown_at),
             edited_at=iso(message.edit.at if message.edit else None),
             deleted_at=iso(message.deleted_at),
+            referral=ReferralResource.of(referral) if referral else None,
             metadata={name: value for name, value in details.items() if is_shallow(value)},
             created_at=iso_utc(stored.created_at),
             updated_at=iso_utc(stored.updated_at),
