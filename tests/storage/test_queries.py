@@ -13,6 +13,7 @@ from inboxd.conversations import store as conversations
 from inboxd.conversations.store import ConversationFilter, _stretches
 from inboxd.domain.conversation import ConversationStatus
 from inboxd.domain.paging import Place
+from inboxd.events import personal_data_store as events_data
 from inboxd.events import store as event_log
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
@@ -69,10 +70,11 @@ STATEMENTS = {
     "events of some kind": f"{event_log._PAGE}{''.join(event_log._CONDITIONS.values())} ORDER BY seq LIMIT ?",
     "events of messages that were taken back": event_log._BLANK,
     "size of the event log": event_log._SIZE,
-    "next event": event_log._FOLLOWING,
-    "old events": event_log._OLD,
+    "events that are too old": event_log._OLD,
     "events that are too many": event_log._TOO_MUCH,
     "oldest events": event_log._OLDEST,
+    "next event": event_log._FOLLOWING,
+    "events that may mention a person": events_data._LOOK.replace("mentioned(", "upper("),
     "prune events": event_log._PRUNE,
     "messages by words": search.MESSAGE_IDS,
     "messages to index": search._INDEX,

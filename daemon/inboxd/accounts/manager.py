@@ -95,7 +95,10 @@ class AccountManager:
         self._workers = workers
         await self._graphs.load()
         known = {stored.account.id: stored for stored in await self._store.all()}
-        self._recorded = {account_id: stored.account for account_id, stored in known.items()}
+        self._recorded = {
+            account_id: stored.account if stored.token else _without_token(stored.account)
+            for account_id, stored in known.items()
+        }
         for one in configured:
             await self._serve_configured(one, known.pop(one.id, None))
         for stored in known.values():
@@ -325,13 +328,13 @@ class AccountManager:
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
         graph = await self._graphs.make(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
-        stored, lost = account, following(account.state, AccountChange.TOKEN_MISSING) if token is None else None
-        if lost is not None:  # not stored: with the right key the next start is in order again
-            reason = "there is no token that can be used: give one with 'inboxd account add'"
-            account = msgspec.structs.replace(account, state=lost, reason=reason)
-            self._log.warning("account_without_token", account_id=account.id, reason=reason)
-        # Without workers this is a command, which may have no tokens. That is no news of the account.
-        await self._save(stored, token, origin, recorded=stored if self._workers is None else account)
+        served_as = account if token is not None else _without_token(account)
+        if served_as is not account:  # not stored: with the right key the next start is in order again
+            self._log.warning("account_without_token", account_id=account.id, reason=served_as.reason)
+        known = self._recorded.get(account.id)
+        is_news = known is None or known.state is served_as.state  # an unreadable token is no news of the account
+        await self._save(account, token, origin, recorded=served_as if is_news else account)
+        account = served_as
         served = self.served[account.id] = ManagedAccount(account, graph, origin)
         self._name(account)
         if self._workers is not None:
@@ -387,3 +390,10 @@ class AccountManager:
 
     async def _ignore(self, _error: GraphError | None) -> None:
         """A token that was never accepted changes no account."""
+
+
+def _without_token(account: Account) -> Account:
+    """The account as it is served without a token."""
+    state = following(account.state, AccountChange.TOKEN_MISSING)
+    reason = "there is no token that can be used: give one with 'inboxd account add'"
+    return account if state is None else msgspec.structs.replace(account, state=state, reason=reason)

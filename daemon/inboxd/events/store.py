@@ -113,7 +113,7 @@ def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilt
     """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events."""
     known = ends(connection)
     ((following,),) = connection.execute(_FOLLOWING, (after,)).fetchall()
-    until = known.last if following is None else min(known.last, following + SCAN)  # a restore leaves a large gap
+    until = known.last if following is None else min(known.last, following - 1 + SCAN)  # a restore leaves a large gap
     sql = _PAGE
     parameters: list[object] = [after, until]
     for name, value in only._asdict().items():
