@@ -20,9 +20,25 @@ from inboxd.domain.message import (
 )
 from inboxd.storage.connection import Row, fetch_packed, insert_many
 
-_CREATE: Final = """
-INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}
-"""
+MAX_AHEAD_MS: Final = 60_000
+"""How far the times of updates may be ahead of the clock, so that their order is that of the transactions."""
+
+
+def updated_at(now: str) -> str:
+    """The SQL expression for when conversations are updated: `now`, but later than every earlier update.
+
+    So whoever reads updates in the order of their times misses none, although transactions take their time before they
+    are committed, and the clock may be set back a little. An update that is further ahead than MAX_AHEAD_MS is from a
+    clock that was wrong, and does not count.
+    """
+    latest = f"SELECT max(updated_at) FROM conversations WHERE updated_at <= {now} + {MAX_AHEAD_MS}"  # noqa: S608 - a parameter
+    return f"max({now}, coalesce(({latest}), 0) + 1)"
+
+
+_CREATE: Final = f"""
+INSERT INTO conversations (account_id, participant_id, created_at, updated_at)
+SELECT column1, column2, column3, {updated_at("column3")} FROM ({{rows}})
+"""  # noqa: S608 - built from constants
 _IDS: Final = """
 SELECT json_group_array(json_array(c.account_id, c.participant_id, c.id))
 FROM json_each(?) AS k CROSS JOIN conversations AS c
@@ -51,6 +67,7 @@ ON CONFLICT (id) DO UPDATE SET
     seen_by_account_at = excluded.seen_by_account_at, seen_by_participant_at = excluded.seen_by_participant_at,
     reactions = excluded.reactions, timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
 """
+_REMOVE: Final = "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))"
 _SEEN: Final = """
 UPDATE conversations AS c SET
     read_at = nullif(max(coalesce(c.read_at, 0), h.value ->> 1), 0),
@@ -80,8 +97,8 @@ UPDATE conversations AS c SET
             LIMIT {MOST_UNREAD}
         )
     ),
-    updated_at = ?
-WHERE c.id IN (SELECT value FROM json_each(?))
+    updated_at = {updated_at("?1")}
+WHERE c.id IN (SELECT value FROM json_each(?2))
 """  # noqa: S608 - built from constants
 
 
@@ -94,6 +111,8 @@ class _Joined(NamedTuple):
 
     rows: list[Row]
     """The messages that really changed, as rows of `messages`."""
+    hidden: list[int]
+    """Rows that nobody was shown, of messages that are shown from now on."""
     changed: set[int]
     """Their conversations."""
     seen: dict[int, tuple[int, int]]
@@ -124,6 +143,8 @@ def apply_changes(
     joined = _join(by_message, ids, known, now)
     if not joined.rows:
         return new
+    if joined.hidden:
+        connection.execute(_REMOVE, (_json(joined.hidden),))
     insert_many(connection, _SAVE, joined.rows)
     if joined.seen:
         connection.execute(_SEEN, (_json([(key, *marks) for key, marks in joined.seen.items()]),))
@@ -138,6 +159,7 @@ def _join(
     now: int,
 ) -> _Joined:
     rows: list[Row] = []
+    hidden: list[int] = []
     changed: set[int] = set()
     seen: dict[int, tuple[int, int]] = {}
     for (key, mid), changes in by_message.items():
@@ -148,6 +170,10 @@ def _join(
             after = fold(after, change)
         if after is None or after == before:
             continue
+        if row_id is not None and before is not None and before.timeline_at is None and after.timeline_at is not None:
+            # Ids tell in which order messages were first shown, so it gets a new one.
+            hidden.append(row_id)
+            row_id = None
         rows.append((conversation_id, row_id, mid_key(mid), *_message_row(after), changes[0][0], now, now))
         changed.add(conversation_id)
         if after.sent_at is not None and (after.seen_by_account_at or after.seen_by_participant_at):
@@ -156,7 +182,7 @@ def _join(
                 max(read_at, after.sent_at if after.seen_by_account_at else 0),
                 max(seen_at, after.sent_at if after.seen_by_participant_at else 0),
             )
-    return _Joined(rows, changed, seen)
+    return _Joined(rows, hidden, changed, seen)
 
 
 def derive(connection: sqlite3.Connection, conversation_ids: Collection[int], now: int) -> None:
@@ -171,7 +197,7 @@ def _conversation_ids(
     ids = _known_ids(connection, keys)
     new = sorted(keys - ids.keys())
     if new:
-        insert_many(connection, _CREATE, [(*key, now, now) for key in new])
+        insert_many(connection, _CREATE, [(*key, now) for key in new])
         ids |= _known_ids(connection, new)
     return ids, new
 

@@ -169,7 +169,7 @@ class MessageResource(Resource, frozen=True):
 
 
 class ConversationList(Resource, frozen=True):
-    """A page of conversations, latest activity first."""
+    """A page of conversations, latest activity first, or in the order of their updates."""
 
     conversations: list[ConversationResource]
     total: int
@@ -189,14 +189,14 @@ class MessageList(Resource, frozen=True):
 
 
 class FoundMessage(Resource, frozen=True):
-    """A message that was found, and where."""
+    """A message, and its conversation."""
 
     message: MessageResource
     conversation: ConversationResource
 
 
 class MessageSearch(Resource, frozen=True):
-    """Messages that were found, the latest stored first."""
+    """Messages of all conversations: found by their words, the latest first, or in the order in which they came."""
 
     results: list[FoundMessage]
     limit: int
