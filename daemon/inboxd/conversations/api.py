@@ -12,18 +12,20 @@ from msgspec import Meta
 
 from inboxd.conversations import store
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
-from inboxd.conversations.messages_api import MessagesApi, Words
-from inboxd.conversations.resources import (
+from inboxd.conversations.input_resources import (
     ConversationChange,
-    ConversationList,
-    ConversationResource,
     ImportProblem,
     ImportReport,
-    MessageList,
-    MessageResource,
     NewConversation,
     NewImport,
     import_fields,
+)
+from inboxd.conversations.messages_api import MessagesApi, Words
+from inboxd.conversations.resources import (
+    ConversationList,
+    ConversationResource,
+    MessageList,
+    MessageResource,
 )
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore

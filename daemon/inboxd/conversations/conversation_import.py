@@ -4,7 +4,7 @@ import sqlite3
 from typing import Final
 
 from inboxd.conversations import store as conversations
-from inboxd.conversations.resources import NewConversation
+from inboxd.conversations.input_resources import NewConversation
 from inboxd.domain.conversation import Conversation
 from inboxd.profiles import store as profiles
 from inboxd.runtime.errors import InboxdError

@@ -7,7 +7,12 @@ from typing import Annotated, Final
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.conversations.resources import ConversationResource, FoundMessage, MessageResource, MessageSearch
+from inboxd.conversations.resources import (
+    ConversationResource,
+    FoundMessage,
+    MessageResource,
+    MessageSearch,
+)
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationStore, StoredMessage
 from inboxd.domain.conversation import Conversation

@@ -66,7 +66,7 @@ class Operation:
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Request headers that the operation reads, with their JSON schema; its `description` says what they mean."""
     examples: Mapping[str, Any] = field(default_factory=dict)
-    """An example `body` and an example `answer`."""
+    """An example `body`, and an example `answer` where the answer's type has none of its own (`Resource`)."""
     id: str = ""
     """The `operationId`. Without it, the names of the handler and its class make one."""
     follows: str = ""

@@ -1,11 +1,12 @@
 """Erasing one person, and exporting everything that is kept of one (GDPR, articles 15 and 17)."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT
 from inboxd.privacy.account_eraser import AccountEraser
 from inboxd.privacy.erasure_store import ErasureStore
 from inboxd.runtime import logs
@@ -57,6 +58,21 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
         erased = self.messages + self.conversations + self.profiles + self.webhook_events
         return self.complete and not (erased + self.backfill_attempts + self.deliveries)
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            messages=12,
+            conversations=1,
+            profiles=1,
+            webhook_events=2,
+            backfill_attempts=1,
+            deliveries=14,
+            avatars=1,
+            deliveries_waiting=0,
+            journal_emptied=True,
+        )
+
 
 class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     """Everything that is kept of one person."""
@@ -70,6 +86,20 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     webhook_events: list[dict[str, Any]]
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            client_account_id=EXAMPLE_ACCOUNT,
+            participant_platform_id=EXAMPLE_PARTICIPANT,
+            exported_at="2026-09-21T15:00:00.000Z",
+            participant={"profileState": "complete", "username": "ana_x", "name": "Ana X"},
+            conversation={"status": "open", "metadata": {}},
+            messages=[{"platformMessageId": "aWdfZAG1faXRlbToxOjE3", "content": "Do you have it in blue?"}],
+            webhook_events=[],
+            avatar_webp=None,
+        )
 
 
 class ParticipantEraser:
