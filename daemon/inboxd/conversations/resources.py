@@ -141,6 +141,12 @@ class ReferralResource(Resource, frozen=True):
         )
 
 
+def referral_in(details: object) -> ReferralResource | None:
+    """The referral in the details of a message, which are Meta's; None when there is none."""
+    referral = referral_of(details.get("referral")) if isinstance(details, dict) else None
+    return ReferralResource.of(referral) if referral else None
+
+
 class MessageResource(Resource, frozen=True):
     """A message. A deleted one keeps its place but has no content."""
 
@@ -179,7 +185,6 @@ class MessageResource(Resource, frozen=True):
             for item in (message.content.attachments if message.content else ())
         ]
         details = (message.content.details if message.content else None) or {}
-        referral = referral_of(details.get("referral"))
         media = next((item for item in attachments if item.url), None)
         return cls(
             id=str(stored.id),
@@ -201,7 +206,7 @@ class MessageResource(Resource, frozen=True):
             sent_at=iso_utc(message.shown_at),
             edited_at=iso(message.edit.at if message.edit else None),
             deleted_at=iso(message.deleted_at),
-            referral=ReferralResource.of(referral) if referral else None,
+            referral=referral_in(details),
             metadata={name: value for name, value in details.items() if is_shallow(value)},
             created_at=iso_utc(stored.created_at),
             updated_at=iso_utc(stored.updated_at),
