@@ -37,10 +37,10 @@ async def talk(client: Client, *participants: str) -> None:
         await client.settled()
 
     async def quiet() -> bool:
-        """Everybody has a name, which moves `updatedAt`, and every message is found."""
-        named = [one["participantUsername"] for one in await client.conversations()]
+        """Everybody has name and picture, which move `updatedAt`, and every message is found."""
+        pictures = [one["participantAvatar"] for one in await client.conversations()]
         indexed = (await client.get(f"{MESSAGES}?q=from"))["results"]
-        return None not in named and len(indexed) == len(participants)
+        return None not in pictures and len(indexed) == len(participants)
 
     await eventually(quiet)
 
@@ -58,6 +58,20 @@ async def test_the_conversation_of_a_participant_is_asked_for_by_their_id(client
     assert (one["participantPlatformId"], one["clientAccountId"]) == (ANA, ACCOUNT)
     nobody = await client.get(f"{LIST}?participantPlatformId=1")
     assert (nobody["conversations"], nobody["total"]) == ([], 0)
+
+
+async def test_a_conversation_is_listed_again_when_the_picture_of_its_participant_is_there(client: Client) -> None:
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("hi"))
+    cursor, avatars = "", [None]
+
+    async def pictured() -> bool:
+        nonlocal cursor
+        page = await client.get(f"{LIST}?updatedSince={LONG_AGO}{cursor}")
+        cursor = f"&cursor={page['nextCursor']}"
+        avatars.extend(one["participantAvatar"] for one in page["conversations"])
+        return avatars[-1] is not None
+
+    await eventually(pictured)
 
 
 async def test_updates_are_listed_in_their_order_and_the_cursor_goes_on_with_what_comes_later(client: Client) -> None:

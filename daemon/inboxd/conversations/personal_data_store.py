@@ -124,7 +124,9 @@ async def _export(database: Database, subject: Subject, _mentioned: Mentioned) -
     conversation = next(iter(await exported(database, _COLUMNS, _EXPORT, whom)), None)
     messages: list[Fields] = []
     while page := await exported(database, _COLUMNS, _EXPORT_MESSAGES, (*whom, _PAGE, len(messages))):
-        messages += [{**one, "referral": msgspec.to_builtins(referral_in(one["metadata"]))} for one in page]
+        messages += page
+    for one in messages:
+        one["referral"] = msgspec.to_builtins(referral_in(one["metadata"]))
     return {"conversation": conversation, "messages": messages}
 
 

@@ -356,5 +356,5 @@ WHERE account_id = ?2 AND participant_id = ?3
 
 
 def participant_changed(connection: sqlite3.Connection, key: ConversationKey, at: int) -> None:
-    """The profile of a participant was fetched at `at` (ms): `updated_at` of their conversation moves, if it exists."""
+    """A profile or an avatar was fetched at `at` (ms): `updated_at` of the conversation moves, if it exists."""
     connection.execute(PARTICIPANT_CHANGED, (at, *key))
