@@ -155,6 +155,8 @@ def documented(heading: str) -> set[str]:
 
 async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
     await talk(client, ANA, "hola", SECRET_WORDS)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0 + 60_000).comes_from_ad("how much?"))
+    await client.settled()
 
     async def named() -> bool:
         return bool((await client.get(f"/api/participants/{ACCOUNT}/{ANA}"))["avatar"])
@@ -168,6 +170,7 @@ async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
     assert set(conversation) <= documented("Conversations")
 
     assert person["messages"] == await client.messages(conversation)
+    assert [one["referral"]["adId"] for one in person["messages"] if one["referral"]] == ["6000000001"]
     assert set(person["messages"][0]) <= documented("Messages")
 
     participant = await client.get(f"/api/participants/{ACCOUNT}/{ANA}")

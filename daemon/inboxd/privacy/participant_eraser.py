@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -10,7 +10,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.event import EventType, NewEvent
 from inboxd.events.log import EventLog
 from inboxd.events.personal_data_store import PARTICIPANT_ERASED
-from inboxd.http.resource import Resource
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource
 from inboxd.privacy.account_eraser import AccountEraser
 from inboxd.privacy.erasure_store import ErasureStore
 from inboxd.runtime import logs
@@ -78,6 +78,21 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
         erased = self.messages + self.conversations + self.profiles + self.webhook_events
         return self.complete and not (erased + self.backfill_attempts + self.deliveries + self.events)
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            messages=12,
+            conversations=1,
+            profiles=1,
+            webhook_events=2,
+            backfill_attempts=1,
+            deliveries=14,
+            avatars=1,
+            deliveries_waiting=0,
+            journal_emptied=True,
+        )
+
 
 class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     """Everything that is kept of one person."""
@@ -93,6 +108,21 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     """Entries of the event log, as they are kept."""
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            client_account_id=EXAMPLE_ACCOUNT,
+            participant_platform_id=EXAMPLE_PARTICIPANT,
+            exported_at="2026-09-21T15:00:00.000Z",
+            participant={"profileState": "complete", "username": "ana_x", "name": "Ana X"},
+            conversation={"status": "open", "metadata": {}},
+            messages=[{"platformMessageId": "aWdfZAG1faXRlbToxOjE3", "content": "Do you have it in blue?"}],
+            webhook_events=[],
+            events=[],
+            avatar_webp=None,
+        )
 
 
 class ParticipantEraser:
