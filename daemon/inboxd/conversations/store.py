@@ -222,13 +222,6 @@ def get_by_key(connection: sqlite3.Connection, key: ConversationKey) -> Conversa
     return _conversation(rows[0]) if rows else None
 
 
-def touch(connection: sqlite3.Connection, conversation: Conversation) -> None:
-    """Store when the conversation was last updated."""
-    connection.execute(
-        "UPDATE conversations SET updated_at = ? WHERE id = ?", (conversation.updated_at, conversation.id)
-    )
-
-
 def _stretches(before: Place | None) -> list[tuple[str, tuple[int, ...]]]:
     """The conditions for what comes after a place: first what has a time, then what has none."""
     if before is None:
