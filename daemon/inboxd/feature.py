@@ -102,6 +102,13 @@ class Card(NamedTuple):
     """Cards are shown in the order of their positions."""
 
 
+class OverviewPart(NamedTuple):
+    """What a feature shows on the overview, from one reading of its state."""
+
+    card: Card
+    needs: Sequence[Need]
+
+
 class ReloadRule(NamedTuple):
     """Settings or secrets that can change while the daemon runs."""
 
@@ -140,8 +147,8 @@ class Feature:
     reload: tuple[ReloadRule, ...] = ()
     expiries: tuple[Expiry, ...] = ()
     personal_data: tuple[PersonalData, ...] = ()
-    needs: Callable[[], Awaitable[Sequence[Need]]] | None = None
-    card: Callable[[], Awaitable[Card]] | None = None
+    overview: Callable[[], Awaitable[OverviewPart]] | None = None
+    """Called whenever somebody looks at the overview. May raise StorageError or OSError."""
     problems: Callable[[], Sequence[str]] | None = None
     """Why the daemon cannot do its job just now; shown by readiness, the overview and `systemctl status`."""
     close: Callable[[web.Application], Awaitable[None]] | None = None
