@@ -49,7 +49,7 @@ class BackfillWorker:
         self._waiting: asyncio.Task[Any] | None = None
         self._account_changed = asyncio.Event()
         self._log = logs.get("backfill").bind(account_id=self.account_id)
-        sync.served.listeners.append(self._account_changed.set)
+        sync.managed.listeners.append(self._account_changed.set)
 
     async def poll(self) -> float | None:
         """Work on the active run until it ends, is paused or cancelled, or the worker stops. Raises StorageError."""
@@ -175,7 +175,7 @@ class BackfillWorker:
 
     async def _until_callable(self) -> None:
         """Wait while the account needs a login. The budget is waited for in the fetch itself."""
-        while not self._sync.served.account.callable:
+        while not self._sync.managed.account.callable:
             self._account_changed.clear()
             await self._wait(self._account_changed.wait())
 
