@@ -46,7 +46,8 @@ from inboxd.http.operations import (
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
-from inboxd.storage.database import Database, Transaction
+from inboxd.storage.database import Database
+from inboxd.storage.group_commit import Transaction
 
 PATH: Final = "/api/messaging/conversations"
 Words = Annotated[
