@@ -455,6 +455,23 @@ class TestWhoHasTimeToSend:
         assert (await sender.answer()).startswith(b"HTTP/1.1 404 ")
         assert await sender.is_closed(within_s=15)
 
+    async def test_a_body_that_is_not_read_is_not_collected(self, client: Client) -> None:
+        """Behind a request that is still being answered: the sender has to wait, not our memory."""
+        stream = f"GET /api/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
+        sender = await (await Sender.to(client.admin_url)).send(stream, head(200 * MIB, path="/sign-in", signature=""))
+        sender.writer.transport.set_write_buffer_limits(0)
+        sent = 0
+
+        async def send_all() -> None:
+            nonlocal sent
+            while sent < 100 * MIB:
+                await asyncio.wait_for(sender.send(b"x" * 65_536), 1)
+                sent += 65_536
+
+        with pytest.raises(TimeoutError):
+            await send_all()
+        assert sent < 20 * MIB, "what the kernel's own buffers take"
+
 
 @pytest.mark.parametrize("path", ["/nothing", PATH])
 async def test_a_body_that_trickles_after_its_answer_is_cut_off(client: Client, path: str) -> None:
@@ -464,21 +481,3 @@ async def test_a_body_that_trickles_after_its_answer_is_cut_off(client: Client, 
     with suppress(ConnectionError):
         await sender.send(*[b"x"] * 50, pause_s=0.1)
     assert await sender.is_closed()
-
-
-async def test_a_body_that_is_not_read_is_not_collected(client: Client) -> None:
-    """Behind a request that is still being answered: the sender has to wait, not our memory."""
-    stream = f"GET /api/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode()
-    sender = await (await Sender.to(client.admin_url)).send(stream, head(200 * MIB, path="/sign-in", signature=""))
-    sender.writer.transport.set_write_buffer_limits(0)
-    sent = 0
-
-    async def send_all() -> None:
-        nonlocal sent
-        while sent < 100 * MIB:
-            await asyncio.wait_for(sender.send(b"x" * 65_536), 1)
-            sent += 65_536
-
-    with pytest.raises(TimeoutError):
-        await send_all()
-    assert sent < 20 * MIB, "what the kernel's own buffers take"
