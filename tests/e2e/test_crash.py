@@ -12,6 +12,7 @@ import sqlite3
 import time
 
 import aiohttp
+import pytest
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery, mid_of
 from inboxd.simulator.people import igsid
@@ -45,6 +46,7 @@ async def bombard(inboxd: Process, people: list[Conversationalist], acknowledged
         await asyncio.gather(*tasks)
 
 
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(inboxd: Process) -> None:
     rng = random.Random(7)
     people = [Conversationalist(ACCOUNT, igsid(number), T0) for number in range(SENDERS)]
