@@ -8,11 +8,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from aiohttp import web
 
 from inboxd.http.operations import Operation
+from inboxd.http.pages import Pages
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
@@ -60,13 +61,6 @@ class Setting(Generic[T]):
 
     def _take(self, new: Mapping[str, Any]) -> None:
         self._value = new[self._name]
-
-
-class Pages(Protocol):
-    """Some pages of the dashboard."""
-
-    def add_routes(self, app: web.Application) -> None:
-        """Put them on the admin application."""
 
 
 Projection = Callable[[sqlite3.Connection, Sequence[Any]], Callable[[], None] | None]
