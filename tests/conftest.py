@@ -37,8 +37,20 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests begin first, so that at the end no worker waits for another one."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Each worker begins with its share of the long tests, so that at the end none waits for another one.
+
+    pytest-xdist gives each worker an equal part of the list, in its order.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(items) // workers
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    others = [item for item in items if item.get_closest_marker("long") is None]
+    items.clear()
+    for worker in range(workers):
+        share = long[worker::workers]
+        items += share + others[: max(0, size - len(share))]
+        del others[: max(0, size - len(share))]
+    items += others
 
 
 @pytest.fixture
