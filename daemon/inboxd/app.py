@@ -15,6 +15,7 @@ from inboxd.conversations import feature as conversations
 from inboxd.conversations import pacing, personal_data_store
 from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
+from inboxd.daemon import Daemon
 from inboxd.dashboard import feature as dashboard
 from inboxd.domain.event import EventType
 from inboxd.events import feature as events
@@ -27,23 +28,8 @@ from inboxd.receiving import feature as receiving
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.supervisor import Supervisor
 
 NewFeature = Callable[[Core], Feature]
-
-
-class Daemon:
-    """A running inboxd: where it listens, and whether it still can do its job."""
-
-    def __init__(self, urls: listeners.Urls, supervisor: Supervisor, reloader: Reloader) -> None:
-        self.public_url, self.admin_url = urls
-        self.reloader = reloader
-        self._supervisor = supervisor
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether a background worker crashed too often to go on."""
-        return self._supervisor.gave_up
 
 
 @asynccontextmanager

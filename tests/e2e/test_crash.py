@@ -12,6 +12,7 @@ import sqlite3
 import time
 
 import aiohttp
+import pytest
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery, mid_of
 from inboxd.simulator.people import igsid
@@ -22,8 +23,8 @@ from tests.support import ACCOUNT, APP_SECRET, T0
 ROUNDS = int(os.environ.get("INBOXD_CRASH_ROUNDS", "20"))
 SENDERS = 16
 STATE_AND_EVENTS = """
-SELECT id, (SELECT count(*) FROM events WHERE message_id = m.id AND type = 'message.received') AS told FROM messages AS m
-WHERE told <> 1
+SELECT id, (SELECT count(*) FROM events WHERE message_id = m.id AND type = 'message.received') AS told
+FROM messages AS m WHERE told <> 1
 UNION ALL
 SELECT id, (SELECT count(*) FROM events WHERE conversation_id = c.id AND type = 'conversation.created') AS told
 FROM conversations AS c WHERE told <> 1
@@ -55,6 +56,7 @@ async def bombard(inboxd: Process, people: list[Conversationalist], acknowledged
         await asyncio.gather(*tasks)
 
 
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(inboxd: Process) -> None:
     rng = random.Random(7)
     people = [Conversationalist(ACCOUNT, igsid(number), T0) for number in range(SENDERS)]

@@ -92,6 +92,7 @@ async def test_unknown_routes_and_methods_are_problems(client: Client) -> None:
     assert "GET" in (await client.send("PUT", "/api/budget", {}, status=405))["detail"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="starts a process")
 async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schema(
     client: Client, tmp_path: Path

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from inboxd.privacy import participant_eraser
 from inboxd.privacy.account_eraser import STEP
 from inboxd.simulator.payloads import Conversationalist
 
@@ -120,7 +121,8 @@ async def test_comments_and_unknown_events_of_a_person_are_theirs_too(client: Cl
     await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export", status=404)
 
 
-async def test_a_journal_that_somebody_reads_is_reported(client: Client) -> None:
+async def test_a_journal_that_somebody_reads_is_reported(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(participant_eraser, "ROUNDS", 3)
     await talk(client, ANA, SECRET_WORDS)
     with closing(sqlite3.connect(client.database)) as reader:
         reader.execute("BEGIN")

@@ -92,8 +92,7 @@ async def build(
         collect=lambda: metrics.collect(manager, core.clock.now_ms()),
         reload=_reload_rules(manager, options),
         personal_data=personal_data_store.personal_data(),
-        needs=overview.needs,
-        card=overview.card,
+        overview=overview.read,
     )
 
 

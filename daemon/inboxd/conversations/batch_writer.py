@@ -32,7 +32,7 @@ MAX_EVENTS: Final = 500
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class EventBatch:
     """Events of consecutive deliveries that are stored in one transaction."""
 
     events: list[PreparedEvent] = field(default_factory=list)
@@ -122,7 +122,7 @@ class BatchWriter:
         self._on_due(writers)
         self._count(events, done=len(done))
 
-    async def store_each(self, batch: Batch) -> None:
+    async def store_each(self, batch: EventBatch) -> None:
         """Store a batch that could not be stored as a whole, event by event.
 
         An event that cannot be stored is noted as the problem of its delivery. Raises StorageError.

@@ -315,13 +315,6 @@ def get_by_key(connection: sqlite3.Connection, key: ConversationKey) -> Conversa
     return _conversation(rows[0]) if rows else None
 
 
-def touch(connection: sqlite3.Connection, conversation: Conversation) -> None:
-    """Store when the conversation was last updated."""
-    connection.execute(
-        "UPDATE conversations SET updated_at = ? WHERE id = ?", (conversation.updated_at, conversation.id)
-    )
-
-
 def _updates(where: str) -> str:
     """The query for the conversations that meet a condition, in the order of their updates, after a place."""
     return _UPDATED + _both(where, _AFTER) + _ORDER_OF_UPDATES
