@@ -12,6 +12,7 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
+from inboxd.events import feature as events
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.maintenance import feature as maintenance
@@ -59,7 +60,7 @@ def receiving_options(settings: Settings, secrets: Secrets) -> receiving.Options
         ),
         keep_deliveries_days=storage.keep_deliveries_days,
         keep_failed_days=storage.keep_failed_days,
-        keep_events_days=storage.keep_events_days,
+        keep_webhook_events_days=storage.keep_webhook_events_days,
     )
 
 
@@ -94,11 +95,17 @@ def profile_options(settings: Settings, database: Path) -> profiles.Options:
     )
 
 
+def event_options(settings: Settings) -> events.Options:
+    """What the event log keeps."""
+    log = settings.events
+    return events.Options(keep_days=log.keep_days, max_size_mb=log.max_size_mb, ids_only=log.ids_only)
+
+
 def conversation_options(settings: Settings) -> conversations.Options:
     """How long things are kept."""
     storage = settings.storage
     return conversations.Options(
-        keep_events_days=storage.keep_events_days, keep_messages_days=storage.keep_messages_days
+        keep_webhook_events_days=storage.keep_webhook_events_days, keep_messages_days=storage.keep_messages_days
     )
 
 

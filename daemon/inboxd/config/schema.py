@@ -86,7 +86,7 @@ class Storage(_Section, frozen=True):
     path: Annotated[str, Meta(min_length=1)] = "inboxd.sqlite3"
     keep_deliveries_days: Days = 14
     keep_failed_days: Days = 180
-    keep_events_days: Days = 365
+    keep_webhook_events_days: Days = 365
     keep_messages_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     backup_path: Annotated[str, Meta(min_length=1)] = "backups"
     keep_backups: Positive = 7
@@ -108,6 +108,14 @@ class Instagram(_Section, frozen=True):
     app_id: Annotated[str, Meta(pattern=_ID_OR_NONE)] = ""
     graph_version: Annotated[str, Meta(pattern=_VERSION)] = "v25.0"
     timeout_s: Seconds = 10.0
+
+
+class EventSettings(_Section, frozen=True):
+    """What the event log keeps. 0 means no limit."""
+
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
+    max_size_mb: Annotated[int, Meta(ge=0, le=10_000_000)] = 2000
+    ids_only: bool = False
 
 
 class ProfileSettings(_Section, frozen=True):
@@ -228,6 +236,7 @@ class Settings(_Section, frozen=True):
     admin: Admin = Admin()
     storage: Storage = Storage()
     instagram: Instagram = Instagram()
+    events: EventSettings = EventSettings()
     profiles: ProfileSettings = ProfileSettings()
     avatars: AvatarSettings = AvatarSettings()
     backfill: Backfill = Backfill()
