@@ -21,6 +21,7 @@ from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
 from inboxd.conversations.store import last_message_at, participant_changed
 from inboxd.events.log import EventLog
+from inboxd.forwarding.nats import personal_data_store as nats_data
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -116,6 +117,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *backfill_data.personal_data(),
+        *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )
 

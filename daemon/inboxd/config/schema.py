@@ -22,12 +22,8 @@ _ID_OR_NONE: Final = r"^[0-9]{0,32}\Z"
 _VERSION: Final = r"^v[0-9]{1,3}\.[0-9]{1,2}\Z"
 _URL: Final = r"^https?://[^/?#@\s]+\Z"
 _URL_OR_NONE: Final = r"^(https?://[^/?#@\s]+)?\Z"
-_SERVERS_OR_NONE: Final = (
-    r"^((nats|tls)://[^/?#@\s,]{1,255}(,(nats|tls)://[^/?#@\s,]{1,255}){0,15})?\Z"
-)
-_SUBJECT: Final = (
-    r"^[A-Za-z0-9_-]{1,64}(\.([A-Za-z0-9_-]{1,64}|\{type\}|\{account\})){0,15}\Z"
-)
+_SERVERS_OR_NONE: Final = r"^((nats|tls)://[^/?#@\s,]{1,255}(,(nats|tls)://[^/?#@\s,]{1,255}){0,15})?\Z"
+_SUBJECT: Final = r"^[A-Za-z0-9_-]{1,64}(\.([A-Za-z0-9_-]{1,64}|\{type\}|\{account\})){0,15}\Z"
 _STREAM: Final = r"^[A-Za-z0-9_-]{1,64}\Z"
 _AN_URL: Final = "http:// or https:// and a host, perhaps with a port, and nothing after it, such as"
 EXPECTED: Final = {
@@ -36,8 +32,8 @@ EXPECTED: Final = {
     _VERSION: "a version of the Graph API, such as 'v25.0'",
     _URL: f"{_AN_URL} 'https://graph.instagram.com'",
     _URL_OR_NONE: f"{_AN_URL} 'https://inbox.example.com', or nothing ('')",
-    _SERVERS_OR_NONE: "the NATS servers, separated by commas, each nats:// or tls:// and a host, perhaps with a port, such "
-    "as 'nats://127.0.0.1:4222', or nothing (''). Users and passwords do not belong there",
+    _SERVERS_OR_NONE: "the NATS servers, separated by commas, each nats:// or tls:// and a host, perhaps with a port, "
+    "such as 'nats://127.0.0.1:4222', or nothing (''). Users and passwords do not belong there",
     _SUBJECT: "names of letters, digits, '-' and '_', separated by dots; after the first, '{type}' and '{account}' may "
     "stand for one, such as 'inboxd.events.{type}.{account}'",
     _STREAM: "letters, digits, '-' and '_', such as 'INBOXD'",

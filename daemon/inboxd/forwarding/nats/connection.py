@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import AuthorizationError, MaxPayloadError, NoServersError, SecureConnWantedError
+from nats.errors import AuthorizationError, NoServersError, SecureConnWantedError
 from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
@@ -152,10 +152,10 @@ class JetStream:
                 ping_interval=PING_S,
                 tls=context,
                 user=server.user or None,
-                password=server.password and server.password.reveal(),
-                token=server.token and server.token.reveal(),
-                signature_cb=signer and signer.sign,
-                user_jwt_cb=(lambda: (signer.jwt or "").encode()) if signer and signer.jwt else None,
+                password=None if server.password is None else server.password.reveal(),
+                token=None if server.token is None else server.token.reveal(),
+                signature_cb=None if signer is None else signer.sign,
+                user_jwt_cb=None if signer is None or signer.jwt is None else signer.jwt.encode,
             )
             await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
         except Exception as error:
@@ -207,12 +207,14 @@ class JetStream:
         """What is wrong with the stream. Events are published all the same: the server decides."""
         config, wanted = info.config, self._subjects.pattern
         if not any(covers(subject, wanted) for subject in config.subjects or []):
-            return f"the stream {self._stream} does not take the subjects {wanted}: add {self._subjects.everything} to it"
+            return (
+                f"the stream {self._stream} does not take the subjects {wanted}: add {self._subjects.everything} to it"
+            )
         if config.no_ack:
             return f"the stream {self._stream} acknowledges nothing (no_ack): set it to false"
         if config.duplicate_window < SHORT_WINDOW_S:
-            window = f"{config.duplicate_window:g} s"
-            return f"the stream {self._stream} recognizes duplicates for only {window}: set its duplicate window to 2m or more"
+            window = f"for only {config.duplicate_window:g} s"
+            return f"the stream {self._stream} recognizes duplicates {window}: set its duplicate window to 2m or more"
         return None
 
     async def last_id(self) -> str | None:
@@ -323,17 +325,15 @@ def _described(error: Exception) -> str:
     """What went wrong, in words for whoever runs inboxd."""
     text = str(error).removeprefix("nats: ").strip("'")
     if isinstance(error, AuthorizationError) or "authorization violation" in text.lower():
-        return "the server refuses our user, password, token or key (authorization violation)"
-    if isinstance(error, SecureConnWantedError):
-        return "the server offers no TLS, and tls:// or a certificate is configured"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or text}"
-    if isinstance(error, APIError):
-        return f"{error.description} (JetStream error {error.err_code})"[:MAX_REASON]
-    if isinstance(error, MaxPayloadError):
-        return "an event is larger than the server's max_payload"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_TIMEOUT_S} s"
+        text = "the server refuses our user, password, token or key (authorization violation)"
+    elif isinstance(error, SecureConnWantedError):
+        text = "the server offers no TLS, and tls:// or a certificate is configured"
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        text = f"the server's certificate is not trusted: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        text = f"TLS failed: {error.reason or text}"
+    elif isinstance(error, APIError):
+        text = f"{error.description} (JetStream error {error.err_code})"
+    elif isinstance(error, TimeoutError):
+        text = f"no answer within {CONNECT_TIMEOUT_S} s"
     return (text or type(error).__name__)[:MAX_REASON]

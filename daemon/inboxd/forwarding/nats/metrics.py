@@ -19,5 +19,7 @@ class NatsMetrics:
             "inboxd_nats_behind_events", "Events that wait to be published to NATS.", registry=registry
         )
         self.behind_seconds = Gauge(
-            "inboxd_nats_behind_seconds", "Age of the oldest event that waits to be published to NATS.", registry=registry
+            "inboxd_nats_behind_seconds",
+            "Age of the oldest event that waits to be published to NATS.",
+            registry=registry,
         )

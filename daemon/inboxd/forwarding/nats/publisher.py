@@ -7,12 +7,13 @@ are published again, with the same ids: JetStream drops those that it has.
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 from inboxd.events.event import RenderedEvent
 from inboxd.events.log import CursorGoneError, EventReader
 from inboxd.forwarding.nats.connection import Answer, JetStream, Message, NatsUnavailableError, Outcome
 from inboxd.forwarding.nats.metrics import NatsMetrics
+from inboxd.forwarding.nats.state import NAME, State
 from inboxd.forwarding.nats.store import ConsumerStore, Position
 from inboxd.forwarding.nats.subject import SubjectTemplate
 from inboxd.runtime import logs
@@ -35,23 +36,10 @@ Connect = Callable[[Callable[[], None]], Awaitable[JetStream]]
 """Opens a connection. It calls the given function when it is lost."""
 
 
-class State(NamedTuple):
-    """How the publisher is doing. Times in ms, UTC."""
-
-    position: Position
-    server: str | None
-    """The host and port that it is connected to."""
-    waits_for: str | None
-    """Why nothing is published."""
-    waits_since: int | None
-    stream_problem: str | None
-    """What is wrong with the stream that was there."""
-
-
 class NatsPublisher:
     """Publishes every event of the log, from the oldest that is kept, or from where it was."""
 
-    name = "nats"
+    name = NAME
 
     def __init__(
         self,
@@ -149,7 +137,7 @@ class NatsPublisher:
         return connection
 
     async def _find_place(self, last_id: str | None) -> None:
-        """Go on after the last event of the stream, if it is one of this log and beyond the cursor. Raises StorageError.
+        """Go on after the last event of the stream, if it is of this log and beyond the cursor. Raises StorageError.
 
         Events reach the stream in order, so everything before it is there too. Without this, what was published just
         before a crash would be published twice if the stream no longer recognizes it.
@@ -189,7 +177,7 @@ class NatsPublisher:
         return page.more
 
     async def _publish(self, connection: JetStream, events: Sequence[RenderedEvent]) -> bool:
-        """Publish `events`, all in flight at a time. Whether all are done; the cursor stands behind the last one that is.
+        """Publish `events`, all in flight at a time. Whether all are done; the cursor is moved to the last that is.
 
         Raises NatsUnavailableError when the first one that is not done has to wait.
         """

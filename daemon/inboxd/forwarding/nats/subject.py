@@ -40,15 +40,15 @@ class SubjectTemplate:
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether every subject that matches `narrow` also matches `wide`. Both may have the wildcards `*` and `>`."""
-    wide_tokens, narrow_tokens = wide.split("."), narrow.split(".")
-    for number, token in enumerate(wide_tokens):
-        if number == len(narrow_tokens):
+    wanted = narrow.split(".")
+    for number, part in enumerate(wide.split(".")):
+        if number == len(wanted):
             return False
-        if token == ">":
+        if part == ">":
             return True
-        if narrow_tokens[number] == ">" or (token not in {"*", narrow_tokens[number]}):
+        if wanted[number] == ">" or part not in {"*", wanted[number]}:
             return False
-    return len(wide_tokens) == len(narrow_tokens)
+    return len(wide.split(".")) == len(wanted)
 
 
 def _safe(token: str) -> str:
