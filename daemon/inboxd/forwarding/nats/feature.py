@@ -35,12 +35,12 @@ class Options:
 def build(core: Core, stack: AsyncExitStack, options: Options, *, events: Events) -> Feature:
     """Build the feature; `stack` ends the connection. Raises ConfigError."""
     personal_data = personal_data_store.personal_data()
+    metrics = NatsMetrics(core.metrics.registry)
     if not options.server.urls:
         return Feature(name=NAME, operations=ConsumersApi(None).operations(), personal_data=personal_data)
     publisher, connection = _with_library()
     options.server.check()
     subjects = SubjectTemplate(options.subject)
-    metrics = NatsMetrics(core.metrics.registry)
     worker = publisher.NatsPublisher(
         events.reader,
         ConsumerStore(core.database, NAME),

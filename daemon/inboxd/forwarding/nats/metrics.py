@@ -6,7 +6,7 @@ RESULTS = ("published", "duplicate", "too_large", "skipped")
 
 
 class NatsMetrics:
-    """The instruments of this feature, which exist only where NATS is configured."""
+    """The instruments of this feature. They stay at 0 while NATS is not configured."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
