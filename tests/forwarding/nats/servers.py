@@ -37,10 +37,13 @@ class NatsServer:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        assert BINARY is not None
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        assert BINARY is not None, "nats-server is missing: apt-get install nats-server"
         with (self.folder / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen([BINARY, "-c", str(self._config)], stdout=log, stderr=log)
+            return subprocess.Popen([BINARY, "-c", str(self._config)], stdout=log, stderr=log)
+
+    async def start(self) -> None:
+        self._process = self._launch()
         for _ in range(1000):
             assert self._process.poll() is None, (self.folder / "nats.log").read_text()
             try:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import AuthorizationError, NoServersError, SecureConnWantedError
+from nats.errors import AuthorizationError, NoServersError, SecureConnWantedError, UnexpectedEOF
 from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
@@ -27,6 +27,7 @@ from inboxd.runtime.errors import ConfigError, InboxdError
 
 CONNECT_TIMEOUT_S: Final = 5
 REQUEST_TIMEOUT_S: Final = 5
+CLOSE_TIMEOUT_S: Final = 1.0
 ACK_TIMEOUT_S: Final = 10.0
 PING_S: Final = 20
 DUPLICATE_WINDOW_S: Final = 3600
@@ -43,6 +44,7 @@ _TOO_LARGE: Final = 10054
 _OUT_OF_ORDER: Final = frozenset({10070, 10158})
 """The message before it is not the last one of the stream; an earlier try of it is still being stored."""
 _NO_RESPONDERS: Final = "503"
+_FORBIDDEN: Final = "permissions violation for publish"
 
 
 class NatsUnavailableError(InboxdError):
@@ -165,9 +167,10 @@ class JetStream:
     async def close(self) -> None:
         """Close the connection. Never raises."""
         self._closing = True
-        with suppress(Exception):
-            await self._client.close()
-        self._fail_waiting("the connection was closed")
+        with suppress(Exception):  # after a TLS handshake that failed, the library waits for ever
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._client.close()
+        self._fail_waiting(Answer(Outcome.LOST, "the connection was closed"))
 
     @property
     def address(self) -> str:
@@ -242,7 +245,7 @@ class JetStream:
             if futures:
                 await asyncio.wait(futures, timeout=ACK_TIMEOUT_S)
         except (NatsError, OSError) as error:
-            self._fail_waiting(_described(error))
+            self._fail_waiting(Answer(Outcome.LOST, _described(error)))
         finally:
             self._waiting.clear()
         settled = iter([self._settled(future) for future in futures])
@@ -299,18 +302,20 @@ class JetStream:
     async def _note(self, error: Exception) -> None:
         """The library's report of an error that belongs to no call."""
         self._last_error = _described(error)
+        if _FORBIDDEN in self._last_error:  # there is no other answer
+            self._fail_waiting(Answer(Outcome.REFUSED, self._last_error))
 
     async def _closed(self) -> None:
         if self._closing:
             return
         self.lost = self._last_error or "the server ended the connection"
-        self._fail_waiting(self.lost)
+        self._fail_waiting(Answer(Outcome.LOST, self.lost))
         self._on_lost()
 
-    def _fail_waiting(self, reason: str) -> None:
+    def _fail_waiting(self, answer: Answer) -> None:
         for future in self._waiting.values():
             if not future.done():
-                future.set_result(Answer(Outcome.LOST, reason))
+                future.set_result(answer)
 
     def _explained(self, error: Exception) -> str:
         """Why a request to JetStream failed. After a timeout, the server may have said more on the side."""
@@ -334,6 +339,8 @@ def _described(error: Exception) -> str:
         text = f"TLS failed: {error.reason or text}"
     elif isinstance(error, APIError):
         text = f"{error.description} (JetStream error {error.err_code})"
+    elif isinstance(error, UnexpectedEOF):
+        text = "the server ended the connection"
     elif isinstance(error, TimeoutError):
         text = f"no answer within {CONNECT_TIMEOUT_S} s"
     return (text or type(error).__name__)[:MAX_REASON]
