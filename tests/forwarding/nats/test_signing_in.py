@@ -1,5 +1,6 @@
 """Users, tokens, keys, credentials and TLS, at a real nats-server."""
 
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -120,6 +121,23 @@ async def test_what_a_user_may_not_do_is_told(run: Run, publish: Publish) -> Non
     )
     publishing = await publish(server.url, user="inboxd", password=Secret("p"))
     await publishing.waits('permissions violation for publish to "inboxd.events.test.noted')
+
+
+async def test_the_rights_in_the_documentation_are_enough(run: Run, publish: Publish) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "forwarding.md").read_text()
+    rights = re.findall(r"^(?:publish|subscribe): \[.*\]$", text, re.MULTILINE)
+    assert len(rights) == 2
+    user = f'{{ user: inboxd, password: "p", permissions: {{ {", ".join(rights)} }} }}'
+    server = await run(f"authorization {{ users: [ {user} ] }}")
+    publishing = await publish(server.url, user="inboxd", password=Secret("p"))
+    await publishing.done()
+    await publishing.stop()
+    await publishing.database.execute("UPDATE event_consumers SET cursor = 0")
+    await publishing.append(1)
+    await publishing.start()
+    await publishing.done()
+    assert publishing.counted("published") == 1
+    assert publishing.counted("duplicate") == 0, "the place was found in the stream"
 
 
 async def test_a_server_without_jetstream_is_told(run: Run, publish: Publish, tmp_path: Path) -> None:
