@@ -1,6 +1,7 @@
 """A publisher as the feature builds it, on a log that the test appends to."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from inboxd.domain.event import EventType, NewEvent
 from inboxd.events.feature import Events
 from inboxd.events.log import EventLog, EventReader
-from inboxd.feature import Core, Feature
+from inboxd.feature import Core, Feature, Need
 from inboxd.forwarding.nats import feature
 from inboxd.forwarding.nats.resources import ConsumerList, ConsumerResource
 from inboxd.forwarding.nats.server import Server
@@ -35,7 +36,7 @@ class Publishing:
 
     def __init__(self, database: Database, url: str, **server: Any) -> None:
         self.database = database
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         self.log = EventLog(self.clock, ids_only=lambda: False)
         self.reader = EventReader(database, [NOTED])
         subject = "inboxd.events.{type}.{account}"
@@ -92,6 +93,12 @@ class Publishing:
         assert isinstance(response, web.Response)
         assert isinstance(response.body, bytes)
         return msgspec.json.decode(response.body, type=ConsumerList).consumers[0]
+
+    async def needs(self) -> Sequence[Need]:
+        """What the overview asks somebody to look at."""
+        assert self._feature is not None
+        assert self._feature.needs is not None
+        return await self._feature.needs()
 
     async def done(self) -> None:
         """Wait until everything is published, and the cursor stored."""

@@ -12,6 +12,19 @@ from tests.forwarding.nats.servers import STREAM, NatsServer, messages, reader
 from tests.support import ACCOUNT, eventually
 
 
+class StandingClock(Clock):
+    """Its seconds do not go on by themselves."""
+
+    seconds = 1000.0
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 async def test_every_event_is_published_with_its_id_and_subject(publishing: Publishing, server: NatsServer) -> None:
     await publishing.append(600)
     await publishing.append(1, account_id="")
@@ -223,6 +236,49 @@ async def test_a_stream_of_others_is_not_changed(publishing: Publishing, server:
         assert (await context.stream_info(STREAM)).state.messages == 2
 
 
+async def test_a_stream_that_was_removed_is_made_again(publishing: Publishing, server: NatsServer) -> None:
+    await publishing.append(3)
+    await publishing.start()
+    await publishing.done()
+    async with reader(server.url) as client:
+        await client.jetstream().delete_stream(STREAM)
+        await publishing.append(2)
+        await publishing.done()
+        assert [one for one, _, _ in await messages(client)] == [one for one, _ in await publishing.logged()][3:]
+
+
+async def test_somebody_is_asked_to_look_after_a_minute(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
+    server.end()
+    await publishing.append(3)
+    await publishing.start()
+    await publishing.waits("cannot connect")
+    assert await publishing.needs() == []
+    clock.ahead_ms = 60_000
+    (need,) = await publishing.needs()
+    assert need.text.startswith("NATS takes no events, and 3 wait: cannot connect")
+    assert need.urgent
+
+
+async def test_a_stream_that_was_mended_is_looked_at_again(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
+    async with reader(server.url) as client:
+        context = client.jetstream()
+        await context.add_stream(name=STREAM, subjects=["inboxd.events.>"], duplicate_window=1)
+        await publishing.append(1)
+        await publishing.start()
+        await publishing.done()
+        (need,) = await publishing.needs()
+        assert need.text == (
+            "NATS: the stream INBOXD recognizes duplicates for only 1 s: set its duplicate window to 2m or more."
+        )
+        await context.update_stream(name=STREAM, subjects=["inboxd.events.>"], duplicate_window=120)
+        clock.seconds += 60
+        await publishing.append(1)
+        await publishing.done()
+        assert await publishing.needs() == []
+
+
 async def test_a_subject_that_another_stream_takes_is_said(publishing: Publishing, server: NatsServer) -> None:
     async with reader(server.url) as client:
         await client.jetstream().add_stream(name="EVERYTHING", subjects=["inboxd.>"])
@@ -275,15 +331,6 @@ async def test_two_daemons_may_share_a_stream(publishing: Publishing, server: Na
         await publishing.done()
         found = [one for one, _, _ in await messages(client) if one.startswith("evt_")]
     assert found == [one for one, _ in await publishing.logged()]
-
-
-class StandingClock(Clock):
-    """Its seconds do not go on by themselves."""
-
-    seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 async def test_the_cursor_is_stored_at_most_once_a_second(publishing: Publishing, server: NatsServer) -> None:

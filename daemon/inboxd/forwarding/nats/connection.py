@@ -30,6 +30,8 @@ REQUEST_TIMEOUT_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 1.0
 ACK_TIMEOUT_S: Final = 10.0
 PING_S: Final = 20
+SLICE: Final = 50
+"""Messages that are sent before the event loop serves others."""
 DUPLICATE_WINDOW_S: Final = 3600
 """For how long a stream that we make recognizes an event that it already has."""
 SHORT_WINDOW_S: Final = 60
@@ -72,6 +74,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     LOST = "lost"
     """There was no answer; it may be stored."""
+    NO_STREAM = "no_stream"
 
 
 class Answer(NamedTuple):
@@ -234,6 +237,7 @@ class JetStream:
 
         Each one says which one is before it: the server stores none whose predecessor it has not stored.
         """
+        self._last_error = ""
         answers = [self._refusal(message) for message in messages]
         futures: list[asyncio.Future[Answer]] = []
         before: str | None = None
@@ -242,6 +246,8 @@ class JetStream:
                 if answers[number] is None:
                     futures.append(await self._send(message, before))
                     before = message.id
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
             if futures:
                 await asyncio.wait(futures, timeout=ACK_TIMEOUT_S)
         except (NatsError, OSError) as error:
@@ -287,7 +293,7 @@ class JetStream:
     def _answer(self, message: Msg) -> Answer:
         if (message.headers or {}).get("Status") == _NO_RESPONDERS:
             reason = f"no stream takes the subject, or its leader is away (stream {self._stream})"
-            return Answer(Outcome.REFUSED, reason)
+            return Answer(Outcome.NO_STREAM, reason)
         try:
             ack = msgspec.json.decode(message.data, type=_Ack)
         except msgspec.DecodeError:
