@@ -104,6 +104,35 @@ async def test_after_the_window_of_duplicates_the_stream_tells_where_it_was(
     assert publishing.counted("published") == 5
 
 
+async def test_an_id_of_another_log_is_no_place_of_ours(publishing: Publishing, server: NatsServer) -> None:
+    """Two daemons share a stream, and the other one is ahead."""
+    await publishing.append(30)
+    async with reader(server.url) as client:
+        context = client.jetstream()
+        await context.add_stream(name=STREAM, subjects=["inboxd.events.>"])
+        await context.publish("inboxd.events.test.noted.1", b"", headers={"Nats-Msg-Id": f"evt_{1:012x}{20:014x}"})
+        await publishing.start()
+        await publishing.done()
+        found = await messages(client)
+    assert [one for one, _, _ in found][1:] == [one for one, _ in await publishing.logged()]
+
+
+async def test_new_events_do_not_make_it_try_more_often(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
+    server.end()
+    await publishing.append(1)
+    await publishing.start()
+    await publishing.waits("cannot connect")
+    await server.start()
+    for _ in range(20):
+        await publishing.append(1)
+        await asyncio.sleep(0.01)
+    assert not (await publishing.status()).connected
+    clock.seconds += 30
+    await publishing.append(1)
+    await publishing.done()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_that_is_killed_under_load_loses_nothing_and_gets_nothing_twice(
     publishing: Publishing, server: NatsServer, number: signal.Signals
@@ -348,7 +377,7 @@ async def test_the_cursor_is_stored_at_most_once_a_second(publishing: Publishing
     assert await publishing.database.read("SELECT cursor FROM event_consumers") == [(1,)]
     clock.seconds += 1
     await publishing.done()
-    publishing.clock.seconds += 0.5
+    clock.seconds += 0.5
     await publishing.append(1)
     await eventually(published)
     await publishing.stop()
