@@ -40,7 +40,7 @@ class Publishing:
         self.log = EventLog(self.clock, ids_only=lambda: False)
         self.reader = EventReader(database, [NOTED])
         subject = "inboxd.events.{type}.{account}"
-        self._options = feature.Options(server=Server(urls=[url], **server), subject=subject, stream="INBOXD")
+        self._options = feature.Options(server=Server(urls=url.split(","), **server), subject=subject, stream="INBOXD")
         self._stack = AsyncExitStack()
         self._feature: Feature | None = None
         self.metrics = Metrics()

@@ -163,6 +163,7 @@ class JetStream:
                 user_jwt_cb=None if signer is None or signer.jwt is None else signer.jwt.encode,
             )
             await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+            self._last_error = ""  # of other servers, which may be away
         except Exception as error:
             reason = self._last_error if isinstance(error, NoServersError) and self._last_error else _described(error)
             raise NatsUnavailableError(f"cannot connect: {reason}") from error
