@@ -3,7 +3,7 @@
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,24 +12,32 @@ from typing import NamedTuple
 from inboxd.accounts import personal_data_store as accounts_data
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.clients import LocalAccounts
+from inboxd.accounts.event_recording import EVENT_TYPES as ACCOUNT_EVENTS
 from inboxd.accounts.feature import open_manager
+from inboxd.accounts.store import stored
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
+from inboxd.conversations.delivery_retries import DELIVERY_FAILED
+from inboxd.conversations.event_types import event_types as conversation_events
 from inboxd.conversations.store import last_message_at, participant_changed
+from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
+from inboxd.domain.event import EventType
 from inboxd.events import personal_data_store as events_data
-from inboxd.events.log import EventLog
+from inboxd.events.log import EventLog, EventReader
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
 from inboxd.privacy import personal_data_store as privacy_data
 from inboxd.privacy.commands import OfflineData
+from inboxd.privacy.participant_eraser import ERASED
 from inboxd.profiles import personal_data_store as profiles_data
 from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.event_recording import EVENT_TYPES as PROFILE_EVENTS
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
@@ -38,6 +46,7 @@ from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.event_types import EVENT_TYPES as RUN_EVENTS
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -82,6 +91,18 @@ def backfill(config_path: Path | None) -> BackfillAccess:
     )
 
 
+def events(config_path: Path | None) -> CommandAccess[EventReader]:
+    """For the command that shows events. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_events, found.settings, found.database))
+
+
+def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
+    """The types of all features' events. A test compares them with those of a running daemon's features."""
+    conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
+    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, ERASED)
+
+
 def _configuration(config_path: Path | None) -> _Configuration:
     """Also sets up what a process needs that may open the database: umask, and errors on stderr."""
     os.umask(0o027)
@@ -99,6 +120,16 @@ async def _inbox(settings: Settings, path: Path) -> AsyncIterator[OfflineInbox]:
 
 def _event_log(settings: Settings) -> EventLog:
     return EventLog(Clock(), ids_only=lambda: settings.events.ids_only)
+
+
+@asynccontextmanager
+async def _events(settings: Settings, path: Path) -> AsyncIterator[EventReader]:
+    """The event log, which nobody appends to. Raises InboxdError."""
+    async with Database(path) as database:
+        accounts = {account.id for account in settings.accounts}
+        for one in await stored(database.read):
+            accounts.update(one.account.aliases)
+        yield EventReader(database, event_types(accounts))
 
 
 @asynccontextmanager

@@ -42,6 +42,8 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     operations = _in_order(operations)
     types = list(dict.fromkeys([Problem, *_types(operations)]))
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for operation in operations:
+        components |= {} if operation.schemas is None else operation.schemas()
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
