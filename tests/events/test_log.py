@@ -11,10 +11,7 @@ import pytest
 from inboxd.domain.event import EventType, NewEvent, matching
 from inboxd.events import personal_data_store, store
 from inboxd.events.log import CursorGoneError, EventLog, EventReader
-<<<<<<< HEAD
 from inboxd.events.pruner import EventPruner
-=======
->>>>>>> wip-F
 from inboxd.events.store import EventFilter
 from inboxd.http.resource import Resource
 from inboxd.runtime.worker import Wakeup
@@ -176,7 +173,6 @@ async def test_ids_are_stable_unique_and_ordered(rig: Rig) -> None:
     assert ids == [event.id for event in (await rig.reader.page(0, limit=100)).events]
 
 
-<<<<<<< HEAD
 async def expire(rig: Rig) -> None:
     """Remove what is older than a day, as retention does."""
     (expiry,) = personal_data_store.expiries(rig.database, days=lambda: 1)
@@ -216,8 +212,6 @@ async def test_a_log_that_is_too_large_loses_its_oldest_events(rig: Rig) -> None
     assert await rig.reader.ends() == (pruned_to, last)
 
 
-=======
->>>>>>> wip-F
 async def test_a_cursor_of_another_database_is_told_so(rig: Rig) -> None:
     await rig.tell(1)
     with pytest.raises(CursorGoneError, match="another database") as gone:
