@@ -22,8 +22,8 @@ from tests.support import ACCOUNT, APP_SECRET, T0
 ROUNDS = int(os.environ.get("INBOXD_CRASH_ROUNDS", "20"))
 SENDERS = 16
 STATE_AND_EVENTS = """
-SELECT id, (SELECT count(*) FROM events WHERE message_id = m.id AND type = 'message.received') AS told FROM messages AS m
-WHERE told <> 1
+SELECT id, (SELECT count(*) FROM events WHERE message_id = m.id AND type = 'message.received') AS told
+FROM messages AS m WHERE told <> 1
 UNION ALL
 SELECT id, (SELECT count(*) FROM events WHERE conversation_id = c.id AND type = 'conversation.created') AS told
 FROM conversations AS c WHERE told <> 1

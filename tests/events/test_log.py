@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from inboxd.domain.event import EventType, NewEvent, matching
-from inboxd.events import personal_data_store, store
+from inboxd.events import store
 from inboxd.events.log import CursorGoneError, EventLog, EventReader
-from inboxd.events.pruner import EventPruner
 from inboxd.events.store import EventFilter
 from inboxd.http.resource import Resource
 from inboxd.runtime.worker import Wakeup
@@ -19,7 +18,6 @@ from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock, eventually
 
-DAY_MS = 86_400_000
 OTHER = "17841400000000002"
 
 
@@ -171,45 +169,6 @@ async def test_ids_are_stable_unique_and_ordered(rig: Rig) -> None:
     assert ids == sorted(set(ids))
     assert all(one.startswith("evt_") for one in ids)
     assert ids == [event.id for event in (await rig.reader.page(0, limit=100)).events]
-
-
-async def expire(rig: Rig) -> None:
-    """Remove what is older than a day, as retention does."""
-    (expiry,) = personal_data_store.expiries(rig.database, days=lambda: 1)
-    after: int | None = 0
-    while after is not None:
-        after = (await expiry.remove(rig.clock.now - DAY_MS, after, 2)).last_id
-
-
-async def test_events_that_are_too_old_expire_and_their_cursors_are_gone(rig: Rig) -> None:
-    await rig.tell(1, 2, 3)
-    rig.clock.now += 2 * DAY_MS
-    await rig.tell(4)
-    await expire(rig)
-    assert await rig.numbers(3) == [4]
-    assert await rig.reader.ends() == (3, 4)
-    with pytest.raises(CursorGoneError) as gone:
-        await rig.numbers(2)
-    assert gone.value.oldest == 3
-    rig.clock.now += 2 * DAY_MS
-    await expire(rig)
-    assert await rig.reader.ends() == (4, 4), "an empty log still knows where it ends"
-    await rig.tell(5)
-    assert await rig.numbers(4) == [5]
-
-
-async def test_a_log_that_is_too_large_loses_its_oldest_events(rig: Rig) -> None:
-    large = NewEvent("thing.made", ACCOUNT, T0, b'{"number":1,"text":"%s"}' % (b"x" * 100_000))
-    for _ in range(30):
-        await rig.database.write(lambda connection: rig.log.append(connection, [large]))
-    prune = EventPruner(rig.database, max_size_mb=lambda: 1)
-    while await prune.poll() < 1:
-        pass
-    pruned_to, last = await rig.reader.ends()
-    assert last == 30
-    assert 19 <= pruned_to <= 21
-    assert await EventPruner(rig.database, max_size_mb=lambda: 0).poll() > 1, "0 means no limit"
-    assert await rig.reader.ends() == (pruned_to, last)
 
 
 async def test_a_cursor_of_another_database_is_told_so(rig: Rig) -> None:
