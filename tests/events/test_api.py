@@ -84,17 +84,18 @@ async def texts(client: Client, query: str = "") -> list[str]:
 
 
 async def test_everything_that_is_kept_is_read_from_the_beginning(client: Client, ana: Conversationalist) -> None:
-    assert await client.get(EVENTS) == {"events": [], "nextCursor": "0", "hasMore": False}
+    assert await types(client) == ["account.updated"], "the account of the configuration is new"
     await client.deliver(ana.says("one"), ana.says("two"))
     await client.settled()
     page = await client.get(EVENTS)
     assert [event["type"] for event in page["events"]] == [
+        "account.updated",
         "conversation.created",
         "message.received",
         "message.received",
     ]
-    assert (page["nextCursor"], page["hasMore"]) == ("3", False)
-    assert await client.get(f"{EVENTS}?after=3") == {"events": [], "nextCursor": "3", "hasMore": False}
+    assert (page["nextCursor"], page["hasMore"]) == ("4", False)
+    assert await client.get(f"{EVENTS}?after=4") == {"events": [], "nextCursor": "4", "hasMore": False}
 
 
 async def test_pages_follow_each_other(client: Client, ana: Conversationalist) -> None:
@@ -107,7 +108,7 @@ async def test_pages_follow_each_other(client: Client, ana: Conversationalist) -
         found += page["events"]
         cursor, more = page["nextCursor"], page["hasMore"]
     assert found == (await client.get(EVENTS))["events"]
-    assert len({event["id"] for event in found}) == 11
+    assert len({event["id"] for event in found}) == 12
 
 
 async def test_latest_begins_now(client: Client, ana: Conversationalist) -> None:
@@ -130,10 +131,10 @@ async def test_events_are_chosen_by_type_account_and_conversation(client: Client
         "conversation.created",
         "message.reaction_added",
     ]
-    assert len(await types(client, "?types=*")) == 5
-    assert len(await types(client, f"?accountId={ACCOUNT}")) == 5
+    assert len(await types(client, "?types=*")) == 6
+    assert len(await types(client, f"?accountId={ACCOUNT}")) == 6
     assert await types(client, "?accountId=17841400000000002") == []
-    assert len(await types(client, f"?accountId=17841400000000002,{ACCOUNT}")) == 5
+    assert len(await types(client, f"?accountId=17841400000000002,{ACCOUNT}")) == 6
     (conversation,) = [one for one in await client.conversations() if one["participantPlatformId"] == BRUNO]
     assert await texts(client, f"?conversationId={conversation['id']}") == ["hello"]
     assert await types(client, f"?conversationId={conversation['id']}&types=message.reaction_added") == []
@@ -210,14 +211,14 @@ async def test_a_client_that_was_away_for_too_long_is_told_where_to_go_on(
     async with daemon(settings, secrets, path) as client:
 
         async def pruned() -> bool:
-            return bool((await client.get(EVENTS))["nextCursor"] == "2")
+            return bool((await client.get(EVENTS))["nextCursor"] == "3")
 
         await eventually(pruned)
         for query in ("after=0", "after=1", "after=1&wait=30"):
-            assert (await client.get(f"{EVENTS}?{query}", status=410))["oldestCursor"] == "2"
+            assert (await client.get(f"{EVENTS}?{query}", status=410))["oldestCursor"] == "3"
         await client.deliver(ana.says("new"))
         await client.settled()
-        assert await texts(client, "?after=2") == ["new"]
+        assert await texts(client, "?after=3") == ["new"]
 
 
 @pytest.mark.parametrize(
@@ -278,5 +279,5 @@ async def test_waiting_requests_are_answered_when_the_daemon_stops(
     for reader, writer in asked:
         answer = await asyncio.wait_for(reader.read(), 20)
         assert answer.startswith(b"HTTP/1.1 200 ")
-        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"events": [], "nextCursor": "0", "hasMore": False}
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"events": [], "nextCursor": "1", "hasMore": False}
         writer.close()

@@ -39,7 +39,7 @@ class EventLogQuery(EventQuery, frozen=True):
         ]
         | None
     ) = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many at most.")] = 100
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many events at most.")] = 100
     wait: Annotated[
         int,
         Meta(ge=0, le=MAX_WAIT_S, description="Seconds to wait for an event when there is none yet (long polling)."),
