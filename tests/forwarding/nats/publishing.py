@@ -44,7 +44,7 @@ class Publishing:
         self._stack = AsyncExitStack()
         self._feature: Feature | None = None
         self.metrics = Metrics()
-        database._on_commit = self.log.committed
+        database._on_commit = lambda _transactions, _took_s: self.log.committed(database.changes)
 
     async def start(self) -> None:
         self.metrics = Metrics()
@@ -97,8 +97,8 @@ class Publishing:
     async def needs(self) -> Sequence[Need]:
         """What the overview asks somebody to look at."""
         assert self._feature is not None
-        assert self._feature.needs is not None
-        return await self._feature.needs()
+        assert self._feature.overview is not None
+        return (await self._feature.overview()).needs
 
     async def done(self) -> None:
         """Wait until everything is published, and the cursor stored."""

@@ -63,8 +63,7 @@ def build(core: Core, stack: AsyncExitStack, options: Options, *, events: Events
         templates="inboxd.forwarding.nats",
         collect=status.collect,
         personal_data=personal_data,
-        needs=overview.needs,
-        card=overview.card,
+        overview=overview.read,
     )
 
 
