@@ -13,7 +13,7 @@ from inboxd.events.event import RenderedEvent
 from inboxd.events.log import CursorGoneError, EventReader
 from inboxd.forwarding.nats.connection import Answer, JetStream, Message, NatsUnavailableError, Outcome
 from inboxd.forwarding.nats.metrics import NatsMetrics
-from inboxd.forwarding.nats.state import NAME, State
+from inboxd.forwarding.nats.state import NAME, PublisherState
 from inboxd.forwarding.nats.store import ConsumerStore, Position
 from inboxd.forwarding.nats.subject import SubjectTemplate
 from inboxd.runtime import logs
@@ -76,12 +76,12 @@ class NatsPublisher:
         metrics.connected.set_function(lambda: self._connection is not None and self._connection.lost is None)
 
     @property
-    def state(self) -> State:
+    def state(self) -> PublisherState:
         """How it is doing now."""
         connection = self._connection
         server = connection.address if connection is not None and connection.lost is None else None
         position = self._position or Position(0)
-        return State(position, server, self._waits_for, self._waits_since, self._stream_problem)
+        return PublisherState(position, server, self._waits_for, self._waits_since, self._stream_problem)
 
     async def poll(self) -> float | None:
         """Publish a page of events. Raises StorageError."""
