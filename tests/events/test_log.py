@@ -1,4 +1,4 @@
-"""The event log: readers are told of every commit, pages have no gaps, and what is too much is pruned."""
+"""The event log: readers are told of every commit, and pages have no gaps."""
 
 import asyncio
 import sqlite3
@@ -11,7 +11,6 @@ import pytest
 from inboxd.domain.event import EventType, NewEvent, matching
 from inboxd.events import store
 from inboxd.events.log import CursorGoneError, EventLog, EventReader
-from inboxd.events.pruner import DAY_MS, EventPruner
 from inboxd.events.store import EventFilter
 from inboxd.http.resource import Resource
 from inboxd.runtime.worker import Wakeup
@@ -170,55 +169,6 @@ async def test_ids_are_stable_unique_and_ordered(rig: Rig) -> None:
     assert ids == sorted(set(ids))
     assert all(one.startswith("evt_") for one in ids)
     assert ids == [event.id for event in (await rig.reader.page(0, limit=100)).events]
-
-
-def pruner(rig: Rig, *, days: int = 0, megabytes: int = 0) -> EventPruner:
-    return EventPruner(rig.database, rig.clock, keep_days=lambda: days, max_size_mb=lambda: megabytes)
-
-
-async def test_events_that_are_too_old_are_pruned_and_their_cursors_are_gone(rig: Rig) -> None:
-    await rig.tell(1, 2, 3)
-    rig.clock.now += 2 * DAY_MS
-    await rig.tell(4)
-    prune = pruner(rig, days=1)
-    while await prune.poll() < 1:
-        pass
-    assert await rig.numbers(3) == [4]
-    assert await rig.reader.ends() == (3, 4)
-    with pytest.raises(CursorGoneError) as gone:
-        await rig.numbers(2)
-    assert gone.value.oldest == 3
-    rig.clock.now += 2 * DAY_MS
-    while await prune.poll() < 1:
-        pass
-    assert await rig.reader.ends() == (4, 4), "an empty log still knows where it ends"
-    await rig.tell(5)
-    assert await rig.numbers(4) == [5]
-
-
-async def test_a_log_that_is_too_large_loses_its_oldest_events(rig: Rig) -> None:
-    large = NewEvent("thing.made", ACCOUNT, T0, b'{"number":1,"text":"%s"}' % (b"x" * 100_000))
-    for _ in range(30):
-        await rig.database.write(lambda connection: rig.log.append(connection, [large]))
-    prune = pruner(rig, megabytes=1)
-    while await prune.poll() < 1:
-        pass
-    pruned_to, last = await rig.reader.ends()
-    assert last == 30
-    assert 19 <= pruned_to <= 21
-    assert await pruner(rig).poll() > 1, "0 means no limit"
-    assert await rig.reader.ends() == (pruned_to, last)
-
-
-async def test_a_clock_that_was_ahead_holds_up_no_pruning(rig: Rig) -> None:
-    rig.clock.now += 400 * DAY_MS
-    await rig.tell(1)
-    rig.clock.now -= 400 * DAY_MS
-    await rig.tell(2)
-    rig.clock.now += 2 * DAY_MS
-    while await pruner(rig, days=1).poll() < 1:
-        pass
-    assert await rig.reader.ends() == (2, 2)
 
 
 async def test_a_cursor_of_another_database_is_told_so(rig: Rig) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.storage.database import Database
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, OWN_PAGE, T0, Client, eventually
 
 STREAM = "/api/events/stream"
 
@@ -269,3 +270,132 @@ async def test_a_stream_ends_when_the_daemon_stops(settings: Settings, secrets: 
         reader, writer, _ = await listen(client)
     assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"0\r\n\r\n")
     await close(writer)
+
+
+@asynccontextmanager
+async def daemon(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterator[Client]:
+    async with (
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as running,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, running.public_url, running.admin_url, path)
+
+
+async def events(reader: asyncio.StreamReader, number: int) -> list[tuple[str, str, Any]]:
+    """The next events of a stream: name, id and data of each."""
+    found: list[tuple[str, str, Any]] = []
+    one: dict[str, str] = {}
+    while len(found) < number:
+        line = (await asyncio.wait_for(reader.readline(), 20)).decode().strip()
+        name, _, value = line.partition(": ")
+        if name in {"event", "id", "data"}:
+            one[name] = value
+        elif not line and one:
+            found.append((one["event"], one.get("id", ""), json.loads(one["data"])))
+            one = {}
+    return found
+
+
+async def test_a_stream_goes_on_where_it_was_after_a_restart(
+    settings: Settings, secrets: Secrets, tmp_path: Path, graph: tuple[GraphServer, str]
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    path, who = tmp_path / "inboxd.sqlite3", Conversationalist(ACCOUNT, ANA, T0)
+    async with daemon(settings, secrets, path) as client:
+        reader, writer, _ = await listen(client)
+        await client.deliver(who.says("one"), who.says("two"))
+        (_, first, _), (_, second, _) = await events(reader, 2)
+        await close(writer)
+    async with daemon(settings, secrets, path) as client:
+        await client.deliver(who.says("three"))
+        reader, writer, _ = await listen(client, more=f"Last-Event-ID: {second}\r\n")
+        told = await events(reader, 2)
+        await close(writer)
+        assert [one["data"]["message"]["content"] for _, _, one in told] == ["two", "three"]
+        assert [int(first), int(second), *(int(id_) for _, id_, _ in told)] == [2, 3, 4, 5], (
+            "the first is that the account was added"
+        )
+
+
+async def test_nothing_is_told_twice_or_missed_under_load(client: Client, graph: tuple[GraphServer, str]) -> None:
+    """Streams that begin while events are recorded, each somewhere in the past."""
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    people = [Conversationalist(ACCOUNT, str(7_000_000_000_000_000 + number), T0) for number in range(20)]
+    last, stop = 20 * (1 + 30), asyncio.Event()
+
+    async def follow(after: int) -> list[int]:
+        reader, writer, _ = await listen(client, more=f"Last-Event-ID: {after}\r\n")
+        ids = [int(id_) for _, id_, _ in await events(reader, last - after)]
+        await close(writer)
+        return ids
+
+    async def send() -> None:
+        for number in range(30):
+            for who in people:
+                await client.deliver(who.says(str(number)))
+        stop.set()
+
+    sending = asyncio.ensure_future(send())
+    following: list[tuple[int, asyncio.Future[list[int]]]] = []
+    while not stop.is_set() and len(following) < 10:
+        known = (await client.get("/api/events?after=latest"))["nextCursor"]
+        places = {0, int(known) // 2, int(known)}
+        following += [(after, asyncio.ensure_future(follow(after))) for after in places]
+        await asyncio.sleep(0.1)
+    await sending
+    for after, told in following:
+        assert await asyncio.wait_for(told, 60) == list(range(after + 1, last + 1))
+
+
+async def test_a_gap_is_told_when_events_are_no_longer_kept(
+    settings: Settings, secrets: Secrets, tmp_path: Path, graph: tuple[GraphServer, str]
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    path, who = tmp_path / "inboxd.sqlite3", Conversationalist(ACCOUNT, ANA, T0)
+    async with daemon(settings, secrets, path) as client:
+        await client.deliver(who.says("old"))
+        await client.settled()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE events SET recorded_at = 1")
+    async with daemon(settings, secrets, path) as client:
+
+        async def pruned() -> bool:
+            page = await client.get("/api/events")
+            return bool((page["events"], page["nextCursor"]) == ([], "3"))
+
+        await eventually(pruned)
+        reader, writer, _ = await listen(client, more="Last-Event-ID: 1\r\n")
+        ((name, _, data),) = await events(reader, 1)
+        assert (name, data) == ("gap", {"oldestCursor": "3"})
+        await client.deliver(who.says("new"))
+        ((name, id_, data),) = await events(reader, 1)
+        assert (name, id_, data["data"]["message"]["content"]) == ("message.received", "4", "new")
+        await close(writer)
+
+
+async def test_dashboards_and_programs_do_not_take_each_others_places(client: Client) -> None:
+    """The browser has a session; programs have a token."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+        form = {"token": ADMIN_TOKEN}
+        async with browser.post(client.admin_url + "/sign-in", data=form, headers=OWN_PAGE) as response:
+            assert response.status == 200
+        programs = await fill(client)
+        pages = [await browser.get(client.admin_url + STREAM) for _ in range(MAX_STREAMS)]
+        assert {page.status for page in pages} == {200}
+        assert (await browser.get(client.admin_url + STREAM)).status == 503
+        await close(programs.pop())
+        await eventually(lambda: is_free(client, STREAM))
+        for page in pages:
+            page.close()
+        await close(*programs)
+
+
+async def test_streams_are_chosen_by_type(client: Client, graph: tuple[GraphServer, str]) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    who = Conversationalist(ACCOUNT, ANA, T0)
+    reader, writer, _ = await listen(client, f"{STREAM}?types=message.reaction_added,conversation.*")
+    said = who.says("hi")
+    await client.deliver(said, who.reacts(said))
+    assert [name for name, _, _ in await events(reader, 2)] == ["conversation.created", "message.reaction_added"]
+    await close(writer)
+    await client.get(f"{STREAM}?types=message.recieved", status=400)

@@ -79,6 +79,6 @@ async def test_an_account_has_one_sync_until_it_is_removed(rig: Rig) -> None:
     sync = rig.syncs.of(served)
     assert rig.syncs.of(served) is sync
     again = await rig.served(ACCOUNT)
-    assert rig.syncs.of(again).served is again
+    assert rig.syncs.of(again).managed is again
     rig.fetchers.remove(ACCOUNT)
     assert rig.syncs.of(again) is not sync

@@ -10,9 +10,10 @@ from inboxd.conversations import message_store as messages
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations import search_store as search
 from inboxd.conversations import store as conversations
-from inboxd.conversations.store import ConversationFilter, _stretches
+from inboxd.conversations.store import ConversationFilter, _both, _stretches
 from inboxd.domain.conversation import ConversationStatus
 from inboxd.domain.paging import Place
+from inboxd.events import personal_data_store as events_data
 from inboxd.events import store as event_log
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
@@ -42,6 +43,9 @@ STATEMENTS = {
     "count messages": conversations._COUNT_MESSAGES,
     "last message of an account": conversations._LAST_MESSAGE_AT,
     "latest": conversations._LATEST,
+    "messages in the order of their arrival": conversations._STORED_AFTER,
+    "the newest message": conversations._NEWEST,
+    "the last message that was read": conversations._LAST_READ,
     "conversation of a fetched profile": conversations.PARTICIPANT_CHANGED,
     "due": profiles._DUE,
     "next due": profiles._NEXT_DUE,
@@ -69,7 +73,11 @@ STATEMENTS = {
     "events of some kind": f"{event_log._PAGE}{''.join(event_log._CONDITIONS.values())} ORDER BY seq LIMIT ?",
     "events of messages that were taken back": event_log._BLANK,
     "size of the event log": event_log._SIZE,
-    "events to prune": event_log._PRUNABLE,
+    "events that are too old": event_log._OLD,
+    "events that are too many": event_log._TOO_MUCH,
+    "oldest events": event_log._OLDEST,
+    "next event": event_log._FOLLOWING,
+    "events that may mention a person": events_data._LOOK.replace("mentioned(", "upper("),
     "prune events": event_log._PRUNE,
     "messages by words": search.MESSAGE_IDS,
     "messages to index": search._INDEX,
@@ -97,7 +105,7 @@ FROM_AN_END = {
     ("all deliveries", "SCAN deliveries"),
     ("last event", "SCAN events"),
     ("size of the event log", "SCAN events"),
-    ("events to prune", "SCAN events"),
+    ("events that are too many", "SCAN events"),
     ("ends of the event log", "SCAN event_log"),
     ("ends of the event log", "SCAN sqlite_sequence"),
 }
@@ -145,13 +153,53 @@ async def test_lists_of_conversations_walk_the_index_of_activity(
 ) -> None:
     where, _ = condition.where()
     more, _ = _stretches(condition.before)[0]
-    whole = f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else "")
-    listing = await plan(database, conversations._IDS_OF_PAGE + whole + conversations._ORDER)
+    listing = await plan(database, conversations._IDS_OF_PAGE + _both(where, more) + conversations._ORDER)
     counting = await plan(database, f"SELECT count(*) FROM conversations AS c{where}")
 
     assert "conversations_by_activity" in listing
     assert "TEMP B-TREE" not in listing
     assert "COVERING INDEX" in counting
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ConversationFilter(),
+        ConversationFilter(account_id="1"),
+        ConversationFilter(status=ConversationStatus.OPEN),
+        ConversationFilter(account_id="1", status=ConversationStatus.CLOSED, has_unread=False),
+    ],
+)
+async def test_lists_of_updates_walk_the_index_of_updates_from_the_place_on(
+    database: Database, condition: ConversationFilter
+) -> None:
+    where, _ = condition.where()
+    listing = await plan(database, conversations._updates(where))
+    counting = await plan(database, "SELECT count(*) FROM conversations AS c" + _both(where, conversations._SINCE))
+
+    assert listing == "SEARCH c USING COVERING INDEX conversations_by_update (updated_at>?)"
+    assert counting == "SEARCH c USING COVERING INDEX conversations_by_update (updated_at>?)"
+
+
+@pytest.mark.parametrize("more", ["", _stretches(Place(5, 5))[0][0], conversations._AFTER])
+@pytest.mark.parametrize("account_id", [None, "1"])
+async def test_the_conversations_of_a_participant_are_found_by_an_index(
+    database: Database, account_id: str | None, more: str
+) -> None:
+    where, _ = ConversationFilter(account_id=account_id, participant_id="2", has_unread=True).where()
+    order = conversations._ORDER_OF_UPDATES if more == conversations._AFTER else conversations._ORDER
+    listing = await plan(database, conversations._IDS_OF_PAGE + _both(where, more) + order)
+
+    assert listing.startswith("SEARCH c USING INDEX conversations_by_participant (participant_id=?)")
+
+
+@pytest.mark.parametrize(
+    "statement", [messages._DERIVE, conversations._CHANGE, conversations._MARK_READ, conversations.PARTICIPANT_CHANGED]
+)
+async def test_the_latest_update_is_found_at_the_end_of_its_index(database: Database, statement: str) -> None:
+    steps = await plan(database, statement)
+
+    assert "SEARCH conversations USING COVERING INDEX conversations_by_update (updated_at<?)" in steps
 
 
 def test_webhook_events_are_told_apart_by_content() -> None:
