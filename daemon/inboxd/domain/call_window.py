@@ -51,5 +51,6 @@ class CallWindow:
         return self._ended[too_many - 1] + self._window_s - now
 
     def _forget(self, now: float) -> None:
-        while self._ended and self._ended[0] <= now - self._window_s:
+        # The same arithmetic as above: rounding must not make a call count here and not there.
+        while self._ended and self._ended[0] + self._window_s - now <= 0:
             self._ended.popleft()

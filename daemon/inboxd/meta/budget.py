@@ -94,7 +94,7 @@ class _Ticket(NamedTuple):
 class Budget:
     """One account's limits: a pace, a maximum in any window of one hour, and the throttles.
 
-    Reconciliation has a share of the hour (`reconciliation_share`, a fraction), which history and backfill do not use.
+    Reconciliation has a share of the hour, which history and backfill do not use: see `share_reconciliation`.
     After a restart it is not known whose the calls of the last hour were: they count for the hour, and for no share.
     """
 
@@ -108,7 +108,6 @@ class Budget:
         *,
         calls_per_hour: int,
         calls_per_second: float,
-        reconciliation_share: float = RECONCILIATION_SHARE,
         window_s: float = HOUR_S,
     ) -> None:
         self.account_id = account_id
@@ -119,7 +118,7 @@ class Budget:
         self._host = host
         self._throttles = (host, app_budget.app, self.throttle)
         self.clock = clock
-        self._reconciliation_share = reconciliation_share
+        self._reconciliation_share = RECONCILIATION_SHARE
         self.limit(calls_per_hour, calls_per_second)
         self._all, self._reconciling, self._others = (CallWindow(window_s) for _ in range(3))
         self._last_at = -math.inf
