@@ -115,6 +115,7 @@ async def test_what_was_before_a_reboot_counts_as_having_been_at_boot(database: 
 async def test_backfill_leaves_a_fifth_to_live_work_and_lets_it_go_first(database: Database) -> None:
     clock = TravelClock()
     rig = await Rig(database, clock, calls_per_hour=50).started()
+    rig.budget.share_reconciliation(0)
     with rig.working(Priority.BACKFILL, Priority.BACKFILL):
         await clock.travel(200)
         assert len(rig.calls) == 40

@@ -14,7 +14,54 @@ class Priority(IntEnum):
     """A person waits for the answer at a terminal or in a browser. Such a call does not wait long: it fails instead."""
     LIVE = 0
     """A participant has just written, or the account itself needs a call."""
-    BACKFILL = 1
+    RECONCILIATION = 1
+    """Looks for messages that no webhook brought. It has a share of the hour of its own."""
+    HISTORY = 2
+    """Imports the messages from before the account was connected."""
+    BACKFILL = 3
+
+
+LIVE_SHARE: Final = 5
+"""One call in this many is reserved for live work: nothing else uses it."""
+RECONCILIATION_SHARE: Final = 0.20
+"""The part of the hour that reconciliation may use, and that history and backfill leave to it."""
+
+
+class Shares(NamedTuple):
+    """How the calls of one hour are divided. Live calls may use all of them.
+
+    Live calls can also use what reconciliation has not used, because they wait for nothing. Everything else leaves
+    `live` calls to them, and history and backfill also leave `kept` calls to reconciliation.
+    """
+
+    allowance: int
+    """All calls of one hour."""
+    live: int
+    """Calls that only live work may use."""
+    reconciliation: int
+    """The most calls that reconciliation may make."""
+    kept: int
+    """Calls that history and backfill leave to reconciliation."""
+
+    @property
+    def background(self) -> int:
+        """The most calls that history and backfill may make together."""
+        return self.allowance - self.live - self.kept
+
+
+def divided(allowance: int, reconciliation_share: float = RECONCILIATION_SHARE) -> Shares:
+    """The shares of `allowance` calls. Each kind of work gets at least one call of an hour that has more than one.
+
+    `reconciliation_share` is a fraction from 0 to 1. 0 keeps nothing for reconciliation; a single call is still
+    allowed. Raises ValueError for other values.
+    """
+    if not 0 <= reconciliation_share <= 1:
+        msg = f"the share of reconciliation must be between 0 and 1, and is {reconciliation_share}"
+        raise ValueError(msg)
+    live = min(-(-allowance // LIVE_SHARE), allowance - 1)
+    most = allowance - live
+    share = min(int(allowance * reconciliation_share), most)
+    return Shares(allowance, live, max(share, 1), min(share, most - 1))
 
 
 class Stop(NamedTuple):

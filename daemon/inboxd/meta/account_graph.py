@@ -11,7 +11,7 @@ from inboxd.meta import answers
 from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
-from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, Throttle
+from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, PacedThrottle, Throttle
 from inboxd.runtime import logs
 from inboxd.runtime.secret import Secret
 
@@ -41,6 +41,8 @@ LONGEST_LIFE_S: Final = 10 * 365 * 86_400
 """A longer lifetime of a token is not believed: its end is then unknown. Tokens live for 60 days."""
 LONGEST_TOLD_S: Final = 25 * 3600.0
 """The longest stop that is believed. Meta's windows are 24 hours; a longer stop is ignored."""
+CONVERSATION_CALLS: Final = 2
+"""Most calls of the Conversations API in any second ("Rate limits")."""
 PERMISSION_REST_S: Final = 3600.0
 DOUBT_REST_S: Final = 900.0
 
@@ -85,6 +87,8 @@ class AccountGraph:
         self.budget = budget
         self.profiles_throttle: Final = Throttle(budget.clock)
         """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
+        self.conversations_throttle: Final = PacedThrottle(budget.clock, calls=CONVERSATION_CALLS, window_s=1.0)
+        """Keeps the pace of the Conversations API."""
         self._client = client
         self._call_log = call_log
         self._app_budget = app_budget
@@ -195,7 +199,17 @@ class AccountGraph:
 
     async def read_messages(self, priority: Priority = Priority.LIVE) -> None:
         """Try to read the account's conversations, to learn whether the owner allows it. Raises GraphError."""
-        await self._call("GET", "me/conversations", {"platform": "instagram", "limit": "1"}, priority)
+        await self.read_conversations("me/conversations", {"platform": "instagram", "limit": "1"}, priority)
+
+    async def read_conversations(self, path: str, fields: dict[str, str], priority: Priority) -> dict[str, Any]:
+        """The fields of an answer of the Conversations API, as Meta sent them. `meta.conversations_client` reads them.
+
+        Raises GraphError, also for an error that Meta sent.
+        """
+        answer, _ = await self._ask("GET", path, fields, priority, throttle=self.conversations_throttle)
+        if answer.error is not None:
+            raise answer.error
+        return answer.fields
 
     async def refresh_token(self) -> RefreshedToken:
         """A new token for another 60 days ("Refresh access token"). The current token stays in use. Raises GraphError.

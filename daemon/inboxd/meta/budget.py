@@ -9,22 +9,20 @@ import asyncio
 import bisect
 import itertools
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple, Protocol
 
 from aiolimiter import AsyncLimiter
 
-from inboxd.domain.budget import APP_SCOPE, BudgetReport, Priority, Stop
+from inboxd.domain.budget import APP_SCOPE, RECONCILIATION_SHARE, BudgetReport, Priority, Stop, divided
+from inboxd.domain.call_window import CallWindow
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.throttle import Circuit, Throttle
 from inboxd.runtime.clock import Clock, iso_utc
 
 HOUR_S: Final = 3600.0
-LIVE_SHARE: Final = 5
-"""One call in this many is reserved for live work: backfill does not use it."""
 PATIENCE_S: Final = 10.0
 """How long an interactive call waits at most, because a person waits for it."""
 
@@ -94,7 +92,11 @@ class _Ticket(NamedTuple):
 
 
 class Budget:
-    """One account's limits: a pace, a maximum in any window of one hour, and the throttles."""
+    """One account's limits: a pace, a maximum in any window of one hour, and the throttles.
+
+    Reconciliation has a share of the hour, which history and backfill do not use: see `share_reconciliation`.
+    After a restart it is not known whose the calls of the last hour were: they count for the hour, and for no share.
+    """
 
     def __init__(
         self,
@@ -116,10 +118,9 @@ class Budget:
         self._host = host
         self._throttles = (host, app_budget.app, self.throttle)
         self.clock = clock
+        self._reconciliation_share = RECONCILIATION_SHARE
         self.limit(calls_per_hour, calls_per_second)
-        self._window_s = window_s
-        self._ended: deque[float] = deque()
-        self._under_way = 0
+        self._all, self._reconciling, self._others = (CallWindow(window_s) for _ in range(3))
         self._last_at = -math.inf
         self._queue: list[_Ticket] = []
         self._numbers = itertools.count()
@@ -127,7 +128,9 @@ class Budget:
     async def load(self, *, longest_call_s: float) -> None:
         """Restore the calls and the stop from before a restart. Each call is taken to have lasted `longest_call_s`."""
         now = self.clock.monotonic()
-        self._ended = deque(min(now, at + longest_call_s) for at in await self._call_log.calls(self.account_id))
+        ended = [min(now, at + longest_call_s) for at in await self._call_log.calls(self.account_id)]
+        self._all.restore(ended)
+        self._others.restore(ended)
         stop = (await self._call_log.stops()).get(self.account_id)
         if stop is not None:
             self.throttle.restore(stop)
@@ -151,7 +154,7 @@ class Budget:
         throttles = throttles if throttle is None else (*throttles, throttle)
         while True:
             await self._turn(_Ticket(priority, next(self._numbers), throttle, throttles), ready)
-            with self._under({*throttles, self._host}) as pay:
+            with self._under(priority, {*throttles, self._host}) as pay:
                 if not interactive:
                     await self._host.find_out()
                 ready()
@@ -164,7 +167,7 @@ class Budget:
                 return
 
     @contextmanager
-    def _under(self, throttles: Collection[Throttle]) -> Iterator[Callable[[], None]]:
+    def _under(self, priority: Priority, throttles: Collection[Throttle]) -> Iterator[Callable[[], None]]:
         """Mark a call as under way, from its turn until it has ended. It counts once `pay` was called."""
         paid = False
 
@@ -177,9 +180,8 @@ class Budget:
         try:
             yield pay
         finally:
-            self._under_way -= 1
-            if paid:
-                self._ended.append(self.clock.monotonic())
+            for window in self._windows(priority):
+                window.end(self.clock.monotonic(), counts=paid)
             for throttle in throttles:
                 throttle.leave()
             self._app_budget.notify()
@@ -187,23 +189,29 @@ class Budget:
     def limit(self, calls_per_hour: int, calls_per_second: float) -> None:
         """Set the maximum and the pace from now on. Calls already made count against the new maximum."""
         self.calls_per_second = calls_per_second
-        self._allowance = calls_per_hour
-        self._reserve = min(-(-calls_per_hour // LIVE_SHARE), calls_per_hour - 1)
+        self._shares = divided(calls_per_hour, self._reconciliation_share)
         self._interval_s = 1 / calls_per_second
         self._pace = AsyncLimiter(1, self._interval_s)
         self._app_budget.notify()
 
+    def share_reconciliation(self, fraction: float) -> None:
+        """Set reconciliation's share of the hour, from 0 to 1, from now on. Raises ValueError for other values."""
+        self._shares = divided(self._shares.allowance, fraction)
+        self._reconciliation_share = fraction
+        self._app_budget.notify()
+
     def report(self, throttle: Throttle | None = None) -> BudgetReport:
         """The state of the budget now. `throttle` adds the throttle of one kind of call."""
-        self._forget()
+        now = self.clock.monotonic()
+        first_free_s = self._all.first_free_s(now)
         throttles = self._throttles if throttle is None else (*self._throttles, throttle)
         longest = max(throttles, key=lambda one: one.stopped_s())
         stopped_s, slowed_s = longest.stopped_s(), self.slowed_s()
         return BudgetReport(
-            allowance=self._allowance,
-            used=self._used(),
+            allowance=self._shares.allowance,
+            used=self._all.used(now),
             waiting=len(self._queue),
-            resets_at=self._in_ms(self._ended[0] + self._window_s - self.clock.monotonic()) if self._ended else None,
+            resets_at=None if first_free_s is None else self._in_ms(first_free_s),
             paused_until=self._in_ms(stopped_s) if stopped_s else None,
             reason=longest.reason if stopped_s else None,
             slowness=self.slowness,
@@ -221,18 +229,28 @@ class Budget:
 
     def backfill_free(self) -> int:
         """The number of calls that backfill may make now."""
-        self._forget()
-        return max(0, self.backfill_allowance - self._used())
+        return self.free_for(Priority.BACKFILL)
 
     @property
     def backfill_allowance(self) -> int:
-        """The number of calls per hour that backfill may make when there are no live calls."""
-        return self._allowance - self._reserve
+        """The number of calls per hour that backfill may make when there are no other calls."""
+        return self.allowance_for(Priority.BACKFILL)
 
-    def wait_s(self, throttle: Throttle | None = None) -> float:
-        """Seconds until backfill may call, as far as is known; 0 when it may call now."""
+    def allowance_for(self, priority: Priority) -> int:
+        """The number of calls per hour that work of this priority may make when there are no other calls."""
+        if priority <= Priority.LIVE:
+            return self._shares.allowance
+        return self._shares.reconciliation if priority is Priority.RECONCILIATION else self._shares.background
+
+    def free_for(self, priority: Priority) -> int:
+        """The number of calls that work of this priority may make now."""
+        now = self.clock.monotonic()
+        return max(0, min(limit - window.used(now) for window, limit in self._limits(priority)))
+
+    def wait_s(self, throttle: Throttle | None = None, priority: Priority = Priority.BACKFILL) -> float:
+        """Seconds until work of this priority may call, as far as is known; 0 when it may call now."""
         stops = [one.stopped_s() for one in self._throttles] + ([throttle.stopped_s()] if throttle is not None else [])
-        allowance_s = self._allowance_s(Priority.BACKFILL)
+        allowance_s = self._allowance_s(priority)
         return max(*stops, 0.0 if math.isinf(allowance_s) else allowance_s)
 
     async def _turn(self, ticket: _Ticket, ready: Callable[[], object]) -> None:
@@ -252,7 +270,8 @@ class Budget:
                 await self._pace.acquire()
                 if self._wait_s(ticket) <= 0:
                     break
-            self._under_way += 1
+            for window in self._windows(ticket.priority):
+                window.begin()
             self._last_at = self.clock.monotonic()
             self._host.goes(self.account_id)
         finally:
@@ -269,7 +288,7 @@ class Budget:
 
     def _wait_s(self, ticket: _Ticket) -> float:
         ahead = itertools.takewhile(lambda other: other != ticket, self._queue)
-        if not all(other.held_back for other in ahead):
+        if not all(other.held_back or self._share_is_used(other) for other in ahead):
             return math.inf
         pause_s = self._last_at + self._interval_s * self.slowness - self.clock.monotonic()
         # The usual pace is kept by the limiter.
@@ -281,17 +300,29 @@ class Budget:
 
     def _allowance_s(self, priority: Priority) -> float:
         """Seconds until the hour has room for a call; infinite when that depends on a call that is under way."""
-        self._forget()
-        limit = self._allowance - self._reserve if priority is Priority.BACKFILL else self._allowance
-        too_many = self._used() - limit + 1
-        if too_many <= 0:
-            return 0.0
-        if too_many > len(self._ended):
-            return math.inf
-        return self._ended[too_many - 1] + self._window_s - self.clock.monotonic()
+        now = self.clock.monotonic()
+        return max(window.room_in_s(limit, now) for window, limit in self._limits(priority))
 
-    def _used(self) -> int:
-        return len(self._ended) + self._under_way
+    def _limits(self, priority: Priority) -> list[tuple[CallWindow, int]]:
+        """The windows that must have room for a call, each with its limit. A live call only needs the whole hour's."""
+        shares = self._shares
+        whole = (self._all, shares.allowance)
+        if priority <= Priority.LIVE:
+            return [whole]
+        without_live = (self._all, shares.allowance - shares.live)
+        if priority is Priority.RECONCILIATION:
+            return [without_live, (self._reconciling, shares.reconciliation)]
+        return [without_live, (self._others, shares.background)]
+
+    def _windows(self, priority: Priority) -> tuple[CallWindow, CallWindow]:
+        """Where a call counts."""
+        return self._all, self._reconciling if priority is Priority.RECONCILIATION else self._others
+
+    def _share_is_used(self, ticket: _Ticket) -> bool:
+        """Whether it waits only for its own share. Calls behind it in the queue do not wait for that."""
+        if ticket.priority is not Priority.RECONCILIATION:
+            return False
+        return self._reconciling.room_in_s(self._shares.reconciliation, self.clock.monotonic()) > 0
 
     @property
     def slowness(self) -> float:
@@ -301,8 +332,3 @@ class Budget:
     def slowed_s(self) -> float:
         """Seconds until calls are no longer slowed, if Meta says nothing new."""
         return max(throttle.slowed_s() for throttle in self._throttles)
-
-    def _forget(self) -> None:
-        horizon = self.clock.monotonic() - self._window_s
-        while self._ended and self._ended[0] <= horizon:
-            self._ended.popleft()

@@ -22,6 +22,7 @@ from inboxd.runtime.clock import Clock
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 PROBE_TIMEOUT_S: Final = 5.0
 _MAX_CODE: Final = 2**31 - 1
+_TOO_LARGE: Final = "reduce the amount of data"
 
 
 class Answer(NamedTuple):
@@ -109,14 +110,14 @@ class GraphClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: malformed headers
             raise self._unanswered(f"no answer: {type(error).__name__}") from error
         except GraphError as error:
-            raise self._unanswered(str(error)) from error
+            raise self._unanswered(str(error), too_large=error.too_large) from error
 
-    def _unanswered(self, reason: str) -> GraphError:
+    def _unanswered(self, reason: str, *, too_large: bool = False) -> GraphError:
         was_up = not self.circuit.strikes
         self.circuit.failed(reason)
         if was_up and self.circuit.strikes:
             self._log.error("graph_unreachable", url=self._base, error=reason)
-        return transport(reason)
+        return transport(reason, too_large=too_large)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -124,7 +125,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = await read_at_most(response, MAX_ANSWER_BYTES)
     if body is None:
         msg = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-        raise transport(msg)
+        raise transport(msg, too_large=True)
     return body
 
 
@@ -141,9 +142,10 @@ def _answer(status: int, body: bytes, usage: Usage) -> Answer:
         named = found.get("error")
         if isinstance(named, dict) and (code := answers.whole(named.get("code"), _MAX_CODE)) is not None:
             subcode = answers.whole(named.get("error_subcode"), _MAX_CODE)
-            # No code identifies this error. The text has the name of Meta's own parameter, which is not localised.
-            refused = code == 100 and "appsecret_proof" in str(named.get("message"))
-            return Answer({}, classified(code, subcode or None), usage, refused)
+            # No code identifies these errors. Both texts are in English wherever they were seen.
+            told = str(named.get("message"))
+            refused = code == 100 and "appsecret_proof" in told
+            return Answer({}, classified(code, subcode or None, too_large=_TOO_LARGE in told), usage, refused)
         if isinstance(found.get("error_type"), str):
             return Answer({}, classified(answers.whole(found.get("code"), _MAX_CODE) or 0, None), usage)
         if status == 200 and named is None:

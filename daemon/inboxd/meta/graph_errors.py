@@ -64,6 +64,9 @@ TABLE: Final[dict[tuple[int, int | None], Row]] = {
     (613, 2534040): Row(FailureAction.WAIT_FOR_BUDGET, "the messaging call rate is exceeded"),
     (803, None): Row(FailureAction.GONE, "the id does not exist"),
     (9010, None): Row(FailureAction.GONE, "no matching Instagram user"),
+    (9000001, None): Row(
+        FailureAction.GONE, "the message was deleted, or is older than the newest ones whose details Meta shows"
+    ),
     (36103, None): Row(FailureAction.LACKS_PERMISSION, "the account is not eligible"),
     (80001, None): Row(FailureAction.WAIT_FOR_BUDGET, "business use case limit: Page"),
     (80002, None): Row(FailureAction.WAIT_FOR_BUDGET, "business use case limit: Instagram"),
@@ -92,6 +95,7 @@ class GraphError(InboxdError):
         subcode: int | None = None,
         row: Row | None = None,
         of_host: bool = False,
+        too_large: bool = False,
     ) -> None:
         super().__init__(message)
         self.action = action
@@ -100,6 +104,8 @@ class GraphError(InboxdError):
         self.row = row or Row(action, message)
         self.of_host = of_host
         """Meta's host did not answer, or not in Meta's format. This says nothing about the request itself."""
+        self.too_large = too_large
+        """Too much was requested at once. The same request fails again; a smaller one may succeed."""
 
 
 def row(code: int, subcode: int | None) -> Row:
@@ -110,16 +116,19 @@ def row(code: int, subcode: int | None) -> Row:
     return _PERMISSIONS if 200 <= code <= 299 else _UNKNOWN
 
 
-def classified(code: int, subcode: int | None) -> GraphError:
+def classified(code: int, subcode: int | None, *, too_large: bool = False) -> GraphError:
     """The error for Meta's envelope with `code` and `subcode`. Its text is ours, as Meta's may quote any data."""
     found = row(code, subcode)
     name = f"{code}/{subcode}" if subcode else f"{code}"
-    return GraphError(f"Graph error {name}: {found.meaning}", found.action, code=code, subcode=subcode, row=found)
+    meaning = "too much data was requested at once" if too_large else found.meaning
+    return GraphError(
+        f"Graph error {name}: {meaning}", found.action, code=code, subcode=subcode, row=found, too_large=too_large
+    )
 
 
-def transport(reason: str) -> GraphError:
+def transport(reason: str, *, too_large: bool = False) -> GraphError:
     """The error when Meta did not answer: network, TLS or DNS errors, HTML, redirects, oversized bodies."""
-    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True)
+    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True, too_large=too_large)
 
 
 def unusable(reason: str) -> GraphError:

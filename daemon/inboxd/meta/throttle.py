@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inboxd.domain.budget import Stop
+from inboxd.domain.call_window import CallWindow
 from inboxd.runtime.clock import Clock
 
 SLOW_FROM: Final = 70.0
@@ -105,6 +106,29 @@ class Throttle:
     def leave(self) -> None:
         """A call ended."""
         self._under_way -= 1
+
+
+class PacedThrottle(Throttle):
+    """A throttle that also keeps a pace: at most `calls` in any `window_s`, wherever in a call Meta counts it."""
+
+    def __init__(self, clock: Clock, *, calls: int, window_s: float) -> None:
+        super().__init__(clock)
+        self._calls = calls
+        self._window = CallWindow(window_s)
+
+    def wait_s(self) -> float:
+        """Seconds until a call may be made; infinite when that depends on a call that is under way."""
+        return max(super().wait_s(), self._window.room_in_s(self._calls, self._clock.monotonic()))
+
+    def enter(self) -> None:
+        """A call begins."""
+        super().enter()
+        self._window.begin()
+
+    def leave(self) -> None:
+        """A call ended."""
+        super().leave()
+        self._window.end(self._clock.monotonic())
 
 
 class Circuit(Throttle):

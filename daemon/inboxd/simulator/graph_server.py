@@ -13,50 +13,21 @@ import msgspec
 from aiohttp import web
 
 from inboxd.simulator.avatars import avatar
+from inboxd.simulator.behaviour import Behaviour
+from inboxd.simulator.conversations_api import OWN_NAME, Caller, ConversationsApi
+from inboxd.simulator.errors import graph_error
 from inboxd.simulator.limits import RateLimit
+from inboxd.simulator.mailbox import Mailbox, NewMessage
 from inboxd.simulator.people import Person, person
+
+__all__ = ("CALLS_PATH", "CONSENT_PATH", "CONTROL_PATH", "MAILBOX_PATH", "Behaviour", "GraphServer", "Token")
 
 CONTROL_PATH: Final = "/_simulator/behaviour"
 CONSENT_PATH: Final = "/_simulator/consent"
 CALLS_PATH: Final = "/_simulator/calls"
+MAILBOX_PATH: Final = "/_simulator/mailbox"
 DAY_S: Final = 86_400
 LIFETIME_S: Final = 60 * DAY_S
-
-
-class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the simulated Graph API behaves. PUT /_simulator/behaviour changes it."""
-
-    latency_ms: float = 40.0
-    """Average time to answer; each answer takes from half to one and a half of it."""
-    error_rate: float = 0.0
-    """Share of calls that fail with `error_code`."""
-    error_code: int = 2
-    error_subcode: int | None = None
-    throttled: bool = False
-    """Every call fails with code 4, and the usage headers say 100 %."""
-    usage_percent: int | None = None
-    """What the usage headers say, whatever the real use."""
-    calls_per_window: int = 0
-    """A real limit per account, with headers that follow the real use; 0: none."""
-    window_s: float = 3600.0
-    usage_headers: bool = True
-    """Whether answers say how much of that limit is used; Meta sends no headers before "enough calls"."""
-    outage: bool = False
-    """Every call gets an HTML page with status 503, as from a failing edge."""
-    token_expired: bool = False
-    """Every call fails with 190/463."""
-    tools_off: bool = False
-    """The owner has switched off message access for connected tools: 200/2534041."""
-    refresh_wants_parameter: bool = False
-    """The refresh endpoint does not look for the token in the header."""
-    require_proof: bool = False
-    """Calls without a valid appsecret_proof are refused."""
-    no_consent: tuple[str, ...] = ()
-    """IGSIDs that answer 230 until they consent, which they do by writing (PUT /_simulator/consent/<IGSID>)."""
-    dead_pictures: bool = False
-    """Every picture URL has expired: 403."""
-    picture_redirect: str = ""
-    """Where picture URLs redirect to."""
 
 
 class Token(NamedTuple):
@@ -80,7 +51,9 @@ class GraphServer:
         app_secret: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.behaviour = Behaviour()
+        self._behaviour = Behaviour()
+        self._down_until = 0.0
+        self._subscribed_again: set[str] = set()
         self.calls: list[str] = []
         """The path of every Graph call, in order."""
         self.tokens = {text: Token(of) if isinstance(of, str) else of for text, of in tokens.items()}
@@ -91,6 +64,31 @@ class GraphServer:
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
         self._now = now
+        self.mailbox = Mailbox(now)
+        """Every message that exists."""
+        self.conversations = ConversationsApi(self.mailbox, lambda: self._behaviour, self._random, now)
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """How it behaves now."""
+        return self._behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        """Behave differently from now on."""
+        if self._behaviour.unsubscribed == "no":
+            self._subscribed_again.clear()
+        self._behaviour = behaviour
+        self._down_until = self._now() + behaviour.down_s
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no call is answered and no webhook is sent."""
+        return self._now() < self._down_until
+
+    def sends_webhooks(self, account_id: str) -> bool:
+        """Whether webhooks are sent for an account."""
+        return not self.is_down and (self._behaviour.unsubscribed == "no" or account_id in self._subscribed_again)
 
     def application(self) -> web.Application:
         """The routes."""
@@ -98,13 +96,16 @@ class GraphServer:
         app.router.add_get(CONTROL_PATH, self._get_behaviour)
         app.router.add_put(CONTROL_PATH, self._put_behaviour)
         app.router.add_get(CALLS_PATH, self._get_calls)
+        app.router.add_get(MAILBOX_PATH, self._get_mailbox)
+        app.router.add_post(MAILBOX_PATH, self._add_message)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
         app.router.add_get("/{version}/me", self._graph(self._me))
-        app.router.add_get("/{version}/me/conversations", self._graph(self._conversations))
+        app.router.add_get("/{version}/{node}/conversations", self._graph(self._conversations))
+        app.router.add_get("/{version}/{node}/messages", self._graph(self._messages))
         app.router.add_route("*", "/{version}/me/subscribed_apps", self._graph(self._subscribed_apps))
-        app.router.add_get("/{version}/{igsid}", self._graph(self._profile))
+        app.router.add_get("/{version}/{node}", self._graph(self._node))
         return app
 
     async def _get_behaviour(self, _request: web.Request) -> web.Response:
@@ -120,6 +121,17 @@ class GraphServer:
 
     async def _get_calls(self, _request: web.Request) -> web.Response:
         return web.json_response(self.calls)
+
+    async def _get_mailbox(self, request: web.Request) -> web.Response:
+        found = self.mailbox.truth(request.query.get("account_id"))
+        return web.Response(body=msgspec.json.encode({"messages": found}), content_type="application/json")
+
+    async def _add_message(self, request: web.Request) -> web.Response:
+        try:
+            new = msgspec.json.decode(await request.read(), type=NewMessage)
+        except msgspec.DecodeError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({"id": self.mailbox.add(new)}, status=201)
 
     async def _consent(self, request: web.Request) -> web.Response:
         self._consented.add(request.match_info["igsid"])
@@ -139,15 +151,15 @@ class GraphServer:
             self.calls.append(request.path)
             behaviour = self.behaviour
             await asyncio.sleep(behaviour.latency_ms / 1000 * (0.5 + self._random.random()))
-            if behaviour.outage:
+            if behaviour.outage or self.is_down:
                 sorry = "<html>Sorry, something went wrong.</html>"
                 return web.Response(status=503, text=sorry, content_type="text/html")
             text = await self._token(request)
             token = self.tokens.get(text)
             if token is None:
-                return _error(400, 190, "Invalid OAuth access token", subcode=467)
+                return graph_error(400, 190, "Invalid OAuth access token", subcode=467)
             if token.issued_at and self._now() - token.issued_at > LIFETIME_S:
-                return _error(400, 190, "Error validating access token: Session has expired", subcode=463)
+                return graph_error(400, 190, "Error validating access token: Session has expired", subcode=463)
             limit = self._limit(token.account_id)
             response = self._refusal(request, text, limit) or answer(request, text, token)
             response.headers.update(self._usage(limit))
@@ -174,13 +186,15 @@ class GraphServer:
         """The error that every call gets now, if any."""
         behaviour = self.behaviour
         if limit is not None and not limit.admit():
-            return _error(400, 80002, "There have been too many calls to this Instagram account")
+            return graph_error(400, 80002, "There have been too many calls to this Instagram account")
         if behaviour.token_expired:
-            return _error(400, 190, "Error validating access token: Session has expired", subcode=463)
+            return graph_error(400, 190, "Error validating access token: Session has expired", subcode=463)
         if behaviour.throttled:
-            return _error(400, 4, "Application request limit reached")
+            return graph_error(400, 4, "Application request limit reached")
         if self._random.random() < behaviour.error_rate:
-            return _error(500, behaviour.error_code, "Service temporarily unavailable", subcode=behaviour.error_subcode)
+            return graph_error(
+                500, behaviour.error_code, "Service temporarily unavailable", subcode=behaviour.error_subcode
+            )
         return self._proof_error(request.query.get("appsecret_proof"), token)
 
     def _proof_error(self, proof: str | None, token: str) -> web.Response | None:
@@ -188,9 +202,9 @@ class GraphServer:
         if self._app_secret is None or (proof is None and not self.behaviour.require_proof):
             return None
         if proof is None:
-            return _error(400, 100, "API calls from the server require an appsecret_proof argument")
+            return graph_error(400, 100, "API calls from the server require an appsecret_proof argument")
         if proof != hmac.digest(self._app_secret.encode(), token.encode(), "sha256").hex():
-            return _error(400, 100, "Invalid appsecret_proof provided in the API argument")
+            return graph_error(400, 100, "Invalid appsecret_proof provided in the API argument")
         return None
 
     def _usage(self, limit: RateLimit | None) -> dict[str, str]:
@@ -205,62 +219,62 @@ class GraphServer:
 
     def _me(self, _request: web.Request, _text: str, token: Token) -> web.Response:
         if token.page_id is None:
-            return web.json_response(
-                {"id": f"9{token.account_id}", "user_id": token.account_id, "username": "the.shop"}
-            )
-        linked = {"id": token.account_id, "username": "the.shop"}
+            return web.json_response({"id": f"9{token.account_id}", "user_id": token.account_id, "username": OWN_NAME})
+        linked = {"id": token.account_id, "username": OWN_NAME}
         return web.json_response({"id": token.page_id, "name": "The Shop", "instagram_business_account": linked})
 
-    def _conversations(self, _request: web.Request, _text: str, _token: Token) -> web.Response:
-        if self.behaviour.tools_off:
-            return _error(403, 200, "The account owner has disabled access to direct messages", subcode=2534041)
-        return web.json_response({"data": []})
+    def _conversations(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        return self.conversations.listed(request, Caller(token.account_id, token.page_id))
+
+    def _messages(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        caller = Caller(token.account_id, token.page_id)
+        return self.conversations.edge(request, caller, request.match_info["node"])
+
+    def _node(self, request: web.Request, text: str, token: Token) -> web.Response:
+        """A person, who has a number, or a conversation or message, which has not."""
+        node, caller = request.match_info["node"], Caller(token.account_id, token.page_id)
+        if node.isdigit() and not self.conversations.knows(node, caller):
+            return self._profile(request, text, token)
+        return self.conversations.node(request, caller, node)
 
     def _subscribed_apps(self, request: web.Request, _text: str, token: Token) -> web.Response:
         fields = self.subscriptions.setdefault(token.account_id, set())
         if request.method == "POST":
             fields |= set(request.query.get("subscribed_fields", "").split(","))
+            self._subscribed_again.add(token.account_id)
             return web.json_response({"success": True})
         if request.method == "DELETE":
             fields.clear()
             return web.json_response({"success": True})
-        listed = [{"subscribed_fields": sorted(fields)}] if fields else []
+        lost = self._behaviour.unsubscribed == "shown" and token.account_id not in self._subscribed_again
+        listed = [{"subscribed_fields": sorted(fields)}] if fields and not lost else []
         return web.json_response({"data": listed})
 
     def _refresh(self, request: web.Request, text: str, token: Token) -> web.Response:
         if self.behaviour.refresh_wants_parameter and request.method == "GET":
-            return _error(400, 100, "The parameter access_token is required")
+            return graph_error(400, 100, "The parameter access_token is required")
         if self._now() - token.issued_at < DAY_S:
-            return _error(400, 100, "The token is not yet 24 hours old")
+            return graph_error(400, 100, "The token is not yet 24 hours old")
         del self.tokens[text]
         new = f"{text.partition('~')[0]}~{next(self._numbers)}"
         self.tokens[new] = token._replace(issued_at=self._now())
         return web.json_response({"access_token": new, "token_type": "bearer", "expires_in": LIFETIME_S})
 
     def _profile(self, request: web.Request, _text: str, _token: Token) -> web.Response:
-        who = request.match_info["igsid"]
+        who = request.match_info["node"]
         if who in self.behaviour.no_consent and who not in self._consented:
-            return _error(403, 230, "User consent is required to access user profile")
+            return graph_error(403, 230, "User consent is required to access user profile")
         found = person(who)
         if found is None:
-            return _error(400, 9010, "No matching Instagram user", kind="IGApiException")
+            return graph_error(400, 9010, "No matching Instagram user", kind="IGApiException")
         fields = set(request.query.get("fields", "").split(","))
         known = _fields(found, f"{request.url.origin()}/pictures/{who}.png")
         unknown = fields - known.keys() - {"id", ""}
         if unknown:
-            return _error(400, 100, f"Tried accessing nonexisting field ({min(unknown)})")
+            return graph_error(400, 100, f"Tried accessing nonexisting field ({min(unknown)})")
         # Meta leaves the name and the picture out where there is none.
         asked = {name: value for name, value in known.items() if name in fields and value is not None}
         return web.json_response(asked | {"id": who})
-
-
-def _error(
-    status: int, code: int, message: str, *, subcode: int | None = None, kind: str = "OAuthException"
-) -> web.Response:
-    error: dict[str, Any] = {"message": f"(#{code}) {message}", "type": kind, "code": code, "fbtrace_id": "Simulated"}
-    if subcode is not None:
-        error["error_subcode"] = subcode
-    return web.json_response({"error": error}, status=status)
 
 
 def _fields(found: Person, picture_url: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 
 from inboxd.meta.signature import HEADER, sign
+from inboxd.simulator.graph_server import GraphServer
+from inboxd.simulator.webhook_faults import WebhookFaults
 
 ATTEMPTS: Final = 8
 
@@ -20,17 +22,44 @@ class Unreliability(NamedTuple):
 
 
 class WebhookSender:
-    """Sends payloads to one address. A non-200 answer is retried with growing pauses, as Meta does."""
+    """Sends payloads to one address. A non-200 answer is retried with growing pauses, as Meta does.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, secret: str, *, seed: int = 1) -> None:
+    With `instagram`, what the payloads tell also happens in its mailbox, and its behaviour says which are sent at all.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        secret: str,
+        *,
+        seed: int = 1,
+        instagram: GraphServer | None = None,
+    ) -> None:
         self._session = session
         self._url = url
         self._secret = secret
         self._random = random.Random(seed)
+        self._instagram = instagram
+        self.faults = (
+            None
+            if instagram is None
+            else WebhookFaults(lambda: instagram.behaviour, instagram.sends_webhooks, self._random)
+        )
         self.acknowledged = 0
 
     async def send(self, payload: dict[str, Any]) -> bool:
-        """Deliver one payload. Returns False when it was given up."""
+        """Send one payload, unless the behaviour keeps it back. Returns False when something was given up."""
+        if self._instagram is None or self.faults is None:
+            return await self._deliver(payload)
+        self._instagram.mailbox.apply(payload)
+        return all([await self._deliver(one) for one in self.faults.passed(payload)])
+
+    async def flush(self) -> bool:
+        """Send all that the behaviour made late. Returns False when something was given up."""
+        return self.faults is None or all([await self._deliver(one) for one in self.faults.rest()])
+
+    async def _deliver(self, payload: dict[str, Any]) -> bool:
         body = json.dumps(payload).encode()  # non-ASCII as \\uXXXX, as on Meta's wire
         headers = {
             HEADER: sign(body, self._secret),
@@ -50,8 +79,11 @@ class WebhookSender:
 
     async def send_all(self, payloads: list[dict[str, Any]], how: Unreliability | None = None) -> int:
         """Deliver `payloads`, in order except for those that `how` makes late. Returns how many were given up."""
+        if self._instagram is not None:
+            for payload in payloads:  # what happens has an order, whatever becomes of the webhooks
+                self._instagram.mailbox.apply(payload)
         queue = self._disturbed(payloads, how or Unreliability())
-        return sum([not await self.send(payload) for payload in queue])
+        return sum([not await self.send(payload) for payload in queue]) + (not await self.flush())
 
     def _disturbed(self, payloads: list[dict[str, Any]], how: Unreliability) -> list[dict[str, Any]]:
         on_time = [payload for payload in payloads if self._random.random() >= how.late]

@@ -10,7 +10,7 @@ import click
 
 from inboxd.runtime.command_line import run_async
 from inboxd.runtime.plural import counted
-from inboxd.simulator.graph_server import CONTROL_PATH, GraphServer
+from inboxd.simulator.graph_server import CONTROL_PATH, MAILBOX_PATH, GraphServer
 from inboxd.simulator.sender import Unreliability, WebhookSender
 from inboxd.simulator.serving import serving
 from inboxd.simulator.story import story
@@ -35,13 +35,15 @@ def simulator(port: int, account_id: str, webhook_url: str | None, app_secret: s
 
 async def serve(*, port: int, account_id: str, webhook_url: str | None, app_secret: str) -> int:
     """Serve the Graph API, and send traffic to `webhook_url` if there is one, until interrupted."""
+    instagram = GraphServer({TOKEN: account_id})
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(serving(GraphServer({TOKEN: account_id}).application(), port=port))
+        url = await stack.enter_async_context(serving(instagram.application(), port=port))
         click.echo(f"Graph API:  {url}  (INBOXD_INSTAGRAM__GRAPH_URL={url} INBOXD_ACCOUNT_TOKEN_{account_id}={TOKEN})")
         click.echo(f"Behaviour:  curl -X PUT {url}{CONTROL_PATH} -d '{{\"outage\": true}}'")
+        click.echo(f"Mailbox:    curl {url}{MAILBOX_PATH}")
         if webhook_url is not None:
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            sender = WebhookSender(session, webhook_url, app_secret)
+            sender = WebhookSender(session, webhook_url, app_secret, instagram=instagram)
             given_up = await sender.send_all(
                 story(account_id, int(time.time() * 1000)), Unreliability(duplicates=0.1, late=0.1)
             )

@@ -1,0 +1,312 @@
+"""The simulated Conversations API: lists, messages, and its quirks, which are switches of the behaviour."""
+
+import base64
+import binascii
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from inboxd.simulator.behaviour import Behaviour
+from inboxd.simulator.errors import graph_error
+from inboxd.simulator.field_expansion import Fields
+from inboxd.simulator.mailbox import (
+    KeptConversation,
+    KeptMessage,
+    Mailbox,
+    shown_attachments,
+    shown_shares,
+    shown_story,
+)
+from inboxd.simulator.payloads import Item
+from inboxd.simulator.people import person
+
+OWN_NAME: Final = "the.shop"
+CONVERSATION_FIELDS: Final = frozenset(
+    {"id", "updated_time", "participants", "messages", "message_count", "unread_count", "link"}
+)
+MESSAGE_FIELDS: Final = frozenset(
+    {"id", "created_time", "from", "to", "message", "attachments", "shares", "story", "reactions", "is_unsupported"}
+)
+ALWAYS_SHOWN: Final = frozenset({"id", "created_time"})
+_DEFAULT_LIMIT: Final = 25
+_DELETED: Final = 9000001
+
+
+class Caller(NamedTuple):
+    """Whose token a call has."""
+
+    account_id: str
+    page_id: str | None
+
+
+class RefusedError(Exception):
+    """A call is answered with this error."""
+
+    def __init__(self, response: web.Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+def _refused(code: int, message: str, *, status: int = 400, subcode: int | None = None) -> RefusedError:
+    return RefusedError(graph_error(status, code, message, subcode=subcode))
+
+
+class ConversationsApi:
+    """Answers the calls of the Conversations API from `mailbox`. `now` tells the time in seconds since the epoch."""
+
+    def __init__(
+        self, mailbox: Mailbox, behaviour: Callable[[], Behaviour], chance: random.Random, now: Callable[[], float]
+    ) -> None:
+        self._mailbox = mailbox
+        self._behaviour = behaviour
+        self._random = chance
+        self._now = now
+        self._calls: dict[str, deque[float]] = {}
+        self.refused = 0
+        """Calls beyond the limit for one second."""
+
+    def knows(self, node: str, caller: Caller) -> bool:
+        """Whether `node` is a conversation or a message of the caller."""
+        found = self._mailbox.conversation(node) or self._mailbox.conversation_of(node)
+        return found is not None and found.account_id == caller.account_id
+
+    def listed(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET /me/conversations or /{page}/conversations."""
+        return self._answer(caller, lambda: self._conversations(request, caller))
+
+    def node(self, request: web.Request, caller: Caller, node: str) -> web.Response:
+        """GET /{conversation} or /{message}."""
+        return self._answer(caller, lambda: self._node(request, caller, node))
+
+    def edge(self, request: web.Request, caller: Caller, node: str) -> web.Response:
+        """GET /{conversation}/messages."""
+        return self._answer(caller, lambda: self._edge(request, caller, node))
+
+    def _answer(self, caller: Caller, make: Callable[[], Item]) -> web.Response:
+        behaviour = self._behaviour()
+        try:
+            self._pace(caller, behaviour.conversation_calls_per_s)
+            if behaviour.tools_off:
+                raise _refused(
+                    200, "The account owner has disabled access to direct messages", status=403, subcode=2534041
+                )
+            if self._random.random() < behaviour.conversation_error_rate:
+                raise _refused(1, "An unknown error occurred", status=500)
+            return web.json_response(make())
+        except RefusedError as refused:
+            return refused.response
+
+    def _pace(self, caller: Caller, most: int) -> None:
+        calls, now = self._calls.setdefault(caller.account_id, deque()), self._now()
+        while calls and calls[0] <= now - 1:
+            calls.popleft()
+        calls.append(now)
+        if 0 < most < len(calls):
+            self.refused += 1
+            raise _refused(613, "Calls to this API have exceeded the rate limit", subcode=2534040)
+
+    def _conversations(self, request: web.Request, caller: Caller) -> Item:
+        node = request.match_info.get("node", "me")
+        if node not in {"me", caller.page_id, caller.account_id if caller.page_id is None else None}:
+            raise _refused(3, "Application does not have the capability to make this API call.")
+        if request.query.get("platform", "instagram") != "instagram":
+            raise _refused(100, "Param platform must be one of {INSTAGRAM}")
+        fields = _parsed(request.query.get("fields", "id,updated_time"))
+        _require_known(fields, CONVERSATION_FIELDS)
+        found = [
+            (updated_ms, one)
+            for one in self._mailbox.conversations(caller.account_id)
+            if not one.requests
+            and request.query.get("user_id", one.participant_id) == one.participant_id
+            and (updated_ms := self._updated_ms(one)) is not None
+        ]
+        if caller.page_id is not None and "platform" not in request.query:
+            found = []  # these would be the Page's own conversations, on Messenger
+        if self._behaviour().unordered:
+            found.sort(key=lambda one: hashlib.sha256(one[1].id.encode()).digest())
+        else:
+            found.sort(key=lambda one: one[0], reverse=True)
+        listed = [one for _, one in found]
+        page = self._page(listed, request.query, request)
+        return {**page, "data": [self._shown_conversation(one, fields, caller, request) for one in page["data"]]}
+
+    def _node(self, request: web.Request, caller: Caller, node: str) -> Item:
+        if not self.knows(node, caller):
+            raise _missing(node)
+        fields = _parsed(request.query.get("fields", ""))
+        conversation = self._mailbox.conversation(node)
+        if conversation is not None:
+            _require_known(fields, CONVERSATION_FIELDS)
+            return self._shown_conversation(conversation, fields or _parsed("id,updated_time"), caller, request)
+        of_message = self._mailbox.conversation_of(node)
+        visible = [] if of_message is None else self._visible(of_message)
+        self._require_message_fields(fields)
+        for rank, message in enumerate(visible):
+            if message.mid == node and rank < self._behaviour().details_for_newest:
+                return self._shown_message(message, fields or _parsed("id,created_time"), caller)
+        raise _refused(_DELETED, "The message was deleted")
+
+    def _edge(self, request: web.Request, caller: Caller, node: str) -> Item:
+        if not self._behaviour().messages_edge:
+            raise _refused(2500, "Unknown path components: /messages")
+        conversation = self._mailbox.conversation(node)
+        if conversation is None or not self.knows(node, caller):
+            raise _missing(node)
+        fields = _parsed(request.query.get("fields", "id,created_time"))
+        return self._messages(conversation, fields, request.query, caller, request)
+
+    def _messages(
+        self, conversation: KeptConversation, fields: Fields, modifiers: Any, caller: Caller, request: web.Request
+    ) -> Item:
+        self._require_message_fields(fields)
+        behaviour, visible = self._behaviour(), self._visible(conversation)
+        page = self._page(visible, modifiers, request)
+        readable = {message.mid for message in visible[: behaviour.details_for_newest]}
+        wants_details = bool(fields.keys() - ALWAYS_SHOWN)
+        shown = []
+        for message in page["data"]:
+            if message.mid not in readable and wants_details and behaviour.old_details == "error":
+                raise _refused(_DELETED, "The message was deleted")
+            asked = fields if message.mid in readable else _parsed("id,created_time")
+            shown.append(self._shown_message(message, asked, caller))
+        return {**page, "data": shown}
+
+    def _page(self, listed: Sequence[Any], asked: Any, request: web.Request) -> Item:
+        """A page of `listed` with its cursors. `asked` has `limit`, `after` and `before`."""
+        behaviour, limit = self._behaviour(), _number(asked.get("limit"), _DEFAULT_LIMIT)
+        if 0 < behaviour.most_listed < limit:
+            message = "Please reduce the amount of data you're asking for, then retry your request"
+            raise _refused(1, message, status=500)
+        start, empty = _position(asked.get("after"))
+        if asked.get("before"):
+            end, _ = _position(asked["before"])
+            start, empty = max(0, end - limit), False
+        end = start if empty else min(start + limit, len(listed))
+        if not listed[start:end] and not empty:
+            return {"data": []}
+        more = end < len(listed)
+        after = _cursor(end, empty=behaviour.empty_pages and not empty and more)
+        paging: Item = {"cursors": {"before": _cursor(start), "after": after}}
+        if more:
+            paging["next"] = str(request.url.update_query(after=after))
+        return {"data": list(listed[start:end]), "paging": paging}
+
+    def _visible(self, conversation: KeptConversation) -> list[KeptMessage]:
+        """The messages that are shown by now, newest first."""
+        return sorted(self._shown(conversation), key=lambda one: (one.created_ms, one.mid), reverse=True)
+
+    def _shown(self, conversation: KeptConversation) -> Iterator[KeptMessage]:
+        before_s = self._now() - self._behaviour().visible_after_s
+        return (one for one in conversation.messages.values() if not one.unsent and one.arrived_s <= before_s)
+
+    def _updated_ms(self, conversation: KeptConversation) -> int | None:
+        """When the conversation last changed; None when nothing of it is shown."""
+        latest = max((one.created_ms for one in self._shown(conversation)), default=None)
+        if latest is None or not self._behaviour().changes_move_updated_time:
+            return latest
+        return max(latest, conversation.changed_ms)
+
+    def _shown_conversation(
+        self, conversation: KeptConversation, fields: Fields, caller: Caller, request: web.Request
+    ) -> Item:
+        shown: Item = {"id": conversation.id}
+        updated_ms = self._updated_ms(conversation)
+        if "updated_time" in fields and updated_ms is not None:
+            shown["updated_time"] = self._time(updated_ms)
+        if "participants" in fields:
+            parties = [self._party(caller.account_id, caller)]
+            if conversation.participant_id != caller.account_id:
+                parties.append(self._party(conversation.participant_id, caller))
+            shown["participants"] = {"data": parties}
+        if "message_count" in fields:
+            shown["message_count"] = len(conversation.messages)
+        if "messages" in fields:
+            wanted = fields["messages"]
+            modifiers = {"limit": str(max(1, len(conversation.messages))), **wanted.modifiers}
+            inner = wanted.inner or _parsed("id,created_time")
+            shown["messages"] = self._messages(conversation, inner, modifiers, caller, request)
+        return shown
+
+    def _shown_message(self, message: KeptMessage, fields: Fields, caller: Caller) -> Item:
+        behaviour = self._behaviour()
+        attachments = list(shown_attachments(message))
+        with_attachments = behaviour.attachments == "always" or (
+            behaviour.attachments == "login" and caller.page_id is not None
+        )
+        reactions = [
+            {"reaction": emoji, "users": [self._party(who, caller)]} for who, emoji in message.reactions.items()
+        ]
+        story, shares = shown_story(message), shown_shares(message)
+        known: Item = {
+            "created_time": self._time(message.created_ms),
+            "from": self._party(message.sender_id, caller),
+            "to": {"data": [self._party(message.recipient_id, caller)]},
+            "message": message.text or "",
+            "attachments": {"data": attachments} if attachments and with_attachments else None,
+            "shares": {"data": shares} if shares else None,
+            "story": story,
+            "reactions": {"data": reactions} if reactions else None,
+            "is_unsupported": True if message.is_unsupported else None,
+        }
+        # Meta leaves out what a message does not have.
+        return {
+            "id": message.mid,
+            **{name: value for name, value in known.items() if name in fields and value is not None},
+        }
+
+    def _party(self, who: str, caller: Caller) -> Item:
+        if who == caller.account_id:
+            ids = {"main": who, "app_scoped": f"9{who}", "page": caller.page_id or who}
+            return {"username": OWN_NAME, "id": ids[self._behaviour().own_id]}
+        found = person(who)
+        return {"username": found.username if found is not None else f"user_{who}", "id": who}
+
+    def _time(self, at_ms: int) -> str | int:
+        if self._behaviour().unix_times:
+            return at_ms // 1000
+        return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+
+    def _require_message_fields(self, fields: Fields) -> None:
+        _require_known(fields, MESSAGE_FIELDS - set(self._behaviour().unknown_message_fields))
+
+
+def _parsed(text: str) -> Fields:
+    try:
+        return Fields.parse(text)
+    except ValueError as error:
+        raise _refused(2500, str(error)) from error
+
+
+def _require_known(fields: Fields, known: frozenset[str]) -> None:
+    unknown = fields.keys() - known
+    if unknown:
+        raise _refused(100, f"Tried accessing nonexisting field ({min(unknown)})")
+
+
+def _missing(node: str) -> RefusedError:
+    message = f"Unsupported get request. Object with ID '{node}' does not exist, or cannot be loaded"
+    return _refused(100, message, subcode=33)
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return max(1, int(text)) if text is not None and text.isdigit() else otherwise
+
+
+def _cursor(position: int, *, empty: bool = False) -> str:
+    return base64.urlsafe_b64encode(f"{'empty' if empty else 'at'}:{position}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str | None) -> tuple[int, bool]:
+    """Where a page begins, and whether it is an empty one."""
+    if not cursor:
+        return 0, False
+    try:
+        kind, _, text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
+        return int(text), kind == "empty"
+    except (ValueError, binascii.Error, UnicodeDecodeError) as error:
+        raise _refused(100, "Invalid cursors values") from error
