@@ -225,7 +225,7 @@ def sustained(ours: Server, counter: Counter, *, rate: float, seconds: int) -> N
 
 def backlog(ours: Server, counter: Counter, *, deliveries: int) -> None:
     """Understand a pile of batched deliveries as fast as it goes."""
-    done = 'inboxd_events_total{kind="message"}'
+    done = 'inboxd_webhook_events_total{kind="message"}'
     before = ours.metric(done)
     began = time.perf_counter()
     load(ours, counter.take(deliveries * 100), requests=deliveries, connections=8, batch=100)

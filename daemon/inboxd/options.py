@@ -59,7 +59,7 @@ def receiving_options(settings: Settings, secrets: Secrets) -> receiving.Options
         ),
         keep_deliveries_days=storage.keep_deliveries_days,
         keep_failed_days=storage.keep_failed_days,
-        keep_events_days=storage.keep_events_days,
+        keep_webhook_events_days=storage.keep_webhook_events_days,
     )
 
 
@@ -98,7 +98,7 @@ def conversation_options(settings: Settings) -> conversations.Options:
     """How long things are kept."""
     storage = settings.storage
     return conversations.Options(
-        keep_events_days=storage.keep_events_days, keep_messages_days=storage.keep_messages_days
+        keep_webhook_events_days=storage.keep_webhook_events_days, keep_messages_days=storage.keep_messages_days
     )
 
 

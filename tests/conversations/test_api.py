@@ -206,7 +206,7 @@ async def test_metrics_are_told(client: Client, ana: Conversationalist) -> None:
     async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
         text = await response.text()
     assert 'inboxd_deliveries_total{result="stored"} 1.0' in text
-    assert 'inboxd_events_total{kind="message"} 1.0' in text
+    assert 'inboxd_webhook_events_total{kind="message"} 1.0' in text
     assert "inboxd_backlog 0.0" in text
 
 

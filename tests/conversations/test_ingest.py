@@ -103,7 +103,7 @@ class Rig:
                 "FROM messages m JOIN conversations c ON c.id = conversation_id ORDER BY 1, 2, 3"
             ),
             await self.rows(
-                "SELECT kind, account_id, participant_id, happened_at, payload FROM events ORDER BY 1, 2, 3, 5"
+                "SELECT kind, account_id, participant_id, happened_at, payload FROM webhook_events ORDER BY 1, 2, 3, 5"
             ),
             await self.rows("SELECT account_id, participant_id, state FROM participants ORDER BY 1, 2"),
         )
@@ -233,7 +233,7 @@ async def test_the_test_button_makes_no_conversation(rig: Rig) -> None:
         await rig.take((Path(__file__).parent.parent / "payloads" / f"{name}.json").read_bytes())
 
     assert await rig.all("v1_conversations") == []
-    assert await rig.rows("SELECT DISTINCT kind FROM events") == [("test",)]
+    assert await rig.rows("SELECT DISTINCT kind FROM webhook_events") == [("test",)]
 
 
 async def test_traffic_of_an_unknown_account_is_kept_under_its_id(rig: Rig) -> None:
@@ -314,7 +314,7 @@ async def test_an_event_that_meta_repeats_is_kept_once(rig: Rig, who: Conversati
     link = who.opens_link("from-the-poster")
     await rig.deliver(link, link)
     await rig.deliver(link)
-    assert await rig.rows("SELECT kind FROM events") == [("referral",)]
+    assert await rig.rows("SELECT kind FROM webhook_events") == [("referral",)]
 
 
 async def test_a_refusing_disk_costs_no_attempt(rig: Rig, who: Conversationalist) -> None:
@@ -340,9 +340,9 @@ async def test_unknown_kinds_are_kept_counted_and_no_error(rig: Rig, who: Conver
     await rig.deliver(hologram)
     await rig.deliver(hologram)
 
-    assert await rig.rows("SELECT kind, reason FROM events") == [("unknown", "item of no known kind")]
+    assert await rig.rows("SELECT kind, reason FROM webhook_events") == [("unknown", "item of no known kind")]
     assert await rig.rows("SELECT state FROM deliveries") == [("done",), ("done",)]
-    assert rig.metrics.registry.get_sample_value("inboxd_events_total", {"kind": "unknown"}) == 2
+    assert rig.metrics.registry.get_sample_value("inboxd_webhook_events_total", {"kind": "unknown"}) == 2
 
 
 async def test_odd_numbers_and_characters_go_through(rig: Rig, who: Conversationalist) -> None:
@@ -398,8 +398,8 @@ async def test_a_companion_edit_changes_nothing(
 
     (row,) = await rig.all("v1_messages")
     assert (row["content"], row["edited_at"]) == ("hola", None)
-    assert await rig.rows("SELECT * FROM events") == []
-    assert rig.metrics.registry.get_sample_value("inboxd_events_total", {"kind": "edit_companion"})
+    assert await rig.rows("SELECT * FROM webhook_events") == []
+    assert rig.metrics.registry.get_sample_value("inboxd_webhook_events_total", {"kind": "edit_companion"})
 
 
 async def test_a_companion_after_a_real_edit_leaves_the_edit(rig: Rig, who: Conversationalist) -> None:
@@ -443,7 +443,7 @@ async def test_what_comes_without_parties_finds_its_message(rig: Rig, who: Conve
     assert rows[mid_of(answer)]["is_read"] == 1
     assert [one["by"] for one in json.loads(rows[mid_of(answer)]["reactions"])] == [ANA]
     assert await rig.rows("SELECT count(*) FROM early_changes") == [(0,)]
-    assert await rig.rows("SELECT count(*) FROM events") == [(0,)]
+    assert await rig.rows("SELECT count(*) FROM webhook_events") == [(0,)]
     assert len(await rig.all("v1_conversations")) == 1
 
 

@@ -112,7 +112,7 @@ def test_a_page_of_large_events_and_messages_is_bounded(inboxd: Process) -> None
             settle(inboxd)
     with small_growth(inboxd):
         for path in (
-            "/api/events?limit=200",
+            "/api/webhook-events?limit=200",
             "/api/messaging/conversations/1/messages?limit=200",
             "/api/messaging/messages?q=x*",
             "/api/messaging/conversations?limit=200",
@@ -120,6 +120,6 @@ def test_a_page_of_large_events_and_messages_is_bounded(inboxd: Process) -> None
             "/inbox/1",
         ):
             assert len(page(inboxd, path)) < MAX_PAGE_BYTES, path
-    (event, *_) = inboxd.get("/api/events")[1]["events"]
+    (event, *_) = inboxd.get("/api/webhook-events")[1]["webhookEvents"]
     assert (event["payload"], event["payloadForm"]) == (None, "omitted")
-    assert event["sizeBytes"] == len(page(inboxd, f"/api/events/{event['id']}/payload", "*/*")) > 2_000_000
+    assert event["sizeBytes"] == len(page(inboxd, f"/api/webhook-events/{event['id']}/payload", "*/*")) > 2_000_000

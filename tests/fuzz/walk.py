@@ -24,7 +24,7 @@ ITEMS: Final = {
     "/api/accounts/{id}": ("/api/accounts", {"id": "id"}),
     "/api/workers/backfill-profiles/{id}": ("/api/workers/backfill-profiles", {"id": "jobId"}),
     "/api/deliveries/{id}": ("/api/deliveries", {"id": "id"}),
-    "/api/events/{id}": ("/api/events", {"id": "id"}),
+    "/api/webhook-events/{id}": ("/api/webhook-events", {"id": "id"}),
 }
 """What stands below a list: which list, and which members of what it holds make the address."""
 STREAMS: Final = {"/api/events/stream", "/api/workers/backfill-profiles/{id}/events"}

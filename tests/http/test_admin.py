@@ -210,7 +210,7 @@ async def test_lists_begin_with_the_newest(client: Client) -> None:
     newest_first = ["3", "2", "1"]
     assert [one["id"] for one in (await client.get("/api/deliveries"))["deliveries"]] == newest_first
     assert [one["id"] for one in (await client.get("/api/deliveries?state=done"))["deliveries"]] == newest_first
-    told = [one["payload"]["referral"]["ref"] for one in (await client.get("/api/events"))["events"]]
+    told = [one["payload"]["referral"]["ref"] for one in (await client.get("/api/webhook-events"))["webhookEvents"]]
     assert told == ["link-third", "link-second", "link-first"]
     async with client.session.get(f"{client.admin_url}/inbox", headers=HEADERS) as response:
         page = await response.text()
@@ -385,11 +385,11 @@ async def test_numbers_workers_and_kept_events(client: Client) -> None:
     assert {"ingest", "search", "avatars", f"backfill:{ACCOUNT}"} <= set(workers["running"])
     assert workers["deliveriesFailed"] == 1
     assert (await client.send("POST", "/api/workers/retry-failed-deliveries", status=202)) == {"retried": 1}
-    events = await client.get("/api/events")
-    assert sum(events["kinds"].values()) == len(events["events"]) == 2
-    kind = events["events"][0]["kind"]
-    assert [one["kind"] for one in (await client.get(f"/api/events?kind={kind}"))["events"]] == [kind]
-    assert "sender" in events["events"][0]["payload"]
+    events = await client.get("/api/webhook-events")
+    assert sum(events["kinds"].values()) == len(events["webhookEvents"]) == 2
+    kind = events["webhookEvents"][0]["kind"]
+    assert [one["kind"] for one in (await client.get(f"/api/webhook-events?kind={kind}"))["webhookEvents"]] == [kind]
+    assert "sender" in events["webhookEvents"][0]["payload"]
 
 
 async def read_stream(client: Client, until: int, **headers: str) -> list[dict[str, str]]:

@@ -79,13 +79,15 @@ async def test_every_page_stays_valid(client: Client) -> None:
     cursor: str | None = ""
     events: list[Any] = []
     while cursor is not None:
-        found = await page(client, f"/api/events?limit=50{cursor and f'&cursor={cursor}'}")
-        events += found["events"]
+        found = await page(client, f"/api/webhook-events?limit=50{cursor and f'&cursor={cursor}'}")
+        events += found["webhookEvents"]
         cursor = found["nextCursor"]
     assert len(events) > len(ODD)
     assert {one["payloadForm"] for one in events} == {form.value for form in PayloadForm}
     for one in events:
-        async with client.session.get(f"{client.admin_url}/api/events/{one['id']}/payload", headers=HEADERS) as raw:
+        async with client.session.get(
+            f"{client.admin_url}/api/webhook-events/{one['id']}/payload", headers=HEADERS
+        ) as raw:
             assert len(await raw.read()) == one["sizeBytes"]
     for path in (
         "/api/deliveries?limit=200",
@@ -160,11 +162,13 @@ async def test_a_delivery_without_a_body_is_shown(client: Client) -> None:
 async def test_what_cannot_be_shown_as_json_is_said(client: Client) -> None:
     await client.post(deliveries(b'"caf\xe9"')[0])
     await client.settled()
-    (event,) = (await page(client, "/api/events"))["events"]
+    (event,) = (await page(client, "/api/webhook-events"))["webhookEvents"]
     assert (event["payload"]["optin"], event["payloadForm"]) == ("caf\ufffd", "mended")
-    async with client.session.get(f"{client.admin_url}/api/events/{event['id']}/payload", headers=HEADERS) as raw:
+    async with client.session.get(
+        f"{client.admin_url}/api/webhook-events/{event['id']}/payload", headers=HEADERS
+    ) as raw:
         assert b"caf\xe9" in await raw.read()
-    await client.get("/api/events/999/payload", status=404)
+    await client.get("/api/webhook-events/999/payload", status=404)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class Retention:
         return await self.remove["deliveries" if state == "done" else "failed_deliveries"](before, after, step)
 
     async def events(self, before: int, after: int, step: int) -> ExpiredRows:
-        return await self.remove["events"](before, after, step)
+        return await self.remove["webhook_events"](before, after, step)
 
     async def messages(self, before: int, after: int, step: int) -> ExpiredRows:
         return await self.remove["messages"](before, after, step)

@@ -245,9 +245,9 @@ async def test_what_arrives_in_the_last_moment_is_erased_with_the_last_step(rig:
 
     rig.eraser._store = Busy(rig.database, rig.personal_data)
     erased = await rig.eraser.erase(SUBJECT, rounds=1)
-    assert (erased.counts["deliveries"], erased.counts["events"], erased.waits_for) == (1, 1, None)
+    assert (erased.counts["deliveries"], erased.counts["webhook_events"], erased.waits_for) == (1, 1, None)
     assert await rig.bodies() == ["of others"]
-    assert await rig.database.read("SELECT id FROM events") == []
+    assert await rig.database.read("SELECT id FROM webhook_events") == []
 
 
 async def test_what_is_made_of_a_delivery_in_the_last_moment_is_erased_with_the_last_step(rig: Rig) -> None:
@@ -314,7 +314,7 @@ async def test_what_is_filed_under_a_person_goes_though_its_bytes_do_not_spell_t
     await rig.event('{"sender":{"id":"\\u0037..."}}', who=ANA)
     await rig.event('{"sender":{"id":"\\u0038..."}}', who=BRUNO)
     await rig.eraser.erase(SUBJECT, rounds=1)
-    assert await rig.database.read("SELECT participant_id FROM events") == [(BRUNO,)]
+    assert await rig.database.read("SELECT participant_id FROM webhook_events") == [(BRUNO,)]
 
 
 async def test_more_than_a_step_of_everything(rig: Rig) -> None:

@@ -175,7 +175,14 @@ async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Clien
     await client.deliver(early)  # its message never comes, so it is in no conversation
     await client.settled()
     of_its_own = of_account(client.database)
-    assert of_its_own > {"graph_calls", "graph_stops", "backfill_runs", "early_changes", "conversations", "events"}
+    assert of_its_own > {
+        "graph_calls",
+        "graph_stops",
+        "backfill_runs",
+        "early_changes",
+        "conversations",
+        "webhook_events",
+    }
     page = await ask_for_deletion(client)
 
     async def completed() -> bool:

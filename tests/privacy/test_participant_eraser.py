@@ -43,7 +43,7 @@ async def test_a_person_gets_everything_that_is_kept_of_them(client: Client) -> 
     assert person["conversation"]["platformConversationId"] == f"{ACCOUNT}_{ANA}"
     assert [message["content"] for message in person["messages"]] == ["hola", SECRET_WORDS]
     assert person["messages"][0]["reactions"][0]["reaction"] == "love"
-    assert [event["payload"]["referral"]["ref"] for event in person["events"]] == ["from-the-poster"]
+    assert [event["payload"]["referral"]["ref"] for event in person["webhookEvents"]] == ["from-the-poster"]
     assert person["avatarWebp"]
     await client.get(f"/api/participants/{ACCOUNT}/{BRUNO}/export", status=404)
 
@@ -76,7 +76,7 @@ async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
     assert traces(folder, "zanzibar", ANA)
 
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
-    assert (report["messages"], report["conversations"], report["profiles"], report["events"]) == (450, 1, 1, 1)
+    assert (report["messages"], report["conversations"], report["profiles"], report["webhookEvents"]) == (450, 1, 1, 1)
     assert (report["deliveries"], report["deliveriesWaiting"], report["avatars"]) == (1, 0, 1)
     assert report["journalEmptied"] is True
 
@@ -108,12 +108,12 @@ async def test_comments_and_unknown_events_of_a_person_are_theirs_too(client: Cl
     await client.post(json.dumps({"object": "instagram", "entry": [entry, other]}).encode())
     await talk(client, BRUNO, "buenos dias")
     person = await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export")
-    assert len(person["events"]) == 2
-    assert json.dumps(person["events"]).count(SECRET_WORDS) == 2
+    assert len(person["webhookEvents"]) == 2
+    assert json.dumps(person["webhookEvents"]).count(SECRET_WORDS) == 2
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{commenter}")
-    assert report["events"] == 2
+    assert report["webhookEvents"] == 2
     assert traces(client.database.parent, commenter, SECRET_WORDS) == []
-    assert (await client.get("/api/events"))["events"]
+    assert (await client.get("/api/webhook-events"))["webhookEvents"]
     await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export", status=404)
 
 
@@ -171,7 +171,7 @@ async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
     of_the_daemon = {"waitingFor", "waitingUntil"}  # not of the person
     assert person["participant"] == {name: value for name, value in participant.items() if name not in of_the_daemon}
 
-    assert set(person) | set(person["events"][0]) <= documented("Exports")
+    assert set(person) | set(person["webhookEvents"][0]) <= documented("Exports")
     assert all("_" not in name for part in ("participant", "conversation") for name in person[part])
 
 
@@ -185,7 +185,7 @@ async def test_an_export_is_nested_no_deeper_than_strict_decoders_read(client: C
     await client.settled()
     person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
     strict(json.dumps(person))
-    assert isinstance(person["events"][0]["payload"], kind)
+    assert isinstance(person["webhookEvents"][0]["payload"], kind)
 
 
 async def test_what_is_no_utf8_or_no_json_is_exported_to_the_byte_and_erased(client: Client) -> None:
@@ -200,15 +200,15 @@ async def test_what_is_no_utf8_or_no_json_is_exported_to_the_byte_and_erased(cli
     await client.settled()
 
     with closing(sqlite3.connect(client.database)) as connection:
-        kept = sorted(bytes(row[0]) for row in connection.execute("SELECT payload FROM events"))
+        kept = sorted(bytes(row[0]) for row in connection.execute("SELECT payload FROM webhook_events"))
     assert any(b"\xff" in one for one in kept)
     person = await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export")
-    told = sorted(base64.b64decode(event["payloadBase64"]) for event in person["events"])
+    told = sorted(base64.b64decode(event["payloadBase64"]) for event in person["webhookEvents"])
     assert told == kept
-    assert any("caf\N{REPLACEMENT CHARACTER}" in event["payload"] for event in person["events"])
+    assert any("caf\N{REPLACEMENT CHARACTER}" in event["payload"] for event in person["webhookEvents"])
 
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
-    assert (report["events"], report["deliveries"]) == (len(kept), 1)
+    assert (report["webhookEvents"], report["deliveries"]) == (len(kept), 1)
     assert traces(client.database.parent, ANA) == []
     await talk(client, BRUNO, "buenos dias")  # and everything goes on
     assert len(await client.conversations()) == 1

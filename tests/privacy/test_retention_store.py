@@ -103,7 +103,7 @@ async def test_what_is_put_back_into_the_queue_meanwhile_stays(
     assert [one.id for one in await inbox.pending(10)] == [number]
 
 
-@pytest.mark.parametrize("table", ["deliveries", "events", "messages"])
+@pytest.mark.parametrize("table", ["deliveries", "webhook_events", "messages"])
 async def test_what_has_got_the_id_of_something_old_meanwhile_stays(
     database: Database, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
@@ -128,7 +128,7 @@ async def test_what_has_got_the_id_of_something_old_meanwhile_stays(
         between_look_and_removal(database, patch, replace)
         if table == "deliveries":
             await retention.deliveries("done", before, 0, 10)
-        elif table == "events":
+        elif table == "webhook_events":
             await retention.events(before, 0, 10)
         else:
             await retention.messages(before, 0, 10)
@@ -153,7 +153,7 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
     await write(database, "m", T0)
     backfills = BackfillStore(database)
     run = await BackfillService(backfills, clock).start(ACCOUNT, origin="api", batch_size=10, dry_run=True)
-    tables = ("deliveries", "events", "early_changes", "messages", "backfill_runs")
+    tables = ("deliveries", "webhook_events", "early_changes", "messages", "backfill_runs")
 
     async def count() -> list[int]:
         return [(await database.read(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]
@@ -206,7 +206,7 @@ async def test_everything_that_is_old_goes_and_the_file_shrinks(database: Databa
     clock.now += DAY_MS
     assert await housekeeping.expire() == {"failed_deliveries": 1}
     clock.now += DAY_MS
-    assert await housekeeping.expire() == {"events": 1}
+    assert await housekeeping.expire() == {"webhook_events": 1}
     clock.now += DAY_MS
     assert await housekeeping.expire() == {"messages": 1}
 

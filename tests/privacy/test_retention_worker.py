@@ -184,7 +184,7 @@ async def test_trouble_with_one_kind_of_things_keeps_no_other(
         msg = "a defect"
         raise RuntimeError(msg)
 
-    broken = [replace(one, remove=fails) if one.name == "events" else one for one in housekeeping._expiries]
+    broken = [replace(one, remove=fails) if one.name == "webhook_events" else one for one in housekeeping._expiries]
     monkeypatch.setattr(housekeeping, "_expiries", broken)
     clock.now += 731 * DAY_MS
     assert await housekeeping.expire() == {"failed_deliveries": 1, "deletion_receipts": 1}

@@ -1,12 +1,14 @@
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from inboxd.config.schema import Public, Settings
 from inboxd.config.secrets import Secrets
-from inboxd.meta.signature import HEADER, sign
+from inboxd.meta.signature import HEADER, header_of, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.support import ACCOUNT, ANA, APP_SECRET, OTHER_APP_SECRET, OWN_PAGE, T0, VERIFY_TOKEN, Client
@@ -86,6 +88,25 @@ async def test_a_signed_delivery_becomes_a_conversation(client: Client, secret: 
     (conversation,) = await client.conversations()
     assert conversation["platformConversationId"] == f"{ACCOUNT}_{ANA}"
     assert [message["content"] for message in await client.messages(conversation)] == ["hola á 💙"]
+
+
+async def test_each_delivery_keeps_the_signature_that_it_came_with_and_shows_it_nowhere(client: Client) -> None:
+    bodies = [
+        json.dumps(delivery(ACCOUNT, T0 + n, [Conversationalist(ACCOUNT, ANA, T0 + n).says(str(n))])) for n in (1, 2)
+    ]
+    secrets = (APP_SECRET, OTHER_APP_SECRET)
+    for body, secret in zip(bodies, secrets, strict=True):
+        assert (await client.post(body.encode(), secret=secret))[0] == 200
+    await client.settled()
+
+    with closing(sqlite3.connect(client.database)) as connection:
+        kept = connection.execute("SELECT body, signature FROM deliveries ORDER BY id").fetchall()
+    assert [header_of(signature) for _, signature in kept] == [
+        sign(*one) for one in zip((row[0] for row in kept), secrets, strict=True)
+    ]
+    shown = json.dumps([await client.get("/api/deliveries"), await client.get("/api/deliveries/1")])
+    assert kept[0][1].hex() not in shown
+    assert "signature" not in shown
 
 
 @pytest.mark.parametrize(

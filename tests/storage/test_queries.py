@@ -20,7 +20,7 @@ from inboxd.profiles import personal_data_store as profiles_data
 from inboxd.profiles import store as profiles
 from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.receiving import store as inbox
-from inboxd.receiving import webhook_event_store as events
+from inboxd.receiving import webhook_event_store as webhook_events
 from inboxd.runs.backfill import personal_data_store as backfill_data
 from inboxd.runs.backfill import store as backfills
 from inboxd.storage import account_rows
@@ -32,7 +32,7 @@ STATEMENTS = {
     "failed deliveries": inbox._LIST,
     "all deliveries": inbox._LIST_ALL,
     "deliveries to expire": receiving_data._DELIVERIES_BY_STATE,
-    "events to expire": receiving_data._EVENTS_BY_ID,
+    "webhook events to expire": receiving_data._EVENTS_BY_ID,
     "messages to expire": conversations_data._BY_ID,
     "conversation ids": messages._IDS,
     "messages by mid": messages._LOAD,
@@ -61,7 +61,7 @@ STATEMENTS = {
     "batches of a run": backfills._BATCHES,
     "attempts to expire": backfills._EXPIRE_ATTEMPTS,
     "numbers of profiles": statistics._PROFILES,
-    "events": f"{events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
+    "webhook events": f"{webhook_events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
     "messages by words": search.MESSAGE_IDS,
     "messages to index": search._INDEX,
     "changed messages to index one by one": search._CHANGED_IDS,
@@ -78,7 +78,7 @@ STATEMENTS = {
     "early changes of an account": conversations_data._ERASE_EARLY_CHANGES_OF_ACCOUNT,
     "profiles of a person": profiles_data._OF_PARTICIPANT,
     "profiles of an account": profiles_data._OF_ACCOUNT,
-    "events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
+    "webhook events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
     "backfill_attempts of a person": backfill_data._ATTEMPTS_OF_PARTICIPANT,
     **{f"{name} of an account": sql for name, sql in (backfill_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }
@@ -136,8 +136,8 @@ async def test_lists_of_conversations_walk_the_index_of_activity(
     assert "COVERING INDEX" in counting
 
 
-def test_kept_events_are_told_apart_by_content() -> None:
-    one = events.StoredWebhookEvent("unknown", "1", None, None, "reason", b"{}", 1)
+def test_webhook_events_are_told_apart_by_content() -> None:
+    one = webhook_events.StoredWebhookEvent("unknown", "1", None, None, "reason", b"{}", 1)
 
     assert one.fingerprint == one._replace(delivery_id=2).fingerprint
     assert one.fingerprint != one._replace(payload=b"[]").fingerprint

@@ -11,6 +11,7 @@ from inboxd.conversations.search_store import SearchIndexStore, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import ConversationKey
 from inboxd.profiles.store import ProfileStore
+from inboxd.receiving import webhook_event_store
 from inboxd.runtime.clock import Clock
 from inboxd.storage import migrations
 from inboxd.storage.database import Database
@@ -201,3 +202,23 @@ def test_every_migration_is_a_step() -> None:
     folder = Path(migrations.__file__).parent / "schema"
     assert [step.name for step in migrations.steps()] == sorted(path.name for path in folder.iterdir())
     assert [step.version for step in migrations.steps()] == list(range(1, migrations.newest() + 1))
+
+
+async def test_webhook_events_are_found_after_their_table_got_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(file_of_version(path, 14)) as connection:
+        connection.executemany(
+            "INSERT INTO events (fingerprint, kind, account_id, participant_id, payload, created_at)"
+            " VALUES (?, ?, ?, ?, x'7b7d', ?)",
+            [(b"1", "comment", ACCOUNT, None, T0), (b"2", "referral", ACCOUNT, ANA, T0)],
+        )
+        connection.execute("INSERT INTO deliveries (received_at, state, body) VALUES (?, 'done', x'7b7d')", (T0,))
+        connection.commit()
+
+    async with Database(path) as database:
+        found = await webhook_event_store.page(database.read, kind=None, before_id=None, limit=10)
+        assert [(one.kind, one.participant_id) for one in found] == [("referral", ANA), ("comment", None)]
+        names = [row[0] for row in await database.read("SELECT name FROM sqlite_schema WHERE name LIKE '%events%'")]
+        assert {"webhook_events", "webhook_events_by_kind", "webhook_events_by_participant"} <= set(names)
+        assert not [name for name in names if name.startswith("events")], "the name is free"
+        assert await database.read("SELECT signature FROM deliveries") == [(None,)]

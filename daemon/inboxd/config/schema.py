@@ -74,7 +74,7 @@ class Storage(_Section, frozen=True):
     path: Annotated[str, Meta(min_length=1)] = "inboxd.sqlite3"
     keep_deliveries_days: Days = 14
     keep_failed_days: Days = 180
-    keep_events_days: Days = 365
+    keep_webhook_events_days: Days = 365
     keep_messages_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     backup_path: Annotated[str, Meta(min_length=1)] = "backups"
     keep_backups: Positive = 7

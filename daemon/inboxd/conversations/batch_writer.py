@@ -18,7 +18,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.events.bus import EventBus
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
-from inboxd.receiving import webhook_event_store as kept_events
+from inboxd.receiving import webhook_event_store
 from inboxd.receiving.store import mark_done
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import each
@@ -102,7 +102,7 @@ class BatchWriter:
             profiles.ensure(connection, new, now)
             profiles.name(connection, changes.usernames, now)
             early_changes.join(connection, changes.partyless, changes.arrived, now)
-            kept_events.keep(connection, kept, now)
+            webhook_event_store.keep(connection, kept, now)
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
             after_commit = self._project(connection, events)
             if done_ids:

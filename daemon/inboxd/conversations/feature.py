@@ -26,7 +26,7 @@ from inboxd.receiving.store import Inbox
 class Options:
     """What is configured of this feature. Days of 0 mean for ever."""
 
-    keep_events_days: int
+    keep_webhook_events_days: int
     keep_messages_days: int
 
 
@@ -66,7 +66,7 @@ def build(
     retries = DeliveryRetries(database, bus, clock, metrics, core.random)
     process = Ingest(inbox, EventPreparation(accounts.aliases, clock), writer, retries, clock)
     index = SearchIndexWorker(SearchIndexStore(database), waiting=lambda: inbox.pressure)
-    events = Setting("storage.keep_events_days", options.keep_events_days)
+    events = Setting("storage.keep_webhook_events_days", options.keep_webhook_events_days)
     messages = Setting("storage.keep_messages_days", options.keep_messages_days)
     return Feature(
         name="conversations",

@@ -12,4 +12,6 @@ class ConversationMetrics:
         )
         for result in ("done", "postponed", "failed"):
             self.deliveries.labels(result)
-        self.events = Counter("inboxd_events", "Webhook events processed, by kind.", ["kind"], registry=registry)
+        self.events = Counter(
+            "inboxd_webhook_events", "Webhook events processed, by kind.", ["kind"], registry=registry
+        )

@@ -25,7 +25,17 @@ class Verdict(Enum):
 
 def sign(body: bytes, secret: str) -> str:
     """The header value with which Meta would send `body`."""
-    return _PREFIX + hmac.digest(secret.encode(), body, "sha256").hex()
+    return header_of(hmac.digest(secret.encode(), body, "sha256"))
+
+
+def header_of(digest: bytes) -> str:
+    """The header value that carries `digest`, a HMAC-SHA256."""
+    return _PREFIX + digest.hex()
+
+
+def digest_of(header: str) -> bytes:
+    """The 32 bytes of the HMAC-SHA256 in `header`, which must be well-formed."""
+    return bytes.fromhex(header.removeprefix(_PREFIX))
 
 
 def check_form(header: str | None) -> Verdict:
@@ -49,12 +59,11 @@ class SignatureVerifier:
         verdict = check_form(header)
         if header is None or verdict is not Verdict.VALID:
             return verdict
-        return self.check_body(header, body)
+        return self.check_body(digest_of(header), body)
 
-    def check_body(self, header: str, body: bytes) -> Verdict:
-        """Whether `header`, which must be well-formed, signs `body`."""
-        given = bytes.fromhex(header.removeprefix(_PREFIX))
+    def check_body(self, digest: bytes, body: bytes) -> Verdict:
+        """Whether `digest`, a HMAC-SHA256, signs `body`."""
         valid = False
         for key in self._keys:
-            valid |= hmac.compare_digest(hmac.digest(key, body, "sha256"), given)
+            valid |= hmac.compare_digest(hmac.digest(key, body, "sha256"), digest)
         return Verdict.VALID if valid else Verdict.WRONG

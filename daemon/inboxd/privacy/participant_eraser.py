@@ -34,7 +34,7 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     messages: int
     conversations: int
     profiles: int
-    events: int
+    webhook_events: int
     backfill_attempts: int
     deliveries: int
     avatars: int
@@ -54,7 +54,7 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def nobody(self) -> bool:
         """Whether nothing was kept of the person."""
-        erased = self.messages + self.conversations + self.profiles + self.events
+        erased = self.messages + self.conversations + self.profiles + self.webhook_events
         return self.complete and not (erased + self.backfill_attempts + self.deliveries)
 
 
@@ -67,7 +67,7 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     participant: dict[str, Any] | None
     conversation: dict[str, Any] | None
     messages: list[dict[str, Any]]
-    events: list[dict[str, Any]]
+    webhook_events: list[dict[str, Any]]
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
 
@@ -120,7 +120,7 @@ class ParticipantEraser:
             messages=counts["messages"],
             conversations=counts["conversations"],
             profiles=counts["profiles"],
-            events=counts["events"],
+            webhook_events=counts["webhook_events"],
             backfill_attempts=counts["backfill_attempts"],
             deliveries=counts["deliveries"],
             avatars=counts["avatars"],

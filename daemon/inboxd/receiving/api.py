@@ -1,4 +1,4 @@
-"""`/api/deliveries` and `/api/events`: what Meta sent, as it came, and what became of it."""
+"""`/api/deliveries` and `/api/webhook-events`: what Meta sent, as it came, and what became of it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,13 +14,19 @@ from inboxd.http import cursors
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import MAX_LIMIT, Operation, Page, Query, answer, not_found, page_links, path_id, query
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.receiving import webhook_event_store as events
-from inboxd.receiving.resources import DeliveryList, DeliveryResource, EventList, EventResource, RetriedDeliveries
+from inboxd.receiving import webhook_event_store
+from inboxd.receiving.resources import (
+    DeliveryList,
+    DeliveryResource,
+    RetriedDeliveries,
+    WebhookEventList,
+    WebhookEventResource,
+)
 from inboxd.receiving.store import Inbox
 from inboxd.storage.database import Read
 
 PATH: Final = "/api/deliveries"
-EVENTS: Final = "/api/events"
+WEBHOOK_EVENTS: Final = "/api/webhook-events"
 
 
 class DeliveryState(StrEnum):
@@ -37,8 +43,8 @@ class DeliveryQuery(Page, frozen=True):
     state: DeliveryState | None = None
 
 
-class EventQuery(Query, frozen=True):
-    """Which kept events."""
+class WebhookEventQuery(Query, frozen=True):
+    """Which webhook events."""
 
     kind: Annotated[str, Meta(max_length=50, description="Of this kind.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = 50
@@ -48,9 +54,8 @@ class EventQuery(Query, frozen=True):
 class DeliveriesApi:
     """Looking at deliveries, and putting failed ones back in the queue."""
 
-    def __init__(self, inbox: Inbox, read: Read) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._read = read
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -62,8 +67,6 @@ class DeliveriesApi:
             Operation("GET", one + "/raw", self.raw, tag, {200: "application/octet-stream"}),
             Operation("POST", one + "/retry", self.retry, tag, {202: None}, problems=(409,)),
             Operation("POST", "/api/workers/retry-failed-deliveries", self.retry_all, tag, {202: RetriedDeliveries}),
-            Operation("GET", EVENTS, self.events, "events", {200: EventList}, query=EventQuery),
-            Operation("GET", EVENTS + "/{id}/payload", self.payload, "events", {200: "application/octet-stream"}),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
@@ -102,30 +105,45 @@ class DeliveriesApi:
         """Put every failed delivery back in the queue."""
         return answer(RetriedDeliveries(retried=await self._inbox.retry_all()), status=HTTPStatus.ACCEPTED)
 
-    async def events(self, request: web.Request) -> web.Response:
-        """Events that are no message and change none, the latest first: comments, mentions, handover, unknown kinds.
 
-        A payload that is larger than 16 KiB is left out here.
+class WebhookEventsApi:
+    """Looking at webhook events that are no message and change none."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def operations(self) -> Sequence[Operation]:
+        """What can be done."""
+        tag = "webhook-events"
+        payload = WEBHOOK_EVENTS + "/{id}/payload"
+        return [
+            Operation("GET", WEBHOOK_EVENTS, self.page, tag, {200: WebhookEventList}, query=WebhookEventQuery),
+            Operation("GET", payload, self.payload, tag, {200: "application/octet-stream"}),
+        ]
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Webhook events that are no message and change none, the latest first.
+
+        Comments, mentions, handover and unknown kinds. A payload that is larger than 16 KiB is left out here.
         """
-        asked = query(request, EventQuery)
+        asked = query(request, WebhookEventQuery)
         before = cursors.place(asked.cursor)
-        found = await events.page(
+        found = await webhook_event_store.page(
             self._read, kind=asked.kind, before_id=None if before is None else before.id, limit=asked.limit
         )
         following = cursors.of(Place(None, found[-1].id)) if len(found) == asked.limit else None
-        resources = await asyncio.to_thread(lambda: [EventResource.of(event) for event in found])
-        listed = EventList(
-            events=resources, kinds=await events.kinds(self._read), limit=asked.limit, next_cursor=following
-        )
+        resources = await asyncio.to_thread(lambda: [WebhookEventResource.of(event) for event in found])
+        kinds = await webhook_event_store.kinds(self._read)
+        listed = WebhookEventList(webhook_events=resources, kinds=kinds, limit=asked.limit, next_cursor=following)
         return answer(listed)
 
     async def payload(self, request: web.Request) -> web.Response:
-        """The payload of a kept event as Meta sent it, byte for byte."""
-        event_id = path_id(request, "event")
-        found = await events.payload(self._read, event_id)
+        """The payload of a webhook event as Meta sent it, byte for byte."""
+        event_id = path_id(request, "webhook event")
+        found = await webhook_event_store.payload(self._read, event_id)
         if found is None:
-            raise not_found("event")
-        return _download(found, f"event-{event_id}")
+            raise not_found("webhook event")
+        return _download(found, f"webhook-event-{event_id}")
 
 
 def _download(body: bytes, name: str) -> web.Response:

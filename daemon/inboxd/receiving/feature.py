@@ -9,7 +9,7 @@ from inboxd.feature import Core, Feature, Job, Link, ReloadRule, Setting
 from inboxd.http.bodies import BodyBudget
 from inboxd.meta.signature import SignatureVerifier
 from inboxd.receiving import personal_data_store, processing_monitor
-from inboxd.receiving.api import DeliveriesApi
+from inboxd.receiving.api import DeliveriesApi, WebhookEventsApi
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.overview import ReceivingOverview
 from inboxd.receiving.pages import DeliveryPages
@@ -29,7 +29,7 @@ class Options:
     body_budget: BodyBudget
     keep_deliveries_days: int
     keep_failed_days: int
-    keep_events_days: int
+    keep_webhook_events_days: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,13 @@ async def build(core: Core, options: Options) -> Receiving:
     overview = ReceivingOverview(inbox, core.clock)
     deliveries = Setting("storage.keep_deliveries_days", options.keep_deliveries_days)
     failed = Setting("storage.keep_failed_days", options.keep_failed_days)
-    events = Setting("storage.keep_events_days", options.keep_events_days)
+    events = Setting("storage.keep_webhook_events_days", options.keep_webhook_events_days)
     return Receiving(
         name="receiving",
         inbox=inbox,
         monitor=monitor,
         workers=(Job(monitor, processing_monitor.SCHEDULE),),
-        operations=DeliveriesApi(inbox, core.database.read).operations(),
+        operations=(*DeliveriesApi(inbox).operations(), *WebhookEventsApi(core.database.read).operations()),
         pages=(DeliveryPages(inbox),),
         templates="inboxd.receiving",
         links=(Link("/deliveries", "Deliveries", 30),),

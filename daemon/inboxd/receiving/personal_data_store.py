@@ -25,27 +25,28 @@ from inboxd.storage.personal_data import (
 _LOOK_AT_DELIVERIES: Final = """
 SELECT id, state = 'pending', mentioned(body) FROM deliveries WHERE id > ? ORDER BY id LIMIT ?
 """
-_LOOK_AT_EVENTS: Final = "SELECT id, 0, mentioned(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?"
+_LOOK_AT_EVENTS: Final = "SELECT id, 0, mentioned(payload) FROM webhook_events WHERE id > ? ORDER BY id LIMIT ?"
 _LOOK_AT_UNFILED_EVENTS: Final = """
-SELECT id, 0, participant_id IS NULL AND mentioned(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?
+SELECT id, 0, participant_id IS NULL AND mentioned(payload) FROM webhook_events WHERE id > ? ORDER BY id LIMIT ?
 """
 """Events that are filed under nobody: comments, and what could not be processed."""
 _ERASE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND state <> 'pending'"
-_ERASE_EVENT: Final = "DELETE FROM events WHERE id = ?"
+_ERASE_EVENT: Final = "DELETE FROM webhook_events WHERE id = ?"
 _NEWEST_DELIVERY: Final = "SELECT coalesce(max(id), 0) FROM deliveries"
-_NEWEST_EVENT: Final = "SELECT coalesce(max(id), 0) FROM events"
+_NEWEST_EVENT: Final = "SELECT coalesce(max(id), 0) FROM webhook_events"
 _MORE_DELIVERIES: Final = "SELECT 1 FROM deliveries WHERE id > ? LIMIT 1"
-_MORE_EVENTS: Final = "SELECT 1 FROM events WHERE id > ? LIMIT 1"
+_MORE_EVENTS: Final = "SELECT 1 FROM webhook_events WHERE id > ? LIMIT 1"
 _EVENTS_OF_PARTICIPANT: Final = """
-DELETE FROM events WHERE id IN (
-    SELECT id FROM events WHERE account_id = :account AND participant_id = :participant LIMIT :step
+DELETE FROM webhook_events WHERE id IN (
+    SELECT id FROM webhook_events WHERE account_id = :account AND participant_id = :participant LIMIT :step
 )
 """
 _EVENTS_OF_ACCOUNT: Final = """
-DELETE FROM events WHERE id IN (SELECT id FROM events WHERE account_id = :account LIMIT :step)
+DELETE FROM webhook_events WHERE id IN (SELECT id FROM webhook_events WHERE account_id = :account LIMIT :step)
 """
 _EVENT: Final = """
-SELECT kind, strftime('%Y-%m-%dT%H:%M:%fZ', happened_at / 1000.0, 'unixepoch') AS happened_at, payload FROM events
+SELECT kind, strftime('%Y-%m-%dT%H:%M:%fZ', happened_at / 1000.0, 'unixepoch') AS happened_at, payload
+FROM webhook_events
 """
 _EXPORT: Final = f"{_EVENT} WHERE account_id = ? AND participant_id = ? ORDER BY id"
 _EXPORT_ONE: Final = f"{_EVENT} WHERE id = ?"
@@ -53,8 +54,8 @@ _COLUMNS: Final = Columns(json=frozenset({"payload"}))
 _UNPROCESSED: Final = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'done')"
 _DELIVERIES_BY_STATE: Final = "SELECT id, received_at FROM deliveries WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
 _EXPIRE_DELIVERY: Final = "DELETE FROM deliveries WHERE id = ? AND received_at < ? AND state = ?"
-_EVENTS_BY_ID: Final = "SELECT id, created_at FROM events WHERE id > ? ORDER BY id LIMIT ?"
-_EXPIRE_EVENT: Final = "DELETE FROM events WHERE id = ? AND created_at < ?"
+_EVENTS_BY_ID: Final = "SELECT id, created_at FROM webhook_events WHERE id > ? ORDER BY id LIMIT ?"
+_EXPIRE_EVENT: Final = "DELETE FROM webhook_events WHERE id = ? AND created_at < ?"
 _STEP: Final = 200
 """Rows that an export looks at in one read."""
 
@@ -68,12 +69,12 @@ def personal_data(database: Database) -> tuple[PersonalData, ...]:
             keeps_others=lambda connection, _accounts: bool(connection.execute(_UNPROCESSED).fetchone()[0]),
         ),
         PersonalData(
-            tables=frozenset({"events"}),
-            scan=Scan(name="events", look=_look_at_events, erase=_erase_events, more=_more_events),
+            tables=frozenset({"webhook_events"}),
+            scan=Scan(name="webhook_events", look=_look_at_events, erase=_erase_events, more=_more_events),
             erase=_erase_filed_events,
             export=partial(_export, database),
-            keeps_others=lambda connection, accounts: has_others(connection, "events", accounts),
-            knows=lambda connection, account_id: has_account(connection, "events", account_id),
+            keeps_others=lambda connection, accounts: has_others(connection, "webhook_events", accounts),
+            knows=lambda connection, account_id: has_account(connection, "webhook_events", account_id),
         ),
     )
 
@@ -85,7 +86,7 @@ def expiries(
     return (
         Expiry(name="deliveries", days=deliveries, remove=partial(_expire_deliveries, database, "done")),
         Expiry(name="failed_deliveries", days=failed, remove=partial(_expire_deliveries, database, "failed")),
-        Expiry(name="events", days=events, remove=partial(_expire_events, database)),
+        Expiry(name="webhook_events", days=events, remove=partial(_expire_events, database)),
     )
 
 
@@ -134,7 +135,7 @@ def _more_events(connection: sqlite3.Connection, after: int) -> bool:
 
 def _erase_filed_events(connection: sqlite3.Connection, subject: Subject, step: int) -> Counter[str]:
     sql = _EVENTS_OF_ACCOUNT if subject.participant_id is None else _EVENTS_OF_PARTICIPANT
-    return +Counter(events=connection.execute(sql, {**subject.values, "step": step}).rowcount)
+    return +Counter(webhook_events=connection.execute(sql, {**subject.values, "step": step}).rowcount)
 
 
 async def _export(database: Database, subject: Subject, mentioned: Mentioned) -> dict[str, Any]:
@@ -142,7 +143,7 @@ async def _export(database: Database, subject: Subject, mentioned: Mentioned) ->
     found = await exported(database, _COLUMNS, _EXPORT, (subject.account_id, subject.participant_id))
     for number in await _unfiled_events(database, mentioned):
         found += await exported(database, _COLUMNS, _EXPORT_ONE, (number,))
-    return {"events": found}
+    return {"webhookEvents": found}
 
 
 async def _unfiled_events(database: Database, mentioned: Mentioned) -> list[int]:
@@ -171,4 +172,4 @@ async def _expire_events(database: Database, before: int, after: int, step: int)
     def delete(connection: sqlite3.Connection, old: Sequence[Row]) -> None:
         connection.executemany(_EXPIRE_EVENT, [(row[0], before) for row in old])
 
-    return await remove_old(database, "events", rows, before, delete)
+    return await remove_old(database, "webhook_events", rows, before, delete)

@@ -1,4 +1,4 @@
-"""Deliveries, kept events and workers, as the API says them."""
+"""Deliveries, webhook events and workers, as the API says them."""
 
 from typing import Any, Self
 
@@ -7,7 +7,7 @@ import msgspec
 from inboxd.domain.payload import OMITTED, PayloadForm, shown
 from inboxd.http.resource import Resource, iso
 from inboxd.receiving.store import DeliverySummary
-from inboxd.receiving.webhook_event_store import StoredEvent
+from inboxd.receiving.webhook_event_store import WebhookEventRow
 from inboxd.runtime.clock import iso_utc
 
 
@@ -51,8 +51,8 @@ class RetriedDeliveries(Resource, frozen=True):
     retried: int
 
 
-class EventResource(Resource, frozen=True):
-    """An event that is no message and changes none.
+class WebhookEventResource(Resource, frozen=True):
+    """A webhook event that is no message and changes none.
 
     `payload` is as it came (`payloadForm` is `json`), with U+FFFD and null for what JSON cannot say (`mended`), or a
     string when it is no JSON (`text`); it is null when it is larger than 16 KiB (`omitted`).
@@ -71,8 +71,8 @@ class EventResource(Resource, frozen=True):
     size_bytes: int
 
     @classmethod
-    def of(cls, event: StoredEvent) -> Self:
-        """The resource of a kept event."""
+    def of(cls, event: WebhookEventRow) -> Self:
+        """The resource of a stored webhook event."""
         payload = OMITTED if event.payload is None else shown(event.payload)
         return cls(
             id=str(event.id),
@@ -89,10 +89,10 @@ class EventResource(Resource, frozen=True):
         )
 
 
-class EventList(Resource, frozen=True):
-    """Kept events, the latest first; `kinds` counts all that are kept."""
+class WebhookEventList(Resource, frozen=True):
+    """Webhook events, the latest first; `kinds` counts all that are kept."""
 
-    events: list[EventResource]
+    webhook_events: list[WebhookEventResource]
     kinds: dict[str, int]
     limit: int
     next_cursor: str | None

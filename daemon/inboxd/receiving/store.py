@@ -21,7 +21,7 @@ QUIET_S: Final = 0.02
 BATCH_BYTES: Final = 512 * 1024
 """Bytes of bodies that are read at once: decoded, they need many times as much memory. A larger body is read alone."""
 
-_APPEND: Final = "INSERT INTO deliveries (received_at, body) {rows}"
+_APPEND: Final = "INSERT INTO deliveries (received_at, body, signature) {rows}"
 _PENDING: Final = """
 SELECT json_group_array(json_array(id, length(body))) FROM (
     SELECT id, body FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY id LIMIT ?2
@@ -92,6 +92,7 @@ class _Waiting(NamedTuple):
 
     received_at: int
     body: bytes
+    signature: bytes | None
     durable: "asyncio.Future[int]"
 
 
@@ -134,8 +135,8 @@ class Inbox:
         self.arrived = Wakeup()
         """Notified when there may be something to process. The processing worker uses it as its wakeup."""
 
-    async def append(self, body: bytes) -> int:
-        """Store `body`. Returns the id of the delivery once it is durable.
+    async def append(self, body: bytes, signature: bytes | None = None) -> int:
+        """Store `body`, with the HMAC-SHA256 by which it was verified. Returns the delivery's id once it is durable.
 
         All deliveries that arrive during one commit go into the next. Raises StorageBusyError when `max_waiting`
         deliveries wait already, and StorageUnavailableError when the disk refuses.
@@ -146,7 +147,7 @@ class Inbox:
         durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         # Here the delivery is queued first, then the flag is read. The writer's thread clears the flag first, then
         # takes the queue. So the queued transaction takes the delivery, or a new transaction is queued for it.
-        delivery = _Waiting(self._clock.now_ms(), body, durable)
+        delivery = _Waiting(self._clock.now_ms(), body, signature, durable)
         self._waiting.append(delivery)
         if not self._queued:
             self._queued = True
@@ -179,7 +180,7 @@ class Inbox:
             began = True
             self._queued = False
             taken.extend(self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_ROWS)))
-            last_id = insert_many(connection, _APPEND, [(one.received_at, one.body) for one in taken])
+            last_id = insert_many(connection, _APPEND, [(one.received_at, one.body, one.signature) for one in taken])
 
         def settle(commit: "asyncio.Future[None]") -> None:
             error = commit.exception()

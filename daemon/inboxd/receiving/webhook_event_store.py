@@ -9,22 +9,22 @@ from inboxd.storage.connection import insert_many
 from inboxd.storage.database import Read
 
 _KEEP: Final = """
-INSERT INTO events (
+INSERT INTO webhook_events (
     fingerprint, kind, account_id, participant_id, happened_at, reason, payload, delivery_id, created_at
 ) {rows}
 ON CONFLICT (fingerprint) DO NOTHING
 """
 
 
-_KINDS: Final = "SELECT kind, count(*) FROM events GROUP BY kind"
+_KINDS: Final = "SELECT kind, count(*) FROM webhook_events GROUP BY kind"
 MAX_PAYLOAD: Final = 16_384
 """The largest payload (bytes) that is part of a page. A larger one is fetched alone."""
 _PAGE: Final = f"""
 SELECT id, kind, substr(account_id, 1, 200), participant_id, happened_at, substr(reason, 1, 1000),
        CASE WHEN length(payload) <= {MAX_PAYLOAD} THEN payload END, length(payload), delivery_id, created_at
-FROM events
+FROM webhook_events
 """  # noqa: S608 - built from constants
-_PAYLOAD: Final = "SELECT payload FROM events WHERE id = ?"
+_PAYLOAD: Final = "SELECT payload FROM webhook_events WHERE id = ?"
 
 
 class StoredWebhookEvent(NamedTuple):
@@ -52,7 +52,7 @@ def keep(connection: sqlite3.Connection, events: Sequence[StoredWebhookEvent], n
     insert_many(connection, _KEEP, [(event.fingerprint, *event, now) for event in events])
 
 
-class StoredEvent(NamedTuple):
+class WebhookEventRow(NamedTuple):
     """A stored webhook event on a page. Long texts are cut; a large payload is left out. Times in ms."""
 
     id: int
@@ -68,11 +68,11 @@ class StoredEvent(NamedTuple):
     created_at: int
 
 
-async def page(read: Read, *, kind: str | None, before_id: int | None, limit: int) -> list[StoredEvent]:
+async def page(read: Read, *, kind: str | None, before_id: int | None, limit: int) -> list[WebhookEventRow]:
     """Stored webhook events of one kind (None: of all kinds), the latest first."""
     where = "kind = ? AND id < ?" if kind is not None else "id < ?"
     parameters = [before_id or 2**62, limit] if kind is None else [kind, before_id or 2**62, limit]
-    return [StoredEvent(*row) for row in await read(f"{_PAGE} WHERE {where} ORDER BY id DESC LIMIT ?", parameters)]
+    return [WebhookEventRow(*row) for row in await read(f"{_PAGE} WHERE {where} ORDER BY id DESC LIMIT ?", parameters)]
 
 
 async def payload(read: Read, event_id: int) -> bytes | None:

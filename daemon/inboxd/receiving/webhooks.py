@@ -15,7 +15,7 @@ from inboxd.http.access_log import DELIVERY
 from inboxd.http.bodies import BodyBudget, BodyTooLargeError, NoRoomError
 from inboxd.http.problems import SAFE_HEADERS, problem
 from inboxd.http.protocol import send_continue
-from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form
+from inboxd.meta.signature import HEADER, SignatureVerifier, Verdict, check_form, digest_of
 from inboxd.receiving.metrics import ReceivingMetrics
 from inboxd.receiving.store import Inbox
 from inboxd.runtime import logs
@@ -89,11 +89,12 @@ class Webhooks:
             return await self._take(request, signature, body)
 
     async def _take(self, request: web.Request, signature: str, body: bytes) -> web.Response:
-        verdict = self.verifier.check_body(signature, body)
+        digest = digest_of(signature)
+        verdict = self.verifier.check_body(digest, body)
         if verdict is not Verdict.VALID:
             return self._unsigned(verdict, len(body))
         try:
-            request[DELIVERY] = await self._inbox.append(body)
+            request[DELIVERY] = await self._inbox.append(body, digest)
         except StorageBusyError as error:
             self._metrics.deliveries.labels("busy").inc()
             return _try_again(str(error))
