@@ -44,7 +44,9 @@ def build(core: Core, options: Options, *, types: Sequence[EventType]) -> Events
         log=log,
         reader=reader,
         streams=streams,
-        workers=(Job(EventPruner(core.database, core.clock, keep_days=keep_days, max_size_mb=max_size_mb), pruner.SCHEDULE),),
+        workers=(
+            Job(EventPruner(core.database, core.clock, keep_days=keep_days, max_size_mb=max_size_mb), pruner.SCHEDULE),
+        ),
         operations=(*EventsApi(reader, log, core.clock).operations(), *streams.operations()),
         reload=(keep_days.rule, max_size_mb.rule, ids_only.rule),
         close=streams.close,

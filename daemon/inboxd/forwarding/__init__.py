@@ -1,0 +1,1 @@
+"""Pushes events, and Meta's own deliveries, to the systems of the user."""
