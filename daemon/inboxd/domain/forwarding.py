@@ -28,7 +28,9 @@ class Unreached(Enum):
     """Why there was no answer."""
 
     REFUSED = "refused"
-    """No connection was made: refused, reset, no route, no such host, bad TLS."""
+    """No connection was made: refused, no route, no such host, bad TLS."""
+    RESET = "reset"
+    """The connection broke before there was an answer."""
     TIMEOUT = "timeout"
     """The answer did not come in time."""
     FORBIDDEN = "forbidden"

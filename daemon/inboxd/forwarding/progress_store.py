@@ -151,6 +151,19 @@ class RetryCounts(NamedTuple):
     """When the oldest of what waits was recorded (ms)."""
 
 
+class Standing(NamedTuple):
+    """How far an endpoint is."""
+
+    behind_by: int
+    """Events, or deliveries, that it does not have yet, about."""
+    lag_s: float
+    """The age of the oldest of them in seconds; 0 when there are none."""
+    retries: int
+    """Events that are tried again, or wait behind one that is."""
+    failures: int
+    """Events that are tried no more."""
+
+
 class ProgressStore:
     """Reads and writes the progress of workers. Every method may raise StorageError."""
 
