@@ -18,6 +18,7 @@ from inboxd.core import open_core
 from inboxd.dashboard import feature as dashboard
 from inboxd.events import feature as events
 from inboxd.feature import Core, Feature, Projection
+from inboxd.forwarding import feature as forwarding
 from inboxd.maintenance import feature as maintenance
 from inboxd.maintenance import statistics_store
 from inboxd.privacy import feature as privacy
@@ -124,7 +125,8 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
-    below = (received, served, told, people, inbox, runs, *(build(core) for build in more))
+    pushed = await forwarding.build(core, stack, options.forwarding_options(settings), accounts=manager, events=told)
+    below = (received, served, told, people, inbox, runs, pushed, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),

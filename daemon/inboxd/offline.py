@@ -20,6 +20,7 @@ from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.store import last_message_at, participant_changed
 from inboxd.events.bus import EventBus
+from inboxd.forwarding import personal_data_store as forwarding_data
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -104,6 +105,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *backfill_data.personal_data(),
+        *forwarding_data.personal_data(),
         *privacy_data.personal_data(),
     )
 

@@ -12,6 +12,7 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
+from inboxd.forwarding import feature as forwarding
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.maintenance import feature as maintenance
@@ -112,6 +113,11 @@ def backfill_options(settings: Settings) -> backfill.Options:
         skip_accounts=options.skip_accounts,
     )
     return backfill.Options(schedule=schedule if options.schedule else None, keep_runs_days=options.keep_runs_days)
+
+
+def forwarding_options(settings: Settings) -> forwarding.Options:
+    """Where events may be pushed to."""
+    return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
 
 
 def privacy_options(settings: Settings, secrets: Secrets) -> privacy.Options:
