@@ -12,6 +12,7 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
+from inboxd.events import feature as events
 from inboxd.forwarding import feature as forwarding
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
@@ -93,6 +94,12 @@ def profile_options(settings: Settings, database: Path) -> profiles.Options:
         avatar_folder=database.parent / AVATAR_FOLDER,
         max_avatars=avatars.max_count,
     )
+
+
+def event_options(settings: Settings) -> events.Options:
+    """What the event log keeps."""
+    log = settings.events
+    return events.Options(keep_days=log.keep_days, max_size_mb=log.max_size_mb, ids_only=log.ids_only)
 
 
 def conversation_options(settings: Settings) -> conversations.Options:

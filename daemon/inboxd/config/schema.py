@@ -98,6 +98,14 @@ class Instagram(_Section, frozen=True):
     timeout_s: Seconds = 10.0
 
 
+class EventSettings(_Section, frozen=True):
+    """What the event log keeps. 0 means no limit."""
+
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
+    max_size_mb: Annotated[int, Meta(ge=0, le=10_000_000)] = 2000
+    ids_only: bool = False
+
+
 class ProfileSettings(_Section, frozen=True):
     """How participants' profiles are kept."""
 
@@ -187,6 +195,7 @@ class Settings(_Section, frozen=True):
     admin: Admin = Admin()
     storage: Storage = Storage()
     instagram: Instagram = Instagram()
+    events: EventSettings = EventSettings()
     profiles: ProfileSettings = ProfileSettings()
     avatars: AvatarSettings = AvatarSettings()
     backfill: Backfill = Backfill()

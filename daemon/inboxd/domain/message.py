@@ -140,7 +140,7 @@ class PartylessReacted(PartylessChange, frozen=True, kw_only=True, tag="reacted"
 AnyPartylessChange = PartylessEdited | PartylessDeleted | PartylessSeen | PartylessReacted
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state of one message. `direction` and `sent_at` are None until the message itself arrives. Times in ms."""
 
     mid: str
@@ -165,6 +165,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """The earliest time at which each side is known to have seen the message (minimum)."""
     reactions: tuple[Reaction, ...] = ()
     """One per person (greatest), ordered by person. None after a delete."""
+
+    @property
+    def seen(self) -> bool:
+        """Whether either side is known to have seen it."""
+        return self.seen_by_account_at is not None or self.seen_by_participant_at is not None
 
     @property
     def timeline_at(self) -> int | None:
