@@ -36,8 +36,7 @@ class Receiver:
         """The ids of what was answered with 200, in order."""
         return [event["id"] for event in self.delivered]
 
-    @property
-    def is_idle(self) -> bool:
+    async def is_idle(self) -> bool:
         """Whether no request is under way."""
         return self._at_once == 0
 

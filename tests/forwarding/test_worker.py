@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-import json
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -13,7 +12,6 @@ import pytest
 from aiohttp import web
 from inboxd.forwarding.endpoint import Endpoint, EndpointState
 from inboxd.forwarding.progress_store import ProgressStore, RetryState
-from inboxd.forwarding.service import BadEndpointError
 from inboxd.forwarding.target import BadUrlError
 from inboxd.runtime.clock import Clock
 
@@ -60,8 +58,7 @@ async def lapse(travel: TravelClock, receiver: Receiver, seconds: float) -> None
     """Let much time pass. What is pushed meanwhile needs the time of the machine, so it is waited for."""
     for _ in range(round(seconds / 300)):
         await travel.travel(300, settle_s=0.002)
-        while not receiver.is_idle:
-            await asyncio.sleep(0.001)
+        await eventually(receiver.is_idle)
 
 
 async def flowing(house: House, travel: TravelClock, endpoint: Endpoint) -> None:
@@ -435,12 +432,3 @@ async def test_nothing_of_a_secret_or_a_url_is_logged(
     assert endpoint.secret is not None
     for secret in ("very-secret", "secret-path", endpoint.secret.reveal()):
         assert secret not in out
-
-
-async def test_the_kind_meta_has_no_samples(house: House, receiver: Receiver) -> None:
-    from inboxd.forwarding.endpoint import EndpointKind  # noqa: PLC0415
-
-    endpoint: Endpoint = await house.endpoint(receiver.url, kind=EndpointKind.META)
-    with pytest.raises(BadEndpointError, match="only Meta can sign"):
-        await house.service.test(endpoint, None)
-    assert json.dumps(endpoint.event_types) == "[]"

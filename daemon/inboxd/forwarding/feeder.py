@@ -79,6 +79,7 @@ class Feeder:
             self.look = True
             raise
         self.look |= page.more
+        self._recorder.is_stale |= page.is_stale
         if page.lost:
             self._on_lost(page.lost)
         return page
