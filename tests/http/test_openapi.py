@@ -70,7 +70,10 @@ async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schem
     registering = "".join(
         f'[[operations]]\ninclude-name = "{operation}"\n'
         f"checks.positive_data_acceptance.expected-statuses = {statuses}\n"
-        for operation in (*refusing, *(f"POST /api/webhook-endpoints/{{id}}/{name}" for name in ("replay", "test")))
+        for operation in (
+            *refusing,
+            *(f"POST /api/webhook-endpoints/{{id}}/{name}" for name in ("replay", "test", "rotate-secret")),
+        )
     )
     (tmp_path / "schemathesis.toml").write_text(f"[parameters]\n{values}{registering}")
     process = await asyncio.create_subprocess_exec(
