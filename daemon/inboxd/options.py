@@ -14,6 +14,8 @@ from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
 from inboxd.events import feature as events
 from inboxd.forwarding import feature as forwarding
+from inboxd.forwarding.nats import feature as nats
+from inboxd.forwarding.nats.server import Server
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.maintenance import feature as maintenance
@@ -125,6 +127,23 @@ def backfill_options(settings: Settings) -> backfill.Options:
 def forwarding_options(settings: Settings) -> forwarding.Options:
     """Where events may be pushed to."""
     return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
+
+
+def nats_options(settings: Settings, secrets: Secrets) -> nats.Options:
+    """Where events are published to."""
+    options = settings.forward.nats
+    server = Server(
+        urls=[url for url in options.url.split(",") if url],
+        user=options.user,
+        password=secrets.nats_password,
+        token=secrets.nats_token,
+        credentials=options.credentials,
+        nkey=options.nkey,
+        ca=options.ca,
+        cert=options.cert,
+        key=options.key,
+    )
+    return nats.Options(server=server, subject=options.subject, stream=options.stream)
 
 
 def privacy_options(settings: Settings, secrets: Secrets) -> privacy.Options:

@@ -87,7 +87,8 @@ async def build(
         reload=(networks.rule,),
         expiries=personal_data_store.expiries(core.database),
         personal_data=personal_data_store.personal_data(forget=workers.forget),
-        needs=ForwardingOverview(service, core.clock).needs,
+        templates="inboxd.forwarding",
+        overview=ForwardingOverview(service, core.clock).read,
     )
 
 
