@@ -153,6 +153,25 @@ async def test_a_failure_is_tried_again_and_what_is_behind_it_waits(
     assert len(receiver.ids) == len(set(receiver.ids)) == 10
 
 
+async def test_what_waits_behind_one_comes_in_order_however_much_it_is(
+    traveling: House, travel: TravelClock, receiver: Receiver
+) -> None:
+    bad = True
+    receiver.respond = lambda _request, event: 422 if bad and event["data"]["text"] == "text 0" else 200
+    endpoint = await traveling.endpoint(receiver.url)
+    await traveling.happen(1)
+    await travel.travel(2)
+    for _ in range(7):
+        await traveling.happen(20)
+        await travel.travel(0.2)
+    assert receiver.delivered == []
+
+    bad = False
+    await travel.travel(30)
+    await flowing(traveling, travel, endpoint)
+    assert texts(receiver.delivered) == [f"text {number}" for number in range(141)]
+
+
 async def test_redirects_are_not_followed(traveling: House, travel: TravelClock, receiver: Receiver) -> None:
     async with receiving() as other:
         target = other.url
