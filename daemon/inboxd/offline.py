@@ -28,6 +28,7 @@ from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
 from inboxd.domain.event import EventType
 from inboxd.events import personal_data_store as events_data
 from inboxd.events.log import EventLog, EventReader
+from inboxd.forwarding import personal_data_store as forwarding_data
 from inboxd.forwarding.nats import personal_data_store as nats_data
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
@@ -151,6 +152,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *backfill_data.personal_data(),
+        *forwarding_data.personal_data(),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )
