@@ -16,8 +16,10 @@ from inboxd.conversations import pacing, personal_data_store
 from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
 from inboxd.dashboard import feature as dashboard
+from inboxd.domain.event import EventType
 from inboxd.events import feature as events
 from inboxd.feature import Core, Feature, Projection
+from inboxd.forwarding.nats import feature as nats
 from inboxd.maintenance import feature as maintenance
 from inboxd.maintenance import statistics_store
 from inboxd.privacy import feature as privacy
@@ -92,6 +94,7 @@ async def build_features(
     """All features, the lowest first; `stack` closes what they open. A new one is a line here. Raises InboxdError."""
     read, path = core.database.read, core.database.path
     projections: list[Projection] = []
+    event_types: list[EventType] = []
     observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
     received = await receiving.build(core, options.receiving_options(settings, secrets))
     served = await accounts.build(
@@ -102,13 +105,13 @@ async def build_features(
         last_message_at=partial(conversation_store.last_message_at, read),
     )
     manager = served.manager
-    told = events.build(core)
+    told = events.build(core, options.event_options(settings), types=event_types)
     people = await profiles.build(
         core,
         stack,
         options.profile_options(settings, path),
         accounts=manager,
-        bus=told.bus,
+        event_log=told.log,
         on_profile=conversation_store.participant_changed,
     )
     inbox = conversations.build(
@@ -116,7 +119,7 @@ async def build_features(
         options.conversation_options(settings),
         inbox=received.inbox,
         accounts=manager,
-        bus=told.bus,
+        event_log=told.log,
         profiles=people,
         projections=projections,
         observers=observers,
@@ -124,7 +127,8 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
-    below = (received, served, told, people, inbox, runs, *(build(core) for build in more))
+    published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
+    below = (received, served, told, people, inbox, runs, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),
@@ -144,6 +148,7 @@ async def build_features(
     )
     pages = dashboard.build(features=(*below, erasing, watching), problems=lambda: watching.health.problems)
     features = (*below, erasing, watching, pages)
+    event_types += [one for feature in features for one in feature.event_types]
     projections += [one for feature in features for one in feature.projections]
     observers += [feature.on_processed for feature in features if feature.on_processed is not None]
     return features

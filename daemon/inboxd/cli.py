@@ -77,7 +77,7 @@ COMMANDS: Final = {
     "import-conversations": Entry(
         "inboxd.conversations.commands:import_conversations",
         "Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.",
-        "inboxd.offline:database",
+        "inboxd.offline:inbox",
     ),
     "restore": Entry(
         "inboxd.maintenance.commands:restore",

@@ -21,7 +21,7 @@ async def open_core(
     `on_give_up` is called when the daemon can no longer do its job. Raises InboxdError.
     """
     metrics = Metrics(__version__)
-    observers = [metrics.observe_commit]
+    observers: list[Callable[[int, float], None]] = [metrics.observe_commit]
 
     def observe_commit(transactions: int, took_s: float) -> None:
         for observe in observers:

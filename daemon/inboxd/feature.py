@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from aiohttp import web
 
-from inboxd.events.event import EventType
+from inboxd.domain.event import EventType
 from inboxd.http.operations import Operation
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics

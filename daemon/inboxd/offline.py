@@ -18,8 +18,10 @@ from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations import personal_data_store as conversations_data
+from inboxd.conversations.commands import OfflineInbox
 from inboxd.conversations.store import last_message_at, participant_changed
-from inboxd.events.bus import EventBus
+from inboxd.events.log import EventLog
+from inboxd.forwarding.nats import personal_data_store as nats_data
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -53,10 +55,10 @@ class _Configuration(NamedTuple):
         return AdminClient(*admin_access(self.settings, self.secrets))
 
 
-def database(config_path: Path | None) -> CommandAccess[Database]:
-    """For commands that need the database alone. Raises ConfigError."""
+def inbox(config_path: Path | None) -> CommandAccess[OfflineInbox]:
+    """For the commands that import conversations. Raises ConfigError."""
     found = _configuration(config_path)
-    return CommandAccess(found.client, partial(Database, found.database))
+    return CommandAccess(found.client, partial(_inbox, found.settings, found.database))
 
 
 def privacy(config_path: Path | None) -> CommandAccess[OfflineData]:
@@ -76,7 +78,7 @@ def backfill(config_path: Path | None) -> BackfillAccess:
     found = _configuration(config_path)
     return BackfillAccess(
         CommandAccess(found.client, partial(_backfilling, *found)),
-        CommandAccess(found.client, partial(Database, found.database)),
+        CommandAccess(found.client, partial(_runs, found.settings, found.database)),
     )
 
 
@@ -86,6 +88,17 @@ def _configuration(config_path: Path | None) -> _Configuration:
     logs.set_up(level="error", log_format="console", stream=sys.stderr)
     settings = settings_of(config_path)
     return _Configuration(settings, load_secrets(os.environ), settings.storage.resolved(os.environ))
+
+
+@asynccontextmanager
+async def _inbox(settings: Settings, path: Path) -> AsyncIterator[OfflineInbox]:
+    """The database, and the event log in it. Raises InboxdError."""
+    async with Database(path) as database:
+        yield OfflineInbox(database, _event_log(settings))
+
+
+def _event_log(settings: Settings) -> EventLog:
+    return EventLog(Clock(), ids_only=lambda: settings.events.ids_only)
 
 
 @asynccontextmanager
@@ -104,6 +117,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *backfill_data.personal_data(),
+        *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )
 
@@ -122,6 +136,13 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
 
 
 @asynccontextmanager
+async def _runs(settings: Settings, path: Path) -> AsyncIterator[BackfillStore]:
+    """The runs, which nobody carries out. Raises InboxdError."""
+    async with Database(path) as database:
+        yield BackfillStore(database, _event_log(settings))
+
+
+@asynccontextmanager
 async def _backfilling(
     settings: Settings, secrets: Secrets, database_path: Path
 ) -> AsyncIterator[tuple[BackfillService, BackfillStore]]:
@@ -131,11 +152,11 @@ async def _backfilling(
         database = await stack.enter_async_context(Database(database_path))
         options = account_options(settings, secrets)
         accounts = await open_manager(stack, database, clock, options)
+        event_log = _event_log(settings)
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
-        backfills = BackfillStore(database)
+        backfills = BackfillStore(database, event_log)
         service = BackfillService(backfills, clock)
         cache = ProfileCache(clock, ttl_s=settings.profiles.cache_ttl_s, size=settings.profiles.cache_size)
-        bus = EventBus(clock)
         await accounts.load(options.configured)
         syncs = ProfileSyncs(
             SyncServices(
@@ -143,13 +164,13 @@ async def _backfilling(
                 cache=cache,
                 clock=clock,
                 metrics=ProfileMetrics(metrics.registry),
-                bus=bus,
+                event_log=event_log,
                 random=random.random,
                 on_picture=lambda: None,
                 on_profile=participant_changed,
             )
         )
-        workers = BackfillWorkers(service, backfills, sync_of=syncs.of, clock=clock, bus=bus, random=random.random)
+        workers = BackfillWorkers(service, backfills, sync_of=syncs.of, clock=clock, random=random.random)
         for managed in accounts.served.values():
             for worker, schedule in workers.for_account(managed):
                 supervisor.start(worker, schedule)

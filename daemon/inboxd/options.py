@@ -12,6 +12,9 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
+from inboxd.events import feature as events
+from inboxd.forwarding.nats import feature as nats
+from inboxd.forwarding.nats.server import Server
 from inboxd.http.auth import AccessToken
 from inboxd.http.bodies import BodyBudget
 from inboxd.maintenance import feature as maintenance
@@ -94,6 +97,12 @@ def profile_options(settings: Settings, database: Path) -> profiles.Options:
     )
 
 
+def event_options(settings: Settings) -> events.Options:
+    """What the event log keeps."""
+    log = settings.events
+    return events.Options(keep_days=log.keep_days, max_size_mb=log.max_size_mb, ids_only=log.ids_only)
+
+
 def conversation_options(settings: Settings) -> conversations.Options:
     """How long things are kept."""
     storage = settings.storage
@@ -112,6 +121,23 @@ def backfill_options(settings: Settings) -> backfill.Options:
         skip_accounts=options.skip_accounts,
     )
     return backfill.Options(schedule=schedule if options.schedule else None, keep_runs_days=options.keep_runs_days)
+
+
+def nats_options(settings: Settings, secrets: Secrets) -> nats.Options:
+    """Where events are published to."""
+    options = settings.forward.nats
+    server = Server(
+        urls=[url for url in options.url.split(",") if url],
+        user=options.user,
+        password=secrets.nats_password,
+        token=secrets.nats_token,
+        credentials=options.credentials,
+        nkey=options.nkey,
+        ca=options.ca,
+        cert=options.cert,
+        key=options.key,
+    )
+    return nats.Options(server=server, subject=options.subject, stream=options.stream)
 
 
 def privacy_options(settings: Settings, secrets: Secrets) -> privacy.Options:

@@ -44,13 +44,17 @@ class Reloader:
 
 def _values(settings: Settings, secrets: Secrets) -> Iterator[tuple[str, Any]]:
     """Each setting by a name such as `logs.level`, and each secret by its name."""
-    for section in Settings.__struct_fields__:
-        value = getattr(settings, section)
-        if isinstance(value, msgspec.Struct):
-            yield from ((f"{section}.{name}", getattr(value, name)) for name in value.__struct_fields__)
-        else:
-            yield section, value
+    yield from _leaves(settings, "")
     yield from ((name, getattr(secrets, name)) for name in Secrets.__struct_fields__)
+
+
+def _leaves(section: msgspec.Struct, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, msgspec.Struct):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _told(names: Iterable[str]) -> list[str]:

@@ -97,7 +97,7 @@ def _refuse_secrets(table: object, path: str) -> None:
                         f"{path}: '{key}' looks like a secret, and secrets are not read from the configuration file, "
                         "which gets copied, committed and shown. Use a systemd credential, an INBOXD_…_FILE variable "
                         "or an INBOXD_… variable (names: app_secrets, verify_token, admin_token, storage_key, "
-                        "account_token_<id>)"
+                        "account_token_<id>, nats_password, nats_token)"
                     )
                     raise ConfigError(msg)
             waiting += value.values()
@@ -128,13 +128,13 @@ def _check_keys(table: dict[str, Any], section: type[msgspec.Struct], path: tupl
                 _check_keys(item, inner, (*path, key))
 
 
-def _all_keys() -> Iterator[tuple[str, ...]]:
+def _all_keys(section: type[msgspec.Struct] = Settings, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every key of the configuration, as a path; sections too."""
-    for name, hint in get_type_hints(Settings).items():
-        yield (name,)
-        section = _section_of(hint)
-        if section is not None:
-            yield from ((name, key) for key in section.__struct_fields__)
+    for name, hint in get_type_hints(section).items():
+        yield (*path, name)
+        inner = _section_of(hint)
+        if inner is not None:
+            yield from _all_keys(inner, (*path, name))
 
 
 def _section_of(hint: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - any type hint
@@ -161,18 +161,26 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if path == ("accounts",):
             overrides["accounts"] = _accounts_from(value)
         else:
-            overrides.setdefault(path[0], {})[path[1]] = _list_from(variable, value) if _is_list(path) else value
+            table = overrides
+            for name in path[:-1]:
+                table = table.setdefault(name, {})
+            table[path[-1]] = _list_from(variable, value) if get_origin(_hint_of(path)) is tuple else value
     return overrides
 
 
 def _is_variable(path: tuple[str, ...]) -> bool:
-    """A key of a section, or the whole list of accounts."""
-    return path == ("accounts",) or (len(path) > 1 and path[0] != "accounts")
+    """A key of a section that is no section itself, or the whole list of accounts."""
+    return path == ("accounts",) or (path[0] != "accounts" and _section_of(_hint_of(path)) is None)
 
 
-def _is_list(path: tuple[str, ...]) -> bool:
-    section = _section_of(get_type_hints(Settings)[path[0]])
-    return section is not None and get_origin(get_type_hints(section)[path[1]]) is tuple
+def _hint_of(path: tuple[str, ...]) -> Any:  # noqa: ANN401 - any type hint
+    """The type of a key."""
+    section: type[msgspec.Struct] | None = Settings
+    hint: Any = None
+    for name in path:
+        hint = get_type_hints(section)[name]
+        section = _section_of(hint)
+    return hint
 
 
 def _list_from(variable: str, value: str) -> object:
@@ -201,7 +209,7 @@ def _merged(table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     merged = dict(table)
     for key, value in overrides.items():
         known = table.get(key, {})
-        merged[key] = {**known, **value} if isinstance(value, dict) and isinstance(known, dict) else value
+        merged[key] = _merged(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
     return merged
 
 

@@ -22,6 +22,9 @@ _ID_OR_NONE: Final = r"^[0-9]{0,32}\Z"
 _VERSION: Final = r"^v[0-9]{1,3}\.[0-9]{1,2}\Z"
 _URL: Final = r"^https?://[^/?#@\s]+\Z"
 _URL_OR_NONE: Final = r"^(https?://[^/?#@\s]+)?\Z"
+_SERVERS_OR_NONE: Final = r"^((nats|tls)://[^/?#@\s,]{1,255}(,(nats|tls)://[^/?#@\s,]{1,255}){0,15})?\Z"
+_SUBJECT: Final = r"^[A-Za-z0-9_-]{1,64}(\.([A-Za-z0-9_-]{1,64}|\{type\}|\{account\})){0,15}\Z"
+_STREAM: Final = r"^[A-Za-z0-9_-]{1,64}\Z"
 _AN_URL: Final = "http:// or https:// and a host, perhaps with a port, and nothing after it, such as"
 EXPECTED: Final = {
     _ID: "an id of Meta's: digits alone, in quotes, such as '17841400000000001'",
@@ -29,6 +32,11 @@ EXPECTED: Final = {
     _VERSION: "a version of the Graph API, such as 'v25.0'",
     _URL: f"{_AN_URL} 'https://graph.instagram.com'",
     _URL_OR_NONE: f"{_AN_URL} 'https://inbox.example.com', or nothing ('')",
+    _SERVERS_OR_NONE: "the NATS servers, separated by commas, each nats:// or tls:// and a host, perhaps with a port, "
+    "such as 'nats://127.0.0.1:4222', or nothing (''). Users and passwords do not belong there",
+    _SUBJECT: "names of letters, digits, '-' and '_', separated by dots; after the first, '{type}' and '{account}' may "
+    "stand for one, such as 'inboxd.events.{type}.{account}'",
+    _STREAM: "letters, digits, '-' and '_', such as 'INBOXD'",
 }
 """What each pattern expects, in words for error messages."""
 
@@ -98,6 +106,14 @@ class Instagram(_Section, frozen=True):
     timeout_s: Seconds = 10.0
 
 
+class EventSettings(_Section, frozen=True):
+    """What the event log keeps. 0 means no limit."""
+
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
+    max_size_mb: Annotated[int, Meta(ge=0, le=10_000_000)] = 2000
+    ids_only: bool = False
+
+
 class ProfileSettings(_Section, frozen=True):
     """How participants' profiles are kept."""
 
@@ -157,6 +173,40 @@ class TrafficSettings(_Section, frozen=True):
     silent_after_hours: Annotated[int, Meta(ge=0, le=8_760)] = 6
 
 
+class NatsSettings(_Section, frozen=True):
+    """Publishing the event log to NATS JetStream."""
+
+    url: Annotated[str, Meta(pattern=_SERVERS_OR_NONE)] = ""
+    subject: Annotated[str, Meta(pattern=_SUBJECT)] = "inboxd.events.{type}.{account}"
+    stream: Annotated[str, Meta(pattern=_STREAM)] = "INBOXD"
+    user: str = ""
+    credentials: str = ""
+    nkey: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def check(self) -> None:
+        """One way to sign in, and a certificate with its key. Raises ConfigError."""
+        given = [name for name in ("user", "credentials", "nkey") if getattr(self, name)]
+        if len(given) > 1:
+            msg = f"forward.nats: {' and '.join(given)} are given, and only one of them can be used: remove the others"
+            raise ConfigError(msg)
+        if bool(self.cert) != bool(self.key):
+            msg = "forward.nats: cert and key belong together: give both, or none"
+            raise ConfigError(msg)
+
+
+class ForwardSettings(_Section, frozen=True):
+    """Handing events on to other systems."""
+
+    nats: NatsSettings = NatsSettings()
+
+    def check(self) -> None:
+        """Every part is as it should be. Raises ConfigError."""
+        self.nats.check()
+
+
 class Logs(_Section, frozen=True):
     """How the daemon logs."""
 
@@ -182,11 +232,13 @@ class Settings(_Section, frozen=True):
     admin: Admin = Admin()
     storage: Storage = Storage()
     instagram: Instagram = Instagram()
+    events: EventSettings = EventSettings()
     profiles: ProfileSettings = ProfileSettings()
     avatars: AvatarSettings = AvatarSettings()
     backfill: Backfill = Backfill()
     budget: BudgetSettings = BudgetSettings()
     traffic: TrafficSettings = TrafficSettings()
+    forward: ForwardSettings = ForwardSettings()
     logs: Logs = Logs()
     accounts: tuple[AccountSettings, ...] = ()
 

@@ -10,7 +10,15 @@ from inboxd.runtime.errors import ConfigError
 from inboxd.runtime.secret import Secret
 
 ENV_PREFIX: Final = "INBOXD_"
-SECRET_NAMES: Final = ("app_secrets", "verify_token", "admin_token", "admin_tokens", "storage_key")
+SECRET_NAMES: Final = (
+    "app_secrets",
+    "verify_token",
+    "admin_token",
+    "admin_tokens",
+    "storage_key",
+    "nats_password",
+    "nats_token",
+)
 _TOKEN_PREFIX: Final = "account_token_"  # noqa: S105 - a name, not a token
 
 
@@ -31,6 +39,8 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     named_tokens: tuple[NamedToken, ...] = ()
     storage_keys: tuple[Secret, ...] = ()
     account_tokens: dict[str, Secret] = {}
+    nats_password: Secret | None = None
+    nats_token: Secret | None = None
 
     def missing(self) -> list[str]:
         """Names of the secrets without which the daemon will not start."""
@@ -59,6 +69,8 @@ def load_secrets(environment: Mapping[str, str]) -> Secrets:
         named_tokens=tuple(_named_token(line.reveal()) for line in _lines(_text("admin_tokens", environment))),
         storage_keys=_lines(_secret("storage_key", environment)),
         account_tokens=tokens,
+        nats_password=_optional(_secret("nats_password", environment)),
+        nats_token=_optional(_secret("nats_token", environment)),
     )
 
 

@@ -1,7 +1,6 @@
 """`/api/messaging`: conversations and messages, for scripts and CRMs."""
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -9,7 +8,6 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.conversations import store
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
 from inboxd.conversations.resources import (
     ConversationChange,
@@ -27,8 +25,10 @@ from inboxd.conversations.resources import (
 )
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
+from inboxd.conversations.updates import ConversationUpdates
 from inboxd.domain.conversation import Conversation, ConversationStatus
 from inboxd.domain.paging import Place
+from inboxd.events.log import EventLog
 from inboxd.http import cursors
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import (
@@ -46,7 +46,7 @@ from inboxd.http.operations import (
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
-from inboxd.storage.database import Database, Transaction
+from inboxd.storage.database import Database
 
 PATH: Final = "/api/messaging/conversations"
 Words = Annotated[
@@ -92,12 +92,21 @@ class SearchQuery(Query, frozen=True):
 class ConversationsApi:
     """Conversations and their messages. `accounts` has every id that names a served account."""
 
-    def __init__(self, database: Database, accounts: Collection[str], clock: Clock, outlook: ProfileOutlook) -> None:
+    def __init__(
+        self,
+        database: Database,
+        accounts: Collection[str],
+        clock: Clock,
+        outlook: ProfileOutlook,
+        event_log: EventLog,
+    ) -> None:
         self._database = database
         self._conversations = ConversationStore(database.read)
         self._accounts = accounts
         self._clock = clock
         self._outlook = outlook
+        self._event_log = event_log
+        self._updates = ConversationUpdates(database, event_log, clock)
 
     def operations(self) -> Sequence[Operation]:
         """The operations of the API."""
@@ -197,7 +206,7 @@ class ConversationsApi:
         """
         wanted = body(request, NewConversation)
         try:
-            conversation = await import_conversation(self._database, wanted, self._clock.now_ms())
+            conversation = await import_conversation(self._database, self._event_log, wanted, self._clock.now_ms())
         except MisnamedError as error:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.") from error
         except ConversationExistsError as error:
@@ -218,7 +227,8 @@ class ConversationsApi:
             ignored |= dict.fromkeys(unknown)
             try:
                 known = msgspec.convert(fields, NewConversation)
-                await import_conversation(self._database, known, self._clock.now_ms(), keep_foreign_id=True)
+                now = self._clock.now_ms()
+                await import_conversation(self._database, self._event_log, known, now, keep_foreign_id=True)
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append(ImportProblem(row=row, error=str(error)))
         imported = len(wanted.conversations) - len(problems)
@@ -227,31 +237,22 @@ class ConversationsApi:
     async def change(self, request: web.Request) -> web.Response:
         """Change the status (open, closed, archived) or the metadata of a conversation."""
         wanted = body(request, ConversationChange)
-        return await self._written(
-            partial(
-                store.change,
-                conversation_id=path_id(request, "conversation"),
-                status=wanted.status,
-                metadata=wanted.metadata,
-                now=self._clock.now_ms(),
-            )
+        conversation_id = path_id(request, "conversation")
+        return self._written(
+            await self._updates.change(conversation_id, status=wanted.status, metadata=wanted.metadata)
         )
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark everything in a conversation as read by the account."""
-        conversation_id = path_id(request, "conversation")
-        return await self._written(partial(store.mark_read, conversation_id=conversation_id, now=self._clock.now_ms()))
+        return self._written(await self._updates.mark_read(path_id(request, "conversation")))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Delete a conversation with its messages. It begins anew when the person writes again."""
-        conversation_id = path_id(request, "conversation")
-        if not await self._database.write(lambda connection: store.remove(connection, conversation_id)):
+        if not await self._updates.delete(path_id(request, "conversation")):
             raise not_found("conversation")
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
 
-    async def _written(self, transaction: Transaction[Conversation | None]) -> web.Response:
-        """The conversation that `transaction` has changed."""
-        conversation = await self._database.write(transaction)
+    def _written(self, conversation: Conversation | None) -> web.Response:
         if conversation is None:
             raise not_found("conversation")
         return answer(self._resource(conversation))

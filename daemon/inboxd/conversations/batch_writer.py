@@ -11,11 +11,12 @@ from inboxd.conversations import early_changes_store as early_changes
 from inboxd.conversations import message_store
 from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.event_preparation import DeliveryProgress, PreparedEvent, problem_of
+from inboxd.conversations.event_recording import record_changes
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.projection import Projection
 from inboxd.conversations.translate import changes_of
 from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import EventBus
+from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving import webhook_event_store
@@ -53,7 +54,7 @@ class _Stored(NamedTuple):
 
 
 class BatchWriter:
-    """Stores batches. After each commit it tells `on_due`, `bus` and `observe`, which must not raise.
+    """Stores batches. After each commit it tells `on_due` and `observe`, which must not raise.
 
     `on_due` is told which participants wrote: their profiles may be due. `observe` is told how many events were stored,
     by account and kind. `projections` run in the transaction.
@@ -63,7 +64,7 @@ class BatchWriter:
         self,
         database: Database,
         cache: ProfileCache,
-        bus: EventBus,
+        event_log: EventLog,
         clock: Clock,
         metrics: ConversationMetrics,
         *,
@@ -73,7 +74,7 @@ class BatchWriter:
     ) -> None:
         self._database = database
         self._cache = cache
-        self._bus = bus
+        self._event_log = event_log
         self._clock = clock
         self._metrics = metrics
         self._projections = projections
@@ -98,10 +99,11 @@ class BatchWriter:
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
-            new = message_store.apply_changes(connection, keys, changes.changes, now)
-            profiles.ensure(connection, new, now)
+            applied = message_store.apply_changes(connection, keys, changes.changes, now)
+            profiles.ensure(connection, [key for key, _ in applied.created], now)
             profiles.name(connection, changes.usernames, now)
-            early_changes.join(connection, changes.partyless, changes.arrived, now)
+            joined = early_changes.join(connection, changes.partyless, changes.arrived, now)
+            record_changes(connection, self._event_log, applied.created, [*applied.changed, *joined], now)
             webhook_event_store.keep(connection, kept, now)
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
             after_commit = self._project(connection, events)
@@ -116,7 +118,6 @@ class BatchWriter:
         for tell in stored.after_commit:
             tell()
         self._on_due(writers)
-        self._publish(events)
         self._count(events, done=len(done))
 
     async def store_each(self, batch: Batch) -> None:
@@ -139,15 +140,6 @@ class BatchWriter:
             return []
         results = [project(connection, events) for project in self._projections]
         return [tell for tell in results if tell is not None]
-
-    def _publish(self, events: Sequence[PreparedEvent]) -> None:
-        if not self._bus.wanted:
-            return
-        for one in events:
-            key, change = one.translated.key, one.translated.change
-            if one.translated.participant_wrote and key is not None and change is not None:
-                participant = {"accountId": key.account_id, "participantId": key.participant_id}
-                self._bus.publish("message.received", {**participant, "platformMessageId": change.mid})
 
     def _count(self, events: Sequence[PreparedEvent], *, done: int) -> None:
         self._metrics.deliveries.labels("done").inc(done)

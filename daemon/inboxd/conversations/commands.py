@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol, TextIO
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, TextIO
 
 import click
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
 from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
 from inboxd.domain.payload import is_shallow
+from inboxd.events.log import EventLog
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.clock import Clock
@@ -37,7 +38,16 @@ _MAX_UNKNOWN: Final = 100
 """How many unknown columns are named."""
 
 NumberedRow = tuple[int, dict[str, Any]]
-ImportSetup = Callable[[Path | None], CommandAccess[Database]]
+
+
+class OfflineInbox(NamedTuple):
+    """What an import works with when no daemon runs."""
+
+    database: Database
+    event_log: EventLog
+
+
+ImportSetup = Callable[[Path | None], CommandAccess[OfflineInbox]]
 """Gives the command its access, to the daemon or the database, from the path of the configuration file."""
 
 
@@ -70,7 +80,7 @@ def import_conversations(set_up: ImportSetup, config_path: Path | None, file: st
         sys.exit(run_async(import_rows(set_up(config_path), rows)))
 
 
-async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
+async def import_rows(access: CommandAccess[OfflineInbox], file: TextIO) -> int:
     """Import every row that can be imported, and report the others by their numbers. Returns the exit code.
 
     Raises ImportFileError when the file as a whole cannot be imported.
@@ -91,7 +101,7 @@ async def import_rows(access: CommandAccess[Database], file: TextIO) -> int:
 
 
 @asynccontextmanager
-async def _importer(access: CommandAccess[Database]) -> AsyncIterator[Importer]:
+async def _importer(access: CommandAccess[OfflineInbox]) -> AsyncIterator[Importer]:
     async with access.open() as found:
         yield _RemoteImporter(found) if isinstance(found, AdminClient) else _LocalImporter(found)
 
@@ -207,8 +217,8 @@ def _refuse(name: str) -> NoReturn:
 
 
 class _LocalImporter:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, inbox: OfflineInbox) -> None:
+        self._inbox = inbox
         self._clock = Clock()
 
     async def add(self, rows: Sequence[NumberedRow]) -> list[tuple[int, str]]:
@@ -216,7 +226,7 @@ class _LocalImporter:
         for number, row in rows:
             try:
                 known = msgspec.convert(row, NewConversation)
-                await import_conversation(self._database, known, self._clock.now_ms(), keep_foreign_id=True)
+                await import_conversation(*self._inbox, known, self._clock.now_ms(), keep_foreign_id=True)
             except (msgspec.ValidationError, MisnamedError, ConversationExistsError) as error:
                 problems.append((number, str(error)))
         return problems

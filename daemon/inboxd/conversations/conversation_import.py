@@ -4,8 +4,10 @@ import sqlite3
 from typing import Final
 
 from inboxd.conversations import store as conversations
+from inboxd.conversations.event_recording import CREATED, record_conversation
 from inboxd.conversations.resources import NewConversation
 from inboxd.domain.conversation import Conversation
+from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.database import Database
@@ -23,9 +25,9 @@ class ConversationExistsError(InboxdError):
 
 
 async def import_conversation(
-    database: Database, wanted: NewConversation, now: int, *, keep_foreign_id: bool = False
+    database: Database, event_log: EventLog, wanted: NewConversation, now: int, *, keep_foreign_id: bool = False
 ) -> Conversation:
-    """Store a conversation and its participant; `now` in ms.
+    """Store a conversation and its participant, and record that it was created; `now` in ms.
 
     A `platformConversationId` of another system is kept in the metadata with `keep_foreign_id`, and refused without.
     Raises MisnamedError, ConversationExistsError and StorageError.
@@ -42,7 +44,10 @@ async def import_conversation(
         created = conversations.create(
             connection, key, status=wanted.status, unread_count=wanted.unread_count, metadata=metadata, now=now
         )
-        return conversations.get_by_key(connection, key) if created else None
+        conversation = conversations.get_by_key(connection, key) if created else None
+        if conversation is not None:
+            record_conversation(connection, event_log, CREATED, conversation, now)
+        return conversation
 
     conversation = await database.write(transaction)
     if conversation is None:

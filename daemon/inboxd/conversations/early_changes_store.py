@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from inboxd.conversations import message_store
+from inboxd.conversations.message_store import ChangedMessage
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
 from inboxd.storage.connection import fetch_packed, insert_many
@@ -35,26 +36,33 @@ DELETE FROM early_changes WHERE (mid_key, account_id, change) IN (
 _decode: Final = msgspec.json.Decoder(AnyPartylessChange).decode
 
 
-def join(connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int) -> None:
-    """Store `new` changes, and join each to its message if that is there: stored before, or just `arrived` (mids)."""
+def join(
+    connection: sqlite3.Connection, new: Sequence[AnyPartylessChange], arrived: Collection[str], now: int
+) -> list[ChangedMessage]:
+    """Store `new` changes, and join each to its message if that is there: stored before, or just `arrived` (mids).
+
+    Returns what that really changed.
+    """
     if new:
         rows = [(one.account_id, message_store.mid_key(one.mid), one.mid, _encoded(one), now) for one in new]
         insert_many(connection, _ADD, rows)
     elif not arrived or not connection.execute(_ANY).fetchall()[0][0]:
-        return
-    keys = {message_store.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
-    matches = fetch_packed(connection, _MATCHES, (msgspec.json.encode(sorted(keys)).decode(),))
+        return []
+    wanted = {message_store.mid_key(mid) for mid in (*arrived, *(one.mid for one in new))}
+    matches = fetch_packed(connection, _MATCHES, (msgspec.json.encode(sorted(wanted)).decode(),))
     if not matches:
-        return
+        return []
     messages = message_store.load(connection, [(row[5], row[1], row[2]) for row in matches])
     changes: list[MessageChange] = []
     for account_id, _, mid, text, participant_id, conversation_id in matches:
-        _, message = messages[conversation_id, mid]
+        message = messages[conversation_id, mid].message
         change = placed(_decode(text), ConversationKey(account_id, participant_id), message)
         if change is not None:
             changes.append(change)
-    message_store.apply_changes(connection, {change.key for change in changes}, [(None, one) for one in changes], now)
+    keys = {change.key for change in changes}
+    applied = message_store.apply_changes(connection, keys, [(None, one) for one in changes], now)
     connection.executemany(_REMOVE, {(row[1], row[0], row[3]) for row in matches})
+    return applied.changed
 
 
 def forget(connection: sqlite3.Connection, before: int, limit: int) -> int:

@@ -8,15 +8,16 @@ from inboxd.accounts.manager import AccountManager
 from inboxd.conversations import ingest, personal_data_store, search_worker
 from inboxd.conversations.api import ConversationsApi
 from inboxd.conversations.batch_writer import BatchWriter
-from inboxd.conversations.delivery_retries import DeliveryRetries
+from inboxd.conversations.delivery_retries import DELIVERY_FAILED, DeliveryRetries
 from inboxd.conversations.event_preparation import EventPreparation
+from inboxd.conversations.event_types import event_types
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.projection import Projection
 from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.conversations.search_worker import SearchIndexWorker
-from inboxd.events.bus import EventBus
+from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Link, Setting
 from inboxd.profiles.feature import Profiles
 from inboxd.receiving.store import Inbox
@@ -36,7 +37,7 @@ def build(
     *,
     inbox: Inbox,
     accounts: AccountManager,
-    bus: EventBus,
+    event_log: EventLog,
     profiles: Profiles,
     projections: Sequence[Projection],
     observers: Sequence[Callable[[Counter[tuple[str, str]]], None]],
@@ -56,14 +57,14 @@ def build(
     writer = BatchWriter(
         database,
         profiles.cache,
-        bus,
+        event_log,
         clock,
         metrics,
         projections=projections,
         on_due=profiles.fetchers.notify,
         observe=observe,
     )
-    retries = DeliveryRetries(database, bus, clock, metrics, core.random)
+    retries = DeliveryRetries(database, event_log, clock, metrics, core.random)
     process = Ingest(inbox, EventPreparation(accounts.aliases, clock), writer, retries, clock)
     index = SearchIndexWorker(SearchIndexStore(database), waiting=lambda: inbox.pressure)
     events = Setting("storage.keep_webhook_events_days", options.keep_webhook_events_days)
@@ -71,7 +72,8 @@ def build(
     return Feature(
         name="conversations",
         workers=(Job(process, ingest.SCHEDULE), Job(index, search_worker.SCHEDULE)),
-        operations=ConversationsApi(database, accounts.aliases, clock, profiles.outlook).operations(),
+        event_types=(*event_types(accounts.aliases), DELIVERY_FAILED),
+        operations=ConversationsApi(database, accounts.aliases, clock, profiles.outlook, event_log).operations(),
         pages=(InboxPages(database, accounts, clock, profiles.outlook),),
         templates="inboxd.conversations",
         links=(Link("/inbox", "Inbox", 10),),

@@ -18,6 +18,7 @@ from inboxd.domain.message import (
     Reaction,
     fold,
 )
+from inboxd.domain.message_facts import MessageFact, facts
 from inboxd.storage.connection import Row, fetch_packed, insert_many
 
 _CREATE: Final = """
@@ -32,7 +33,7 @@ _LOAD: Final = """
 SELECT json_group_array(json_array(
     m.conversation_id, m.id, m.mid, m.noticed_at, m.sender_id, m.direction, m.sent_at, m.type, m.text,
     m.attachments, m.details, m.standby, m.edit_number, m.edited_at, m.edited_text, m.deleted_at,
-    m.seen_by_account_at, m.seen_by_participant_at, m.reactions
+    m.seen_by_account_at, m.seen_by_participant_at, m.reactions, m.created_at
 ))
 FROM json_each(?) AS k CROSS JOIN messages AS m
 WHERE m.mid_key = k.value ->> 1 AND m.conversation_id = k.value ->> 0 AND m.mid = k.value ->> 2
@@ -51,6 +52,7 @@ ON CONFLICT (id) DO UPDATE SET
     seen_by_account_at = excluded.seen_by_account_at, seen_by_participant_at = excluded.seen_by_participant_at,
     reactions = excluded.reactions, timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
 """
+_LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM messages"
 _SEEN: Final = """
 UPDATE conversations AS c SET
     read_at = nullif(max(coalesce(c.read_at, 0), h.value ->> 1), 0),
@@ -85,8 +87,39 @@ WHERE c.id IN (SELECT value FROM json_each(?))
 """  # noqa: S608 - built from constants
 
 
-_Changes = list[tuple[int | None, MessageChange]]
-"""Each with the delivery that it came in, if that is known."""
+_Changes = list[tuple[int, int | None, MessageChange]]
+"""Each with its number, and the delivery that it came in, if that is known."""
+
+
+class KnownMessage(NamedTuple):
+    """A message as it is stored. `created_at` in ms."""
+
+    id: int
+    created_at: int
+    message: Message
+
+
+class ChangedMessage(NamedTuple):
+    """What one change really did to a message. `created_at` is when the message was first stored (ms)."""
+
+    number: int
+    """The place of the change among all that were applied with it."""
+    key: ConversationKey
+    conversation_id: int
+    message_id: int
+    created_at: int
+    message: Message
+    """The message after the change."""
+    facts: list[MessageFact]
+
+
+class Applied(NamedTuple):
+    """What changes really did."""
+
+    created: list[tuple[ConversationKey, int]]
+    """The conversations that were created, with their ids."""
+    changed: list[ChangedMessage]
+    """In the order of the changes."""
 
 
 class _Joined(NamedTuple):
@@ -94,6 +127,7 @@ class _Joined(NamedTuple):
 
     rows: list[Row]
     """The messages that really changed, as rows of `messages`."""
+    messages: list[ChangedMessage]
     changed: set[int]
     """Their conversations."""
     seen: dict[int, tuple[int, int]]
@@ -105,58 +139,72 @@ def apply_changes(
     keys: set[ConversationKey],
     changes: Iterable[tuple[int | None, MessageChange]],
     now: int,
-) -> list[ConversationKey]:
+) -> Applied:
     """Join `changes` (each with the delivery it came in, if that is known) to the messages they are about.
 
-    `keys` are all conversations in which something happened. Those that do not exist are created; returns these. It
-    takes a handful of statements, however many changes there are. What is derived from messages (last message, last
-    answer, unread count) is derived anew for every conversation in which something really changed.
+    `keys` are all conversations in which something happened. Those that do not exist are created. It takes a handful of
+    statements, however many changes there are. What is derived from messages (last message, last answer, unread count)
+    is derived anew for every conversation in which something really changed.
     """
     if not keys:
-        return []
+        return Applied([], [])
     ids, new = _conversation_ids(connection, keys, now)
+    created = [(key, ids[key]) for key in new]
     by_message: dict[tuple[ConversationKey, str], _Changes] = {}
-    for delivery_id, change in changes:
-        by_message.setdefault((change.key, change.mid), []).append((delivery_id, change))
+    for number, (delivery_id, change) in enumerate(changes):
+        by_message.setdefault((change.key, change.mid), []).append((number, delivery_id, change))
     if not by_message:
-        return new
+        return Applied(created, [])
     known = load(connection, [(ids[key], mid_key(mid), mid) for key, mid in by_message])
-    joined = _join(by_message, ids, known, now)
+    ((last_id,),) = connection.execute(_LAST_ID).fetchall()
+    joined = _join(by_message, ids, known, last_id, now)
     if not joined.rows:
-        return new
+        return Applied(created, [])
     insert_many(connection, _SAVE, joined.rows)
     if joined.seen:
         connection.execute(_SEEN, (_json([(key, *marks) for key, marks in joined.seen.items()]),))
     derive(connection, joined.changed, now)
-    return new
+    return Applied(created, sorted(joined.messages, key=lambda changed: changed.number))
 
 
 def _join(
     by_message: Mapping[tuple[ConversationKey, str], _Changes],
     ids: Mapping[ConversationKey, int],
-    known: Mapping[tuple[int, str], tuple[int, Message]],
+    known: Mapping[tuple[int, str], KnownMessage],
+    last_id: int,
     now: int,
 ) -> _Joined:
-    rows: list[Row] = []
-    changed: set[int] = set()
-    seen: dict[int, tuple[int, int]] = {}
+    joined = _Joined([], [], set(), {})
     for (key, mid), changes in by_message.items():
         conversation_id = ids[key]
-        row_id, before = known.get((conversation_id, mid), (None, None))
+        stored = known.get((conversation_id, mid))
+        if stored is None:
+            row_id, created_at, before = last_id + 1, now, None
+        else:
+            row_id, created_at, before = stored
         after = before
-        for _, change in changes:
-            after = fold(after, change)
+        for number, _, change in changes:
+            earlier, after = after, fold(after, change)
+            if after != earlier:
+                told = facts(earlier, after)
+                joined.messages.append(ChangedMessage(number, key, conversation_id, row_id, created_at, after, told))
         if after is None or after == before:
             continue
-        rows.append((conversation_id, row_id, mid_key(mid), *_message_row(after), changes[0][0], now, now))
-        changed.add(conversation_id)
-        if after.sent_at is not None and (after.seen_by_account_at or after.seen_by_participant_at):
-            read_at, seen_at = seen.get(conversation_id, (0, 0))
-            seen[conversation_id] = (
-                max(read_at, after.sent_at if after.seen_by_account_at else 0),
-                max(seen_at, after.sent_at if after.seen_by_participant_at else 0),
-            )
-    return _Joined(rows, changed, seen)
+        last_id = max(last_id, row_id)
+        joined.rows.append((conversation_id, row_id, mid_key(mid), *_message_row(after), changes[0][1], now, now))
+        joined.changed.add(conversation_id)
+        _note_seen(joined.seen, conversation_id, after)
+    return joined
+
+
+def _note_seen(seen: dict[int, tuple[int, int]], conversation_id: int, message: Message) -> None:
+    if message.sent_at is None or not (message.seen_by_account_at or message.seen_by_participant_at):
+        return
+    read_at, seen_at = seen.get(conversation_id, (0, 0))
+    seen[conversation_id] = (
+        max(read_at, message.sent_at if message.seen_by_account_at else 0),
+        max(seen_at, message.sent_at if message.seen_by_participant_at else 0),
+    )
 
 
 def derive(connection: sqlite3.Connection, conversation_ids: Collection[int], now: int) -> None:
@@ -185,12 +233,10 @@ def mid_key(mid: str) -> int:
     return int.from_bytes(hashlib.blake2b(mid.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def load(
-    connection: sqlite3.Connection, wanted: Sequence[tuple[int, int, str]]
-) -> dict[tuple[int, str], tuple[int, Message]]:
-    """Messages with their row ids by conversation and mid, from (conversation, mid_key, mid)."""
+def load(connection: sqlite3.Connection, wanted: Sequence[tuple[int, int, str]]) -> dict[tuple[int, str], KnownMessage]:
+    """Messages by conversation and mid, from (conversation, mid_key, mid)."""
     rows = fetch_packed(connection, _LOAD, (_json(wanted),))
-    return {(row[0], row[2]): (row[1], message_of(row[2:])) for row in rows}
+    return {(row[0], row[2]): KnownMessage(row[1], row[-1], message_of(row[2:-1])) for row in rows}
 
 
 def _message_row(message: Message) -> Row:

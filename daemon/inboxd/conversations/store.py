@@ -1,8 +1,8 @@
 """Conversations in the database: reading them with their messages, and changing them."""
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,13 +15,24 @@ from inboxd.domain.profile import ProfileState
 from inboxd.storage.connection import Row, fetch
 from inboxd.storage.database import Read
 
-_COLUMNS: Final = """
-SELECT c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at,
-       c.read_at, c.seen_at, c.unread_count, c.status, c.metadata, c.created_at, c.updated_at, p.avatar, p.state,
-       p.reason, p.next_attempt_at
-FROM conversations AS c
+_FIELDS: Final = """
+c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at, c.read_at,
+c.seen_at, c.unread_count, c.status, {metadata}, c.created_at, c.updated_at, p.avatar, p.state, p.reason,
+p.next_attempt_at
+"""
+_PARTICIPANT: Final = """
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
 """
+_COLUMNS: Final = f"SELECT {_FIELDS.format(metadata='c.metadata')} FROM conversations AS c {_PARTICIPANT}"  # noqa: S608 - built from constants
+MAX_EVENT_METADATA: Final = 4096
+"""Bytes of metadata that an event repeats with its conversation; larger metadata is left out of events."""
+_SNAPSHOTS: Final = f"""
+SELECT json_group_array(json_array(c.id, json_array({
+    _FIELDS.format(metadata=f"CASE WHEN length(c.metadata) <= {MAX_EVENT_METADATA} THEN c.metadata ELSE '{{}}' END")
+})))
+FROM json_each(?) AS k CROSS JOIN conversations AS c ON c.id = k.value {_PARTICIPANT}
+"""  # noqa: S608 - built from constants
+_decode_snapshots: Final = msgspec.json.Decoder(list[tuple[int, msgspec.Raw]]).decode
 _BY_ID: Final = f"{_COLUMNS} WHERE c.id = ?"
 _BY_CONVERSATION_IDS: Final = f"{_COLUMNS} WHERE c.id IN (SELECT value FROM json_each(?))"  # noqa: S608 - built from constants
 _IDS_OF_PAGE: Final = "SELECT c.id FROM conversations AS c"
@@ -214,6 +225,17 @@ def get(connection: sqlite3.Connection, conversation_id: int) -> Conversation | 
     """One conversation, as this connection sees it."""
     rows = fetch(connection, _BY_ID, (conversation_id,))
     return _conversation(rows[0]) if rows else None
+
+
+def snapshots(connection: sqlite3.Connection, conversation_ids: Collection[int]) -> dict[int, msgspec.Raw]:
+    """Conversations by id, each as a JSON array of its row: events keep them so. `of_snapshot` reads one."""
+    ((packed,),) = connection.execute(_SNAPSHOTS, (_json(sorted(conversation_ids)),)).fetchall()
+    return dict(_decode_snapshots(packed))
+
+
+def of_snapshot(row: Sequence[Any]) -> Conversation:
+    """The conversation of a snapshot. Snapshots outlive releases: new columns are added at the end, with a default."""
+    return _conversation(tuple(row))
 
 
 def get_by_key(connection: sqlite3.Connection, key: ConversationKey) -> Conversation | None:

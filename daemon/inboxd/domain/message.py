@@ -140,7 +140,7 @@ class PartylessReacted(PartylessChange, frozen=True, kw_only=True, tag="reacted"
 AnyPartylessChange = PartylessEdited | PartylessDeleted | PartylessSeen | PartylessReacted
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state of one message. `direction` and `sent_at` are None until the message itself arrives. Times in ms."""
 
     mid: str

@@ -1,140 +1,121 @@
-"""Event streams: events as server-sent events (HTML standard, "Server-sent events")."""
+"""The event log over HTTP: reading page by page, and waiting for what comes next."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
-from aiohttp_sse import EventSourceResponse, sse_response
+from msgspec import Meta
 
-from inboxd.events.bus import Event, EventBus, Subscriber
-from inboxd.http.operations import Operation
-from inboxd.http.problems import SAFE_HEADERS, ProblemError
+from inboxd.events.event import Envelope
+from inboxd.events.log import CursorGoneError, EventLog, EventPage, EventReader
+from inboxd.events.query import LATEST, EventQuery
+from inboxd.events.store import EventFilter
+from inboxd.http.operations import Operation, answer, query
+from inboxd.http.problems import ProblemError
 from inboxd.http.protocol import notify_on_disconnect
+from inboxd.http.resource import Resource
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.worker import Wakeup
 
-MAX_STREAMS: Final = 16
-SEND_TIMEOUT_S: Final = 10.0
-"""A client that takes nothing for this long is disconnected. Only the response may have this timeout: one around it
-would fire first, and leave the connection to the kernel."""
-PATH: Final = "/api/events/stream"
-
-
-class FirstEvent(NamedTuple):
-    """The first event of a stream. `ended` when no other follows."""
-
-    kind: str
-    data: bytes
-    ended: bool
+PATH: Final = "/api/events"
+MAX_LIMIT: Final = 500
+MAX_WAIT_S: Final = 60
+MAX_WAITING: Final = 64
+"""Requests that may wait for events at the same time."""
 
 
-class EventStreams:
-    """Streams events to clients. A client that reads too slowly gets `overrun` and is disconnected; it can resume."""
+class EventLogQuery(EventQuery, frozen=True):
+    """Which events, from where, and how many."""
 
-    def __init__(self, bus: EventBus) -> None:
-        self._bus = bus
-        self._open = 0
+    after: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^([0-9]{1,18}|latest)$(?!\n)",
+                description="`nextCursor` of the page before. Without it: from the oldest event. `latest`: from now.",
+            ),
+        ]
+        | None
+    ) = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many at most.")] = 100
+    wait: Annotated[
+        int,
+        Meta(ge=0, le=MAX_WAIT_S, description="Seconds to wait for an event when there is none yet (long polling)."),
+    ] = 0
+
+
+class EventList(Resource, frozen=True):
+    """Some events, in order. `events` may be shorter than `limit`, or empty, although `hasMore` is true."""
+
+    events: list[Envelope]
+    next_cursor: str
+    """Where to go on. Keep it when what was read is safe."""
+    has_more: bool
+    """Whether there are events after `nextCursor` already."""
+
+
+class EventsApi:
+    """Reads the event log."""
+
+    def __init__(self, reader: EventReader, log: EventLog, clock: Clock) -> None:
+        self._reader = reader
+        self._event_log = log
+        self._clock = clock
+        self._waiting = 0
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
-        resume_from = "Go on after this event; an event `gap` says that some are no longer known."
-        resume = {"Last-Event-ID": {"pattern": "^[0-9]{1,20}$", "description": resume_from}}
         return [
-            Operation(
-                "GET",
-                PATH,
-                self.everything,
-                "events",
-                {200: "text/event-stream"},
-                headers=resume,
-                id="Streams_everything",
-            )
+            Operation("GET", PATH, self.events, "events", {200: EventList}, query=EventLogQuery, problems=(410,)),
         ]
 
-    async def close(self, _app: web.Application) -> None:
-        """End all streams: the daemon stops."""
-        self._bus.close()
+    async def events(self, request: web.Request) -> web.Response:
+        """Events after a cursor, in the order in which they were recorded, without gaps.
 
-    async def everything(self, request: web.Request) -> web.StreamResponse:
-        """What happens, as server-sent events.
-
-        Kinds: `message.received`, `profile.completed`, `profile.failed`, `backfill.progressed`, `delivery.failed`; and
-        `gap` or `overrun` when some were missed.
+        410 when events after the cursor are no longer kept: `oldestCursor` is where to go on.
         """
-        return await self.serve(request, lambda _event: True)
-
-    async def serve(
-        self,
-        request: web.Request,
-        concerns: Callable[[Event], bool],
-        *,
-        ends: Callable[[Event], bool] = lambda _event: False,
-        first: Callable[[], Awaitable[FirstEvent]] | None = None,
-    ) -> web.StreamResponse:
-        """Stream the events for which `concerns` is true, until one for which `ends` is true, or the client leaves.
-
-        `first` gives the first event. It is called after subscribing, so that no event is missed in between.
-        """
-        if self._open >= MAX_STREAMS:
-            raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open already.", headers={"Retry-After": "5"}
-            )
-        last_id = _last_id(request)
-        self._open += 1
+        asked = query(request, EventLogQuery)
+        only = asked.only(self._reader)
         try:
-            with self._bus.subscribe() as subscriber, notify_on_disconnect(request, subscriber.end):
-                first_event = None if first is None else await first()
-                async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
-                    with suppress(ConnectionResetError, TimeoutError):
-                        if first_event is not None:
-                            await response.send(first_event.data.decode(), event=first_event.kind)
-                        sent_id = None if last_id is None else await self._catch_up(response, last_id, concerns)
-                        if first_event is None or not first_event.ended:
-                            await _follow(response, subscriber, sent_id or 0, concerns, ends)
-                return response
+            after = await self._start(asked.after)
+            page = await self._reader.page(after, limit=asked.limit, only=only)
+            if asked.wait and not page.events and not page.more:
+                page = await self._wait(request, page, asked, only)
+        except CursorGoneError as error:
+            raise gone(error) from error
+        listed = [msgspec.Raw(event.body) for event in page.events]
+        return answer({"events": listed, "nextCursor": str(page.next_cursor), "hasMore": page.more})
+
+    async def _start(self, after: str | None) -> int:
+        ends = await self._reader.ends()
+        if after is None:
+            return ends.pruned_to
+        return ends.last if after == LATEST else int(after)
+
+    async def _wait(self, request: web.Request, page: EventPage, asked: EventLogQuery, only: EventFilter) -> EventPage:
+        """The next page that has events; an empty one when the time is over. Raises CursorGoneError."""
+        if self._waiting >= MAX_WAITING:
+            detail = f"{MAX_WAITING} requests wait for events already."
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+        self._waiting += 1
+        until = self._clock.monotonic() + asked.wait
+        wakeup = Wakeup()
+        try:
+            with self._event_log.notifying(wakeup), notify_on_disconnect(request, wakeup.stop):
+                while not wakeup.stopping and (rest := until - self._clock.monotonic()) > 0:
+                    notified = wakeup.next
+                    page = await self._reader.page(page.next_cursor, limit=asked.limit, only=only)
+                    if page.events:
+                        break
+                    if not page.more:
+                        await self._clock.wait(notified, rest)
         finally:
-            self._open -= 1
-
-    async def _catch_up(
-        self, response: EventSourceResponse, last_id: int, concerns: Callable[[Event], bool]
-    ) -> int | None:
-        """Send the events after `last_id`. Returns the id of the last one: up to it the subscriber gets them again."""
-        missed = self._bus.since(last_id)
-        if missed is None:
-            await response.send("{}", event="gap")
-            return None
-        for event in missed:
-            if concerns(event):
-                await _send(response, event)
-        return missed[-1].id if missed else None
+            self._waiting -= 1
+        return page
 
 
-async def _follow(
-    response: EventSourceResponse,
-    subscriber: Subscriber,
-    sent_id: int,
-    concerns: Callable[[Event], bool],
-    ends: Callable[[Event], bool],
-) -> None:
-    async for event in subscriber:
-        if event.id <= sent_id or not concerns(event):
-            continue
-        await _send(response, event)
-        if ends(event):
-            return
-    if subscriber.overrun:
-        await response.send('{"detail":"You read too slowly; resume with Last-Event-ID."}', event="overrun")
-
-
-async def _send(response: EventSourceResponse, event: Event) -> None:
-    await response.send(msgspec.json.encode(event.data).decode(), event=event.kind, id=str(event.id))
-
-
-def _last_id(request: web.Request) -> int | None:
-    text = request.headers.get("Last-Event-ID")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "Last-Event-ID must be the id of an event of this stream.")
-    return int(text)
+def gone(error: CursorGoneError) -> ProblemError:
+    """The problem that a cursor cannot be read from, with the oldest one that can."""
+    return ProblemError(HTTPStatus.GONE, str(error), oldest_cursor=str(error.oldest))

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inboxd.domain.event import EventType
 from inboxd.events import pruner
 from inboxd.events.api import EventsApi
-from inboxd.events.event import EventType
 from inboxd.events.log import EventLog, EventReader
 from inboxd.events.pruner import EventPruner
 from inboxd.events.streams import EventStreams
@@ -31,7 +31,7 @@ class Events(Feature):
 
 
 def build(core: Core, options: Options, *, types: Sequence[EventType]) -> Events:
-    """Build the feature. `types` are the types of all features, which are built later: they are looked at when reading."""
+    """Build the feature. `types` are those of all features, which are built later: they are looked at when reading."""
     keep_days = Setting("events.keep_days", options.keep_days)
     max_size_mb = Setting("events.max_size_mb", options.max_size_mb)
     ids_only = Setting("events.ids_only", options.ids_only)

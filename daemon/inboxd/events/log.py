@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
 
+from inboxd.domain.event import EventType, NewEvent, StoredEvent, matching
 from inboxd.events import store
-from inboxd.events.event import Envelope, EventType, NewEvent, RenderedEvent, StoredEvent, matching
+from inboxd.events.event import Envelope, RenderedEvent
 from inboxd.events.store import Ends, EventFilter
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
@@ -39,26 +41,23 @@ class EventPage(NamedTuple):
 
 
 class EventLog:
-    """Appends events. `on_append` are told on the event loop after each commit that appended some; they must not raise.
-
-    `appended.next` is set then too: take it before reading, and wait for it when there was nothing to read.
-    """
+    """Appends events. `on_append` are called on the event loop after each commit that appended some; must not raise."""
 
     def __init__(self, clock: Clock, *, ids_only: Callable[[], bool]) -> None:
         self._clock = clock
         self._ids_only = ids_only
         self._appends = self._told = 0
-        self.appended = Wakeup()
+        self._readers: set[Wakeup] = set()
         self.on_append: list[Callable[[], None]] = []
 
     @property
     def ids_only(self) -> bool:
-        """Whether events are appended without texts and names."""
+        """Whether events must be appended without texts and names."""
         return self._ids_only()
 
     def append(self, connection: sqlite3.Connection, events: Sequence[NewEvent]) -> None:
         """Append `events` in this order, in the caller's transaction."""
-        store.append(connection, events, self._clock.now_ms(), ids_only=self._ids_only())
+        store.append(connection, events, self._clock.now_ms())
         self._appends += len(events)
 
     def committed(self, _transactions: int, _took_s: float) -> None:
@@ -66,9 +65,24 @@ class EventLog:
         if self._appends == self._told:
             return
         self._told = self._appends
-        self.appended.notify()
+        for reader in tuple(self._readers):
+            reader.notify()
         for tell in self.on_append:
             tell()
+
+    @contextmanager
+    def notifying(self, wakeup: Wakeup) -> Iterator[None]:
+        """Within this context, `wakeup` is notified of each commit that appended events, and stopped by `close`."""
+        self._readers.add(wakeup)
+        try:
+            yield
+        finally:
+            self._readers.discard(wakeup)
+
+    def close(self) -> None:
+        """End everything that waits for events: the daemon stops."""
+        for reader in tuple(self._readers):
+            reader.stop()
 
 
 class EventReader:
@@ -102,7 +116,7 @@ class EventReader:
         """
         ends, found = await self._database.reading(lambda connection: store.page(connection, after, limit, only))
         if after < ends.pruned_to:
-            msg = f"Events up to {ends.pruned_to} are no longer kept. Read on from there, or from the API of the resources."
+            msg = f"Events up to {ends.pruned_to} are no longer kept. Read on from there."
             raise CursorGoneError(msg, ends.pruned_to)
         if after > ends.last:
             msg = f"The event log ends at {ends.last}: this cursor is from another database. Start again without it."
@@ -119,7 +133,7 @@ class EventReader:
         try:
             shown = msgspec.Raw(b"{}") if kind is None else kind.render(event)
             data = shown if isinstance(shown, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(shown))
-        except Exception:  # one event that cannot be shown must not stop its readers
+        except Exception:  # noqa: BLE001 - one event that cannot be shown must not stop its readers
             self._log.exception("event_not_rendered", event_id=event.id, type=event.type)
             data = msgspec.Raw(b"{}")
         body = msgspec.json.encode(Envelope.of(event, data))

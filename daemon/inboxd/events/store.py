@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from inboxd.events.event import NewEvent, StoredEvent
+from inboxd.domain.event import NewEvent, StoredEvent
 from inboxd.storage.connection import insert_many
 
 _APPEND: Final = """
@@ -31,7 +31,7 @@ _CONDITIONS: Final = {
 }
 _BLANK: Final = """
 UPDATE events AS e SET data = json_set(e.data, '$.message', json(k.value ->> 1))
-FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data IS NOT NULL
+FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data ->> '$.message' IS NOT NULL
 """
 _SIZE: Final = """
 SELECT coalesce((SELECT total FROM events ORDER BY seq DESC LIMIT 1), 0)
@@ -45,7 +45,7 @@ WHERE recorded_at < ? OR total <= (SELECT total FROM events ORDER BY seq DESC LI
 _PRUNE: Final = "DELETE FROM events WHERE seq <= ?"
 _PRUNED: Final = "UPDATE event_log SET pruned_to = max(pruned_to, ?)"
 ROW_BYTES: Final = 120
-"""What an event takes in the file beside its data and subject, about."""
+"""What an event takes in the file beside its data, about."""
 SCAN: Final = 20_000
 """Events that one read looks at, at most. A filter may leave none of them: the reader goes on from `next_cursor`."""
 PAGE_BYTES: Final = 1024 * 1024
@@ -79,18 +79,17 @@ class StoredPage(NamedTuple):
     """Whether there are events after `next_cursor`."""
 
 
-def append(connection: sqlite3.Connection, events: Sequence[NewEvent], now: int, *, ids_only: bool) -> None:
-    """Append `events` in this order. `now` in ms. `ids_only` leaves out data that has texts or names."""
+def append(connection: sqlite3.Connection, events: Sequence[NewEvent], now: int) -> None:
+    """Append `events` in this order. `now` in ms."""
     if not events:
         return
     found = connection.execute(_TOTAL).fetchall()
     total = found[0][0] if found else 0
     rows = []
     for event in events:
-        data = None if ids_only and event.personal else event.data.decode()
-        total += ROW_BYTES + len(event.data if data else b"") + len(event.subject or "")
+        total += ROW_BYTES + len(event.data)
         about = (event.participant_id, event.conversation_id, event.message_id, event.subject)
-        rows.append((event.type, event.account_id, *about, event.occurred_at, now, total, data))
+        rows.append((event.type, event.account_id, *about, event.occurred_at, now, total, event.data.decode()))
     insert_many(connection, _APPEND, rows)
 
 
@@ -109,7 +108,8 @@ def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilt
     """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events."""
     known = ends(connection)
     until = min(known.last, after + SCAN)
-    sql, parameters = _PAGE, [after, until]
+    sql = _PAGE
+    parameters: list[object] = [after, until]
     for name, value in only._asdict().items():
         if value is not None:
             sql += _CONDITIONS[name]
@@ -117,9 +117,9 @@ def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilt
     rows = connection.execute(f"{sql} ORDER BY seq LIMIT ?", [*parameters, limit])
     events: list[StoredEvent] = []
     size = 0
-    for *about, data in rows:
-        events.append(StoredEvent(*about, data=None if data is None else data.encode()))
-        size += len(data or "")
+    for row in rows:
+        events.append(StoredEvent._make((*row[:-1], row[-1].encode())))
+        size += len(row[-1])
         if len(events) == limit or size > PAGE_BYTES:
             until = events[-1].seq
             break

@@ -22,23 +22,39 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     title: str
     detail: str | None = None
     request_id: str | None = None
+    oldest_cursor: str | None = None
+    """Of a cursor that cannot be read from: the oldest one that can."""
 
 
 class ProblemError(Exception):
     """Raised by a handler to answer with a problem of this status and detail."""
 
-    def __init__(self, status: HTTPStatus, detail: str, *, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        oldest_cursor: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
+        self.oldest_cursor = oldest_cursor
         self.detail = detail
         self.headers = headers or {}
 
 
 def problem(
-    status: int, detail: str | None = None, *, headers: dict[str, str] | None = None, request_id: str | None = None
+    status: int,
+    detail: str | None = None,
+    *,
+    headers: dict[str, str] | None = None,
+    request_id: str | None = None,
+    oldest_cursor: str | None = None,
 ) -> web.Response:
     """A response with a problem."""
-    body = Problem(status=status, title=HTTPStatus(status).phrase, detail=detail, request_id=request_id)
+    title = HTTPStatus(status).phrase
+    body = Problem(status=status, title=title, detail=detail, request_id=request_id, oldest_cursor=oldest_cursor)
     return web.Response(
         status=status,
         body=msgspec.json.encode(body),
@@ -63,7 +79,7 @@ async def problem_middleware(  # noqa: PLR0911 - one return for each kind of err
     try:
         return await handler(request)
     except ProblemError as error:
-        return problem(error.status, error.detail, headers=error.headers)
+        return problem(error.status, error.detail, headers=error.headers, oldest_cursor=error.oldest_cursor)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         return problem(error.status, f"Use {allowed}.", headers={"Allow": allowed})

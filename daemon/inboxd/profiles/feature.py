@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import EventBus
+from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job
 from inboxd.meta.pictures import PictureClient, PictureRules
 from inboxd.profiles import avatar_worker, personal_data_store
@@ -52,7 +52,7 @@ async def build(
     options: Options,
     *,
     accounts: AccountManager,
-    bus: EventBus,
+    event_log: EventLog,
     on_profile: Callable[[sqlite3.Connection, ConversationKey, int], None],
 ) -> Profiles:
     """Build the feature. `stack` closes the connections to the hosts of pictures.
@@ -73,7 +73,7 @@ async def build(
             cache=cache,
             clock=core.clock,
             metrics=metrics,
-            bus=bus,
+            event_log=event_log,
             random=core.random,
             on_picture=downloader.wakeup.notify,
             on_profile=on_profile,

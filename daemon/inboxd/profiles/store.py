@@ -9,7 +9,7 @@ import msgspec
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState, is_fresh
 from inboxd.domain.retry import reopened_at
-from inboxd.storage.connection import Row, fetch_packed, insert_many
+from inboxd.storage.connection import Row, fetch, fetch_packed, insert_many
 from inboxd.storage.database import Database
 
 _ENSURE: Final = """
@@ -221,6 +221,12 @@ def fail(
     connection.execute(_FAILED, (*values, *key))
 
 
+def one(connection: sqlite3.Connection, key: ConversationKey) -> Participant | None:
+    """One participant, as this connection sees it; None when there is none."""
+    rows = fetch(connection, f"{_PARTICIPANTS} WHERE account_id = ? AND participant_id = ?", key)
+    return _participant(rows[0]) if rows else None
+
+
 class ProfileStore:
     """Participants, their profiles, and which fetches are due. The functions above run in others' transactions."""
 
@@ -248,8 +254,7 @@ class ProfileStore:
 
     async def one(self, key: ConversationKey) -> Participant | None:
         """One participant; None when there is none."""
-        rows = await self._database.read(_PARTICIPANTS + " WHERE account_id = ? AND participant_id = ?", key)
-        return _participant(rows[0]) if rows else None
+        return await self._database.reading(lambda connection: one(connection, key))
 
     async def page(
         self, *, account_id: str | None, state: ProfileState | None, limit: int, offset: int

@@ -21,10 +21,11 @@ from inboxd.domain.retry import (
     never_answers,
     reopened_at,
 )
-from inboxd.events.bus import EventBus
+from inboxd.events.log import EventLog
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.event_recording import record_failed, record_fetched
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.runtime import logs
 from inboxd.runtime.backoff import Backoff
@@ -57,7 +58,7 @@ class SyncServices:
     cache: ProfileCache
     clock: Clock
     metrics: ProfileMetrics
-    bus: EventBus
+    event_log: EventLog
     random: Callable[[], float]
     """A number from 0 to 1, for jitter."""
     on_picture: Callable[[], None]
@@ -80,7 +81,7 @@ class ProfileSync:
         self._cache = services.cache
         self._clock = services.clock
         self._metrics = services.metrics
-        self._bus = services.bus
+        self._event_log = services.event_log
         self._random = services.random
         self._on_picture = services.on_picture
         self._on_profile = services.on_profile
@@ -175,7 +176,7 @@ class ProfileSync:
     async def record_failure(
         self, participant_id: str, attempt: int, error: GraphError, also: Also | None = None
     ) -> None:
-        """Store a failure that concerns the participant, and when to retry; publish `profile.failed`.
+        """Store a failure that concerns the participant, and when to retry.
 
         Raises StorageError.
         """
@@ -200,8 +201,6 @@ class ProfileSync:
             error=str(error),
             retry_in_s=None if next_attempt_at is None else round((next_attempt_at - now) / 1000, 1),
         )
-        about = {"accountId": self.account_id, "participantId": participant_id, "profileState": state.value}
-        self._bus.publish("profile.failed", {**about, "reason": str(error)})
 
     async def postpone(
         self,
@@ -217,6 +216,7 @@ class ProfileSync:
         key, reason, now = ConversationKey(self.account_id, participant_id), str(error), self._clock.now_ms()
 
         def transaction(connection: sqlite3.Connection) -> None:
+            before = profiles.one(connection, key)
             profiles.fail(
                 connection,
                 key,
@@ -226,6 +226,9 @@ class ProfileSync:
                 next_attempt_at=next_attempt_at,
                 now=now,
             )
+            after = profiles.one(connection, key)
+            if after is not None:
+                record_failed(connection, self._event_log, before, after, now)
             if also is not None:
                 also(connection)
 
@@ -237,20 +240,21 @@ class ProfileSync:
         profile = msgspec.structs.replace(profile, username=validated_username(profile.username))
 
         def transaction(connection: sqlite3.Connection) -> bool:
+            before = profiles.one(connection, key)
             known = profiles.complete(connection, key, profile, now)
-            if known:
+            after = profiles.one(connection, key)
+            if after is not None:
                 self._on_profile(connection, key, now)
+                record_fetched(connection, self._event_log, before, after, now)
             if also is not None:
                 also(connection)
             return known
 
         if not await self._database.write(transaction):
-            return  # the participant was erased during the call: nothing is kept or published
+            return  # the participant was erased during the call: nothing is kept or told
         self._cache.put(key, now)
         self._metrics.profile_fetches.labels("complete").inc()
         self._log.info("profile_complete", participant_id=key.participant_id, username=profile.username)
-        about = {"accountId": key.account_id, "participantId": key.participant_id, "username": profile.username}
-        self._bus.publish("profile.completed", {**about})
         if profile.profile_pic is not None:
             self._on_picture()
 

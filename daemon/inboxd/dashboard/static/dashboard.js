@@ -52,8 +52,8 @@
     let source = null;
     const listen = () => {
       source?.close();
-      source = document.hidden ? null : new EventSource("/api/events/stream");
-      if (source) for (const kind of [...kinds, "gap", "overrun"]) source.addEventListener(kind, soon);
+      source = document.hidden ? null : new EventSource("/api/events/stream?types=" + kinds.join(","));
+      if (source) for (const kind of [...kinds, "gap"]) source.addEventListener(kind, soon);
     };
     if (kinds.length) {
       listen();

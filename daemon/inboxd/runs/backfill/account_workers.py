@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from inboxd.accounts.manager import ManagedAccount
 from inboxd.domain.run import RunStatus
-from inboxd.events.bus import EventBus
 from inboxd.feature import Job
 from inboxd.profiles.sync import ProfileSync
 from inboxd.runs.backfill.service import BackfillService
@@ -23,19 +22,17 @@ class BackfillWorkers:
         *,
         sync_of: Callable[[ManagedAccount], ProfileSync],
         clock: Clock,
-        bus: EventBus,
         random: Callable[[], float],
     ) -> None:
         self._service = service
         self._backfills = backfills
         self._sync_of = sync_of
         self._clock = clock
-        self._bus = bus
         self._random = random
 
     def for_account(self, managed: ManagedAccount) -> Sequence[Job]:
         """The worker that carries out the runs of an account that begins to be served."""
-        worker = BackfillWorker(self._sync_of(managed), self._backfills, self._clock, self._bus, self._random)
+        worker = BackfillWorker(self._sync_of(managed), self._backfills, self._clock, self._random)
         self._service.add(managed, worker.wakeup)
         return [Job(worker, SCHEDULE)]
 

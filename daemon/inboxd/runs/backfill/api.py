@@ -12,8 +12,8 @@ from msgspec import Meta
 
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.run import RunStatus, Steering
-from inboxd.events.api import EventStreams, FirstEvent
-from inboxd.events.bus import Event
+from inboxd.events.store import EventFilter
+from inboxd.events.streams import EventStreams, FirstEvent
 from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query
 from inboxd.http.problems import ProblemError
 from inboxd.runs.backfill.resources import (
@@ -26,6 +26,7 @@ from inboxd.runs.backfill.resources import (
 )
 from inboxd.runs.backfill.service import BackfillService, Estimate
 from inboxd.runs.backfill.store import BackfillStore, KeyReusedError, RunActiveError
+from inboxd.runs.event_types import COMPLETED
 from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/workers/backfill-profiles"
@@ -144,17 +145,12 @@ class BackfillsApi:
         """A run's progress as server-sent events, until it has finished."""
         run = await self._find(request)
 
-        def concerns(event: Event) -> bool:
-            return event.kind == "backfill.progressed" and event.data.get("jobId") == run.id
-
-        def ends(event: Event) -> bool:
-            return RunStatus(str(event.data["status"])).finished
-
         async def first() -> FirstEvent:
             now = await self._find(request)
             return FirstEvent("backfill.state", msgspec.json.encode(self._summary(now)), now.status.finished)
 
-        return await self._streams.serve(request, concerns, ends=ends, first=first)
+        only = EventFilter(subject=run.id)
+        return await self._streams.serve(request, only, ends=lambda event: event.type == COMPLETED.name, first=first)
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pause a run; what is done stays done."""

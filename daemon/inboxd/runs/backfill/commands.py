@@ -26,7 +26,6 @@ from inboxd.runtime.command_line import account_option, config_option, json_opti
 from inboxd.runtime.errors import EX_OK
 from inboxd.runtime.plural import counted
 from inboxd.runtime.terminal import printable
-from inboxd.storage.database import Database
 
 LOOK_S: Final = 0.5
 """Between two looks at a run that is watched."""
@@ -45,7 +44,7 @@ class BackfillAccess(NamedTuple):
     """Access for starting and watching runs, and for steering one: steering without a daemon carries out no run."""
 
     walking: WalkingAccess
-    steering: CommandAccess[Database]
+    steering: CommandAccess[BackfillStore]
 
 
 BackfillSetup = Callable[[Path | None], BackfillAccess]
@@ -154,14 +153,13 @@ async def _backfill(access: WalkingAccess, request: RunRequest, *, follow: bool,
     return WITH_ERRORS if finished and not run.success else EX_OK
 
 
-async def _steer(access: CommandAccess[Database], account_id: str, how: Steering, *, as_json: bool) -> None:
+async def _steer(access: CommandAccess[BackfillStore], account_id: str, how: Steering, *, as_json: bool) -> None:
     """Pause, resume or cancel the run of an account, through the daemon or in the file."""
     async with access.open() as opened:
         if isinstance(opened, AdminClient):
             run = await RemoteRuns(opened).steer(account_id, how)
         else:
-            backfills = BackfillStore(opened)
-            run = await LocalRuns(BackfillService(backfills, Clock()), backfills).steer(account_id, how)
+            run = await LocalRuns(BackfillService(opened, Clock()), opened).steer(account_id, how)
     if as_json:
         click.echo(msgspec.json.encode(run).decode())
     else:

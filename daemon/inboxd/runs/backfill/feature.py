@@ -16,6 +16,7 @@ from inboxd.runs.backfill.pages import BackfillPages
 from inboxd.runs.backfill.schedule import BackfillSchedule, ScheduleOptions
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.event_types import EVENT_TYPES
 from inboxd.runs.moments_store import MomentStore
 
 
@@ -37,10 +38,10 @@ def build(
     sync_of: Callable[[ManagedAccount], ProfileSync],
 ) -> Feature:
     """Build the feature. `sync_of` is the profile sync that an account shares with live fetches."""
-    backfills = BackfillStore(core.database)
+    backfills = BackfillStore(core.database, events.log)
     service = BackfillService(backfills, core.clock)
     metrics = BackfillMetrics(core.metrics.registry)
-    workers = BackfillWorkers(service, backfills, sync_of=sync_of, clock=core.clock, bus=events.bus, random=core.random)
+    workers = BackfillWorkers(service, backfills, sync_of=sync_of, clock=core.clock, random=core.random)
     keep_runs = Setting("backfill.keep_runs_days", options.keep_runs_days)
 
     def account_workers(account_id: str) -> Sequence[Job]:
@@ -57,6 +58,7 @@ def build(
 
     return Feature(
         name="backfill",
+        event_types=EVENT_TYPES,
         workers=scheduled(),
         account_workers=account_workers,
         on_account_removed=workers.account_removed,

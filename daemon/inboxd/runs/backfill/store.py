@@ -7,9 +7,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.backfill import BackfillRun, ConversationOutcome
+from inboxd.domain.event import NewEvent
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.run import UNFINISHED, RunStatus
+from inboxd.events.log import EventLog
+from inboxd.runs.event_types import COMPLETED, PROGRESSED, RunEventData
 from inboxd.runtime.errors import InboxdError
 from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
@@ -153,8 +156,9 @@ class Batch(NamedTuple):
 class BackfillStore:
     """Reads and writes runs. Every method raises StorageError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, event_log: EventLog) -> None:
         self._database = database
+        self._event_log = event_log
 
     async def create(
         self, run: BackfillRun, *, key: str | None = None, request_hash: bytes | None = None
@@ -177,6 +181,7 @@ class BackfillStore:
                 if active is not None:
                     raise RunActiveError(active[0])
             connection.execute(_INSERT, (*_row(run), key, request_hash))
+            self._record(connection, run, run.created_at)
             return run
 
         return await self._database.write(transaction)
@@ -221,7 +226,39 @@ class BackfillStore:
         """
         allowed = msgspec.json.encode([one.value for one in only_from]).decode()
         parameters = (status.value, reason, now, run_id, allowed)
-        return await self._database.write(lambda connection: connection.execute(_STATUS, parameters).rowcount > 0)
+
+        def transaction(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(_STATUS, parameters).rowcount > 0
+            if changed:
+                self._record(connection, _run(connection.execute(_ONE, (run_id,)).fetchone()), now)
+            return changed
+
+        return await self._database.write(transaction)
+
+    async def record_progress(self, run_id: str, now: int) -> None:
+        """Record in the event log how a run stands. `now` in ms, UTC."""
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            for row in connection.execute(_ONE, (run_id,)).fetchall():
+                self._record(connection, _run(row), now)
+
+        await self._database.write(transaction)
+
+    def _record(self, connection: sqlite3.Connection, run: BackfillRun, now: int) -> None:
+        data = RunEventData(
+            run_id=run.id,
+            kind="backfill",
+            status=run.status.value,
+            origin=run.origin,
+            total=run.total,
+            success_count=run.success_count,
+            error_count=run.error_count,
+            skipped_count=run.skipped_count,
+            reason=run.reason,
+        )
+        kind = COMPLETED if run.status.finished else PROGRESSED
+        event = NewEvent(kind.name, run.account_id, now, msgspec.json.encode(data), subject=run.id)
+        self._event_log.append(connection, [event])
 
     async def missing(self, account_id: str, refresh_before: int) -> int:
         """How many conversations of the account lack a profile, or have one fetched before `refresh_before` (ms)."""

@@ -12,7 +12,6 @@ from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, FailureAction, decide
 from inboxd.domain.run import RunStatus
-from inboxd.events.bus import EventBus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles.sync import ACCOUNT_WIDE, ProfileSync
 from inboxd.runs.backfill import store
@@ -24,6 +23,8 @@ from inboxd.runtime.worker import Schedule, Wakeup
 T = TypeVar("T")
 BUSY_REST_S: Final = 0.2
 """Pause before trying again to claim a participant whose profile the live fetcher is fetching."""
+PROGRESS_S: Final = 1.0
+"""Rest between two events about the progress of a run."""
 SCHEDULE: Final = Schedule(storage_event="backfill_waits_for_storage", storage_rest_s=1)
 
 
@@ -34,9 +35,7 @@ class _Interrupted(Exception):  # noqa: N818 - not an error
 class BackfillWorker:
     """Carries out the runs of one account, one after the other. What is done is stored before the next call."""
 
-    def __init__(
-        self, sync: ProfileSync, backfills: BackfillStore, clock: Clock, bus: EventBus, random: Callable[[], float]
-    ) -> None:
+    def __init__(self, sync: ProfileSync, backfills: BackfillStore, clock: Clock, random: Callable[[], float]) -> None:
         self.name = f"backfill:{sync.account_id}"
         self.wakeup = Wakeup(on_notify=self._end_wait)
         """Notified when a run was started or steered: ends the wait that a poll is in, if any."""
@@ -44,9 +43,9 @@ class BackfillWorker:
         self._sync = sync
         self._backfills = backfills
         self._clock = clock
-        self._bus = bus
         self._random = random
         self._waiting: asyncio.Task[Any] | None = None
+        self._tell_at = 0.0
         self._account_changed = asyncio.Event()
         self._log = logs.get("backfill").bind(account_id=self.account_id)
         sync.served.listeners.append(self._account_changed.set)
@@ -90,7 +89,7 @@ class BackfillWorker:
             place = Place(candidate.last_message_at, candidate.conversation_id)
             if outcome is not None:
                 counts[outcome] += 1
-                await self._publish(run.id)
+                await self._tell_progress(run.id)
             if await self._still_running(run.id) is None:
                 break
         if counts:
@@ -210,7 +209,6 @@ class BackfillWorker:
         # When somebody paused or cancelled the run since it was read, that stands.
         if not await self._backfills.set_status(run.id, status, self._clock.now_ms(), only_from=[run.status]):
             return
-        await self._publish(run.id)
         has_errors = status.finished and run.error_count > 0
         log = self._log.warning if has_errors else self._log.info
         log(
@@ -222,24 +220,14 @@ class BackfillWorker:
             skipped=run.skipped_count,
         )
 
-    async def _publish(self, run_id: str) -> None:
-        run = await self._backfills.get(run_id)
-        if run is not None:
-            self._bus.publish("backfill.progressed", {"jobId": run.id, **summary(run)})
+    async def _tell_progress(self, run_id: str) -> None:
+        """Record how the run stands, about once a second."""
+        now = self._clock.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + PROGRESS_S
+            await self._backfills.record_progress(run_id, self._clock.now_ms())
 
 
 def _we_are_cancelled() -> bool:
     current = asyncio.current_task()
     return current is not None and current.cancelling() > 0
-
-
-def summary(run: BackfillRun) -> dict[str, object]:
-    """What the event bus is told of a run."""
-    return {
-        "accountId": run.account_id,
-        "status": run.status.value,
-        "total": run.total,
-        "successCount": run.success_count,
-        "errorCount": run.error_count,
-        "skippedCount": run.skipped_count,
-    }

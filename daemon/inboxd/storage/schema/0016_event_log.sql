@@ -7,11 +7,11 @@ CREATE TABLE events (
     participant_id  TEXT,
     conversation_id INTEGER,                           -- conversations.id
     message_id      INTEGER,                           -- messages.id
-    subject         TEXT,                              -- the id of anything else that it is about: a mid, a run, a delivery
+    subject         TEXT,                              -- the id of anything else that it is about: a run, a delivery
     occurred_at     INTEGER NOT NULL,                  -- ms; Meta's time where Meta tells one
     recorded_at     INTEGER NOT NULL,                  -- ms
     total           INTEGER NOT NULL,                  -- bytes of all events up to this one, as far as they were counted
-    data            TEXT                               -- JSON, read by the type's renderer; NULL: ids only
+    data            TEXT    NOT NULL                   -- JSON, read by the type's renderer
 ) STRICT;
 
 -- Messages get their ids in order, so this index grows at its end. An index by conversation or participant would cost

@@ -1,0 +1,1 @@
+"""Publishes the event log to a stream of NATS JetStream."""
