@@ -13,6 +13,7 @@ from inboxd.accounts import personal_data_store as accounts_data
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.clients import LocalAccounts
 from inboxd.accounts.feature import open_manager
+from inboxd.accounts.vault import Vault, key_from
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
@@ -20,8 +21,13 @@ from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
 from inboxd.conversations.store import last_message_at, participant_changed
-from inboxd.events.log import EventLog
+from inboxd.events.log import EventLog, EventReader
+from inboxd.forwarding.clients import LocalEndpoints, NoWorkers
 from inboxd.forwarding.nats import personal_data_store as nats_data
+from inboxd.forwarding.progress_store import ProgressStore
+from inboxd.forwarding.service import EndpointService
+from inboxd.forwarding.store import EndpointStore
+from inboxd.forwarding.target import TargetClient
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -82,6 +88,12 @@ def backfill(config_path: Path | None) -> BackfillAccess:
     )
 
 
+def endpoints(config_path: Path | None) -> CommandAccess[LocalEndpoints]:
+    """For the commands of webhook endpoints. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_endpoints, found.secrets, found.database))
+
+
 def _configuration(config_path: Path | None) -> _Configuration:
     """Also sets up what a process needs that may open the database: umask, and errors on stderr."""
     os.umask(0o027)
@@ -140,6 +152,17 @@ async def _runs(settings: Settings, path: Path) -> AsyncIterator[BackfillStore]:
     """The runs, which nobody carries out. Raises InboxdError."""
     async with Database(path) as database:
         yield BackfillStore(database, _event_log(settings))
+
+
+@asynccontextmanager
+async def _endpoints(secrets: Secrets, database_path: Path) -> AsyncIterator[LocalEndpoints]:
+    """The webhook endpoints, to look at; nothing is pushed. Raises InboxdError."""
+    clock = Clock()
+    async with Database(database_path) as database:
+        vault = Vault(secrets.storage_keys or (key_from(database_path.parent)[0],))
+        store, progress = EndpointStore(database, vault), ProgressStore(database)
+        target = TargetClient(clock, tuple)
+        yield LocalEndpoints(EndpointService(store, progress, EventReader(database, ()), target, clock, NoWorkers()))
 
 
 @asynccontextmanager
