@@ -22,6 +22,7 @@ from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
 from inboxd.conversations.store import last_message_at, participant_changed
 from inboxd.events.log import EventLog, EventReader
+from inboxd.forwarding import personal_data_store as forwarding_data
 from inboxd.forwarding.clients import LocalEndpoints, NoWorkers
 from inboxd.forwarding.nats import personal_data_store as nats_data
 from inboxd.forwarding.progress_store import ProgressStore
@@ -129,6 +130,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *backfill_data.personal_data(),
+        *forwarding_data.personal_data(),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )

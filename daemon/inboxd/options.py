@@ -13,6 +13,7 @@ from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
 from inboxd.events import feature as events
+from inboxd.forwarding import feature as forwarding
 from inboxd.forwarding.nats import feature as nats
 from inboxd.forwarding.nats.server import Server
 from inboxd.http.auth import AccessToken
@@ -138,6 +139,11 @@ def nats_options(settings: Settings, secrets: Secrets) -> nats.Options:
         key=options.key,
     )
     return nats.Options(server=server, subject=options.subject, stream=options.stream)
+
+
+def forwarding_options(settings: Settings) -> forwarding.Options:
+    """Where events may be pushed to."""
+    return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
 
 
 def privacy_options(settings: Settings, secrets: Secrets) -> privacy.Options:

@@ -1,7 +1,7 @@
 """Records what happened to conversations and messages in the event log, in the transaction that did it."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -40,9 +40,16 @@ def record_changes(
     ids = {conversation_id for _, conversation_id in created} | {one.conversation_id for one in changed}
     rows = {} if log.ids_only else store.snapshots(connection, ids)
     events = [_conversation_event(CREATED, key, number, rows.get(number), now) for key, number in created]
-    events += [_message_event(one, fact, rows.get(one.conversation_id)) for one in changed for fact in one.facts]
+    deleted: list[ChangedMessage] = []
+    for one in changed:
+        row = rows.get(one.conversation_id)
+        for told in one.facts:
+            events.append(_message_event(one, told, row))
+            if told.fact is Fact.DELETED:
+                deleted.append(one)
     log.append(connection, events)
-    _blank_deleted(connection, changed)
+    # The text of messages that were taken back goes from their earlier events too.
+    replace_message(connection, [(one.message_id, _encode(one.message).decode()) for one in deleted])
 
 
 def record_conversation(
@@ -76,9 +83,3 @@ def _message_event(one: ChangedMessage, told: MessageFact, row: msgspec.Raw | No
         )
     about = (one.key.participant_id, one.conversation_id, one.message_id)
     return NewEvent(told.fact, one.key.account_id, told.at, _encode(kept), *about)
-
-
-def _blank_deleted(connection: sqlite3.Connection, changed: Iterable[ChangedMessage]) -> None:
-    """Take the text of messages that were taken back out of earlier events too."""
-    deleted = [one for one in changed if any(told.fact is Fact.DELETED for told in one.facts)]
-    replace_message(connection, [(one.message_id, _encode(one.message).decode()) for one in deleted])

@@ -198,7 +198,7 @@ def _join(
 
 
 def _note_seen(seen: dict[int, tuple[int, int]], conversation_id: int, message: Message) -> None:
-    if message.sent_at is None or not (message.seen_by_account_at or message.seen_by_participant_at):
+    if message.sent_at is None or not message.seen:
         return
     read_at, seen_at = seen.get(conversation_id, (0, 0))
     seen[conversation_id] = (

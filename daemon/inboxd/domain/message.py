@@ -167,6 +167,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One per person (greatest), ordered by person. None after a delete."""
 
     @property
+    def seen(self) -> bool:
+        """Whether either side is known to have seen it."""
+        return self.seen_by_account_at is not None or self.seen_by_participant_at is not None
+
+    @property
     def timeline_at(self) -> int | None:
         """The time (ms) that orders the message in its conversation. None while there is nothing to show of it."""
         if self.sent_at is not None:

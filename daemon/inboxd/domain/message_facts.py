@@ -38,6 +38,8 @@ def facts(before: Message | None, after: Message) -> list[MessageFact]:
     A message that arrives after it was deleted tells nothing new: there is nothing left to show of it.
     """
     if before is None:
+        if after.sent_at is not None and after.edit is None and not after.reactions and not after.seen:
+            return [MessageFact(_arrival(after), after.sent_at)]  # most changes are this kind
         before = Message(mid=after.mid, noticed_at=after.noticed_at)
     if after.deleted_at is not None:
         return [MessageFact(Fact.DELETED, after.deleted_at)] if before.deleted_at is None else []

@@ -11,7 +11,7 @@ from inboxd.storage.connection import insert_many
 
 _APPEND: Final = """
 INSERT INTO events (
-    type, account_id, participant_id, conversation_id, message_id, subject, occurred_at, recorded_at, total, data
+    type, account_id, occurred_at, data, participant_id, conversation_id, message_id, subject, recorded_at, total
 ) {rows}
 """
 _TOTAL: Final = "SELECT total FROM events ORDER BY seq DESC LIMIT 1"
@@ -88,8 +88,7 @@ def append(connection: sqlite3.Connection, events: Sequence[NewEvent], now: int)
     rows = []
     for event in events:
         total += ROW_BYTES + len(event.data)
-        about = (event.participant_id, event.conversation_id, event.message_id, event.subject)
-        rows.append((event.type, event.account_id, *about, event.occurred_at, now, total, event.data.decode()))
+        rows.append((*event[:3], event.data.decode(), *event[4:], now, total))
     insert_many(connection, _APPEND, rows)
 
 

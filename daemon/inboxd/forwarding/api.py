@@ -100,9 +100,9 @@ _TESTED: Final = {
 class RotationQuery(Query, frozen=True):
     """How to rotate a secret."""
 
-    keep_seconds: Annotated[
-        int, Meta(ge=0, le=30 * DAY_S, description="How long the secret before also signs.")
-    ] = DAY_S
+    keep_seconds: Annotated[int, Meta(ge=0, le=30 * DAY_S, description="How long the secret before also signs.")] = (
+        DAY_S
+    )
 
 
 class TestQuery(Query, frozen=True):
@@ -210,7 +210,9 @@ class EndpointsApi:
         new: dict[str, Any] = {}
         for name, value in msgspec.structs.asdict(wanted).items():
             if value is not None:
-                new[names.get(name, name)] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+                new[names.get(name, name)] = (
+                    tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+                )
         return await self._answer(await _accepted(self._service.change(await self._find(request), **new)))
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -264,9 +266,7 @@ class EndpointsApi:
     async def failures(self, request: web.Request) -> web.Response:
         """What could not be delivered at first, and what waits behind it; the oldest first."""
         asked, endpoint = query(request, FailuresQuery), await self._find(request)
-        found, total = await self._progress.failures(
-            endpoint.id, asked.state, limit=asked.limit, offset=asked.offset
-        )
+        found, total = await self._progress.failures(endpoint.id, asked.state, limit=asked.limit, offset=asked.offset)
         listed = FailureList(
             failures=[FailureResource.of(one) for one in found], total=total, limit=asked.limit, offset=asked.offset
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from inboxd.events.event import EVERY_TYPE
+from inboxd.domain.event import EVERY_TYPE
 from inboxd.runtime.secret import Secret
 
 MAX_ENDPOINTS: Final = 100

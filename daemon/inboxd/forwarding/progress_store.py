@@ -25,7 +25,7 @@ INSERT INTO webhook_retries (endpoint_id, {_ROW}) {{rows}}
 ON CONFLICT (endpoint_id, seq) DO UPDATE SET
     lane = excluded.lane, state = excluded.state, attempts = excluded.attempts,
     next_attempt_at = excluded.next_attempt_at, first_failed_at = excluded.first_failed_at, error = excluded.error
-"""  # noqa: S608 - constants
+"""
 _DONE: Final = """
 DELETE FROM webhook_retries WHERE endpoint_id = ? AND seq IN (SELECT value FROM json_each(?))
 """

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from inboxd.events.event import EVERY_TYPE, Envelope
+from inboxd.domain.event import EVERY_TYPE
+from inboxd.events.event import Envelope
 from inboxd.events.log import EventReader
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind, new_endpoint_id
 from inboxd.forwarding.progress_store import ProgressStore, Standing

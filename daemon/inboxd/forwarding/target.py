@@ -206,8 +206,12 @@ def _is_literal(host: str) -> bool:
 def _refusal(*, is_literal: bool, narrowed: bool) -> str:
     subject = "This address" if is_literal else "The name of this host leads to an address that"
     if narrowed:
-        return f"{subject} is not in the networks of forward.allow_networks. Add its network there, or use another host."
-    return f"{subject} is link-local, of a metadata service, or no address of one machine. Use the receiver's own address."
+        return (
+            f"{subject} is not in the networks of forward.allow_networks. Add its network there, or use another host."
+        )
+    return (
+        f"{subject} is link-local, of a metadata service, or no address of one machine. Use the receiver's own address."
+    )
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str | None:
