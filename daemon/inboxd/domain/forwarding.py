@@ -1,4 +1,4 @@
-"""Decides what follows an attempt to push something to an endpoint, and when it is tried again. All times in seconds."""
+"""Decides what follows an attempt to push something to an endpoint, and when it is tried again. Times in seconds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -54,7 +54,7 @@ class Endpoint:
     """Requests per second; 0: no limit."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     cursor: int = 0
-    """The sequence number of an event, or the id of a delivery. Up to it everything is delivered, or kept for a retry."""
+    """The number of an event or a delivery. Up to it everything is delivered, or kept for a retry."""
     generation: int = 0
     """Rises when others than the worker move the cursor."""
     failing_since: int | None = None

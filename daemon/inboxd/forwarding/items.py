@@ -57,7 +57,7 @@ class Source(Protocol):
     async def one(self, seq: int) -> Item | None:
         """One item; None when it is no longer kept."""
 
-    def headers(self, item: Item, endpoint: Endpoint, now: int) -> Mapping[str, str]:
+    def headers(self, item: Item, endpoint: Endpoint, now: int, /) -> Mapping[str, str]:
         """The headers to push an item with at `now` (ms)."""
 
 
@@ -100,7 +100,7 @@ class EventSource:
             return None
         return found.items[0] if found.items and found.items[0].seq == seq else None
 
-    def headers(self, item: Item, endpoint: Endpoint, now: int) -> Mapping[str, str]:
+    def headers(self, item: Item, endpoint: Endpoint, now: int, /) -> Mapping[str, str]:
         """Signed as Standard Webhooks says."""
         return signed_headers(item.id, item.body, endpoint.secrets_at(now), now)
 
@@ -127,7 +127,7 @@ class DeliverySource:
         found = await self._store.page(seq - 1, 1)
         return self._item(found.deliveries[0]) if found.deliveries and found.deliveries[0].id == seq else None
 
-    def headers(self, item: Item, endpoint: Endpoint, now: int) -> Mapping[str, str]:
+    def headers(self, item: Item, _endpoint: Endpoint, _now: int, /) -> Mapping[str, str]:
         """Meta's own signature, so that the receiver checks it as if Meta had sent it."""
         return {} if item.signature is None else {HEADER: header_of(item.signature)}
 
@@ -145,7 +145,7 @@ class _Entry(msgspec.Struct):
 
 
 class _Delivery(msgspec.Struct):
-    entry: list[_Entry] = []
+    entry: list[_Entry] = msgspec.field(default_factory=list)
 
 
 _decode: Final = msgspec.json.Decoder(_Delivery).decode

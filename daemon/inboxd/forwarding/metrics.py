@@ -12,7 +12,7 @@ OUTCOMES: Final = ("delivered", "failed")
 
 
 class ForwardingMetrics:
-    """The instruments of this feature. Label values are fixed words and the ids of endpoints, of which there are few."""
+    """The instruments of this feature. Label values are fixed words and the ids of endpoints, which are few."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._attempts = Counter(

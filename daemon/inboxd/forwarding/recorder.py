@@ -68,7 +68,7 @@ class Recorder:
         self.save_at: float | None = None
         """When to save (s, monotonic). None: there is nothing to save."""
         self.is_stale = False
-        """Whether the cursor was moved by somebody else, or the endpoint is gone. What is in memory is of no use then."""
+        """Whether somebody else moved the cursor, or the endpoint is gone: what is in memory is of no use."""
 
     @property
     def is_due(self) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Self
 
+import msgspec
 from msgspec import Meta
 
 from inboxd.forwarding.endpoint import DEFAULT_TIMEOUT_S, MAX_RATE, Endpoint, EndpointKind, EndpointState
@@ -37,7 +38,7 @@ class NewEndpoint(Resource, frozen=True, forbid_unknown_fields=True):
     url: Url
     kind: EndpointKind = EndpointKind.STANDARD
     event_types: Patterns | None = None
-    account_ids: Accounts = []
+    account_ids: Accounts = msgspec.field(default_factory=list)
     description: Description = ""
     enabled: bool = True
     rate_limit: Rate = 0.0

@@ -87,7 +87,7 @@ class EndpointStore:
                 msg = f"There are {MAX_ENDPOINTS} endpoints, which is the most that there may be. Delete one first."
                 raise TooManyEndpointsError(msg)
             cursor = newest(connection, endpoint.kind)
-            connection.execute(_INSERT, row[:_CURSOR] + [cursor] + row[_CURSOR + 1 :])
+            connection.execute(_INSERT, [*row[:_CURSOR], cursor, *row[_CURSOR + 1 :]])
             return cursor
 
         return replace(endpoint, cursor=await self._database.write(transaction))

@@ -95,12 +95,8 @@ class TargetClient:
                 raise BadUrlError(_refusal(is_literal=_is_literal(host), narrowed=bool(self._networks())))
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Answer:
-        """Send `body` once. It does not raise: whatever goes wrong is in the answer."""
+        """Send `body` once. No error of the receiver or the network is raised: it is in the answer."""
         started = self._clock.monotonic()
-
-        def failed(why: Unreached, error: str) -> Answer:
-            return Answer(why, self._since(started), error)
-
         try:
             async with asyncio.timeout(timeout_s):
                 try:
@@ -111,17 +107,9 @@ class TargetClient:
                     # The receiver may have closed an idle connection in the moment in which it was used again.
                     return await self._post(url, headers, body, started)
         except TimeoutError:
-            return failed(Unreached.TIMEOUT, f"no answer within {timeout_s:g} s")
-        except aiohttp.ClientConnectorDNSError:
-            return failed(Unreached.REFUSED, "the name of the host is not known")
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError):
-            return failed(Unreached.REFUSED, "the certificate of the host is not valid, or TLS failed")
-        except aiohttp.ClientConnectorError as error:
-            if is_forbidden(error):
-                return failed(Unreached.FORBIDDEN, FORBIDDEN)
-            return failed(Unreached.REFUSED, f"no connection: {_reason(error)}")
+            return Answer(Unreached.TIMEOUT, self._since(started), f"no answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            return failed(Unreached.RESET, f"the connection broke: {type(error).__name__}")
+            return Answer(*_unreached(error, self._since(started)))
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, started: float) -> Answer:
         if self._session is None:
@@ -240,6 +228,19 @@ def _said(status: int) -> str:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"HTTP {status}"
+
+
+def _unreached(error: Exception, latency_ms: int) -> tuple[Unreached, int, str]:
+    """The beginning of an answer, without anything of the URL."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Unreached.REFUSED, latency_ms, "the name of the host is not known"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return Unreached.REFUSED, latency_ms, "the certificate of the host is not valid, or TLS failed"
+    if is_forbidden(error):
+        return Unreached.FORBIDDEN, latency_ms, FORBIDDEN
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Unreached.REFUSED, latency_ms, f"no connection: {_reason(error)}"
+    return Unreached.RESET, latency_ms, f"the connection broke: {type(error).__name__}"
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

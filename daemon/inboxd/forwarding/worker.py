@@ -234,7 +234,7 @@ class EndpointWorker:
         try:
             headers = {**reading.source.headers(item, endpoint, self._now), "Content-Type": JSON}
             return await self._tools.target.post(endpoint.url, headers, item.body, timeout_s=endpoint.timeout_s)
-        except Exception:  # an item that cannot be pushed must not stop the others, now or after a restart
+        except Exception:  # noqa: BLE001 - an item that cannot be pushed must not stop the others, now or after a restart
             self._log.exception("forwarding_crashed", event_id=item.id)
             return Answer(Unreached.BROKEN, 0, "a defect of inboxd; its log has the traceback")
 
