@@ -16,6 +16,7 @@ from inboxd.profiles.api import ParticipantsApi
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.avatar_worker import AvatarDownloader
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.event_recording import EVENT_TYPES
 from inboxd.profiles.fetchers import ProfileFetchers
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.outlook import ProfileOutlook
@@ -90,6 +91,7 @@ async def build(
 
     return Profiles(
         name="profiles",
+        event_types=EVENT_TYPES,
         store=store,
         cache=cache,
         outlook=outlook,
