@@ -129,7 +129,9 @@ async def build_features(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
-    pushed = await forwarding.build(core, stack, options.forwarding_options(settings), accounts=manager, events=told)
+    pushed = await forwarding.build(
+        core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
+    )
     below = (received, served, told, people, inbox, runs, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,

@@ -34,4 +34,4 @@ class NatsOverview:
         """Whether it is connected, how far behind it is, the last success and error. Raises StorageError."""
         state, behind, behind_s = await self._status.now()
         context = {"state": state, "position": state.position, "behind": behind, "behind_s": behind_s}
-        return Card("nats_card.html", context, position=40)
+        return Card("nats_card.html", context, position=26)
