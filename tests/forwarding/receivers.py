@@ -36,6 +36,10 @@ class Receiver:
         """The ids of what was answered with 200, in order."""
         return [event["id"] for event in self.delivered]
 
+    async def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._at_once == 0
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         event: Json = json.loads(body)
@@ -49,6 +53,7 @@ class Receiver:
             self._at_once -= 1
 
     async def _answer(self, request: web.Request, event: Json) -> web.StreamResponse:
+        await asyncio.sleep(0.001)  # so that requests that come together are seen together
         answer = self.respond(request, event)
         if answer == "hang":
             await asyncio.sleep(60)

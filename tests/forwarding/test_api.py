@@ -4,7 +4,9 @@ import asyncio
 import socket
 from typing import Any
 
+import msgspec
 import pytest
+from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.payloads import Conversationalist
 from standardwebhooks import Webhook
@@ -13,6 +15,7 @@ from tests.forwarding.receivers import Receiver, receiving
 from tests.support import ACCOUNT, ANA, T0, Client, Json, eventually
 
 PATH = "/api/webhook-endpoints"
+READER = "a-token-that-reads"
 HOOK = "https://127.0.0.1:9/hook"
 
 
@@ -238,7 +241,7 @@ async def test_there_are_no_more_endpoints_than_can_be_looked_after(client: Clie
 
 @pytest.fixture
 def secrets(secrets: Secrets) -> Secrets:
-    return replace_struct(secrets, named_tokens=(NamedToken("reader", ("read",), Secret(READER)),))
+    return msgspec.structs.replace(secrets, named_tokens=(NamedToken("reader", ("read",), Secret(READER)),))
 
 
 async def test_reading_needs_the_read_scope_and_changing_the_write_scope(client: Client) -> None:

@@ -12,6 +12,8 @@ from inboxd.runtime.clock import Clock
 LANE_ROWS: Final = 50
 """Rows of a lane that are read at once."""
 LANES_AT_ONCE: Final = 8
+PROBE_PAGE: Final = 50
+"""Fresh items among which one is looked for to try an endpoint with that fails."""
 
 
 class Feeder:
@@ -58,8 +60,8 @@ class Feeder:
 
     async def fill_for_probe(self, window: Window) -> bool:
         """Read one item to try an endpoint with that fails: a fresh one if there is any, since that may be sound."""
-        while self.look and not self.is_full:
-            page = await self._read(window, LANE_ROWS)
+        if self.look and not self.is_full:
+            page = await self._read(window, PROBE_PAGE)
             for number, item in enumerate(page.items, 1):
                 if not window.is_blocked(item.lane):
                     self._add(window, ItemPage(page.items[:number], item.seq, more=True))
@@ -77,6 +79,7 @@ class Feeder:
             self.look = True
             raise
         self.look |= page.more
+        self._recorder.is_stale |= page.is_stale
         if page.lost:
             self._on_lost(page.lost)
         return page

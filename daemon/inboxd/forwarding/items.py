@@ -43,6 +43,8 @@ class ItemPage(NamedTuple):
     more: bool
     lost: int = 0
     """How many there were before these that are no longer kept, about."""
+    is_stale: bool = False
+    """Whether what was read before is of no use: the numbers of items were given again."""
 
 
 class Source(Protocol):
@@ -112,19 +114,22 @@ class DeliverySource:
 
     def __init__(self, store: DeliveryStore, endpoint: Endpoint, main_id: Callable[[str], str]) -> None:
         self._store = store
+        self._endpoint = endpoint
         self._accounts = frozenset(endpoint.account_ids)
         self._main_id = main_id
 
     async def page(self, after: int, limit: int) -> ItemPage:
         """Up to `limit` deliveries after a cursor; fewer, or none, when others are in between."""
-        found = await self._store.page(after, limit)
+        found = await self._store.page(self._endpoint.id, after, limit)
+        if found.generation != self._endpoint.generation:
+            return ItemPage((), after, more=False, is_stale=True)
         items = [item for item in map(self._item, found.deliveries) if item is not None]
         next_cursor = found.deliveries[-1].id if found.deliveries else after
         return ItemPage(items, next_cursor, next_cursor < found.newest, found.lost)
 
     async def one(self, seq: int) -> Item | None:
         """One delivery; None when it expired or was erased."""
-        found = await self._store.page(seq - 1, 1)
+        found = await self._store.page(self._endpoint.id, seq - 1, 1)
         return self._item(found.deliveries[0]) if found.deliveries and found.deliveries[0].id == seq else None
 
     def headers(self, item: Item, _endpoint: Endpoint, _now: int, /) -> Mapping[str, str]:

@@ -147,8 +147,8 @@ class EndpointService:
         else:
             await self._workers.end(endpoint.id)
             await self._store.disable(endpoint.id, None, now)
-        name = "endpoint_enabled" if endpoint.enabled else "endpoint_disabled_by_hand"
-        self._log.info("endpoint_switched", endpoint_id=endpoint.id, state=name)
+        state = "enabled" if endpoint.enabled else "disabled"
+        self._log.info("endpoint_switched", endpoint_id=endpoint.id, state=state)
 
     async def delete(self, endpoint: Endpoint) -> None:
         """Remove an endpoint with everything that is kept of it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from ipaddress import ip_address
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Final, NamedTuple, Self
 
 import aiohttp
@@ -78,6 +78,7 @@ class TargetClient:
             headers={"User-Agent": f"inboxd/{__version__}", "Accept-Encoding": "identity"},
             auto_decompress=False,
             trust_env=False,
+            trace_configs=[_noting_reuse()],
         )
         return self
 
@@ -97,27 +98,28 @@ class TargetClient:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Answer:
         """Send `body` once. No error of the receiver or the network is raised: it is in the answer."""
         started = self._clock.monotonic()
+        way = _Way()
         try:
             async with asyncio.timeout(timeout_s):
                 try:
-                    return await self._post(url, headers, body, started)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                    if isinstance(error, aiohttp.ClientConnectorError):
+                    return await self._post(url, headers, body, started, way)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if not way.is_reused:
                         raise
                     # The receiver may have closed an idle connection in the moment in which it was used again.
-                    return await self._post(url, headers, body, started)
+                    return await self._post(url, headers, body, started, _Way())
         except TimeoutError:
             return Answer(Unreached.TIMEOUT, self._since(started), f"no answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
             return Answer(*_unreached(error, self._since(started)))
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, started: float) -> Answer:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, started: float, way: "_Way") -> Answer:
         if self._session is None:
             msg = "TargetClient is used outside its context"
             raise RuntimeError(msg)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         async with self._session.post(
-            URL(url), data=body, headers=headers, allow_redirects=False, timeout=timeout
+            URL(url), data=body, headers=headers, allow_redirects=False, timeout=timeout, trace_request_ctx=way
         ) as response:
             latency_ms = self._since(started)
             text = await _beginning(response)
@@ -170,6 +172,22 @@ def host_of(text: str) -> str:
         return URL(text).raw_authority.rpartition("@")[2]
     except ValueError:
         return ""
+
+
+class _Way:
+    """How one request went."""
+
+    is_reused = False
+    """Whether it used a connection that was open before."""
+
+
+def _noting_reuse() -> aiohttp.TraceConfig:
+    async def note(_session: object, context: SimpleNamespace, _about: object) -> None:
+        context.trace_request_ctx.is_reused = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(note)
+    return config
 
 
 async def _addresses(host: str) -> list[IpAddress]:

@@ -214,7 +214,7 @@ class EndpointWorker:
     # --- pushing ---
 
     def _take(self, reading: _Reading) -> Entry | None:
-        if reading.recorder.overflows or self.wakeup.stopping:
+        if reading.recorder.overflows or reading.window.in_flight >= LANES or self.wakeup.stopping:
             return None
         if self._resting and (reading.window.in_flight or self._rest_until > self._now):
             return None
@@ -280,8 +280,8 @@ class EndpointWorker:
             self.wakeup.notify()
 
     def _keep(self, reading: _Reading, entry: Entry, answer: Answer, verdict: Verdict, *, whole: bool) -> None:
-        """Keep a failed item for a retry. When the endpoint fails as a whole, a fresh one stays where it is."""
-        if (whole or verdict is Verdict.GONE) and not entry.has_row:
+        """Keep a failed item for a retry. A fresh one stays where it is if it is surely not the reason."""
+        if verdict in {Verdict.ENDPOINT_FAILED, Verdict.GONE} and not entry.has_row:
             reading.window.put_back(entry)
             return
         next_try = rules.retry(entry.attempts, answer.retry_after_s, self._tools.random)
