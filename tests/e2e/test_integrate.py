@@ -181,7 +181,9 @@ def test_the_receivers_are_short(language: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_receiver_prints_who_wrote_what(reader: Reader, language: str) -> None:
-    name = person(reader.customer_id).username
+    customer = person(reader.customer_id)
+    assert customer is not None
+    name = customer.username
     with reader.receiver(language):
         reader.customer_writes("Do you ship to Norway?")
         reader.sees(f"{reader.customer_id}: Do you ship to Norway?")
@@ -240,19 +242,16 @@ def test_events_are_pulled_and_waited_for(reader: Reader) -> None:
 
 
 def test_events_are_streamed(reader: Reader) -> None:
-    streaming = subprocess.Popen(
-        [BASH, "-euc", "exec " + reader.shell("/stream?")], env=reader.environment, stdout=subprocess.PIPE, text=True
-    )
-    assert streaming.stdout is not None
-    try:
-        streaming.stdout.readline()  # the stream is open
-        reader.customer_writes("live")
-        for line in streaming.stdout:
-            if line.startswith("data: ") and "live" in line:
-                assert json.loads(line[6:])["type"] == "message.received"
-                return
-        pytest.fail("the stream ended")
-    finally:
-        streaming.kill()
-        streaming.wait()
-        streaming.stdout.close()
+    command = [BASH, "-euc", "exec " + reader.shell("/stream?")]
+    with reader.printed.open("wb") as output, subprocess.Popen(command, env=reader.environment, stdout=output) as curl:
+
+        def streamed() -> list[str]:
+            reader.customer_writes("live")  # the stream begins at some time, and says nothing before it has something
+            lines = reader.printed.read_text(encoding="utf-8").splitlines()
+            return [line for line in lines if line.startswith("data: ") and "live" in line]
+
+        try:
+            event = json.loads(until(streamed)[0].removeprefix("data: "))
+        finally:
+            curl.kill()
+    assert event["type"] == "message.received"
