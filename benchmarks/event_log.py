@@ -38,7 +38,7 @@ async def process(path: Path, bodies: list[bytes], *, log: bool) -> float:
     """Process `bodies` into a new file at `path`. Returns deliveries per second."""
     clock, metrics = Clock(), ConversationMetrics(Metrics().registry)
     event_log = EventLog(clock, ids_only=lambda: False)
-    async with Database(path, on_commit=event_log.committed) as database:
+    async with Database(path, on_commit=lambda _jobs, _took: event_log.committed(database.changes)) as database:
         inbox = Inbox(database, clock, max_waiting=len(bodies) + 1)
         for start in range(0, len(bodies), 500):
             await asyncio.gather(*(inbox.append(body) for body in bodies[start : start + 500]))
@@ -82,10 +82,11 @@ async def main() -> None:
     options = parser.parse_args()
     now = Clock().now_ms()
     people = [Conversationalist(ACCOUNT, str(900_000_000_000 + number), now) for number in range(options.people)]
-    bodies = [
-        json.dumps(delivery(ACCOUNT, now, [people[number % len(people)].says(f"message {number}: is it still there?")])).encode()
+    items = [
+        people[number % len(people)].says(f"message {number}: is it still there?")
         for number in range(options.deliveries)
     ]
+    bodies = [json.dumps(delivery(ACCOUNT, now, [item])).encode() for item in items]
     ratios, sizes = [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
@@ -97,7 +98,8 @@ async def main() -> None:
                 path.unlink()
             ratios.append(rates[True] / rates[False])
             sizes.append((bytes_of[True] - bytes_of[False]) / len(bodies))
-            print(f"with {rates[True]:8.0f}/s  without {rates[False]:8.0f}/s  ratio {ratios[-1]:.3f}  +{sizes[-1]:.0f} B")
+            print(f"with {rates[True]:8.0f}/s  without {rates[False]:8.0f}/s", end="  ")
+            print(f"ratio {ratios[-1]:.3f}  +{sizes[-1]:.0f} B")
     print(f"median ratio {statistics.median(ratios):.3f}, {statistics.median(sizes):.0f} bytes per message more")
 
 

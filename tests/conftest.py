@@ -1,6 +1,7 @@
 """Fixtures: the real parts, on temporary files and free ports."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -27,6 +28,29 @@ hypothesis.settings.load_profile("same-each-time")
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the loop that the daemon runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: most of a test is waiting, for a disk, a deadline or a process."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each worker begins with its share of the long tests, so that at the end none waits for another one.
+
+    pytest-xdist gives each worker an equal part of the list, in its order.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(items) // workers
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    others = [item for item in items if item.get_closest_marker("long") is None]
+    items.clear()
+    for worker in range(workers):
+        share = long[worker::workers]
+        items += share + others[: max(0, size - len(share))]
+        del others[: max(0, size - len(share))]
+    items += others
 
 
 @pytest.fixture

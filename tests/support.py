@@ -19,6 +19,7 @@ import msgspec
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.account import LoginType
+from inboxd.events.log import EventLog
 from inboxd.meta import webhook_decoding
 from inboxd.meta import webhook_events as events
 from inboxd.meta.account_graph import AccountGraph
@@ -323,6 +324,17 @@ def documented_events() -> dict[str, set[str]]:
 def instruments() -> AccountMetrics:
     """The instruments of accounts, in a registry of their own."""
     return AccountMetrics(CollectorRegistry())
+
+
+def event_log(clock: Clock | None = None, *, ids_only: bool = False) -> EventLog:
+    """An event log, for parts that append to one."""
+    return EventLog(clock or Clock(), ids_only=lambda: ids_only)
+
+
+async def told(database: Database, *, after: int = 0) -> list[tuple[str, Json]]:
+    """The events that the log in `database` has after a cursor: the type of each, and its data as it is kept."""
+    rows = await database.read("SELECT type, data FROM events WHERE seq > ? ORDER BY seq", (after,))
+    return [(kind, json.loads(data)) for kind, data in rows]
 
 
 async def no_message(_account_id: str) -> None:

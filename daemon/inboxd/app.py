@@ -15,6 +15,7 @@ from inboxd.conversations import feature as conversations
 from inboxd.conversations import pacing, personal_data_store
 from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
+from inboxd.daemon import Daemon
 from inboxd.dashboard import feature as dashboard
 from inboxd.domain.event import EventType
 from inboxd.events import feature as events
@@ -29,23 +30,8 @@ from inboxd.receiving import feature as receiving
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.supervisor import Supervisor
 
 NewFeature = Callable[[Core], Feature]
-
-
-class Daemon:
-    """A running inboxd: where it listens, and whether it still can do its job."""
-
-    def __init__(self, urls: listeners.Urls, supervisor: Supervisor, reloader: Reloader) -> None:
-        self.public_url, self.admin_url = urls
-        self.reloader = reloader
-        self._supervisor = supervisor
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether a background worker crashed too often to go on."""
-        return self._supervisor.gave_up
 
 
 @asynccontextmanager
@@ -98,15 +84,16 @@ async def build_features(
     event_types: list[EventType] = []
     observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
     received = await receiving.build(core, options.receiving_options(settings, secrets))
+    told = events.build(core, options.event_options(settings), types=event_types)
     served = await accounts.build(
         core,
         stack,
         options.account_options(settings, secrets),
+        event_log=told.log,
         statistics=partial(statistics_store.of_account, read),
         last_message_at=partial(conversation_store.last_message_at, read),
     )
     manager = served.manager
-    told = events.build(core, options.event_options(settings), types=event_types)
     people = await profiles.build(
         core,
         stack,
@@ -132,12 +119,13 @@ async def build_features(
     pushed = await forwarding.build(
         core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
     )
-    below = (received, served, told, people, inbox, runs, pushed, published, *(build(core) for build in more))
+    below = (received, told, served, people, inbox, runs, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),
         features=below,
         accounts=manager,
+        event_log=told.log,
         newest_message_at=partial(personal_data_store.newest_message_at, read),
         busy=lambda: received.inbox.pressure > pacing.RUSH,
     )

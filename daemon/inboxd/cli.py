@@ -69,6 +69,11 @@ COMMANDS: Final = {
         "Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.",
         "inboxd.offline:privacy",
     ),
+    "events": Entry(
+        "inboxd.events.commands:events",
+        "Show what happened, from the event log: time, type, who, text. --follow goes on with what happens.",
+        "inboxd.offline:events",
+    ),
     "export": Entry(
         "inboxd.privacy.commands:export",
         "Print everything that is kept of one person, as JSON.",

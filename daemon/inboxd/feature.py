@@ -8,12 +8,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from aiohttp import web
 
 from inboxd.domain.event import EventType
 from inboxd.http.operations import Operation
+from inboxd.http.pages import Pages
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
@@ -65,13 +66,6 @@ class Setting(Generic[T]):
         self._value = new[self._name]
 
 
-class Pages(Protocol):
-    """Some pages of the dashboard."""
-
-    def add_routes(self, app: web.Application) -> None:
-        """Put them on the admin application."""
-
-
 Projection = Callable[[sqlite3.Connection, Sequence[Any]], Callable[[], None] | None]
 
 
@@ -103,6 +97,13 @@ class Card(NamedTuple):
     context: Mapping[str, Any]
     position: int
     """Cards are shown in the order of their positions."""
+
+
+class OverviewPart(NamedTuple):
+    """What a feature shows on the overview, from one reading of its state."""
+
+    card: Card
+    needs: Sequence[Need]
 
 
 class ReloadRule(NamedTuple):
@@ -145,8 +146,8 @@ class Feature:
     reload: tuple[ReloadRule, ...] = ()
     expiries: tuple[Expiry, ...] = ()
     personal_data: tuple[PersonalData, ...] = ()
-    needs: Callable[[], Awaitable[Sequence[Need]]] | None = None
-    card: Callable[[], Awaitable[Card]] | None = None
+    overview: Callable[[], Awaitable[OverviewPart]] | None = None
+    """Called whenever somebody looks at the overview. May raise StorageError or OSError."""
     problems: Callable[[], Sequence[str]] | None = None
     """Why the daemon cannot do its job just now; shown by readiness, the overview and `systemctl status`."""
     close: Callable[[web.Application], Awaitable[None]] | None = None

@@ -24,7 +24,8 @@ from inboxd.runtime.secret import Secret
 
 SHUTDOWN_S: Final = 1.0
 """How long requests in flight get to finish when the daemon stops."""
-ADMIN_CONNECTIONS: Final = 64
+ADMIN_CONNECTIONS: Final = 160
+"""More than requests may wait for events and streams may be open together: the others must always find a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import NamedTuple
 from inboxd.accounts import personal_data_store as accounts_data
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.clients import LocalAccounts
+from inboxd.accounts.event_recording import EVENT_TYPES as ACCOUNT_EVENTS
 from inboxd.accounts.feature import open_manager
+from inboxd.accounts.store import stored
 from inboxd.accounts.vault import Vault, key_from
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
@@ -20,7 +22,12 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
+from inboxd.conversations.delivery_retries import DELIVERY_FAILED
+from inboxd.conversations.event_types import event_types as conversation_events
 from inboxd.conversations.store import last_message_at, participant_changed
+from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
+from inboxd.domain.event import EventType
+from inboxd.events import personal_data_store as events_data
 from inboxd.events.log import EventLog, EventReader
 from inboxd.forwarding import personal_data_store as forwarding_data
 from inboxd.forwarding.clients import LocalEndpoints, NoWorkers
@@ -34,9 +41,11 @@ from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
 from inboxd.privacy import personal_data_store as privacy_data
 from inboxd.privacy.commands import OfflineData
+from inboxd.privacy.participant_eraser import ERASED
 from inboxd.profiles import personal_data_store as profiles_data
 from inboxd.profiles.avatar_store import AVATAR_FOLDER, AvatarStore
 from inboxd.profiles.cache import ProfileCache
+from inboxd.profiles.event_recording import EVENT_TYPES as PROFILE_EVENTS
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
@@ -45,6 +54,7 @@ from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.event_types import EVENT_TYPES as RUN_EVENTS
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -71,7 +81,7 @@ def inbox(config_path: Path | None) -> CommandAccess[OfflineInbox]:
 def privacy(config_path: Path | None) -> CommandAccess[OfflineData]:
     """For the commands that erase and export. Raises ConfigError."""
     found = _configuration(config_path)
-    return CommandAccess(found.client, partial(_privacy, found.database))
+    return CommandAccess(found.client, partial(_privacy, found.settings, found.database))
 
 
 def accounts(config_path: Path | None) -> CommandAccess[LocalAccounts]:
@@ -95,6 +105,18 @@ def endpoints(config_path: Path | None) -> CommandAccess[LocalEndpoints]:
     return CommandAccess(found.client, partial(_endpoints, found.secrets, found.database))
 
 
+def events(config_path: Path | None) -> CommandAccess[EventReader]:
+    """For the command that shows events. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_events, found.settings, found.database))
+
+
+def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
+    """The types of all features' events. A test compares them with those of a running daemon's features."""
+    conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
+    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, ERASED)
+
+
 def _configuration(config_path: Path | None) -> _Configuration:
     """Also sets up what a process needs that may open the database: umask, and errors on stderr."""
     os.umask(0o027)
@@ -115,17 +137,29 @@ def _event_log(settings: Settings) -> EventLog:
 
 
 @asynccontextmanager
-async def _privacy(path: Path) -> AsyncIterator[OfflineData]:
+async def _events(settings: Settings, path: Path) -> AsyncIterator[EventReader]:
+    """The event log, which nobody appends to. Raises InboxdError."""
+    async with Database(path) as database:
+        accounts = {account.id for account in settings.accounts}
+        for one in await stored(database.read):
+            accounts.update(one.account.aliases)
+        yield EventReader(database, event_types(accounts))
+
+
+@asynccontextmanager
+async def _privacy(settings: Settings, path: Path) -> AsyncIterator[OfflineData]:
     """The database, and what the features declare about it. Raises InboxdError."""
     async with Database(path) as database:
         avatars = AvatarStore(database, path.parent / AVATAR_FOLDER)
-        yield OfflineData(database, personal_data(database, avatars, ProfileCache(Clock(), ttl_s=1, size=1)))
+        declared = personal_data(database, avatars, ProfileCache(Clock(), ttl_s=1, size=1))
+        yield OfflineData(database, declared, _event_log(settings))
 
 
 def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache) -> tuple[PersonalData, ...]:
     """What the features declare, the lowest first. A test compares it with what a running daemon's features declare."""
     return (
         *receiving_data.personal_data(database),
+        *events_data.personal_data(database),
         *accounts_data.personal_data(),
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
@@ -143,7 +177,7 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         options = account_options(settings, secrets)
-        accounts = await open_manager(stack, database, clock, options)
+        accounts = await open_manager(stack, database, clock, options, _event_log(settings))
         await accounts.load(options.configured)
         check = AccountCheck(accounts, clock, partial(last_message_at, database.read))
         yield LocalAccounts(accounts, check)
@@ -176,8 +210,8 @@ async def _backfilling(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_path))
         options = account_options(settings, secrets)
-        accounts = await open_manager(stack, database, clock, options)
         event_log = _event_log(settings)
+        accounts = await open_manager(stack, database, clock, options, event_log)
         supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
         backfills = BackfillStore(database, event_log)
         service = BackfillService(backfills, clock)

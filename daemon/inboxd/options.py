@@ -124,6 +124,11 @@ def backfill_options(settings: Settings) -> backfill.Options:
     return backfill.Options(schedule=schedule if options.schedule else None, keep_runs_days=options.keep_runs_days)
 
 
+def forwarding_options(settings: Settings) -> forwarding.Options:
+    """Where events may be pushed to."""
+    return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
+
+
 def nats_options(settings: Settings, secrets: Secrets) -> nats.Options:
     """Where events are published to."""
     options = settings.forward.nats
@@ -139,11 +144,6 @@ def nats_options(settings: Settings, secrets: Secrets) -> nats.Options:
         key=options.key,
     )
     return nats.Options(server=server, subject=options.subject, stream=options.stream)
-
-
-def forwarding_options(settings: Settings) -> forwarding.Options:
-    """Where events may be pushed to."""
-    return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
 
 
 def privacy_options(settings: Settings, secrets: Secrets) -> privacy.Options:

@@ -12,10 +12,11 @@ from typing import Final
 import click
 
 from inboxd import __version__
-from inboxd.app import Daemon, run_daemon
+from inboxd.app import run_daemon
 from inboxd.command_setup import settings_of
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets, require_secrets
+from inboxd.daemon import Daemon
 from inboxd.maintenance.feature import Process
 from inboxd.options import access_tokens
 from inboxd.runtime import logs

@@ -11,7 +11,7 @@ from aiohttp import web
 from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.manager import AccountManager, ConfiguredAccount
 from inboxd.accounts.metrics import AccountMetrics
-from inboxd.accounts.store import StoredAccount
+from inboxd.accounts.store import Record, StoredAccount
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.domain.account import AccountChange, LoginType
 from inboxd.domain.retry import FailureAction
@@ -222,9 +222,9 @@ async def test_a_token_that_is_being_stored_while_the_app_is_removed_is_not_used
         served = accounts.served[ACCOUNT]
         save, go = accounts._store.save, asyncio.Event()
 
-        async def save_slowly(account: StoredAccount) -> None:
+        async def save_slowly(account: StoredAccount, record: Record) -> None:
             await go.wait()
-            await save(account)
+            await save(account, record)
 
         monkeypatch.setattr(accounts._store, "save", save_slowly)
         give = asyncio.ensure_future(accounts.update(served, Secret("another"), cause=AccountChange.TOKEN_GIVEN))
@@ -241,7 +241,7 @@ async def test_an_account_that_cannot_be_removed_from_the_file_is_still_served(
 ) -> None:
     _, url = slow
 
-    async def refuse(_account_id: str) -> None:
+    async def refuse(_account_id: str, _record: Record) -> None:
         msg = "the disk is full"
         raise StorageUnavailableError(msg)
 
@@ -274,7 +274,7 @@ async def test_a_token_that_was_refused_is_not_used_though_the_disk_refuses_too(
 ) -> None:
     _, url = slow
 
-    async def refuse(_account: StoredAccount) -> None:
+    async def refuse(_account: StoredAccount, _record: Record) -> None:
         msg = "the disk is full"
         raise StorageUnavailableError(msg)
 

@@ -25,7 +25,7 @@ from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 
-from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock, TravelClock, instruments, no_message
+from tests.support import ACCOUNT, ANA, T0, TOKEN, ManualClock, TravelClock, event_log, instruments, no_message
 
 PAGE = "100200300400500"
 DAY_MS = 86_400_000
@@ -55,7 +55,7 @@ async def process(
     )
     options = account_options(settings, secrets)
     async with Database(folder / "inboxd.sqlite3") as database, AsyncExitStack() as stack:
-        accounts = await open_manager(stack, database, clock, options)
+        accounts = await open_manager(stack, database, clock, options, event_log(clock))
         await accounts.load(options.configured)
         yield accounts
 
@@ -293,7 +293,7 @@ async def test_a_refreshed_token_is_not_forgotten_while_the_disk_refuses(graph: 
         keeper = TokenRefresher(managed, accounts, clock, instruments())
         save = accounts._store.save
 
-        async def refuse(_stored: object) -> None:
+        async def refuse(*_stored: object) -> None:
             msg = "the disk is full"
             raise StorageUnavailableError(msg)
 

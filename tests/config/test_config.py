@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 from inboxd.config.loading import find_config, load_settings
 from inboxd.config.schema import AccountSettings, Settings
@@ -21,11 +22,18 @@ def test_the_documented_default_is_the_default() -> None:
 
 def test_every_key_stands_in_the_documented_default() -> None:
     text = DEFAULT.read_text()
-    for section in Settings.__struct_fields__:
-        assert f"[{section}]" in text
-        if section != "accounts":
-            for key in type(getattr(Settings(), section)).__struct_fields__:
-                assert f"\n{key} = " in text, f"{section}.{key}"
+
+    def look(section: msgspec.Struct, name: str) -> None:
+        for key in section.__struct_fields__:
+            value = getattr(section, key)
+            if isinstance(value, msgspec.Struct):
+                look(value, f"{name}{key}.")
+            elif name:
+                assert f"\n[{name[:-1]}]\n" in text
+                assert f"\n{key} = " in text, name + key
+
+    assert "[[accounts]]" in text
+    look(Settings(), "")
 
 
 def test_file_and_environment(tmp_path: Path) -> None:

@@ -87,6 +87,33 @@ async def test_conversations_read_as_the_contract_says(client: Client, ana: Conv
     assert [reaction["emoji"] for reaction in messages[2]["reactions"]] == ["❤️"]
 
 
+async def test_what_led_a_participant_here_is_told_with_the_message(client: Client, ana: Conversationalist) -> None:
+    link = {"ref": "qr7", "source": "SHORTLINKS", "type": "OPEN_THREAD"}
+    first, clicked, tap = ana.says("hi"), ana.comes_from_ad("how much?"), ana.taps("Hours?", "HOURS")
+    tap["postback"]["referral"] = link
+    odd = ana.says("odd", referral={"ref": ["r"], "ad_id": {"id": 1}})
+    gone = ana.comes_from_ad("never mind")
+    await client.deliver(first, clicked, tap, odd, gone, ana.unsends(gone))
+    await client.settled()
+
+    (conversation,) = await client.conversations()
+    hi, ad, tapped, strange, unsent = await client.messages(conversation)
+    unknown = dict.fromkeys(ad["referral"])
+    assert hi["referral"] is strange["referral"] is unsent["referral"] is None
+    assert strange["metadata"]["referral"] == {"ref": ["r"], "ad_id": {"id": 1}}
+    assert ad["metadata"]["referral"]["ad_id"] == 6_000_000_001
+    assert ad["referral"] == {
+        **unknown,
+        "source": "ADS",
+        "type": "OPEN_THREAD",
+        "ref": "spring",
+        "adId": "6000000001",
+        "adTitle": "Spring sale",
+        "photoUrl": ad["metadata"]["referral"]["ads_context_data"]["photo_url"],
+    }
+    assert tapped["referral"] == {**unknown, **link}
+
+
 async def test_profiles_arrive_behind_the_webhook(client: Client, ana: Conversationalist) -> None:
     await client.deliver(ana.says("hi"))
 

@@ -21,7 +21,6 @@ from inboxd.conversations.projection import Projection
 from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.conversations.translate import Translated, translate
 from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import EventBus
 from inboxd.meta.webhook_events import WebhookEvent
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox
@@ -35,7 +34,7 @@ from inboxd.simulator.story import story
 from inboxd.storage.connection import fetch
 from inboxd.storage.database import Database
 
-from tests.support import ACCOUNT, ANA, T0, ManualClock
+from tests.support import ACCOUNT, ANA, T0, ManualClock, event_log
 
 
 class Rig:
@@ -48,11 +47,11 @@ class Rig:
         self.inbox = Inbox(database, self.clock, max_waiting=10_000)
         self.writers: list[ConversationKey] = []
         self.projections: list[Projection] = []
-        bus, metrics = EventBus(self.clock), ConversationMetrics(self.metrics.registry)
+        log, metrics = event_log(self.clock), ConversationMetrics(self.metrics.registry)
         self.writer = BatchWriter(
             database,
             ProfileCache(self.clock, ttl_s=86_400, size=100),
-            bus,
+            log,
             self.clock,
             metrics,
             projections=self.projections,
@@ -63,7 +62,7 @@ class Rig:
             self.inbox,
             EventPreparation({ACCOUNT: ACCOUNT}, self.clock),
             self.writer,
-            DeliveryRetries(database, bus, self.clock, metrics, lambda: 0.0),
+            DeliveryRetries(database, log, self.clock, metrics, lambda: 0.0),
             self.clock,
         )
 

@@ -2,7 +2,7 @@
 
 import importlib.resources
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from inboxd.dashboard.overview import Overview
-from inboxd.feature import Card, Need
+from inboxd.feature import Card, Need, OverviewPart
 from inboxd.http import rendering
 from inboxd.runtime.clock import Clock
 
@@ -23,20 +23,14 @@ TEMPLATES = {
 }
 
 
-async def first() -> Card:
-    return Card("first.html", {"number": 7}, position=1)
+async def first() -> OverviewPart:
+    needs = [Need("mild", "/mild", urgent=False), Need("last", "/", position=2)]
+    return OverviewPart(Card("first.html", {"number": 7}, position=1), needs)
 
 
-async def second() -> Card:
-    return Card("second.html", {"text": "<b>"}, position=2)
-
-
-async def needs() -> Sequence[Need]:
-    return [Need("mild", "/mild", urgent=False), Need("last", "/", position=2)]
-
-
-async def more_needs() -> Sequence[Need]:
-    return [Need("milder", "/mild", urgent=False, position=1), Need("first", "/first", position=1)]
+async def second() -> OverviewPart:
+    needs = [Need("milder", "/mild", urgent=False, position=1), Need("first", "/first", position=1)]
+    return OverviewPart(Card("second.html", {"text": "<b>"}, position=2), needs)
 
 
 @pytest.fixture
@@ -52,7 +46,7 @@ async def text(problems: list[str], tmp_path: Path) -> AsyncIterator[str]:
             jinja2.FileSystemLoader([str(importlib.resources.files("inboxd.dashboard") / "templates")]),
         ]
     )
-    Overview([second, first], [needs, more_needs], problems=lambda: problems).add_routes(app)
+    Overview([second, first], problems=lambda: problems).add_routes(app)
     async with TestServer(app) as server, aiohttp.ClientSession() as session, session.get(server.make_url("/")) as page:
         yield await page.text()
 

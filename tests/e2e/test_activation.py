@@ -53,6 +53,7 @@ def activated(tmp_path: Path) -> Iterator[Activated]:
         process.process.wait()
 
 
+@pytest.mark.long
 async def test_twenty_restarts_refuse_no_webhook(activated: Activated) -> None:
     activated.launch()
     url = f"http://127.0.0.1:{activated.public}/webhooks/instagram"

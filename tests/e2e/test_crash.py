@@ -12,6 +12,7 @@ import sqlite3
 import time
 
 import aiohttp
+import pytest
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery, mid_of
 from inboxd.simulator.people import igsid
@@ -21,6 +22,16 @@ from tests.support import ACCOUNT, APP_SECRET, T0
 
 ROUNDS = int(os.environ.get("INBOXD_CRASH_ROUNDS", "20"))
 SENDERS = 16
+STATE_AND_EVENTS = """
+SELECT id, (SELECT count(*) FROM events WHERE message_id = m.id AND type = 'message.received') AS told
+FROM messages AS m WHERE told <> 1
+UNION ALL
+SELECT id, (SELECT count(*) FROM events WHERE conversation_id = c.id AND type = 'conversation.created') AS told
+FROM conversations AS c WHERE told <> 1
+UNION ALL
+SELECT seq, 0 FROM events
+WHERE message_id NOT IN (SELECT id FROM messages) OR conversation_id NOT IN (SELECT id FROM conversations)
+"""
 
 
 async def bombard(inboxd: Process, people: list[Conversationalist], acknowledged: list[str], seconds: float) -> None:
@@ -45,6 +56,7 @@ async def bombard(inboxd: Process, people: list[Conversationalist], acknowledged
         await asyncio.gather(*tasks)
 
 
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(inboxd: Process) -> None:
     rng = random.Random(7)
     people = [Conversationalist(ACCOUNT, igsid(number), T0) for number in range(SENDERS)]
@@ -64,10 +76,12 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(inboxd: Process
 
     with sqlite3.connect(inboxd.database) as connection:
         stored = [row[0] for row in connection.execute("SELECT mid FROM messages")]
+        unequal = connection.execute(STATE_AND_EVENTS).fetchall()
         failed = connection.execute("SELECT count(*) FROM deliveries WHERE state <> 'done'").fetchone()
         check = connection.execute("PRAGMA integrity_check").fetchone()
     connection.close()
     assert len(acknowledged) > ROUNDS * SENDERS
     assert set(acknowledged) <= set(stored)
     assert len(stored) == len(set(stored))
+    assert unequal == [], "state without an event, an event without state, or an event twice"
     assert (failed, check) == ((0,), ("ok",))

@@ -1,249 +1,282 @@
-"""Event streams, as clients leave them: places are free at once, and nothing is told twice or missed."""
+"""`GET /api/events`: reading the log page by page, and waiting for what comes next."""
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import aiohttp_sse
 import pytest
-from aiohttp import web
 from inboxd import app
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
-from inboxd.events import api as streams
-from inboxd.events.api import MAX_STREAMS
-from inboxd.events.bus import MAX_BEHIND, EventBus
-from inboxd.http.connections import GuardedSite, bind
-from inboxd.http.operations import OPERATIONS, add_operations
-from inboxd.http.problems import problem_middleware
-from inboxd.runtime.clock import Clock
+from inboxd.events import store
+from inboxd.events.api import MAX_WAITING
+from inboxd.events.log import EventLog
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Client, Json, eventually
 
-STREAM = "/api/events/stream"
-
-
-async def listen(client: Client, path: str = STREAM, more: str = "") -> tuple[asyncio.StreamReader, Any, bytes]:
-    """Open a stream over a socket of its own; the head of the answer."""
-    url = urlsplit(client.admin_url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n{more}\r\n".encode())
-    return reader, writer, await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+EVENTS = "/api/events"
 
 
-async def fill(client: Client, path: str = STREAM) -> list[Any]:
-    """Take every place there is."""
-    writers = []
-    for _ in range(MAX_STREAMS):
-        _, writer, head = await listen(client, path)
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        writers.append(writer)
-    _, writer, head = await listen(client, path)
-    assert head.startswith(b"HTTP/1.1 503 "), head
-    await close(writer)
-    return writers
-
-
-def hang_up(writer: Any, how: str) -> None:
-    if how == "half":
-        writer.write_eof()
-    elif how == "reset":
-        writer.transport.abort()
-    else:
-        writer.close()
-
-
-async def close(*writers: Any) -> None:
-    for writer in writers:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def is_free(client: Client, path: str) -> bool:
-    _, writer, head = await listen(client, path)
-    await close(writer)
-    return head.startswith(b"HTTP/1.1 200 ")
-
-
-async def paused_run(client: Client) -> str:
-    """A backfill run of which nothing more will be told; where its events are."""
-    conversation = {
-        "clientAccountId": ACCOUNT,
-        "platformConversationId": f"{ACCOUNT}_{ANA}",
-        "participantPlatformId": ANA,
-    }
-    await client.send("POST", "/api/messaging/conversations", conversation, status=201)
-    run = await client.send("POST", "/api/workers/backfill-profiles", {"accountId": ACCOUNT}, status=202)
-    await client.send("POST", run["links"]["pause"])
-    return str(run["links"]["events"])
-
-
-@pytest.mark.parametrize("how", ["close", "reset", "half"])
-@pytest.mark.parametrize("whose", ["everything", "run"])
-async def test_whoever_hangs_up_frees_a_place_at_once(
-    client: Client, graph: tuple[GraphServer, str], how: str, whose: str
-) -> None:
-    graph[0].behaviour = Behaviour(latency_ms=60_000)  # nothing happens that would wake the streams
-    path = STREAM if whose == "everything" else await paused_run(client)
-    for _ in range(3):
-        writers = await fill(client, path)
-        for writer in writers:
-            hang_up(writer, how)
-        await eventually(lambda: is_free(client, path))
-        await close(*writers)
-
-
-async def test_what_happens_during_the_catch_up_is_told_once(
-    client: Client, graph: tuple[GraphServer, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the first missed event is being sent, more happens: it is both missed and heard."""
+@pytest.fixture(autouse=True)
+def silent_meta(graph: tuple[GraphServer, str]) -> None:
+    """Nothing but what the tests do is recorded: no profile arrives."""
     graph[0].behaviour = Behaviour(latency_ms=60_000)
-    who = Conversationalist(ACCOUNT, ANA, T0)
-    reader, writer, _ = await listen(client)
-    await client.deliver(who.says("first"))
-    first = (await asyncio.wait_for(reader.readuntil(b"id: "), 10), await reader.readline())[1].decode().strip()
-    await close(writer)
-    await client.deliver(who.says("missed"))
-    await client.settled()
-
-    before = aiohttp_sse.sse_response
-    reached = asyncio.Event()
-
-    @asynccontextmanager
-    async def slowly(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
-        """Let more happen after the client was counted among those who listen."""
-        await client.deliver(who.says("meanwhile"))
-        await client.settled()
-        reached.set()
-        async with before(*arguments, **options) as response:
-            yield response
-
-    monkeypatch.setattr(streams, "sse_response", slowly)
-    reader, writer, _ = await listen(client, more=f"Last-Event-ID: {first}\r\n")
-    await asyncio.wait_for(reached.wait(), 10)
-    await client.deliver(who.says("last"))
-    ids: list[int] = []
-    while len(ids) < 3:
-        line = (await asyncio.wait_for(reader.readline(), 10)).decode().strip()
-        if line.startswith("id: "):
-            ids.append(int(line.removeprefix("id: ")))
-    await close(writer)
-    assert len(set(ids)) == 3, "each of the three is told once"
-    assert ids == sorted(ids)
 
 
-async def test_a_run_that_ends_while_its_stream_begins_is_told_as_ended(
-    client: Client, graph: tuple[GraphServer, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = await paused_run(client)
-    run = events.removesuffix("/events")
-    before = streams.EventStreams.serve
-
-    async def late(self: Any, *arguments: Any, **options: Any) -> Any:
-        await client.send("POST", f"{run}/cancel")
-        return await before(self, *arguments, **options)
-
-    monkeypatch.setattr(streams.EventStreams, "serve", late)
-    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    async with client.session.get(client.admin_url + events, headers=headers) as response:
-        text = (await asyncio.wait_for(response.read(), 10)).decode()
-    (told,) = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
-    assert told["status"] == "cancelled"
+Waits = Callable[[int], Callable[[], Awaitable[bool]]]
 
 
-class Stalled(NamedTuple):
-    """The streams alone, and somebody who opens them and reads nothing of what is told."""
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """Whether so many requests wait for events. Nothing that a client sees tells that a request waits already."""
+    logs: list[EventLog] = []
+    before = EventLog.__init__
 
-    bus: EventBus
-    url: str
-    server: web.Server
-    readers: list[socket.socket]
+    def noted(self: EventLog, *arguments: Any, **options: Any) -> None:
+        before(self, *arguments, **options)
+        logs.append(self)
 
-    async def open(self) -> None:
-        url = urlsplit(self.url)
-        sock = socket.socket()
-        self.readers.append(sock)
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, (url.hostname, url.port))
-        await loop.sock_sendall(sock, f"GET {STREAM} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        head = await asyncio.wait_for(loop.sock_recv(sock, 12), 10)
-        assert head == b"HTTP/1.1 200", head
+    def waits(number: int) -> Callable[[], Awaitable[bool]]:
+        async def check() -> bool:
+            return len(logs[-1]._readers) == number
 
-    async def is_free(self) -> bool:
-        async with aiohttp.ClientSession() as session, session.get(self.url + STREAM) as response:
-            return response.status == 200
+        return check
 
-    async def fill(self) -> None:
-        for _ in range(MAX_STREAMS):
-            await self.open()
-        assert not await self.is_free()
+    monkeypatch.setattr(EventLog, "__init__", noted)
+    return waits
+
+
+@asynccontextmanager
+async def daemon(settings: Settings, secrets: Secrets, path: Path) -> AsyncIterator[Client]:
+    async with (
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as running,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, running.public_url, running.admin_url, path)
 
 
 @pytest.fixture
-async def stalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stalled]:
-    monkeypatch.setattr(streams, "SEND_TIMEOUT_S", 0.3)
-    bus = EventBus(Clock())
-    app = web.Application(middlewares=[problem_middleware])
-    app[OPERATIONS] = []
-    add_operations(app, streams.EventStreams(bus).operations())
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = GuardedSite(
-        runner,
-        bind("127.0.0.1", 0, key="admin"),
-        max_connections=64,
-        request_timeout_s=5,
-        on_refused=pytest.fail,
-    )
-    await site.start()
-    assert runner.server is not None
-    found = Stalled(bus, site.name, runner.server, [])
-    yield found
-    for sock in found.readers:
-        sock.close()
-    await runner.cleanup()
+def ana() -> Conversationalist:
+    return Conversationalist(ACCOUNT, ANA, T0)
 
 
-async def test_sixteen_streams_may_be_open_and_the_next_is_told_to_wait(client: Client) -> None:
-    answers = [await listen(client) for _ in range(17)]
-    await close(*(writer for _, writer, _ in answers))
-    heads = [head.decode() for _, _, head in answers]
-    assert [head.split(" ", 2)[1] for head in heads] == ["200"] * 16 + ["503"]
-    assert "Retry-After: 5" in heads[-1]
+async def types(client: Client, query: str = "") -> list[str]:
+    return [event["type"] for event in (await client.get(EVENTS + query))["events"]]
 
 
-@pytest.mark.parametrize("told", ["a little at a time", "more than is kept for it"])
-async def test_who_reads_nothing_loses_the_place_and_the_connection(stalled: Stalled, told: str) -> None:
-    await stalled.fill()
-    for _ in range(MAX_BEHIND + 2 if told == "more than is kept for it" else 100):
-        stalled.bus.publish("message.received", {"text": "x" * 65_536})
-    await eventually(stalled.is_free)
-
-    async def hung_up() -> bool:
-        return not stalled.server.connections
-
-    await eventually(hung_up)
+async def end(client: Client) -> str:
+    await client.settled()
+    cursor: str = (await client.get(EVENTS + "?after=latest"))["nextCursor"]
+    return cursor
 
 
-async def test_a_stream_ends_when_the_daemon_stops(settings: Settings, secrets: Secrets, tmp_path: Path) -> None:
-    """In order, with the last chunk: it is not cut off when the time for requests in flight is over."""
-    database = tmp_path / "inboxd.sqlite3"
-    async with (
-        app.run_daemon(settings, secrets, database, on_give_up=pytest.fail) as daemon,
-        aiohttp.ClientSession() as session,
-    ):
-        client = Client(session, daemon.public_url, daemon.admin_url, database)
-        reader, writer, _ = await listen(client)
-    assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"0\r\n\r\n")
-    await close(writer)
+async def texts(client: Client, query: str = "") -> list[str]:
+    found = (await client.get(EVENTS + query))["events"]
+    return [event["data"]["message"]["content"] for event in found if event["type"] == "message.received"]
+
+
+async def test_everything_that_is_kept_is_read_from_the_beginning(client: Client, ana: Conversationalist) -> None:
+    assert await client.get(EVENTS) == {"events": [], "nextCursor": "0", "hasMore": False}
+    await client.deliver(ana.says("one"), ana.says("two"))
+    await client.settled()
+    page = await client.get(EVENTS)
+    assert [event["type"] for event in page["events"]] == [
+        "conversation.created",
+        "message.received",
+        "message.received",
+    ]
+    assert (page["nextCursor"], page["hasMore"]) == ("3", False)
+    assert await client.get(f"{EVENTS}?after=3") == {"events": [], "nextCursor": "3", "hasMore": False}
+
+
+async def test_pages_follow_each_other(client: Client, ana: Conversationalist) -> None:
+    await client.deliver(*(ana.says(str(number)) for number in range(10)))
+    await client.settled()
+    found: list[Json] = []
+    cursor, more = "0", True
+    while more:
+        page = await client.get(f"{EVENTS}?after={cursor}&limit=4")
+        found += page["events"]
+        cursor, more = page["nextCursor"], page["hasMore"]
+    assert found == (await client.get(EVENTS))["events"]
+    assert len({event["id"] for event in found}) == 11
+
+
+async def test_latest_begins_now(client: Client, ana: Conversationalist) -> None:
+    await client.deliver(ana.says("before"))
+    cursor = await end(client)
+    assert (await client.get(f"{EVENTS}?after=latest"))["events"] == []
+    await client.deliver(ana.says("after"))
+    await client.settled()
+    assert await texts(client, f"?after={cursor}") == ["after"]
+
+
+async def test_events_are_chosen_by_type_account_and_conversation(client: Client, ana: Conversationalist) -> None:
+    said = ana.says("hi")
+    bruno = Conversationalist(ACCOUNT, BRUNO, T0)
+    await client.deliver(said, ana.reacts(said), bruno.says("hello"))
+    await client.settled()
+    assert await types(client, "?types=message.reaction_added") == ["message.reaction_added"]
+    assert await types(client, "?types=conversation.*,message.reaction_added") == [
+        "conversation.created",
+        "conversation.created",
+        "message.reaction_added",
+    ]
+    assert len(await types(client, "?types=*")) == 5
+    assert len(await types(client, f"?accountId={ACCOUNT}")) == 5
+    assert await types(client, "?accountId=17841400000000002") == []
+    assert len(await types(client, f"?accountId=17841400000000002,{ACCOUNT}")) == 5
+    (conversation,) = [one for one in await client.conversations() if one["participantPlatformId"] == BRUNO]
+    assert await texts(client, f"?conversationId={conversation['id']}") == ["hello"]
+    assert await types(client, f"?conversationId={conversation['id']}&types=message.reaction_added") == []
+
+
+async def test_a_filter_that_leaves_nothing_of_a_stretch_goes_on_behind_it(
+    client: Client, ana: Conversationalist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SCAN", 5)
+    said = ana.says("hi")
+    await client.deliver(said, *(ana.says(str(number)) for number in range(20)), ana.reacts(said))
+    await client.settled()
+    cursor, more, found, empty = "0", True, [], 0
+    while more:
+        page = await client.get(f"{EVENTS}?after={cursor}&types=message.reaction_added")
+        assert int(page["nextCursor"]) > int(cursor)
+        cursor, more = page["nextCursor"], page["hasMore"]
+        found += page["events"]
+        empty += not page["events"]
+    assert len(found) == 1
+    assert empty >= 4
+    waited = await client.get(f"{EVENTS}?after=0&types=message.reaction_added&wait=20&limit=1")
+    assert waited["hasMore"], "a page with more behind it is no reason to wait"
+
+
+async def test_what_arrives_meanwhile_ends_the_wait(client: Client, ana: Conversationalist, waits: Waits) -> None:
+    waiting = asyncio.ensure_future(client.get(f"{EVENTS}?after=0&wait=60&types=message.*"))
+    await eventually(waits(1))
+    await client.deliver(ana.says("at last"))
+    page = await asyncio.wait_for(waiting, 20)
+    assert [event["data"]["message"]["content"] for event in page["events"]] == ["at last"]
+    assert await texts(client, f"?after={page['nextCursor']}") == []
+
+
+async def test_what_is_not_wanted_does_not_end_the_wait(client: Client, ana: Conversationalist, waits: Waits) -> None:
+    waiting = asyncio.ensure_future(client.get(f"{EVENTS}?after=0&wait=60&types=message.reaction_added"))
+    await eventually(waits(1))
+    said = ana.says("hi")
+    await client.deliver(said)
+    await client.settled()
+    assert not waiting.done()
+    await client.deliver(ana.reacts(said))
+    page = await asyncio.wait_for(waiting, 20)
+    assert [event["type"] for event in page["events"]] == ["message.reaction_added"]
+
+
+async def test_a_wait_in_which_nothing_happens_ends_with_an_empty_page(
+    client: Client, ana: Conversationalist, waits: Waits
+) -> None:
+    await client.deliver(ana.says("hi"))
+    cursor = await end(client)
+    page = await client.get(f"{EVENTS}?after={cursor}&wait=1")
+    assert page == {"events": [], "nextCursor": cursor, "hasMore": False}
+    assert await waits(0)()
+
+
+async def test_cursors_that_were_pruned_or_never_given_are_gone(client: Client, ana: Conversationalist) -> None:
+    await client.deliver(ana.says("hi"))
+    await client.settled()
+    beyond = await client.get(f"{EVENTS}?after=999", status=410)
+    assert (beyond["status"], beyond["oldestCursor"]) == (410, "0")
+    assert "another database" in beyond["detail"]
+
+
+async def test_a_client_that_was_away_for_too_long_is_told_where_to_go_on(
+    settings: Settings, secrets: Secrets, tmp_path: Path, ana: Conversationalist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    async with daemon(settings, secrets, path) as client:
+        await client.deliver(ana.says("old"))
+        await client.settled()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE events SET recorded_at = 1")
+    async with daemon(settings, secrets, path) as client:
+
+        async def pruned() -> bool:
+            return bool((await client.get(EVENTS))["nextCursor"] == "2")
+
+        await eventually(pruned)
+        for query in ("after=0", "after=1", "after=1&wait=30"):
+            assert (await client.get(f"{EVENTS}?{query}", status=410))["oldestCursor"] == "2"
+        await client.deliver(ana.says("new"))
+        await client.settled()
+        assert await texts(client, "?after=2") == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("types=message.recieved", "message.recieved"),
+        ("types=message.received,nothing.*", "nothing.*"),
+        ("types=message.recieved", "message.received"),
+        ("after=-1", "after"),
+        ("after=x", "after"),
+        ("after=1234567890123456789", "after"),
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("wait=61", "wait"),
+        ("conversationId=x", "conversationId"),
+        ("type=message.received", "types"),
+    ],
+)
+async def test_bad_questions_are_told_what_is_wrong(client: Client, query: str, told: str) -> None:
+    problem = await client.get(f"{EVENTS}?{query}", status=400)
+    assert told in problem["detail"]
+
+
+async def ask(client: Client, query: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    url = urlsplit(client.admin_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(f"GET {EVENTS}?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n".encode())
+    return reader, writer
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half"])
+async def test_whoever_hangs_up_during_the_wait_frees_the_place_at_once(client: Client, how: str, waits: Waits) -> None:
+    for _ in range(2):
+        asked = [await ask(client, "after=latest&wait=60") for _ in range(MAX_WAITING)]
+        await eventually(waits(MAX_WAITING))
+        refused = await client.get(f"{EVENTS}?after=latest&wait=60", status=503)
+        assert str(MAX_WAITING) in refused["detail"]
+        assert (await client.get(f"{EVENTS}?after=latest"))["events"] == [], "who does not wait needs no place"
+        for _, writer in asked:
+            if how == "half":
+                writer.write_eof()
+            elif how == "reset":
+                writer.transport.abort()
+            else:
+                writer.close()
+        await eventually(waits(0))
+        for _, writer in asked:
+            writer.close()
+
+
+async def test_waiting_requests_are_answered_when_the_daemon_stops(
+    settings: Settings, secrets: Secrets, tmp_path: Path, waits: Waits
+) -> None:
+    """Not cut off: each gets the page that it would have got at the end of its time."""
+    async with daemon(settings, secrets, tmp_path / "inboxd.sqlite3") as client:
+        asked = [await ask(client, "after=latest&wait=60") for _ in range(5)]
+        await eventually(waits(5))
+    for reader, writer in asked:
+        answer = await asyncio.wait_for(reader.read(), 20)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"events": [], "nextCursor": "0", "hasMore": False}
+        writer.close()

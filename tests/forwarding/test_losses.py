@@ -1,6 +1,9 @@
 """What is pruned or erased before it was pushed: it is told, and never pushed from memory."""
 
-from collections.abc import AsyncIterator
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 from inboxd.forwarding.progress_store import ProgressStore
@@ -53,6 +56,12 @@ async def test_an_event_that_was_erased_meanwhile_is_not_pushed(
     assert total == 0
 
 
+def erased(
+    erase: Callable[[sqlite3.Connection, Subject, int], Counter[str]], subject: Subject, connection: sqlite3.Connection
+) -> int:
+    return erase(connection, subject, 1).total()
+
+
 async def test_answers_go_when_a_person_is_erased_and_memory_is_dropped(house: House, receiver: Receiver) -> None:
     endpoint = await house.endpoint(receiver.url)
     other = "17841400000000002"
@@ -62,7 +71,7 @@ async def test_answers_go_when_a_person_is_erased_and_memory_is_dropped(house: H
     subject = Subject(ACCOUNT, ANA, frozenset({ANA}))
     for one in house.feature.personal_data:
         if one.erase is not None:
-            while await house.core.database.write(lambda connection, erase=one.erase: erase(connection, subject, 1)):
+            while await house.core.database.write(partial(erased, one.erase, subject)):
                 pass
         if one.forget is not None:
             one.forget(subject)

@@ -234,8 +234,8 @@ async def test_410_disables_at_once_and_enabling_goes_on(
     await traveling.happen(5)
     await travel.travel(HOUR)
     assert len(receiver.bodies) == asked, "nothing more is pushed"
-    needs = await traveling.feature.needs() if traveling.feature.needs else []
-    assert any("disabled" in need.text for need in needs)
+    assert traveling.feature.overview is not None
+    assert ["410" in need.text for need in (await traveling.feature.overview()).needs] == [True]
 
     receiver.respond = lambda _request, _event: 200
     await traveling.service.change(stored, enabled=True)

@@ -4,13 +4,13 @@ import asyncio
 import io
 import json
 import random
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
-from inboxd.conversations.commands import ImportFileError, import_rows
+from inboxd.conversations.commands import ImportFileError, OfflineInbox, import_rows
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runtime.secret import Secret
@@ -19,7 +19,7 @@ from inboxd.storage.database import Database
 from tests.fuzz.daemon import running
 from tests.fuzz.mutations import encoded, mutated, mutated_bytes
 from tests.fuzz.surface import CORPUS, Failure, Surface
-from tests.support import ACCOUNT, ADMIN_TOKEN
+from tests.support import ACCOUNT, ADMIN_TOKEN, event_log
 
 LINES: Final = b"J"
 """A line of JSON Lines, between two that are sound; anything else is a file as a whole."""
@@ -54,7 +54,7 @@ class Imports(Surface):
                     text = b"%s\n%s\n%s\n" % (_row(sound[0]), text, _row(sound[1]))
                     expected += sound
                 for path in (daemon.process.database, folder / "another.sqlite3"):
-                    await _import(CommandAccess(client, partial(Database, path)), text)
+                    await _import(CommandAccess(client, partial(_offline, path)), text)
             shown = await daemon.look_over()
         known = {one["participantPlatformId"] for one in shown.lists["/api/messaging/conversations"]}
         lost = [who for who in expected if who not in known]
@@ -62,7 +62,13 @@ class Imports(Surface):
             raise Failure(f"{len(lost)} of {len(expected)} valid rows are not shown, such as {lost[0]}")
 
 
-async def _import(access: CommandAccess[Database], text: bytes) -> None:
+@asynccontextmanager
+async def _offline(path: Path) -> AsyncIterator[OfflineInbox]:
+    async with Database(path) as database:
+        yield OfflineInbox(database, event_log())
+
+
+async def _import(access: CommandAccess[OfflineInbox], text: bytes) -> None:
     """The command's own function; whatever it says must be printable as UTF-8, as a terminal wants it."""
     told = io.StringIO()
     file = io.TextIOWrapper(io.BytesIO(text), encoding="utf-8-sig", errors="surrogateescape", newline="")

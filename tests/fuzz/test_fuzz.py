@@ -12,6 +12,7 @@ ROUNDS = 2
 SHRINK_S = 45.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(ROUNDS))
 @pytest.mark.parametrize("name", SURFACES)
 async def test_nothing_that_comes_in_breaks_anything(name: str, number: int, tmp_path: Path) -> None:

@@ -416,13 +416,17 @@ async def test_what_happens_is_streamed_and_resumed(client: Client, graph: tuple
     await asyncio.sleep(0.2)
     await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("hi"))
     first, second = await asyncio.wait_for(listening, 10)
-    assert (first["event"], second["event"]) == ("message.received", "profile.completed")
-    assert json.loads(first["data"])["participantId"] == ANA
+    assert (first["event"], second["event"]) == ("conversation.created", "message.received")
+    assert json.loads(first["data"])["data"]["participantPlatformId"] == ANA
 
     await client.deliver(Conversationalist(ACCOUNT, igsid(9), T0).says("hi"))
-    (missed,) = await asyncio.wait_for(read_stream(client, 1, **{"Last-Event-ID": second["id"]}), 10)
-    assert json.loads(missed["data"])["participantId"] == igsid(9)
-    (gap,) = await asyncio.wait_for(read_stream(client, 1, **{"Last-Event-ID": "1"}), 10)
+    missed = await asyncio.wait_for(read_stream(client, 3, **{"Last-Event-ID": second["id"]}), 10)
+    assert sorted(event["event"] for event in missed) == [
+        "conversation.created",
+        "message.received",
+        "profile.completed",
+    ]
+    (gap, *_) = await asyncio.wait_for(read_stream(client, 1, **{"Last-Event-ID": "999999"}), 10)
     assert gap["event"] == "gap"
     async with client.session.get(
         client.admin_url + "/api/events/stream", headers={**HEADERS, "Last-Event-ID": "x"}

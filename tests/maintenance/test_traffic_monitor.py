@@ -20,7 +20,7 @@ from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from tests.support import ACCOUNT, ANA, T0, ManualClock
+from tests.support import ACCOUNT, ANA, T0, ManualClock, event_log
 
 STRANGER = "17841499999999999"
 
@@ -69,7 +69,7 @@ async def rig(database: Database, settings: Settings, secrets: Secrets) -> Async
     clock = ManualClock()
     async with AsyncExitStack() as stack:
         options = account_options(settings, secrets)
-        accounts = await open_manager(stack, database, clock, options)
+        accounts = await open_manager(stack, database, clock, options, event_log(clock))
         await accounts.load(options.configured)
         yield Rig(database, accounts, clock)
 

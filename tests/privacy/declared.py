@@ -17,7 +17,7 @@ from inboxd.runs.moments_store import MomentStore
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import ExpiredRows, Expiry, PersonalData
 
-from tests.support import ManualClock
+from tests.support import ManualClock, event_log
 
 
 class Keep(NamedTuple):
@@ -55,7 +55,7 @@ def expiries(database: Database, clock: ManualClock, kept: Lifetimes) -> list[Ex
         *conversations.expiries(
             database, clock, early_changes=lambda: kept.keep.events, messages=lambda: kept.keep.messages
         ),
-        *backfill.expiries(BackfillStore(database), days=lambda: kept.keep.runs),
+        *backfill.expiries(BackfillStore(database, event_log()), days=lambda: kept.keep.runs),
         *privacy.expiries(DeletionStore(database, ())),
     ]
 

@@ -12,6 +12,7 @@ from inboxd.meta.signed_request import sign_request
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist, Item
 
+from tests.privacy.receipts import take_receipts
 from tests.support import ACCOUNT, ANA, APP_SECRET, BRUNO, T0, Client, Json, eventually
 
 WORDS = ("zanzibar", "marmalade", "quokka", "xylograph")
@@ -145,6 +146,8 @@ async def test_nothing_is_left_of_a_person_in_any_table_or_file(client: Client) 
     assert left(folder, *told(ana))
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert (report["deliveriesWaiting"], report["journalEmptied"]) == (0, True)
+    assert report["events"] > len(WORDS)
+    assert take_receipts(client.database) == [ANA]
     assert left(folder, *told(ana)) == []
     assert len(pictures(folder)) == 1
     (other,) = await client.conversations()
@@ -273,6 +276,7 @@ async def test_who_is_forgotten_while_meta_is_asked_about_them_is_not_remembered
 
     await eventually(over)
     await asyncio.sleep(1.6)  # so long does the answer take
+    assert take_receipts(client.database) == [ANA]
     assert left(client.database.parent, ANA, WORDS[0][1:]) == []
     await client.get(f"/api/participants/{ACCOUNT}/{ANA}", status=404)
 

@@ -33,7 +33,7 @@ async def test_any_of_several_ids_is_found_step_by_step(database: Database) -> N
 
     await database.write(lambda connection: mark_done(connection, [first, second, fourth], now=0))
     store = ErasureStore(database, declared(database))
-    deliveries, _events = store.scans
+    deliveries = store.scans[0]
     wanted = MentionScan([b"1001", b"1003"])
     found = await store.look(deliveries, wanted, after=0, step=3)
     assert found == MentionedRows(processed=[first], waiting=1, last_id=third)

@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from inboxd.privacy import participant_eraser
 from inboxd.privacy.account_eraser import STEP
 from inboxd.simulator.payloads import Conversationalist
 
+from tests.privacy.receipts import take_receipts
 from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, eventually, strict
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -80,6 +82,7 @@ async def test_a_person_is_forgotten_everywhere(client: Client) -> None:
     assert (report["deliveries"], report["deliveriesWaiting"], report["avatars"]) == (1, 0, 1)
     assert report["journalEmptied"] is True
 
+    assert take_receipts(client.database) == [ANA]
     assert traces(folder, "zanzibar", "marmalade", ANA, name) == []
     (left,) = await client.conversations()
     assert left["participantPlatformId"] == BRUNO
@@ -112,12 +115,14 @@ async def test_comments_and_unknown_events_of_a_person_are_theirs_too(client: Cl
     assert json.dumps(person["webhookEvents"]).count(SECRET_WORDS) == 2
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{commenter}")
     assert report["webhookEvents"] == 2
+    assert take_receipts(client.database) == [commenter]
     assert traces(client.database.parent, commenter, SECRET_WORDS) == []
     assert (await client.get("/api/webhook-events"))["webhookEvents"]
     await client.get(f"/api/participants/{ACCOUNT}/{commenter}/export", status=404)
 
 
-async def test_a_journal_that_somebody_reads_is_reported(client: Client) -> None:
+async def test_a_journal_that_somebody_reads_is_reported(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(participant_eraser, "ROUNDS", 3)
     await talk(client, ANA, SECRET_WORDS)
     with closing(sqlite3.connect(client.database)) as reader:
         reader.execute("BEGIN")
@@ -152,6 +157,8 @@ def documented(heading: str) -> set[str]:
 
 async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
     await talk(client, ANA, "hola", SECRET_WORDS)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0 + 60_000).comes_from_ad("how much?"))
+    await client.settled()
 
     async def named() -> bool:
         return bool((await client.get(f"/api/participants/{ACCOUNT}/{ANA}"))["avatar"])
@@ -165,6 +172,7 @@ async def test_an_export_speaks_as_the_api_does(client: Client) -> None:
     assert set(conversation) <= documented("Conversations")
 
     assert person["messages"] == await client.messages(conversation)
+    assert [one["referral"]["adId"] for one in person["messages"] if one["referral"]] == ["6000000001"]
     assert set(person["messages"][0]) <= documented("Messages")
 
     participant = await client.get(f"/api/participants/{ACCOUNT}/{ANA}")
@@ -209,6 +217,7 @@ async def test_what_is_no_utf8_or_no_json_is_exported_to_the_byte_and_erased(cli
 
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert (report["webhookEvents"], report["deliveries"]) == (len(kept), 1)
+    assert take_receipts(client.database) == [ANA]
     assert traces(client.database.parent, ANA) == []
     await talk(client, BRUNO, "buenos dias")  # and everything goes on
     assert len(await client.conversations()) == 1

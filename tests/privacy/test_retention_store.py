@@ -20,7 +20,7 @@ from inboxd.storage.connection import Row
 from inboxd.storage.database import Database
 
 from tests.privacy.declared import Keep, Lifetimes, Retention, retention_worker
-from tests.support import ACCOUNT, ANA, T0, ManualClock
+from tests.support import ACCOUNT, ANA, T0, ManualClock, event_log
 
 KEY = ConversationKey(ACCOUNT, ANA)
 
@@ -151,7 +151,7 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
 
     await database.write(fill)
     await write(database, "m", T0)
-    backfills = BackfillStore(database)
+    backfills = BackfillStore(database, event_log(clock))
     run = await BackfillService(backfills, clock).start(ACCOUNT, origin="api", batch_size=10, dry_run=True)
     tables = ("deliveries", "webhook_events", "early_changes", "messages", "backfill_runs")
 

@@ -50,7 +50,7 @@ async def test_removing_what_is_old_lets_senders_pass(database: Database) -> Non
     def busy() -> bool:
         waits = next(senders, False)
         if waits:
-            left.append(database._changes)
+            left.append(database.changes)
         return waits
 
     housekeeping = retention_worker(database, clock, Keep(14, 180, 365, 0, 30), busy=busy)

@@ -6,7 +6,6 @@ import pytest
 from inboxd.accounts.manager import ManagedAccount
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.conversation import ConversationKey
-from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.fetchers import ProfileFetchers
 from inboxd.profiles.metrics import ProfileMetrics
@@ -17,7 +16,7 @@ from inboxd.simulator.graph_server import GraphServer
 from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 
-from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, Meta, meta
+from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, Meta, event_log, meta
 
 OTHER = ACCOUNT[::-1]
 
@@ -31,7 +30,7 @@ class Rig:
                 cache=ProfileCache(clock, ttl_s=86_400, size=10),
                 clock=clock,
                 metrics=ProfileMetrics(CollectorRegistry()),
-                bus=EventBus(clock),
+                event_log=event_log(clock),
                 random=lambda: 0.0,
                 on_picture=lambda: None,
                 on_profile=lambda _connection, _key, _at: None,
@@ -80,6 +79,6 @@ async def test_an_account_has_one_sync_until_it_is_removed(rig: Rig) -> None:
     sync = rig.syncs.of(served)
     assert rig.syncs.of(served) is sync
     again = await rig.served(ACCOUNT)
-    assert rig.syncs.of(again).served is again
+    assert rig.syncs.of(again).managed is again
     rig.fetchers.remove(ACCOUNT)
     assert rig.syncs.of(again) is not sync

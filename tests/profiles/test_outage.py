@@ -16,7 +16,6 @@ from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.backfill import BackfillRun, ConversationOutcome
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
 from inboxd.domain.run import STEERING, RunStatus, Steering
-from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
@@ -37,7 +36,7 @@ from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 
 from tests.hostile import HostileGraph
-from tests.support import ACCOUNT, TOKEN, Meta, TravelClock, meta
+from tests.support import ACCOUNT, TOKEN, Meta, TravelClock, event_log, meta
 
 
 class Host:
@@ -66,7 +65,7 @@ class Rig:
         )
         self.database, self.platform, self.clock, self.graph = database, platform, clock, graph
         self.served = ManagedAccount(account, graph, None)
-        bus = EventBus(clock)
+        log = event_log(clock)
         self.sync = ProfileSync(
             self.served,
             SyncServices(
@@ -74,15 +73,15 @@ class Rig:
                 cache=ProfileCache(clock, ttl_s=86_400, size=1000),
                 clock=clock,
                 metrics=ProfileMetrics(CollectorRegistry()),
-                bus=bus,
+                event_log=log,
                 random=lambda: 0.0,
                 on_picture=lambda: None,
                 on_profile=conversations.participant_changed,
             ),
         )
         self.fetcher = ProfileFetcher(self.sync, ProfileStore(database), clock)
-        self.backfills = BackfillStore(database)
-        self.worker = BackfillWorker(self.sync, self.backfills, clock, bus, lambda: 0.0)
+        self.backfills = BackfillStore(database, log)
+        self.worker = BackfillWorker(self.sync, self.backfills, clock, lambda: 0.0)
         self.service = BackfillService(self.backfills, clock)
         self.service.add(self.served, self.worker.wakeup)
 
@@ -343,7 +342,9 @@ async def test_what_somebody_changes_between_two_looks_is_not_overwritten(
                 steered.append(True)
                 run = await rig.backfills.get(run_id)
                 assert run is not None
-                steered[0] = await BackfillService(BackfillStore(database), rig.clock).steer(run, how)
+                steered[0] = await BackfillService(BackfillStore(database, event_log(rig.clock)), rig.clock).steer(
+                    run, how
+                )
             return await set_status(run_id, status, now, *rest, **more)
 
         rig.backfills.set_status = interfere  # type: ignore[method-assign]

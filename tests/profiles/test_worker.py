@@ -15,7 +15,6 @@ from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, REOPEN_REST_S
-from inboxd.events.bus import EventBus
 from inboxd.meta.account_graph import MANY_PEOPLE, AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
@@ -28,7 +27,7 @@ from inboxd.simulator.people import igsid
 from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 
-from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, meta
+from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, event_log, meta, told
 
 KEY = ConversationKey(ACCOUNT, ANA)
 CALM = Behaviour(latency_ms=0)
@@ -52,7 +51,6 @@ class Rig:
             updated_at=clock.now,
         )
         self.served = ManagedAccount(account, graph, None)
-        self.bus = EventBus(clock)
         self.sync = ProfileSync(
             self.served,
             SyncServices(
@@ -60,7 +58,7 @@ class Rig:
                 cache=self.cache,
                 clock=self.clock,
                 metrics=ProfileMetrics(CollectorRegistry()),
-                bus=self.bus,
+                event_log=event_log(clock),
                 random=lambda: 0.0,
                 on_picture=self._count_picture,
                 on_profile=participant_changed,
@@ -442,10 +440,8 @@ async def test_who_was_forgotten_while_meta_was_asked_is_kept_in_no_memory_and_t
     due = await rig.fetcher._next_due()
     assert due is not None
     await rig.database.execute("DELETE FROM participants")
-    told: list[str] = []
-    rig.bus.publish = lambda kind, _data: told.append(kind)  # type: ignore[method-assign,assignment]
     await rig.fetcher._fetch(due)
-    assert (rig.cache.get(KEY), rig.pictures, told) == (None, 0, [])
+    assert (rig.cache.get(KEY), rig.pictures, await told(rig.database)) == (None, 0, [])
 
 
 async def test_the_conversation_of_a_fetched_profile_counts_as_updated(rig: Rig) -> None:

@@ -17,7 +17,8 @@ from inboxd.runtime.errors import (
 from inboxd.storage import database as module
 from inboxd.storage import migrations
 from inboxd.storage.connection import Row, fetch, insert_many
-from inboxd.storage.database import Database, _Job, open_for_reading
+from inboxd.storage.database import Database, open_for_reading
+from inboxd.storage.group_commit import WriteJob
 
 from tests.support import full_disk
 
@@ -381,7 +382,7 @@ async def test_whoever_is_patient_gets_a_turn_among_the_urgent(database: Databas
     def urgent(_connection: sqlite3.Connection) -> None:
         order.append("urgent")
         if spare:  # somebody urgent comes during every commit
-            database._urgent.append(_Job(urgent, spare.pop()))
+            database._urgent.append(WriteJob(urgent, spare.pop()))
 
     waiting = [database.submit(urgent, urgent=True), database.submit(lambda _connection: order.append("patient"))]
     await asyncio.gather(*waiting)

@@ -10,9 +10,15 @@ from inboxd.conversations import message_store as messages
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations import search_store as search
 from inboxd.conversations import store as conversations
-from inboxd.conversations.store import ConversationFilter, _stretches
+from inboxd.conversations.store import ConversationFilter, _both, _stretches
 from inboxd.domain.conversation import ConversationStatus
 from inboxd.domain.paging import Place
+from inboxd.events import personal_data_store as events_data
+from inboxd.events import store as event_log
+from inboxd.forwarding import delivery_store as forwarded_deliveries
+from inboxd.forwarding import personal_data_store as forwarding_data
+from inboxd.forwarding import progress_store as progress
+from inboxd.forwarding import store as endpoints
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
 from inboxd.profiles import avatar_store as avatars
@@ -41,6 +47,9 @@ STATEMENTS = {
     "count messages": conversations._COUNT_MESSAGES,
     "last message of an account": conversations._LAST_MESSAGE_AT,
     "latest": conversations._LATEST,
+    "messages in the order of their arrival": conversations._STORED_AFTER,
+    "the newest message": conversations._NEWEST,
+    "the last message that was read": conversations._LAST_READ,
     "conversation of a fetched profile": conversations.PARTICIPANT_CHANGED,
     "due": profiles._DUE,
     "next due": profiles._NEXT_DUE,
@@ -62,6 +71,18 @@ STATEMENTS = {
     "attempts to expire": backfills._EXPIRE_ATTEMPTS,
     "numbers of profiles": statistics._PROFILES,
     "webhook events": f"{webhook_events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
+    "last event": event_log._TOTAL,
+    "ends of the event log": event_log._ENDS,
+    "events": f"{event_log._PAGE} ORDER BY seq LIMIT ?",
+    "events of some kind": f"{event_log._PAGE}{''.join(event_log._CONDITIONS.values())} ORDER BY seq LIMIT ?",
+    "events of messages that were taken back": event_log._BLANK,
+    "size of the event log": event_log._SIZE,
+    "events that are too old": event_log._OLD,
+    "events that are too many": event_log._TOO_MUCH,
+    "oldest events": event_log._OLDEST,
+    "next event": event_log._FOLLOWING,
+    "events that may mention a person": events_data._LOOK.replace("mentioned(", "upper("),
+    "prune events": event_log._PRUNE,
     "messages by words": search.MESSAGE_IDS,
     "messages to index": search._INDEX,
     "changed messages to index one by one": search._CHANGED_IDS,
@@ -80,8 +101,33 @@ STATEMENTS = {
     "profiles of an account": profiles_data._OF_ACCOUNT,
     "webhook events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
     "backfill_attempts of a person": backfill_data._ATTEMPTS_OF_PARTICIPANT,
+    "one endpoint": endpoints._ONE,
+    "events at a time": endpoints._EVENT_AT,
+    "deliveries at a time": endpoints._DELIVERY_AT,
+    "retries of a lane": progress._LANE,
+    "lanes with retries": progress._LANES,
+    "failures": progress._PAGE,
+    "failures in a state": progress._PAGE_OF_STATE,
+    "old failures": progress._TRIM_FAILED,
+    "attempts of an endpoint": progress._ATTEMPTS,
+    "old attempts": progress._TRIM,
+    "the event after a cursor": progress._NEXT_EVENT,
+    "the delivery after a cursor": progress._NEXT_DELIVERY,
+    "deliveries after a cursor": forwarded_deliveries._SIZES,
+    "attempts at endpoints to expire": forwarding_data._BY_ID,
     **{f"{name} of an account": sql for name, sql in (backfill_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }
+
+
+FROM_AN_END = {
+    ("all deliveries", "SCAN deliveries"),
+    ("last event", "SCAN events"),
+    ("size of the event log", "SCAN events"),
+    ("events that are too many", "SCAN events"),
+    ("ends of the event log", "SCAN event_log"),
+    ("ends of the event log", "SCAN sqlite_sequence"),
+}
+"""What walks a table by its id up to a LIMIT, or a table of a handful of rows."""
 
 
 async def plan(database: Database, sql: str) -> str:
@@ -103,9 +149,7 @@ async def test_statement_searches(database: Database, name: str) -> None:
                 or "CONSTANT" in step
                 or step.startswith("SCAN (")
                 or "USING" in step
-                or (
-                    name == "all deliveries" and step == "SCAN deliveries"  # by id, from its end
-                )
+                or (name, step) in FROM_AN_END
             ), steps
     assert "TEMP B-TREE FOR ORDER BY" not in steps
 
@@ -127,13 +171,53 @@ async def test_lists_of_conversations_walk_the_index_of_activity(
 ) -> None:
     where, _ = condition.where()
     more, _ = _stretches(condition.before)[0]
-    whole = f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else "")
-    listing = await plan(database, conversations._IDS_OF_PAGE + whole + conversations._ORDER)
+    listing = await plan(database, conversations._IDS_OF_PAGE + _both(where, more) + conversations._ORDER)
     counting = await plan(database, f"SELECT count(*) FROM conversations AS c{where}")
 
     assert "conversations_by_activity" in listing
     assert "TEMP B-TREE" not in listing
     assert "COVERING INDEX" in counting
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ConversationFilter(),
+        ConversationFilter(account_id="1"),
+        ConversationFilter(status=ConversationStatus.OPEN),
+        ConversationFilter(account_id="1", status=ConversationStatus.CLOSED, has_unread=False),
+    ],
+)
+async def test_lists_of_updates_walk_the_index_of_updates_from_the_place_on(
+    database: Database, condition: ConversationFilter
+) -> None:
+    where, _ = condition.where()
+    listing = await plan(database, conversations._updates(where))
+    counting = await plan(database, "SELECT count(*) FROM conversations AS c" + _both(where, conversations._SINCE))
+
+    assert listing == "SEARCH c USING COVERING INDEX conversations_by_update (updated_at>?)"
+    assert counting == "SEARCH c USING COVERING INDEX conversations_by_update (updated_at>?)"
+
+
+@pytest.mark.parametrize("more", ["", _stretches(Place(5, 5))[0][0], conversations._AFTER])
+@pytest.mark.parametrize("account_id", [None, "1"])
+async def test_the_conversations_of_a_participant_are_found_by_an_index(
+    database: Database, account_id: str | None, more: str
+) -> None:
+    where, _ = ConversationFilter(account_id=account_id, participant_id="2", has_unread=True).where()
+    order = conversations._ORDER_OF_UPDATES if more == conversations._AFTER else conversations._ORDER
+    listing = await plan(database, conversations._IDS_OF_PAGE + _both(where, more) + order)
+
+    assert listing.startswith("SEARCH c USING INDEX conversations_by_participant (participant_id=?)")
+
+
+@pytest.mark.parametrize(
+    "statement", [messages._DERIVE, conversations._CHANGE, conversations._MARK_READ, conversations.PARTICIPANT_CHANGED]
+)
+async def test_the_latest_update_is_found_at_the_end_of_its_index(database: Database, statement: str) -> None:
+    steps = await plan(database, statement)
+
+    assert "SEARCH conversations USING COVERING INDEX conversations_by_update (updated_at<?)" in steps
 
 
 def test_webhook_events_are_told_apart_by_content() -> None:

@@ -60,8 +60,8 @@ class AccountsApi:
 
     async def all(self, _request: web.Request) -> web.Response:
         """Every account that is served."""
-        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
-        return answer(AccountList(accounts=[AccountResource.of(one.account) for one in served]))
+        managed = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        return answer(AccountList(accounts=[AccountResource.of(one.account) for one in managed]))
 
     async def one(self, request: web.Request) -> web.Response:
         """One account."""
@@ -74,26 +74,26 @@ class AccountsApi:
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'token' must be an access token of Meta's.")
         try:
             token = Secret(wanted.token.strip())
-            served, findings = await self._check.add(token, wanted.wanted_login_type(), name=wanted.name)
+            managed, findings = await self._check.add(token, wanted.wanted_login_type(), name=wanted.name)
         except GraphError as error:
             raise _refused(error) from error
-        checked = CheckedAccount(account=AccountResource.of(served.account), findings=findings)
+        checked = CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
         return answer(checked, status=HTTPStatus.CREATED)
 
     async def check(self, request: web.Request) -> web.Response:
         """Look an account over."""
-        served = self._find(request)
-        findings = await self._check.check(served)
-        return answer(CheckedAccount(account=AccountResource.of(served.account), findings=findings))
+        managed = self._find(request)
+        findings = await self._check.check(managed)
+        return answer(CheckedAccount(account=AccountResource.of(managed.account), findings=findings))
 
     async def remove(self, request: web.Request) -> web.Response:
         """Stop serving an account and forget its token; its conversations stay."""
-        served = self._find(request)
-        if served.account.configured:
+        managed = self._find(request)
+        if managed.account.configured:
             raise ProblemError(
                 HTTPStatus.CONFLICT, "This account stands in the configuration: remove it there and restart."
             )
-        await self._accounts.remove(served)
+        await self._accounts.remove(managed)
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=SAFE_HEADERS)
 
     async def statistics(self, request: web.Request) -> web.Response:
@@ -104,16 +104,16 @@ class AccountsApi:
 
     async def budgets(self, _request: web.Request) -> web.Response:
         """What each account may still ask of Meta."""
-        served = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
+        managed = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
         return answer(
-            BudgetList(budgets=[BudgetResource.of(one.account.id, one.graph.budget.report()) for one in served])
+            BudgetList(budgets=[BudgetResource.of(one.account.id, one.graph.budget.report()) for one in managed])
         )
 
     def _find(self, request: web.Request) -> ManagedAccount:
-        served = self._accounts.served.get(request.match_info["id"])
-        if served is None:
+        managed = self._accounts.served.get(request.match_info["id"])
+        if managed is None:
             raise not_found("account")
-        return served
+        return managed
 
 
 def _refused(error: GraphError) -> ProblemError:

@@ -161,6 +161,8 @@ async def ensure_subscribed(
     """Subscribe the account if it is not subscribed. Read the fields back and store them. Raises GraphError."""
     fields = await managed.graph.subscribed_fields(priority)
     if "messages" not in fields:
+        if "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
+            await accounts.update(managed, subscribed_fields=fields)
         await managed.graph.subscribe(priority)
         fields = await managed.graph.subscribed_fields(priority)
     await accounts.update(managed, subscribed_fields=fields, subscription_checked_at=clock.now_ms())

@@ -9,6 +9,7 @@ from inboxd.accounts import personal_data_store
 from inboxd.accounts.api import AccountsApi
 from inboxd.accounts.call_log_store import SqliteCallLog
 from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.event_recording import EVENT_TYPES
 from inboxd.accounts.graph_factory import GraphFactory, Limits
 from inboxd.accounts.manager import AccountManager, ConfiguredAccount
 from inboxd.accounts.metrics import AccountMetrics
@@ -19,6 +20,7 @@ from inboxd.accounts.store import AccountStore
 from inboxd.accounts.vault import KEY_FILE, Vault, key_from
 from inboxd.accounts.workers import AccountWorkers, workers_of
 from inboxd.domain.account import LoginType
+from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Link, ReloadRule
 from inboxd.meta.budget import AppBudget
 from inboxd.meta.graph import GraphClient
@@ -54,6 +56,7 @@ async def build(
     stack: AsyncExitStack,
     options: Options,
     *,
+    event_log: EventLog,
     statistics: Callable[[str], Awaitable[AccountStatistics]],
     last_message_at: Callable[[str], Awaitable[int | None]],
 ) -> Accounts:
@@ -62,7 +65,7 @@ async def build(
     `statistics` counts what is stored of an account; `last_message_at` is when its latest message was sent (ms).
     Raises ConfigError for a `storage_key` that is none.
     """
-    manager = await open_manager(stack, core.database, core.clock, options)
+    manager = await open_manager(stack, core.database, core.clock, options, event_log)
     metrics = AccountMetrics(core.metrics.registry)
     check = AccountCheck(manager, core.clock, last_message_at)
     overview = AccountsOverview(manager, core.clock)
@@ -80,6 +83,7 @@ async def build(
         start=start,
         manager=manager,
         check=check,
+        event_types=EVENT_TYPES,
         account_workers=account_workers,
         operations=AccountsApi(manager, check, statistics).operations(),
         pages=(AccountPages(manager, check, statistics),),
@@ -88,12 +92,13 @@ async def build(
         collect=lambda: metrics.collect(manager, core.clock.now_ms()),
         reload=_reload_rules(manager, options),
         personal_data=personal_data_store.personal_data(),
-        needs=overview.needs,
-        card=overview.card,
+        overview=overview.read,
     )
 
 
-async def open_manager(stack: AsyncExitStack, database: Database, clock: Clock, options: Options) -> AccountManager:
+async def open_manager(
+    stack: AsyncExitStack, database: Database, clock: Clock, options: Options, event_log: EventLog
+) -> AccountManager:
     """The accounts, with connections to both Graph APIs; not loaded yet. Raises ConfigError."""
     keys = options.storage_keys
     if not keys:
@@ -116,7 +121,7 @@ async def open_manager(stack: AsyncExitStack, database: Database, clock: Clock, 
         app_secrets=options.app_secrets,
         app_id=options.app_id,
     )
-    return AccountManager(AccountStore(database), Vault(keys), graphs, clock)
+    return AccountManager(AccountStore(database), Vault(keys), graphs, clock, event_log)
 
 
 def _reload_rules(manager: AccountManager, options: Options) -> tuple[ReloadRule, ...]:

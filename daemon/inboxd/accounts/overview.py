@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.domain.account import Account, AccountState
-from inboxd.feature import Card, Need
+from inboxd.feature import Card, Need, OverviewPart
 from inboxd.runtime.clock import Clock, iso_utc
 
 
@@ -15,20 +15,19 @@ class AccountsOverview:
         self._accounts = accounts
         self._clock = clock
 
-    async def needs(self) -> Sequence[Need]:
-        """The problems of all accounts."""
-        now = self._clock.now_ms()
-        accounts = [self._accounts.served[account_id].account for account_id in sorted(self._accounts.served)]
-        if not accounts:
-            text = "No account is served yet: inboxd account add"
-            return [Need(text, "/accounts", urgent=False, position=50)]
-        return [need for account in accounts for need in account_needs(account, now)]
-
-    async def card(self) -> Card:
-        """Each account with its state and budget."""
+    async def read(self) -> OverviewPart:
+        """Each account with its state and budget, and the problems of all."""
         managed = [self._accounts.served[account_id] for account_id in sorted(self._accounts.served)]
         context = {"accounts": [(one.account, one.graph.budget.report()) for one in managed]}
-        return Card("accounts_card.html", context, position=20)
+        needs = accounts_needs([one.account for one in managed], self._clock.now_ms())
+        return OverviewPart(Card("accounts_card.html", context, position=20), needs)
+
+
+def accounts_needs(accounts: Sequence[Account], now: int) -> list[Need]:
+    """The problems of the accounts that are served, at `now` (ms); or that none is."""
+    if not accounts:
+        return [Need("No account is served yet: inboxd account add", "/accounts", urgent=False, position=50)]
+    return [need for account in accounts for need in account_needs(account, now)]
 
 
 def account_needs(account: Account, now: int) -> list[Need]:

@@ -5,11 +5,11 @@ from typing import NamedTuple, Self
 
 from msgspec import UNSET, UnsetType
 
-from inboxd.accounts.check import CheckResult
+from inboxd.accounts.check import CheckOutcome, CheckResult
 from inboxd.domain.account import Account, LoginType
 from inboxd.domain.budget import BudgetReport
 from inboxd.http.problems import ProblemError
-from inboxd.http.resource import Resource, iso
+from inboxd.http.resource import EXAMPLE_ACCOUNT, Resource, iso
 from inboxd.runtime.clock import iso_utc
 
 
@@ -49,6 +49,19 @@ class StatisticsResource(Resource, frozen=True):
             profiles=found.profiles,
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            account_id=EXAMPLE_ACCOUNT,
+            conversations=1204,
+            unread_conversations=17,
+            unread_messages=23,
+            open_conversations=311,
+            last_message_at="2026-09-21T14:13:26.000Z",
+            profiles={"complete": 1187, "pending": 9, "no_consent": 8},
+        )
+
 
 class BudgetResource(Resource, frozen=True):
     """How an account's budget of Graph API calls stands."""
@@ -82,11 +95,34 @@ class BudgetResource(Resource, frozen=True):
             unreachable_since=iso(report.unreachable_since),
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            account_id=EXAMPLE_ACCOUNT,
+            allowance_per_hour=200,
+            used=42,
+            remaining=158,
+            waiting=0,
+            resets_at="2026-09-21T14:41:10.000Z",
+            paused_until=None,
+            paused_reason=None,
+            slowed_by=1.0,
+            slowed_until=None,
+        )
+
 
 class BudgetList(Resource, frozen=True):
     """The budgets of all accounts."""
 
     budgets: list[BudgetResource]
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            budgets=[BudgetResource.example()],
+        )
 
 
 class AccountResource(Resource, frozen=True):
@@ -132,11 +168,46 @@ class AccountResource(Resource, frozen=True):
             updated_at=iso_utc(account.updated_at),
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            id=EXAMPLE_ACCOUNT,
+            name="shop",
+            username="the_shop",
+            login_type="instagram",
+            flavour="instagram",
+            state="active",
+            reason=None,
+            app_scoped_id="26000000000000001",
+            page_id=None,
+            configured=False,
+            token_obtained_at="2026-09-01T08:00:00.000Z",  # noqa: S106 - a time
+            token_expires_at="2026-10-31T08:00:00.000Z",  # noqa: S106 - a time
+            subscribed_fields=[
+                "messages",
+                "message_reactions",
+                "messaging_postbacks",
+                "messaging_seen",
+                "messaging_referral",
+            ],
+            subscription_checked_at="2026-09-21T14:00:00.000Z",
+            created_at="2026-09-01T08:00:00.000Z",
+            updated_at="2026-09-21T14:00:00.000Z",
+        )
+
 
 class AccountList(Resource, frozen=True):
     """All accounts that are served."""
 
     accounts: list[AccountResource]
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            accounts=[AccountResource.example()],
+        )
 
 
 class CheckedAccount(Resource, frozen=True):
@@ -144,6 +215,18 @@ class CheckedAccount(Resource, frozen=True):
 
     account: AccountResource
     findings: list[CheckResult]
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            account=AccountResource.example(),
+            findings=[
+                CheckResult(
+                    check="token", outcome=CheckOutcome.OK, detail="Meta accepts it, until 2026-10-31T08:00:00.000Z"
+                ),
+            ],
+        )
 
 
 class NewAccount(Resource, frozen=True, forbid_unknown_fields=True):

@@ -1,5 +1,7 @@
 """The accounts table: the accounts and their encrypted tokens."""
 
+import sqlite3
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -27,12 +29,20 @@ ON CONFLICT (id) DO UPDATE SET
 """  # noqa: S608 - constants
 
 
+Record = Callable[[sqlite3.Connection], None]
+"""Records in the event log what happened to an account."""
+
+
 class StoredAccount(NamedTuple):
     """An account with its token as the table holds it."""
 
     account: Account
     token: bytes | None
     token_origin: bytes | None
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    """Record nothing."""
 
 
 async def stored(read: Read) -> list[StoredAccount]:
@@ -50,14 +60,23 @@ class AccountStore:
         """Every stored account."""
         return await stored(self._database.read)
 
-    async def save(self, stored: StoredAccount) -> None:
-        """Store an account; it is durable when this returns. Raises StorageError."""
-        row = (*_row(stored.account), stored.token, stored.token_origin)
-        await self._database.execute(_SAVE, row)
+    async def save(self, stored: StoredAccount, record: Record = _nothing) -> None:
+        """Store an account; it is durable when this returns. `record` runs in the transaction. Raises StorageError."""
+        await self._write(_SAVE, (*_row(stored.account), stored.token, stored.token_origin), record)
 
-    async def remove(self, account_id: str) -> None:
-        """Delete an account and its token. Its conversations stay. Raises StorageError."""
-        await self._database.execute("DELETE FROM accounts WHERE id = ?", (account_id,))
+    async def remove(self, account_id: str, record: Record = _nothing) -> None:
+        """Delete an account and its token. Its conversations stay. `record` runs in the transaction.
+
+        Raises StorageError.
+        """
+        await self._write("DELETE FROM accounts WHERE id = ?", (account_id,), record)
+
+    async def _write(self, sql: str, row: Row, record: Record) -> None:
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.execute(sql, row)
+            record(connection)
+
+        await self._database.write(transaction)
 
 
 def _row(account: Account) -> Row:

@@ -50,9 +50,9 @@ class SubscriptionMonitor:
                     self._managed, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
                 )
                 return
-            if before:
+            if "messages" in (before or ()):
                 self._metrics.subscriptions_lost.inc()
-                self._log.error("subscription_lost", fields=list(before))
+                self._log.error("subscription_lost", fields=list(before or ()))
             fields = await ensure_subscribed(self._accounts, self._managed, self._clock)
         except GraphError as error:
             if error.action is FailureAction.RETRY_LATER and not error.row.ambiguous:

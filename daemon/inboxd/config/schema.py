@@ -199,7 +199,7 @@ class ForwardSettings(_Section, frozen=True):
     nats: NatsSettings = NatsSettings()
 
     def check(self) -> None:
-        """Every part is as it should be, and `allow_networks` are IP networks. Raises ConfigError."""
+        """Every one of `allow_networks` is an IP network, and every part is as it should be. Raises ConfigError."""
         _check_networks("forward.allow_networks", self.allow_networks)
         self.nats.check()
 
@@ -233,9 +233,9 @@ class Settings(_Section, frozen=True):
     profiles: ProfileSettings = ProfileSettings()
     avatars: AvatarSettings = AvatarSettings()
     backfill: Backfill = Backfill()
-    forward: ForwardSettings = ForwardSettings()
     budget: BudgetSettings = BudgetSettings()
     traffic: TrafficSettings = TrafficSettings()
+    forward: ForwardSettings = ForwardSettings()
     logs: Logs = Logs()
     accounts: tuple[AccountSettings, ...] = ()
 

@@ -1,6 +1,7 @@
 """`/api/messaging`: conversations and messages, for scripts and CRMs."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -9,19 +10,20 @@ from aiohttp import web
 from msgspec import Meta
 
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
-from inboxd.conversations.resources import (
+from inboxd.conversations.input_resources import (
     ConversationChange,
-    ConversationList,
-    ConversationResource,
-    FoundMessage,
     ImportProblem,
     ImportReport,
-    MessageList,
-    MessageResource,
-    MessageSearch,
     NewConversation,
     NewImport,
     import_fields,
+)
+from inboxd.conversations.messages_api import MessagesApi, Words
+from inboxd.conversations.resources import (
+    ConversationList,
+    ConversationResource,
+    MessageList,
+    MessageResource,
 )
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
@@ -32,10 +34,8 @@ from inboxd.events.log import EventLog
 from inboxd.http import cursors
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import (
-    MAX_LIMIT,
     Operation,
     Page,
-    Query,
     answer,
     body,
     not_found,
@@ -45,13 +45,11 @@ from inboxd.http.operations import (
 )
 from inboxd.http.problems import SAFE_HEADERS, ProblemError
 from inboxd.profiles.outlook import ProfileOutlook
-from inboxd.runtime.clock import Clock
+from inboxd.runtime.clock import Clock, unix_ms
 from inboxd.storage.database import Database
 
 PATH: Final = "/api/messaging/conversations"
-Words = Annotated[
-    str, Meta(min_length=1, max_length=200, description="Words; all must occur, one that ends in * may go on.")
-]
+_UPDATED_SINCE: Final = "Updated at this time or later (ISO 8601 with a time zone), the earliest update first."
 _EXAMPLE: Final[dict[str, Any]] = {
     "clientAccountId": "17841400000000001",
     "platformConversationId": "17841400000000001_7000000000000001",
@@ -68,6 +66,8 @@ class ConversationQuery(Page, frozen=True):
     """Which conversations."""
 
     client_account_id: Annotated[str, Meta(description="Of this account.")] | None = None
+    participant_platform_id: Annotated[str, Meta(description="With this participant.")] | None = None
+    updated_since: Annotated[datetime, Meta(tz=True, description=_UPDATED_SINCE)] | None = None
     status: ConversationStatus | None = None
     has_unread: Annotated[bool, Meta(description="With, or without, unread messages.")] | None = None
     q: Words | None = None
@@ -77,15 +77,6 @@ class ConversationQuery(Page, frozen=True):
 class MessageQuery(Page, frozen=True):
     """Which messages of a conversation."""
 
-    cursor: Cursor | None = None
-
-
-class SearchQuery(Query, frozen=True):
-    """Which messages of all conversations."""
-
-    q: Words
-    client_account_id: Annotated[str, Meta(description="Of this account.")] | None = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = 50
     cursor: Cursor | None = None
 
 
@@ -130,39 +121,47 @@ class ConversationsApi:
             Operation("DELETE", one, self.remove, tag, {204: None}),
             Operation("PATCH", one + "/read", self.read, tag, {200: ConversationResource}),
             Operation("GET", one + "/messages", self.messages, tag, {200: MessageList}, query=MessageQuery),
-            Operation("GET", "/api/messaging/messages", self.search, tag, {200: MessageSearch}, query=SearchQuery),
+            *MessagesApi(self._database.read, self.resource).operations(),
         ]  # fmt: skip
 
     async def page(self, request: web.Request) -> web.Response:
         """A page of conversations, latest activity first.
 
-        With `q` only those in which a name or a message has the words, among the latest 2,000 messages that match.
+        With `q` only those in which a name or a message has the words, among the latest 2,000 messages that match. With
+        `updatedSince` the earliest update comes first, and `nextCursor` is always there: with it and the same
+        `updatedSince` the list goes on, now or whenever more has been updated.
         """
         asked = query(request, ConversationQuery)
-        found, total = await self._conversations.page(
-            ConversationFilter(
-                account_id=asked.client_account_id,
-                status=asked.status,
-                has_unread=asked.has_unread,
-                matching=None if asked.q is None else phrase(asked.q),
-                before=cursors.place(asked.cursor),
-            ),
-            limit=asked.limit,
-            offset=asked.offset,
+        cursor = cursors.place(asked.cursor)
+        since = None if asked.updated_since is None else max(0, unix_ms(asked.updated_since))
+        condition = ConversationFilter(
+            account_id=asked.client_account_id,
+            participant_id=asked.participant_platform_id,
+            status=asked.status,
+            has_unread=asked.has_unread,
+            matching=None if asked.q is None else phrase(asked.q),
+            before=cursor if since is None else None,
         )
-        following = None
-        if len(found) == asked.limit:
-            following = cursors.of(Place(found[-1].last_message_at, found[-1].id))
-        resources = [self._resource(conversation) for conversation in found]
+        if since is None:
+            found, total = await self._conversations.page(condition, limit=asked.limit, offset=asked.offset)
+            following = Place(found[-1].last_message_at, found[-1].id) if len(found) == asked.limit else None
+        else:
+            found, total, following = await self._conversations.updated(
+                condition, since, cursor, limit=asked.limit, offset=asked.offset
+            )
         links = page_links(request, total=total, limit=asked.limit, offset=asked.offset) if not asked.cursor else {}
         listed = ConversationList(
-            conversations=resources, total=total, limit=asked.limit, offset=asked.offset, next_cursor=following
+            conversations=[self.resource(conversation) for conversation in found],
+            total=total,
+            limit=asked.limit,
+            offset=asked.offset,
+            next_cursor=None if following is None else cursors.of(following),
         )
         return answer(listed, headers=links)
 
     async def one(self, request: web.Request) -> web.Response:
         """One conversation."""
-        return answer(self._resource(await self._find(request)))
+        return answer(self.resource(await self._find(request)))
 
     async def messages(self, request: web.Request) -> web.Response:
         """A page of a conversation's messages, newest first."""
@@ -182,23 +181,6 @@ class ConversationsApi:
         )
         return answer(listed, headers=links)
 
-    async def search(self, request: web.Request) -> web.Response:
-        """Messages with these words, the latest stored first. A message is found about a second after it arrived."""
-        asked = query(request, SearchQuery)
-        before = cursors.place(asked.cursor)
-        found = await self._conversations.search(
-            phrase(asked.q),
-            account_id=asked.client_account_id,
-            before_id=None if before is None else before.id,
-            limit=asked.limit,
-        )
-        following = cursors.of(Place(None, found[-1][0].id)) if len(found) == asked.limit else None
-        resources = [
-            FoundMessage(message=MessageResource.of(stored, conversation), conversation=self._resource(conversation))
-            for stored, conversation in found
-        ]
-        return answer(MessageSearch(results=resources, limit=asked.limit, next_cursor=following))
-
     async def register(self, request: web.Request) -> web.Response:
         """Register a conversation that is known from another system.
 
@@ -212,7 +194,7 @@ class ConversationsApi:
         except ConversationExistsError as error:
             raise ProblemError(HTTPStatus.CONFLICT, f"{error}.") from error
         location = {"Location": f"{PATH}/{conversation.id}"}
-        return answer(self._resource(conversation), status=HTTPStatus.CREATED, headers=location)
+        return answer(self.resource(conversation), status=HTTPStatus.CREATED, headers=location)
 
     async def import_many(self, request: web.Request) -> web.Response:
         """Register many known conversations. Those that cannot be are reported by their number, the others stored.
@@ -255,7 +237,7 @@ class ConversationsApi:
     def _written(self, conversation: Conversation | None) -> web.Response:
         if conversation is None:
             raise not_found("conversation")
-        return answer(self._resource(conversation))
+        return answer(self.resource(conversation))
 
     async def _find(self, request: web.Request) -> Conversation:
         conversation = await self._conversations.get(path_id(request, "conversation"))
@@ -263,7 +245,8 @@ class ConversationsApi:
             raise not_found("conversation")
         return conversation
 
-    def _resource(self, conversation: Conversation) -> ConversationResource:
+    def resource(self, conversation: Conversation) -> ConversationResource:
+        """The resource of a conversation, as of now."""
         waiting = self._outlook.of(
             conversation.key,
             conversation.profile_state,

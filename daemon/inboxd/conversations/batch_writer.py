@@ -15,6 +15,7 @@ from inboxd.conversations.event_recording import record_changes
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.projection import Projection
 from inboxd.conversations.translate import changes_of
+from inboxd.conversations.webhook_event_recording import record_webhook_events
 from inboxd.domain.conversation import ConversationKey
 from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
@@ -31,7 +32,7 @@ MAX_EVENTS: Final = 500
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class EventBatch:
     """Events of consecutive deliveries that are stored in one transaction."""
 
     events: list[PreparedEvent] = field(default_factory=list)
@@ -95,7 +96,7 @@ class BatchWriter:
         writers = {one.translated.key for one in events if one.translated.key and one.translated.participant_wrote}
         uncached = [key for key in writers if self._cache.get(key) is None]
         changes = changes_of((one.progress.delivery.id, one.translated) for one in events)
-        kept = [one.kept for one in events if one.kept is not None]
+        kept = [(one, one.kept) for one in events if one.kept is not None]
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
@@ -104,7 +105,8 @@ class BatchWriter:
             profiles.name(connection, changes.usernames, now)
             joined = early_changes.join(connection, changes.partyless, changes.arrived, now)
             record_changes(connection, self._event_log, applied.created, [*applied.changed, *joined], now)
-            webhook_event_store.keep(connection, kept, now)
+            new = webhook_event_store.keep(connection, [stored for _, stored in kept], now)
+            record_webhook_events(connection, self._event_log, [kept[place][0] for place in new])
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
             after_commit = self._project(connection, events)
             if done_ids:
@@ -120,7 +122,7 @@ class BatchWriter:
         self._on_due(writers)
         self._count(events, done=len(done))
 
-    async def store_each(self, batch: Batch) -> None:
+    async def store_each(self, batch: EventBatch) -> None:
         """Store a batch that could not be stored as a whole, event by event.
 
         An event that cannot be stored is noted as the problem of its delivery. Raises StorageError.

@@ -13,7 +13,13 @@ import click
 import msgspec
 
 from inboxd.conversations.conversation_import import ConversationExistsError, MisnamedError, import_conversation
-from inboxd.conversations.resources import IMPORT_REQUIRED, ImportReport, NewConversation, NewImport, import_fields
+from inboxd.conversations.input_resources import (
+    IMPORT_REQUIRED,
+    ImportReport,
+    NewConversation,
+    NewImport,
+    import_fields,
+)
 from inboxd.domain.payload import is_shallow
 from inboxd.events.log import EventLog
 from inboxd.http.client import AdminClient

@@ -5,7 +5,7 @@ from typing import Final
 
 from inboxd.conversations import store as conversations
 from inboxd.conversations.event_recording import CREATED, record_conversation
-from inboxd.conversations.resources import NewConversation
+from inboxd.conversations.input_resources import NewConversation
 from inboxd.domain.conversation import Conversation
 from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles

@@ -17,6 +17,7 @@ from inboxd.conversations.pages import InboxPages
 from inboxd.conversations.projection import Projection
 from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.conversations.search_worker import SearchIndexWorker
+from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
 from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Link, Setting
 from inboxd.profiles.feature import Profiles
@@ -72,7 +73,7 @@ def build(
     return Feature(
         name="conversations",
         workers=(Job(process, ingest.SCHEDULE), Job(index, search_worker.SCHEDULE)),
-        event_types=(*event_types(accounts.aliases), DELIVERY_FAILED),
+        event_types=(*event_types(accounts.aliases), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED),
         operations=ConversationsApi(database, accounts.aliases, clock, profiles.outlook, event_log).operations(),
         pages=(InboxPages(database, accounts, clock, profiles.outlook),),
         templates="inboxd.conversations",

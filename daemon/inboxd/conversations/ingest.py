@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from inboxd.conversations.batch_writer import Batch, BatchWriter
+from inboxd.conversations.batch_writer import BatchWriter, EventBatch
 from inboxd.conversations.delivery_retries import DeliveryRetries
 from inboxd.conversations.event_preparation import DeliveryProgress, EventPreparation, problem_of
 from inboxd.conversations.pacing import RUSH, Pacing
@@ -61,7 +61,7 @@ class Ingest:
         self._pacing.found(len(pending))
         if not pending:
             return 0
-        batch = Batch()
+        batch = EventBatch()
         try:
             for delivery in pending:
                 if self.wakeup.stopping:
@@ -75,7 +75,7 @@ class Ingest:
             await self._clock.sleep(LINGER_S)
         return len(pending)
 
-    async def _prepare(self, progress: DeliveryProgress, batch: Batch) -> Batch:
+    async def _prepare(self, progress: DeliveryProgress, batch: EventBatch) -> EventBatch:
         """Add the events of one delivery to `batch`. Full batches are stored; returns the one that is not full."""
         number = 0
         try:
@@ -91,7 +91,7 @@ class Ingest:
                     await self._stored()
                     await self._pacing.let_receivers_go_first()
                     self._storing = asyncio.create_task(self._store(batch), name="ingest:store")
-                    batch = Batch()
+                    batch = EventBatch()
         except UnreadableDeliveryError as error:
             progress.problem, progress.hopeless = str(error), True
         batch.finished.append(progress)
@@ -103,7 +103,7 @@ class Ingest:
         if storing is not None:
             await storing
 
-    async def _store(self, batch: Batch) -> None:
+    async def _store(self, batch: EventBatch) -> None:
         """Store a batch, and postpone those of its finished deliveries that have a problem."""
         try:
             await self._writer.store(batch.events, done=batch.done)

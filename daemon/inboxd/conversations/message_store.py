@@ -21,9 +21,25 @@ from inboxd.domain.message import (
 from inboxd.domain.message_facts import MessageFact, facts
 from inboxd.storage.connection import Row, fetch_packed, insert_many
 
-_CREATE: Final = """
-INSERT INTO conversations (account_id, participant_id, created_at, updated_at) {rows}
-"""
+MAX_AHEAD_MS: Final = 60_000
+"""How far the times of updates may be ahead of the clock, so that their order is that of the transactions."""
+
+
+def updated_at(now: str) -> str:
+    """The SQL expression for when conversations are updated: `now`, but later than every earlier update.
+
+    So whoever reads updates in the order of their times misses none, although transactions take their time before they
+    are committed, and the clock may be set back a little. An update that is further ahead than MAX_AHEAD_MS is from a
+    clock that was wrong, and does not count.
+    """
+    latest = f"SELECT max(updated_at) FROM conversations WHERE updated_at <= {now} + {MAX_AHEAD_MS}"  # noqa: S608 - a parameter
+    return f"max({now}, coalesce(({latest}), 0) + 1)"
+
+
+_CREATE: Final = f"""
+INSERT INTO conversations (account_id, participant_id, created_at, updated_at)
+SELECT column1, column2, column3, {updated_at("column3")} FROM ({{rows}})
+"""  # noqa: S608 - built from constants
 _IDS: Final = """
 SELECT json_group_array(json_array(c.account_id, c.participant_id, c.id))
 FROM json_each(?) AS k CROSS JOIN conversations AS c
@@ -53,6 +69,7 @@ ON CONFLICT (id) DO UPDATE SET
     reactions = excluded.reactions, timeline_at = excluded.timeline_at, updated_at = excluded.updated_at
 """
 _LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM messages"
+_REMOVE: Final = "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))"
 _SEEN: Final = """
 UPDATE conversations AS c SET
     read_at = nullif(max(coalesce(c.read_at, 0), h.value ->> 1), 0),
@@ -82,8 +99,8 @@ UPDATE conversations AS c SET
             LIMIT {MOST_UNREAD}
         )
     ),
-    updated_at = ?
-WHERE c.id IN (SELECT value FROM json_each(?))
+    updated_at = {updated_at("?1")}
+WHERE c.id IN (SELECT value FROM json_each(?2))
 """  # noqa: S608 - built from constants
 
 
@@ -128,6 +145,8 @@ class _Joined(NamedTuple):
     rows: list[Row]
     """The messages that really changed, as rows of `messages`."""
     messages: list[ChangedMessage]
+    hidden: list[int]
+    """Rows that nobody was shown, of messages that are shown from now on."""
     changed: set[int]
     """Their conversations."""
     seen: dict[int, tuple[int, int]]
@@ -160,6 +179,8 @@ def apply_changes(
     joined = _join(by_message, ids, known, last_id, now)
     if not joined.rows:
         return Applied(created, [])
+    if joined.hidden:
+        connection.execute(_REMOVE, (_json(joined.hidden),))
     insert_many(connection, _SAVE, joined.rows)
     if joined.seen:
         connection.execute(_SEEN, (_json([(key, *marks) for key, marks in joined.seen.items()]),))
@@ -174,23 +195,25 @@ def _join(
     last_id: int,
     now: int,
 ) -> _Joined:
-    joined = _Joined([], [], set(), {})
+    joined = _Joined([], [], [], set(), {})
     for (key, mid), changes in by_message.items():
         conversation_id = ids[key]
         stored = known.get((conversation_id, mid))
-        if stored is None:
-            row_id, created_at, before = last_id + 1, now, None
-        else:
-            row_id, created_at, before = stored
-        after = before
+        row_id, created_at, before = (last_id + 1, now, None) if stored is None else stored
+        after, told = before, []
         for number, _, change in changes:
             earlier, after = after, fold(after, change)
             if after != earlier:
-                told = facts(earlier, after)
-                joined.messages.append(ChangedMessage(number, key, conversation_id, row_id, created_at, after, told))
+                told.append((number, after, facts(earlier, after)))
         if after is None or after == before:
             continue
+        if before is not None and before.timeline_at is None and after.timeline_at is not None:
+            # Ids tell in which order messages were first shown, so it gets a new one.
+            joined.hidden.append(row_id)
+            row_id, created_at = last_id + 1, now
         last_id = max(last_id, row_id)
+        about = (key, conversation_id, row_id, created_at)
+        joined.messages.extend(ChangedMessage(number, *about, then, found) for number, then, found in told)
         joined.rows.append((conversation_id, row_id, mid_key(mid), *_message_row(after), changes[0][1], now, now))
         joined.changed.add(conversation_id)
         _note_seen(joined.seen, conversation_id, after)
@@ -219,7 +242,7 @@ def _conversation_ids(
     ids = _known_ids(connection, keys)
     new = sorted(keys - ids.keys())
     if new:
-        insert_many(connection, _CREATE, [(*key, now, now) for key in new])
+        insert_many(connection, _CREATE, [(*key, now) for key in new])
         ids |= _known_ids(connection, new)
     return ids, new
 

@@ -106,10 +106,10 @@ class InboxPages:
 
     def _name(self, account_id: str) -> str:
         """The name by which people know an account."""
-        served = self._accounts.served.get(account_id)
-        if served is None:
+        managed = self._accounts.served.get(account_id)
+        if managed is None:
             return f"{account_id}, not served"
-        account = served.account
+        account = managed.account
         return account.username or account.name or account.id
 
     def _choice(self, chosen: str, found: Sequence[Conversation]) -> list[tuple[str, str]]:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from inboxd.conversations import early_changes_store as early_changes
 from inboxd.conversations import message_store
+from inboxd.conversations.resources import referral_in
 from inboxd.runtime.clock import Clock
 from inboxd.storage.account_rows import has_account, has_others
 from inboxd.storage.connection import Row
@@ -122,6 +125,8 @@ async def _export(database: Database, subject: Subject, _mentioned: Mentioned) -
     messages: list[Fields] = []
     while page := await exported(database, _COLUMNS, _EXPORT_MESSAGES, (*whom, _PAGE, len(messages))):
         messages += page
+    for one in messages:
+        one["referral"] = msgspec.to_builtins(referral_in(one["metadata"]))
     return {"conversation": conversation, "messages": messages}
 
 

@@ -1,18 +1,18 @@
 """Conversations and messages as the API has them."""
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Final, Self
+from collections.abc import Collection
+from typing import Any, Self
 
 import msgspec
-from msgspec import Meta
 
 from inboxd.conversations.store import StoredMessage
-from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
+from inboxd.domain.conversation import Conversation
 from inboxd.domain.message import Direction, Message
-from inboxd.domain.payload import PayloadForm, is_shallow, shown
+from inboxd.domain.payload import is_shallow
 from inboxd.domain.profile import ProfileState
+from inboxd.domain.referral import Referral, referral_of
 from inboxd.domain.waiting import Waiting
-from inboxd.http.resource import MetaId, Resource, avatar_path, iso
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_AVATAR, EXAMPLE_PARTICIPANT, Resource, avatar_path, iso
 from inboxd.runtime.clock import iso_utc
 
 
@@ -60,6 +60,31 @@ class ConversationResource(Resource, frozen=True):
             updated_at=iso_utc(conversation.updated_at),
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            id="1",
+            client_account_id=EXAMPLE_ACCOUNT,
+            platform_conversation_id=f"{EXAMPLE_ACCOUNT}_{EXAMPLE_PARTICIPANT}",
+            participant_platform_id=EXAMPLE_PARTICIPANT,
+            participant_username="ana_x",
+            participant_profile_pic="https://scontent.cdninstagram.com/v/t51/ana.jpg",
+            participant_avatar=EXAMPLE_AVATAR,
+            last_message_at="2026-09-21T14:13:26.000Z",
+            unread_count=1,
+            status="open",
+            metadata={
+                "participantName": "Ana X",
+                "profileState": "complete",
+                "profileReason": None,
+                "accountConfigured": True,
+                "answered": False,
+            },
+            created_at="2026-09-21T14:13:27.120Z",
+            updated_at="2026-09-21T14:13:28.001Z",
+        )
+
 
 class AttachmentResource(Resource, frozen=True):
     """An attachment; view-once media and hearts have no URL."""
@@ -77,6 +102,49 @@ class ReactionResource(Resource, frozen=True):
     reaction: str
     emoji: str | None
     at: str
+
+
+class ReferralResource(Resource, frozen=True):
+    """What led the participant here: an ad, a link with a `ref`, or a product of the shop."""
+
+    source: str | None
+    """`ADS`, `SHORTLINKS`, or another that Meta names."""
+    type: str | None
+    ref: str | None
+    ad_id: str | None
+    ad_title: str | None
+    photo_url: str | None
+    video_url: str | None
+    post_id: str | None
+    product_id: str | None
+    flow_id: str | None
+
+    @classmethod
+    def of(cls, referral: Referral) -> Self:
+        """The resource of a referral."""
+        return cls(**msgspec.structs.asdict(referral))
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            source="ADS",
+            type="OPEN_THREAD",
+            ref="spring",
+            ad_id="1200000000000001",
+            ad_title="Spring sale",
+            photo_url="https://lookaside.fbsbx.com/ads/spring.jpg",
+            video_url=None,
+            post_id=None,
+            product_id=None,
+            flow_id=None,
+        )
+
+
+def referral_in(details: object) -> ReferralResource | None:
+    """The referral in the details of a message, which are Meta's; None when there is none."""
+    referral = referral_of(details.get("referral")) if isinstance(details, dict) else None
+    return ReferralResource.of(referral) if referral else None
 
 
 class MessageResource(Resource, frozen=True):
@@ -97,6 +165,7 @@ class MessageResource(Resource, frozen=True):
     sent_at: str
     edited_at: str | None
     deleted_at: str | None
+    referral: ReferralResource | None
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
@@ -137,20 +206,63 @@ class MessageResource(Resource, frozen=True):
             sent_at=iso_utc(message.shown_at),
             edited_at=iso(message.edit.at if message.edit else None),
             deleted_at=iso(message.deleted_at),
+            referral=referral_in(details),
             metadata={name: value for name, value in details.items() if is_shallow(value)},
             created_at=iso_utc(stored.created_at),
             updated_at=iso_utc(stored.updated_at),
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            id="17",
+            conversation_id="1",
+            platform_message_id="aWdfZAG1faXRlbToxOjE3",
+            sender_type="customer",
+            sender_platform_id=EXAMPLE_PARTICIPANT,
+            message_type="text",
+            content="Do you have it in blue?",
+            media_url=None,
+            media_type=None,
+            attachments=[],
+            reactions=[
+                ReactionResource(
+                    by=EXAMPLE_ACCOUNT, reaction="love", emoji="\u2764\ufe0f", at="2026-09-21T14:14:02.000Z"
+                )
+            ],
+            is_read=False,
+            sent_at="2026-09-21T14:13:26.000Z",
+            edited_at=None,
+            deleted_at=None,
+            referral=ReferralResource.example(),
+            metadata={
+                "referral": {"ref": "spring", "ad_id": "1200000000000001", "source": "ADS", "type": "OPEN_THREAD"}
+            },
+            created_at="2026-09-21T14:13:27.120Z",
+            updated_at="2026-09-21T14:14:02.310Z",
+        )
+
 
 class ConversationList(Resource, frozen=True):
-    """A page of conversations, latest activity first."""
+    """A page of conversations, latest activity first, or in the order of their updates."""
 
     conversations: list[ConversationResource]
     total: int
     limit: int
     offset: int
     next_cursor: str | None
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            conversations=[ConversationResource.example()],
+            total=1,
+            limit=50,
+            offset=0,
+            next_cursor=None,
+        )
 
 
 class MessageList(Resource, frozen=True):
@@ -162,111 +274,40 @@ class MessageList(Resource, frozen=True):
     offset: int
     next_cursor: str | None
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            messages=[MessageResource.example()],
+            total=1,
+            limit=50,
+            offset=0,
+            next_cursor=None,
+        )
+
 
 class FoundMessage(Resource, frozen=True):
-    """A message that was found, and where."""
+    """A message, and its conversation."""
 
     message: MessageResource
     conversation: ConversationResource
 
 
 class MessageSearch(Resource, frozen=True):
-    """Messages that were found, the latest stored first."""
+    """Messages of all conversations: found by their words, the latest first, or in the order in which they came."""
 
     results: list[FoundMessage]
     limit: int
     next_cursor: str | None
 
-
-MAX_METADATA: Final = 65_536
-Metadata = Annotated[
-    dict[str, Any], Meta(max_length=100, description="At most 64 KiB of JSON, and not nested deeper than 50.")
-]
-
-
-class NewConversation(Resource, frozen=True, forbid_unknown_fields=True):
-    """A conversation that is known from another system."""
-
-    client_account_id: MetaId
-    participant_platform_id: MetaId
-    platform_conversation_id: Annotated[str, Meta(max_length=1024)] | None = None
-    participant_username: Annotated[str, Meta(pattern=r"^\S(.*\S)?$(?!\n)", max_length=200)] | None = None
-    participant_profile_pic: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
-    unread_count: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    status: ConversationStatus = ConversationStatus.OPEN
-    metadata: Metadata = msgspec.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_metadata(self.metadata)
-
-    @property
-    def key(self) -> ConversationKey:
-        """The natural key of the conversation."""
-        return ConversationKey(self.client_account_id, self.participant_platform_id)
-
-
-_IMPORT_FIELDS: Final = {
-    name: field.encode_name
-    for field in msgspec.structs.fields(NewConversation)
-    for name in (field.name, field.encode_name)
-}
-IMPORT_REQUIRED: Final = tuple(field.encode_name for field in msgspec.structs.fields(NewConversation) if field.required)
-
-
-def import_fields(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The members of `row` that are fields of a NewConversation, by their camelCase names, and the names of the others.
-
-    `row` may have the fields in camelCase or snake_case.
-    """
-    known = {_IMPORT_FIELDS[name]: value for name, value in row.items() if name in _IMPORT_FIELDS}
-    return known, [name for name in row if name not in _IMPORT_FIELDS]
-
-
-class NewImport(Resource, frozen=True, forbid_unknown_fields=True):
-    """Conversations that are known from another system; each with the fields of a single one, also in snake_case."""
-
-    conversations: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=1000)]
-
-
-class ImportProblem(Resource, frozen=True):
-    """A conversation that was left out; `row` counts from 1."""
-
-    row: int
-    error: str
-
-
-class ImportReport(Resource, frozen=True):
-    """What came of an import."""
-
-    imported: int
-    errors: list[ImportProblem]
-    ignored: list[str]
-    """Members that no conversation has: they were left out, wherever they stood."""
-
-
-class ConversationChange(Resource, frozen=True, forbid_unknown_fields=True):
-    """What to change about a conversation; what is left out stays."""
-
-    status: ConversationStatus | None = None
-    metadata: Metadata | None = None
-
-    def __post_init__(self) -> None:
-        if self.metadata is not None:
-            _check_metadata(self.metadata)
-
-
-def _check_metadata(metadata: dict[str, Any]) -> None:
-    """Check metadata that would be in every list. Raises ValueError, from which msgspec makes a ValidationError."""
-    try:
-        encoded = msgspec.json.encode(metadata)
-    except RecursionError:
-        encoded = b""
-    if shown(encoded).form is not PayloadForm.JSON:
-        msg = "'metadata' is nested too deeply"
-        raise ValueError(msg)
-    if len(encoded) > MAX_METADATA:
-        msg = f"'metadata' is larger than {MAX_METADATA} bytes of JSON"
-        raise ValueError(msg)
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            results=[FoundMessage(message=MessageResource.example(), conversation=ConversationResource.example())],
+            limit=50,
+            next_cursor="1790000007120.17",
+        )
 
 
 def _is_inbound(message: Message, conversation: Conversation) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from inboxd.conversations.message_store import message_of
+from inboxd.conversations.message_store import message_of, updated_at
 from inboxd.conversations.search_store import CONVERSATION_IDS, MESSAGE_IDS
 from inboxd.domain.conversation import Conversation, ConversationKey, ConversationStatus
 from inboxd.domain.message import Message
@@ -37,6 +37,10 @@ _BY_ID: Final = f"{_COLUMNS} WHERE c.id = ?"
 _BY_CONVERSATION_IDS: Final = f"{_COLUMNS} WHERE c.id IN (SELECT value FROM json_each(?))"  # noqa: S608 - built from constants
 _IDS_OF_PAGE: Final = "SELECT c.id FROM conversations AS c"
 _ORDER: Final = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT ? OFFSET ?"
+_UPDATED: Final = "SELECT c.id, c.updated_at FROM conversations AS c"
+_SINCE: Final = "c.updated_at >= ?"
+_AFTER: Final = "(c.updated_at, c.id) > (?, ?)"
+_ORDER_OF_UPDATES: Final = " ORDER BY c.updated_at, c.id LIMIT ? OFFSET ?"
 MAX_TEXT: Final = 20_000
 """Characters of a text that readers are shown; Instagram's own limit is 1000 bytes."""
 MAX_JSON: Final = 65_536
@@ -64,21 +68,33 @@ _BY_IDS: Final = f"""
 {_MESSAGE_COLUMNS}
 FROM json_each(?) AS k CROSS JOIN messages AS m ON m.id = k.value
 """
-_CREATE: Final = """
+_NEWEST: Final = "SELECT id, created_at FROM messages WHERE id = (SELECT max(id) FROM messages)"
+_LAST_READ: Final = """
+SELECT id FROM messages WHERE id <= ? AND created_at <= ? ORDER BY id DESC LIMIT 1
+"""
+_STORED_AFTER: Final = """
+SELECT m.id, m.created_at, m.timeline_at IS NOT NULL AND (?2 IS NULL OR c.account_id = ?2)
+FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation_id
+WHERE m.id > ?1 ORDER BY m.id LIMIT ?3
+"""
+WALK: Final = 2000
+"""How many messages are looked at for one page of those of an account."""
+_CREATE: Final = f"""
 INSERT INTO conversations (account_id, participant_id, status, metadata, unread_count, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account_id, participant_id) DO NOTHING
-"""
-_CHANGE: Final = """
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, {updated_at("?6")}) ON CONFLICT (account_id, participant_id) DO NOTHING
+"""  # noqa: S608 - built from constants
+_CHANGE: Final = f"""
 UPDATE conversations SET
-    status = coalesce(?1, status), metadata = coalesce(?2, metadata), updated_at = max(?3, updated_at + 1)
+    status = coalesce(?1, status), metadata = coalesce(?2, metadata),
+    updated_at = max({updated_at("?3")}, updated_at + 1)
 WHERE id = ?4
-"""
-_MARK_READ: Final = """
+"""  # noqa: S608 - built from constants
+_MARK_READ: Final = f"""
 UPDATE conversations SET
     read_at = nullif(max(coalesce(read_at, 0), coalesce(last_message_at, 0)), 0), unread_count = 0,
-    updated_at = max(?1, updated_at + 1)
+    updated_at = max({updated_at("?1")}, updated_at + 1)
 WHERE id = ?2 AND unread_count > 0
-"""
+"""  # noqa: S608 - built from constants
 _LAST_MESSAGE_AT: Final = """
 SELECT last_message_at FROM conversations WHERE +account_id = ? ORDER BY last_message_at DESC LIMIT 1
 """
@@ -98,6 +114,7 @@ class ConversationFilter(msgspec.Struct, frozen=True):
     """Which conversations a list is about; None means no condition."""
 
     account_id: str | None = None
+    participant_id: str | None = None
     status: ConversationStatus | None = None
     has_unread: bool | None = None
     matching: str | None = None
@@ -112,6 +129,9 @@ class ConversationFilter(msgspec.Struct, frozen=True):
         if self.account_id is not None:
             conditions.append("+c.account_id = ?")  # the plus keeps SQLite on the index of activity
             parameters.append(self.account_id)
+        if self.participant_id is not None:
+            conditions.append("c.participant_id = ?")
+            parameters.append(self.participant_id)
         if self.status is not None:
             conditions.append("c.status = ?")
             parameters.append(self.status.value)
@@ -130,19 +150,43 @@ class ConversationStore:
 
     async def page(self, condition: ConversationFilter, *, limit: int, offset: int) -> tuple[list[Conversation], int]:
         """Conversations, latest activity first, and how many meet the condition (whatever place it begins at)."""
+        where, parameters = await self._condition(condition)
+        ids: list[int] = []
+        for more, values in _stretches(condition.before):
+            listing = _IDS_OF_PAGE + _both(where, more) + _ORDER
+            ids += [row[0] for row in await self._read(listing, [*parameters, *values, limit, offset])]
+        return await self._conversations(ids[:limit]), await self._count(where, parameters)
+
+    async def updated(
+        self, condition: ConversationFilter, since: int, after: Place | None, *, limit: int, offset: int
+    ) -> tuple[list[Conversation], int, Place]:
+        """Conversations that were updated at `since` (ms) or later, the earliest update first, those after `after`.
+
+        Returns them, how many there are (whatever place it begins at), and the place after which to go on. What is
+        updated meanwhile comes again, at its new place.
+        """
+        where, parameters = await self._condition(condition)
+        start = max(Place(since, 0), (after.at or 0, after.id)) if after else Place(since, 0)
+        rows = await self._read(_updates(where), [*parameters, *start, limit, offset])
+        following = Place(rows[-1][1], rows[-1][0]) if rows else Place(*start)  # as listed: it may have moved by now
+        total = await self._count(_both(where, _SINCE), [*parameters, since])
+        return await self._conversations([row[0] for row in rows]), total, following
+
+    async def _condition(self, condition: ConversationFilter) -> tuple[str, list[object]]:
         where, parameters = condition.where()
         if condition.matching is not None:
             found = await self._read(CONVERSATION_IDS, (condition.matching, condition.matching))
             parameters.append(_json([row[0] for row in found]))
-        ids: list[int] = []
-        for more, values in _stretches(condition.before):
-            both = f"{where} AND {more}" if where and more else where or (f" WHERE {more}" if more else "")
-            ids += [
-                row[0] for row in await self._read(_IDS_OF_PAGE + both + _ORDER, [*parameters, *values, limit, offset])
-            ]
-        rows = {row[0]: row for row in await self._read(_BY_CONVERSATION_IDS, (_json(ids[:limit]),))}
+        return where, parameters
+
+    async def _conversations(self, ids: Sequence[int]) -> list[Conversation]:
+        """The conversations with these ids, in their order."""
+        rows = {row[0]: row for row in await self._read(_BY_CONVERSATION_IDS, (_json(ids),))}
+        return [_conversation(rows[one]) for one in ids if one in rows]
+
+    async def _count(self, where: str, parameters: Sequence[object]) -> int:
         ((total,),) = await self._read(f"SELECT count(*) FROM conversations AS c{where}", parameters)  # noqa: S608 - built from constants
-        return [_conversation(rows[one]) for one in ids[:limit] if one in rows], int(total)
+        return int(total)
 
     async def get(self, conversation_id: int) -> Conversation | None:
         """One conversation."""
@@ -163,7 +207,34 @@ class ConversationStore:
     ) -> list[tuple[StoredMessage, Conversation]]:
         """Messages that match an FTS5 query, the latest stored first, each with its conversation."""
         found = await self._read(MESSAGE_IDS, (matching, before_id or 2**62, account_id, limit))
-        rows = await self._read(_BY_IDS, (_json([row[0] for row in found]),))
+        return await self._with_conversations([row[0] for row in found])
+
+    async def stored_after(
+        self, after: Place, *, account_id: str | None, limit: int
+    ) -> tuple[list[tuple[StoredMessage, Conversation]], Place]:
+        """Messages in the order in which they were first shown, those after `after`, each with its conversation.
+
+        Returns them, and the place after which to go on: that of the last message that was looked at. At most WALK
+        messages are looked at, so a page of one account may be short. The id of a removed message may be given again,
+        therefore a place also has the time (ms) at which its message was stored.
+        """
+        last = await self._read(_LAST_READ, (after.id, after.at or 0))
+        walk = limit if account_id is None else WALK
+        rows = await self._read(_STORED_AFTER, (last[0][0] if last else 0, account_id, walk))
+        wanted = [place for place, row in enumerate(rows) if row[2]][:limit]
+        if len(wanted) == limit:
+            rows = rows[: wanted[-1] + 1]
+        found = await self._with_conversations([rows[place][0] for place in wanted])
+        return found[::-1], Place(rows[-1][1], rows[-1][0]) if rows else after
+
+    async def newest(self) -> Place:
+        """The place of the message that was stored last, as `stored_after` takes it."""
+        rows = await self._read(_NEWEST, ())
+        return Place(rows[0][1], rows[0][0]) if rows else Place(0, 0)
+
+    async def _with_conversations(self, message_ids: Sequence[int]) -> list[tuple[StoredMessage, Conversation]]:
+        """The messages with these ids, the latest stored first, each with its conversation."""
+        rows = await self._read(_BY_IDS, (_json(message_ids),))
         messages = [(row[3], StoredMessage(row[0], row[1], row[2], message_of(row[4:]))) for row in rows]
         ids = _json([key for key, _ in messages])
         conversations = {row[0]: _conversation(row) for row in await self._read(_BY_CONVERSATION_IDS, (ids,))}
@@ -192,7 +263,7 @@ def create(
     now: int,
 ) -> bool:
     """Create a conversation that another system knows; False when it exists."""
-    row = (*key, status.value, _json(metadata), unread_count, now, now)
+    row = (*key, status.value, _json(metadata), unread_count, now)
     return connection.execute(_CREATE, row).rowcount > 0
 
 
@@ -244,11 +315,16 @@ def get_by_key(connection: sqlite3.Connection, key: ConversationKey) -> Conversa
     return _conversation(rows[0]) if rows else None
 
 
-def touch(connection: sqlite3.Connection, conversation: Conversation) -> None:
-    """Store when the conversation was last updated."""
-    connection.execute(
-        "UPDATE conversations SET updated_at = ? WHERE id = ?", (conversation.updated_at, conversation.id)
-    )
+def _updates(where: str) -> str:
+    """The query for the conversations that meet a condition, in the order of their updates, after a place."""
+    return _UPDATED + _both(where, _AFTER) + _ORDER_OF_UPDATES
+
+
+def _both(where: str, more: str) -> str:
+    """The clause `where`, which may be empty, with one condition more, which may be empty."""
+    if not more:
+        return where
+    return f"{where} AND {more}" if where else f" WHERE {more}"
 
 
 def _stretches(before: Place | None) -> list[tuple[str, tuple[int, ...]]]:
@@ -288,11 +364,12 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-PARTICIPANT_CHANGED: Final = """
-UPDATE conversations SET updated_at = max(?, updated_at + 1) WHERE account_id = ? AND participant_id = ?
-"""
+PARTICIPANT_CHANGED: Final = f"""
+UPDATE conversations SET updated_at = max({updated_at("?1")}, updated_at + 1)
+WHERE account_id = ?2 AND participant_id = ?3
+"""  # noqa: S608 - built from constants
 
 
 def participant_changed(connection: sqlite3.Connection, key: ConversationKey, at: int) -> None:
-    """The profile of a participant was fetched at `at` (ms): `updated_at` of their conversation moves, if it exists."""
+    """A profile or an avatar was fetched at `at` (ms): `updated_at` of the conversation moves, if it exists."""
     connection.execute(PARTICIPANT_CHANGED, (at, *key))

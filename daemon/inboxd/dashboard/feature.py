@@ -8,11 +8,10 @@ from inboxd.feature import Feature, Link
 
 def build(*, features: Sequence[Feature], problems: Callable[[], Sequence[str]]) -> Feature:
     """Build the feature. `features` fill the overview; `problems` say why the daemon cannot do its job."""
-    cards = [feature.card for feature in features if feature.card is not None]
-    needs = [feature.needs for feature in features if feature.needs is not None]
+    parts = [feature.overview for feature in features if feature.overview is not None]
     return Feature(
         name="dashboard",
-        pages=(Overview(cards, needs, problems=problems),),
+        pages=(Overview(parts, problems=problems),),
         templates="inboxd.dashboard",
         links=(Link("/", "Overview", 0),),
     )

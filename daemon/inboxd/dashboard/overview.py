@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from inboxd.feature import Card, Need
+from inboxd.feature import OverviewPart
 from inboxd.http.rendering import page
 
 
@@ -17,13 +17,11 @@ class Overview:
 
     def __init__(
         self,
-        cards: Sequence[Callable[[], Awaitable[Card]]],
-        needs: Sequence[Callable[[], Awaitable[Sequence[Need]]]],
+        parts: Sequence[Callable[[], Awaitable[OverviewPart]]],
         *,
         problems: Callable[[], Sequence[str]],
     ) -> None:
-        self._cards = cards
-        self._needs = needs
+        self._parts = parts
         self._problems = problems
 
     def add_routes(self, app: web.Application) -> None:
@@ -32,11 +30,11 @@ class Overview:
 
     async def show(self, request: web.Request) -> web.Response:
         """The page: urgent needs come first, and otherwise everything in the order of its position."""
-        needs = [need for collect in self._needs for need in await collect()]
-        cards = [await card() for card in self._cards]
+        parts = [await read() for read in self._parts]
+        needs = [need for part in parts for need in part.needs]
         context = {
             "healthy": not self._problems(),
             "needs": sorted(needs, key=lambda need: (not need.urgent, need.position)),
-            "cards": sorted(cards, key=lambda card: card.position),
+            "cards": sorted((part.card for part in parts), key=lambda card: card.position),
         }
         return page(request, "overview.html", context)

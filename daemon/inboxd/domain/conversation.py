@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from inboxd.domain.profile import Profile, ProfileState, validated_username
+from inboxd.domain.profile import ProfileState, validated_username
 
 
 class ConversationKey(NamedTuple):
@@ -68,10 +68,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
             participant_name=name or None,
             updated_at=max(at, self.updated_at + 1),
         )
-
-    def with_profile(self, profile: Profile, *, at: int) -> "Conversation":
-        """The conversation with a profile that was fetched."""
-        return self.update_participant_profile(profile.username, profile.profile_pic, name=profile.name, at=at)
 
     @property
     def answered(self) -> bool:

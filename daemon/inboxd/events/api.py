@@ -8,9 +8,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.events.event import Envelope
 from inboxd.events.log import CursorGoneError, EventLog, EventPage, EventReader
 from inboxd.events.query import LATEST, EventQuery
+from inboxd.events.schemas import ANY_EVENT, REF, schemas
 from inboxd.events.store import EventFilter
 from inboxd.http.operations import Operation, answer, query
 from inboxd.http.problems import ProblemError
@@ -46,10 +46,13 @@ class EventLogQuery(EventQuery, frozen=True):
     ] = 0
 
 
+_AnyEvent = Annotated[msgspec.Raw, Meta(extra_json_schema={"$ref": REF.format(name=ANY_EVENT)})]
+
+
 class EventList(Resource, frozen=True):
     """Some events, in order. `events` may be shorter than `limit`, or empty, although `hasMore` is true."""
 
-    events: list[Envelope]
+    events: list[_AnyEvent]
     next_cursor: str
     """Where to go on. Keep it when what was read is safe."""
     has_more: bool
@@ -68,7 +71,16 @@ class EventsApi:
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
         return [
-            Operation("GET", PATH, self.events, "events", {200: EventList}, query=EventLogQuery, problems=(410,)),
+            Operation(
+                "GET",
+                PATH,
+                self.events,
+                "events",
+                {200: EventList},
+                query=EventLogQuery,
+                problems=(410,),
+                schemas=lambda: schemas(self._reader.types.values()),
+            ),
         ]
 
     async def events(self, request: web.Request) -> web.Response:

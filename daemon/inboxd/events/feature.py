@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inboxd.domain.event import EventType
-from inboxd.events import pruner
+from inboxd.events import personal_data_store, pruner
 from inboxd.events.api import EventsApi
 from inboxd.events.log import EventLog, EventReader
 from inboxd.events.pruner import EventPruner
@@ -36,7 +36,7 @@ def build(core: Core, options: Options, *, types: Sequence[EventType]) -> Events
     max_size_mb = Setting("events.max_size_mb", options.max_size_mb)
     ids_only = Setting("events.ids_only", options.ids_only)
     log = EventLog(core.clock, ids_only=ids_only)
-    core.commit_observers.append(log.committed)
+    core.commit_observers.append(lambda _transactions, _took_s: log.committed(core.database.changes))
     reader = EventReader(core.database, types)
     streams = EventStreams(reader, log, core.clock)
     return Events(
@@ -44,10 +44,10 @@ def build(core: Core, options: Options, *, types: Sequence[EventType]) -> Events
         log=log,
         reader=reader,
         streams=streams,
-        workers=(
-            Job(EventPruner(core.database, core.clock, keep_days=keep_days, max_size_mb=max_size_mb), pruner.SCHEDULE),
-        ),
+        workers=(Job(EventPruner(core.database, max_size_mb=max_size_mb), pruner.SCHEDULE),),
         operations=(*EventsApi(reader, log, core.clock).operations(), *streams.operations()),
         reload=(keep_days.rule, max_size_mb.rule, ids_only.rule),
         close=streams.close,
+        personal_data=personal_data_store.personal_data(core.database),
+        expiries=personal_data_store.expiries(core.database, days=keep_days),
     )

@@ -46,7 +46,8 @@ class EventLog:
     def __init__(self, clock: Clock, *, ids_only: Callable[[], bool]) -> None:
         self._clock = clock
         self._ids_only = ids_only
-        self._appends = self._told = 0
+        self._appended = self._told = 0
+        """`total_changes` of the writer after the last append, and at the commit of which readers were last told."""
         self._readers: set[Wakeup] = set()
         self.on_append: list[Callable[[], None]] = []
 
@@ -58,13 +59,18 @@ class EventLog:
     def append(self, connection: sqlite3.Connection, events: Sequence[NewEvent]) -> None:
         """Append `events` in this order, in the caller's transaction."""
         store.append(connection, events, self._clock.now_ms())
-        self._appends += len(events)
+        self._appended = connection.total_changes
 
-    def committed(self, _transactions: int, _took_s: float) -> None:
-        """Called on the event loop after each commit, or an attempt of one: to look once more does no harm."""
-        if self._appends == self._told:
+    def committed(self, changes: int) -> None:
+        """Called on the event loop after each commit, or an attempt of one.
+
+        `changes` is the `total_changes` of the writer's connection then. The writer may be in the next transaction
+        already, and have appended what no reader can see yet. So readers are told until a commit is known that has all
+        that was appended: to look once more does no harm.
+        """
+        if self._appended <= self._told:
             return
-        self._told = self._appends
+        self._told = changes
         for reader in tuple(self._readers):
             reader.notify()
         for tell in self.on_append:

@@ -8,6 +8,7 @@ import msgspec
 
 from inboxd.domain.event import NewEvent, StoredEvent
 from inboxd.storage.connection import insert_many
+from inboxd.storage.personal_data import ExpiredRows
 
 _APPEND: Final = """
 INSERT INTO events (
@@ -23,6 +24,7 @@ _PAGE: Final = """
 SELECT seq, type, account_id, participant_id, conversation_id, message_id, subject, occurred_at, recorded_at, data
 FROM events WHERE seq > ? AND seq <= ?
 """
+_FOLLOWING: Final = "SELECT min(seq) FROM events WHERE seq > ?"
 _CONDITIONS: Final = {
     "types": " AND type IN (SELECT value FROM json_each(?))",
     "account_ids": " AND account_id IN (SELECT value FROM json_each(?))",
@@ -37,11 +39,15 @@ _SIZE: Final = """
 SELECT coalesce((SELECT total FROM events ORDER BY seq DESC LIMIT 1), 0)
      - coalesce((SELECT total FROM events ORDER BY seq LIMIT 1), 0)
 """
-_PRUNABLE: Final = """
-SELECT max(seq) FROM (SELECT seq, recorded_at, total FROM events ORDER BY seq LIMIT ?)
-WHERE recorded_at < ? OR total <= (SELECT total FROM events ORDER BY seq DESC LIMIT 1) - ?
+_OLD: Final = """
+SELECT max(seq), max(seq) FILTER (WHERE recorded_at < ?)
+FROM (SELECT seq, recorded_at FROM events WHERE seq > ? ORDER BY seq LIMIT ?)
 """
-"""Not only those at the very beginning: an event that was recorded by a clock that was ahead must not hold the rest."""
+_TOO_MUCH: Final = """
+SELECT max(seq) FROM (SELECT seq, total FROM events ORDER BY seq LIMIT ?)
+WHERE total <= (SELECT total FROM events ORDER BY seq DESC LIMIT 1) - ?
+"""
+_OLDEST: Final = "SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?)"
 _PRUNE: Final = "DELETE FROM events WHERE seq <= ?"
 _PRUNED: Final = "UPDATE event_log SET pruned_to = max(pruned_to, ?)"
 ROW_BYTES: Final = 120
@@ -106,7 +112,8 @@ def ends(connection: sqlite3.Connection) -> Ends:
 def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilter) -> tuple[Ends, StoredPage]:
     """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events."""
     known = ends(connection)
-    until = min(known.last, after + SCAN)
+    ((following,),) = connection.execute(_FOLLOWING, (after,)).fetchall()
+    until = known.last if following is None else min(known.last, following - 1 + SCAN)  # a restore leaves a large gap
     sql = _PAGE
     parameters: list[object] = [after, until]
     for name, value in only._asdict().items():
@@ -130,14 +137,25 @@ def size(connection: sqlite3.Connection) -> int:
     return int(connection.execute(_SIZE).fetchall()[0][0])
 
 
-def prune(connection: sqlite3.Connection, *, before: int, max_bytes: int, step: int) -> int:
-    """Remove some of the `step` oldest events: those recorded before `before` (ms), and what makes the log too large.
+def expire(connection: sqlite3.Connection, *, before: int, after: int, step: int) -> ExpiredRows:
+    """Remove up to `step` of the oldest events, if one of the next `step` events behind `after` is too old.
 
-    Returns how many were removed.
+    Too old is what was recorded before `before` (ms). What was recorded earlier goes with it: its time is of a clock
+    that was ahead.
     """
-    ((seq,),) = connection.execute(_PRUNABLE, (step, before, max_bytes)).fetchall()
-    if seq is None:
-        return 0
+    ((last, old),) = connection.execute(_OLD, (before, after, step)).fetchall()
+    return ExpiredRows(0 if old is None else _prune(connection, old, step), last)
+
+
+def trim(connection: sqlite3.Connection, *, max_bytes: int, step: int) -> int:
+    """Remove up to `step` of the oldest events, if the log is larger than `max_bytes`. Returns how many."""
+    ((seq,),) = connection.execute(_TOO_MUCH, (step, max_bytes)).fetchall()
+    return 0 if seq is None else _prune(connection, seq, step)
+
+
+def _prune(connection: sqlite3.Connection, until: int, step: int) -> int:
+    """Remove up to `step` of the oldest events, none after `until`."""
+    ((seq,),) = connection.execute(_OLDEST, (until, step)).fetchall()
     removed = connection.execute(_PRUNE, (seq,)).rowcount
     connection.execute(_PRUNED, (seq,))
     return removed

@@ -245,10 +245,10 @@ class EndpointsApi:
         wanted = body(request, Replay)
         if (wanted.after is None) == (wanted.since is None):
             raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "Give either 'after' or 'since'.")
-        since = None if wanted.since is None else _ms(wanted.since)
-        after = None if wanted.after is None else int(wanted.after)
+        since = _ms(wanted.since) if wanted.since is not None else None
+        cursor = int(wanted.after) if wanted.after is not None else None
         endpoint = await self._find(request)
-        return await self._answer(await _accepted(self._service.replay(endpoint, after=after, since=since)))
+        return await self._answer(await _accepted(self._service.replay(endpoint, after=cursor, since=since)))
 
     async def attempts(self, request: web.Request) -> web.Response:
         """The latest attempts at an endpoint, the latest first.

@@ -88,14 +88,13 @@ async def build(
     async def collect() -> None:
         metrics.show({one: await service.standing(one) for one in await service.all()})
 
-    overview = ForwardingOverview(service, core.clock)
     pages = ForwardingPages(
         service,
         progress,
         accounts,
         core.clock,
         types=lambda: sorted(events.reader.types),
-        cards=[one.card for one in consumers if one.card is not None],
+        consumers=[one.overview for one in consumers if one.overview is not None],
     )
     return Forwarding(
         name="forwarding",
@@ -109,8 +108,7 @@ async def build(
         pages=(pages,),
         templates="inboxd.forwarding",
         links=(Link(PATH, "Forwarding", 35),),
-        needs=overview.needs,
-        card=overview.card,
+        overview=ForwardingOverview(service, core.clock).read,
     )
 
 

@@ -72,8 +72,8 @@ class ForwardingMetrics:
 
     def show(self, standings: Mapping[Endpoint, Standing]) -> None:
         """Set the gauges, for each request of `/metrics`."""
-        for gauge in (self._behind, self._lag, self._failures, self._disabled):
-            gauge.clear()
+        for shown in (self._behind, self._lag, self._failures, self._disabled):
+            shown.clear()  # of endpoints that are gone
         for endpoint, standing in standings.items():
             self._behind.labels(endpoint.id).set(standing.behind_by)
             self._lag.labels(endpoint.id).set(standing.lag_s)

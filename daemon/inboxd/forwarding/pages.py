@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.feature import Card
+from inboxd.feature import OverviewPart
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind
 from inboxd.forwarding.overview import PATH, EndpointView
 from inboxd.forwarding.progress_store import ProgressStore
@@ -40,7 +40,7 @@ _SEPARATED: Final = re.compile(r"[\s,]+")
 class ForwardingPages:
     """The list of what events are handed to, and a page for each webhook endpoint.
 
-    `cards` show what else gets the event log. `types` are the names of all events.
+    `consumers` show what else gets the event log. `types` are the names of all events.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class ForwardingPages:
         clock: Clock,
         *,
         types: Callable[[], Sequence[str]],
-        cards: Sequence[Callable[[], Awaitable[Card]]] = (),
+        consumers: Sequence[Callable[[], Awaitable[OverviewPart]]] = (),
     ) -> None:
         self._service = service
         self._progress = progress
         self._accounts = accounts
         self._clock = clock
         self._types = types
-        self._cards = cards
+        self._consumers = consumers
 
     def add_routes(self, app: web.Application) -> None:
         """Put the pages on the admin application."""
@@ -160,7 +160,7 @@ class ForwardingPages:
         served = [self._accounts.served[one].account for one in sorted(self._accounts.served)]
         context = {
             "views": found,
-            "cards": [await card() for card in self._cards],
+            "cards": [(await read()).card for read in self._consumers],
             "accounts": served,
             "kinds": [kind.value for kind in EndpointKind],
             "types": self._types(),

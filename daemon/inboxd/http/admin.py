@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 from importlib.resources.abc import Traversable
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 
 from inboxd.http.auth import AccessToken, Gate
 from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.operations import OPERATIONS, Operation, add_operations
+from inboxd.http.pages import Pages
 from inboxd.http.problems import Handler, ProblemError, problem_middleware
 from inboxd.http.protocol import send_continue
 from inboxd.http.rendering import SIGN_IN, error_pages, set_up
@@ -18,13 +19,6 @@ from inboxd.http.static_files import StaticFiles
 from inboxd.runtime.clock import Clock
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-
-
-class Pages(Protocol):
-    """A group of pages of the dashboard."""
-
-    def add_routes(self, app: web.Application) -> None:
-        """Add the routes of the pages to the application."""
 
 
 def admin_application(

@@ -20,6 +20,10 @@ class DaemonError(InboxdError):
     exit_code = EX_UNAVAILABLE
 
 
+class UnreachableError(DaemonError):
+    """The daemon does not answer: it does not run, or cannot serve anybody just now."""
+
+
 class RefusedTokenError(DaemonError):
     """The running daemon does not accept this admin token."""
 
@@ -64,7 +68,7 @@ class AdminClient:
                 answer, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             msg = f"the daemon at {self._url} does not answer: {type(error).__name__}"
-            raise DaemonError(msg) from error
+            raise UnreachableError(msg) from error
         try:
             if status >= 400:
                 problem = msgspec.json.decode(answer, type=_Problem)
@@ -78,4 +82,6 @@ class AdminClient:
 def _refusal(status: int, absent: type[InboxdError] | None) -> type[InboxdError]:
     if status == HTTPStatus.NOT_FOUND and absent is not None:
         return absent
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return UnreachableError
     return RefusedTokenError if status == HTTPStatus.UNAUTHORIZED else DaemonError

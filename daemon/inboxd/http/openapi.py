@@ -12,6 +12,8 @@ from inboxd.http.operations import OPERATIONS, PATH_PARAMETER, Operation
 from inboxd.http.problems import CONTENT_TYPE as PROBLEM_TYPE
 from inboxd.http.problems import SAFE_HEADERS, Problem
 
+OPENAPI: Final = "3.1.0"
+TITLE: Final = "inboxd admin API"
 DOCUMENT_PATH: Final = "/api/openapi.json"
 _REF: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = (400, 401, 403, 404, 405, 406, 413, 429, 500, 503)
@@ -27,7 +29,19 @@ class OpenApiDocument:
     def operations(self) -> Sequence[Operation]:
         """The operations of this part."""
         answers = {200: dict[str, Any]}
-        return [Operation("GET", DOCUMENT_PATH, self.describe, "system", answers, open=True, id="System_describe")]
+        examples = {"answer": {"openapi": OPENAPI, "info": {"title": TITLE, "version": __version__}, "paths": {}}}
+        return [
+            Operation(
+                "GET",
+                DOCUMENT_PATH,
+                self.describe,
+                "system",
+                answers,
+                open=True,
+                id="System_describe",
+                examples=examples,
+            )
+        ]
 
     async def describe(self, request: web.Request) -> web.Response:
         """The OpenAPI document of this API."""
@@ -42,14 +56,16 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     operations = _in_order(operations)
     types = list(dict.fromkeys([Problem, *_types(operations)]))
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for operation in operations:
+        components |= {} if operation.schemas is None else operation.schemas()
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, by_type)
     return {
-        "openapi": "3.1.0",
+        "openapi": OPENAPI,
         "info": {
-            "title": "inboxd admin API",
+            "title": TITLE,
             "version": __version__,
             "description": "Conversations, participants, accounts and the work behind them. Errors: RFC 9457.",
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -123,10 +139,19 @@ def _answer(operation: Operation, status: int, kind: Any, schemas: dict[Any, Any
         described["content"] = {kind: {"schema": {}}}
     elif kind is not None:
         content: dict[str, Any] = {"schema": schemas[kind]}
-        if "answer" in operation.examples:
-            content["example"] = operation.examples["answer"]
+        example = _example(operation, kind)
+        if example is not None:
+            content["example"] = example
         described["content"] = {"application/json": content}
     return described
+
+
+def _example(operation: Operation, kind: Any) -> Any:  # noqa: ANN401 - a type, JSON
+    """The operation's own example of an answer, or that of the answer's type; None without either."""
+    if "answer" in operation.examples:
+        return operation.examples["answer"]
+    make = getattr(kind, "example", None)
+    return None if make is None else msgspec.to_builtins(make())
 
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import NoneType, UnionType
@@ -66,7 +66,9 @@ class Operation:
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Request headers that the operation reads, with their JSON schema; its `description` says what they mean."""
     examples: Mapping[str, Any] = field(default_factory=dict)
-    """An example `body` and an example `answer`."""
+    """An example `body`, and an example `answer` where the answer's type has none of its own (`Resource`)."""
+    schemas: Callable[[], Mapping[str, Any]] | None = None
+    """Gives schemas, by name, that the answer refers to beside those of its types. Called for the OpenAPI document."""
     id: str = ""
     """The `operationId`. Without it, the names of the handler and its class make one."""
     follows: str = ""

@@ -11,25 +11,12 @@ import jinja2
 from aiohttp import hdrs, web
 
 from inboxd.domain.budget import times_slower
+from inboxd.domain.message_type import in_words
 from inboxd.http.auth import SESSION
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 from inboxd.runtime.clock import Clock, iso_utc
 
 SIGN_IN: Final = "/sign-in"
-_KINDS: Final = {
-    "unsupported": "something that Instagram does not pass on",
-    "ephemeral": "something to be looked at once",
-    "like_heart": "❤",
-    "ig_reel": "a reel",
-    "reel": "a reel",
-    "ig_post": "a post",
-    "share": "a post",
-    "story_mention": "a story that mentions you",
-    "image": "a picture",
-    "video": "a video",
-    "audio": "a voice message",
-    "file": "a file",
-}
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -67,7 +54,7 @@ def set_up(app: web.Application, clock: Clock, packages: Sequence[str], navigati
         "number": _number,
         "span": span,
         "web_address": _web_address,
-        "kind": _kind,
+        "kind": in_words,
         "counted": _counted,
     }
 
@@ -140,11 +127,6 @@ def _number(value: float) -> str:
 def _counted(count: int, one: str, many: str | None = None) -> str:
     """A number with its noun, `one` in the singular. `many` is the plural where it is irregular."""
     return f"{_number(count)} {one if count == 1 else many or one + 's'}"
-
-
-def _kind(message_type: str) -> str:
-    """A message type in words."""
-    return _KINDS.get(message_type, message_type.replace("_", " "))
 
 
 def _web_address(text: str | None) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from inboxd.events.restored_store import continue_numbers
 from inboxd.runtime.command_line import config_option
 from inboxd.storage import backup as backups
 
@@ -43,7 +44,7 @@ def _print_error(error: OSError) -> None:
 def restore(set_up: BackupSetup, config_path: Path | None, file: Path) -> None:
     """Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside."""
     database, _, _ = set_up(config_path)
-    aside = backups.restore(file, database)
+    aside = backups.restore(file, database, prepare=continue_numbers)
     click.echo(f"{database} is now what {file} was")
     if aside is not None:
         click.echo(f"the database that was there is {aside}; delete it when all is well")

@@ -119,6 +119,5 @@ def build(
             ReloadRule(("traffic.silent_after_hours",), use_silent_after),
             ReloadRule(("storage.keep_backups",), lambda _new: None),  # the next backup reads the file itself
         ),
-        needs=overview.needs,
-        card=overview.card,
+        overview=overview.read,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Self
 
 import msgspec
 from aiohttp import web
@@ -16,6 +17,13 @@ class Liveness(msgspec.Struct, frozen=True, rename="camel"):
 
     alive: bool
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            alive=True,
+        )
+
 
 class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     """Whether webhooks can be taken and are processed, and if not, why."""
@@ -24,6 +32,15 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     problems: list[str]
     degraded: list[str]
     """What does not work, while webhooks are taken and processed all the same."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            ready=True,
+            problems=[],
+            degraded=[],
+        )
 
 
 class HealthApi:

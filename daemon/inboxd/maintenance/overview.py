@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inboxd.domain.account import Account
 from inboxd.domain.traffic import TrafficFinding
-from inboxd.feature import Card, Need
+from inboxd.feature import Card, Need, OverviewPart
 from inboxd.maintenance.health import DaemonHealth
 from inboxd.maintenance.thresholds import BACKUP_MAX_AGE_MS, LITTLE_ROOM
 from inboxd.runtime.clock import Clock, iso_utc
@@ -34,24 +34,22 @@ class MaintenanceOverview:
         self._findings = findings
         self._accounts = accounts
 
-    async def needs(self) -> Sequence[Need]:
-        """What is wrong with the daemon, its disk, its backups or the traffic. Raises OSError."""
+    async def read(self) -> OverviewPart:
+        """The room on the disk and the latest backup; what is wrong with these, the daemon or the traffic.
+
+        Raises OSError.
+        """
         usage = await asyncio.to_thread(shutil.disk_usage, self._disk)
         latest_backup_at = await asyncio.to_thread(backup.latest_at, self._backup_folder)
         names = {account.id: account.display_name for account in self._accounts()}
-        return [
+        needs = [
             *health_needs([*self._health.problems, *self._health.degraded]),
             *disk_needs(usage.free / usage.total),
             *(traffic_need(finding, names) for finding in self._findings()),
             *backup_needs(latest_backup_at, self._clock.now_ms()),
         ]
-
-    async def card(self) -> Card:
-        """The room on the disk, and when the latest backup was made. Raises OSError."""
-        usage = await asyncio.to_thread(shutil.disk_usage, self._disk)
-        latest_backup_at = await asyncio.to_thread(backup.latest_at, self._backup_folder)
         context = {"free": usage.free, "latest_backup_at": latest_backup_at}
-        return Card("maintenance_card.html", context, position=30)
+        return OverviewPart(Card("maintenance_card.html", context, position=30), needs)
 
 
 def health_needs(problems: Sequence[str]) -> list[Need]:

@@ -177,18 +177,18 @@ class TrafficMonitor:
 
     async def _traffic_of(self, account_id: str, now: int) -> AccountTraffic:
         known = self._counts.get(account_id, _Counts())
-        served = self._accounts.served.get(account_id)
+        managed = self._accounts.served.get(account_id)
         events, messages, companions = known.of_last_day(now)
         gone, calls = store.Unavailable(0, None), 0
-        if served is not None:
-            calls = served.graph.budget.report().used
+        if managed is not None:
+            calls = managed.graph.budget.report().used
             # A participant who does not exist is fetched again after GONE_REST_S, which tells when that was found.
             within_the_hour = now + GONE_REST_S * 1000 - HOUR_MS
             gone = await store.unavailable(self._read, account_id, within_the_hour)
         return AccountTraffic(
             account_id=account_id,
-            served=served is not None,
-            expected=served is not None and served.account.state is not AccountState.DEAUTHORIZED,
+            served=managed is not None,
+            expected=managed is not None and managed.account.state is not AccountState.DEAUTHORIZED,
             hours=known.usual_hours(),
             last_at=known.last_at,
             unserved_at=known.unserved_at,

@@ -3,7 +3,7 @@
 from typing import Self
 
 from inboxd.domain.traffic import AccountTraffic, TrafficCause, TrafficFinding
-from inboxd.http.resource import Resource, iso
+from inboxd.http.resource import EXAMPLE_ACCOUNT, Resource, iso
 
 
 class TrafficFindingResource(Resource, frozen=True):
@@ -55,3 +55,28 @@ class TrafficReport(Resource, frozen=True):
 
     findings: list[TrafficFindingResource]
     accounts: list[AccountTrafficResource]
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            findings=[
+                TrafficFindingResource(
+                    cause=TrafficCause.SILENT,
+                    account_id=EXAMPLE_ACCOUNT,
+                    since="2026-09-21T02:10:00.000Z",
+                    detail="nothing has arrived for 12 hours",
+                    remedy="Run 'inboxd doctor': it looks at the subscription and the token.",
+                )
+            ],
+            accounts=[
+                AccountTrafficResource(
+                    account_id=EXAMPLE_ACCOUNT,
+                    served=True,
+                    last_event_at="2026-09-21T02:10:00.000Z",
+                    events=214,
+                    messages=120,
+                    companion_edits=94,
+                )
+            ],
+        )

@@ -13,6 +13,7 @@ import aiohttp
 from inboxd.domain.retry import FailureAction
 from inboxd.meta import answers
 from inboxd.meta.graph_errors import GraphError, classified, transport
+from inboxd.meta.response_body import read_at_most
 from inboxd.meta.throttle import Circuit
 from inboxd.meta.usage import Usage, parse_usage
 from inboxd.runtime import logs
@@ -120,15 +121,11 @@ class GraphClient:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The whole body. Raises GraphError when it is larger than MAX_ANSWER_BYTES."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            msg = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-            raise transport(msg)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    body = await read_at_most(response, MAX_ANSWER_BYTES)
+    if body is None:
+        msg = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
+        raise transport(msg)
+    return body
 
 
 def _answer(status: int, body: bytes, usage: Usage) -> Answer:

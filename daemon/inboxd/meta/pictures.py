@@ -13,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from inboxd.domain.addresses import IpAddress, IpNetwork, is_allowed
+from inboxd.meta.response_body import read_at_most
 from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.sockets import CheckedSockets, is_forbidden
 
@@ -145,11 +146,7 @@ def _failure(status: int) -> PictureError:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise PictureRefusedError(f"larger than {MAX_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    body = await read_at_most(response, MAX_BYTES)
+    if body is None:
+        raise PictureRefusedError(f"larger than {MAX_BYTES} bytes")
+    return body

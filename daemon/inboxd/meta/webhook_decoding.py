@@ -359,11 +359,21 @@ def _bodies(item: _Item) -> list[Body]:
 
 def _change(entry_id: str, raw: msgspec.Raw, time: int | None) -> Iterator[WebhookEvent]:
     try:
-        change = _decode_change(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        change = _change_of(bytes(raw))
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         yield _unknown(entry_id, raw, f"change: {error}", time)
         return
     yield from _changed(entry_id, change.field, change.value, raw, time)
+
+
+def _change_of(raw: bytes) -> _Change:
+    """Raises DecodeError, ValueError or RecursionError when it is no change."""
+    try:
+        return _decode_change(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if b"\\u" not in raw or len(raw) > MAX_ITEM_BYTES:
+            raise
+        return _decode_change(_mended(raw))
 
 
 def _changed(

@@ -1,5 +1,6 @@
 """Erasing a participant, or an account with everybody in it, from everything but backups. This is the only way."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
@@ -53,13 +54,20 @@ class Erased(NamedTuple):
 class AccountEraser:
     """Erases what the features declare, from tables, search indexes, files, memory, and the journal of the database.
 
+    `on_erased` is called in the last transaction of each round that has erased something.
     An erasure that was interrupted, by a stop or by a crash, is completed by erasing again.
     """
 
-    def __init__(self, database: Database, personal_data: Sequence[PersonalData], clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        personal_data: Sequence[PersonalData],
+        clock: Clock,
+        on_erased: Callable[[sqlite3.Connection, Subject], None] | None = None,
+    ) -> None:
         self._database = database
         self._personal_data = tuple(personal_data)
-        self._store = ErasureStore(database, personal_data)
+        self._store = ErasureStore(database, personal_data, on_erased)
         self._clock = clock
 
     async def erase(
@@ -104,7 +112,7 @@ class AccountEraser:
         self, subject: Subject, wanted: MentionScan, counts: Counter[str], stopping: Callable[[], bool]
     ) -> int:
         """Erase everything once; how many rows that mention the subject have to be processed first."""
-        waiting, looked_to = 0, [0] * len(self._store.scans)
+        waiting, looked_to, before = 0, [0] * len(self._store.scans), counts.total()
         for _ in range(MAX_LOOKS):
             for number, scan in enumerate(self._store.scans):
                 looked_to[number], more = await self._erase_mentions(scan, wanted, looked_to[number], counts, stopping)
@@ -112,7 +120,7 @@ class AccountEraser:
             while removed := await self._store.step(subject, STEP):
                 counts.update(removed)
                 await self._rest(stopping)
-            last = await self._store.finish(subject, wanted, looked_to, LAST_STEP)
+            last = await self._store.finish(subject, wanted, looked_to, LAST_STEP, counts.total() - before)
             if last is not None:
                 counts.update(last.counts)
                 return waiting + last.waiting

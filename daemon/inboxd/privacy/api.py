@@ -10,6 +10,7 @@ from aiohttp import web
 from inboxd.domain.conversation import ConversationKey
 from inboxd.http.operations import Operation, answer, body, not_found
 from inboxd.http.problems import ProblemError
+from inboxd.http.resource import EXAMPLE_ACCOUNT
 from inboxd.privacy.deletion_store import DeletionOutcome, DeletionStore, Receipt
 from inboxd.privacy.participant_eraser import Erasure, NotAPersonError, ParticipantEraser, PersonExport
 from inboxd.privacy.resources import DeletionResource, NewDeletion
@@ -71,9 +72,12 @@ class DeletionsApi:
         """What can be done."""
         tag = "accounts"
         return [
-            Operation("POST", PATH, self.request, tag, {202: DeletionResource}, body=NewDeletion, problems=(404, 409)),
+            Operation(
+                "POST", PATH, self.request, tag, {202: DeletionResource}, body=NewDeletion, problems=(404, 409),
+                examples={"body": {"accountId": EXAMPLE_ACCOUNT}},
+            ),
             Operation("GET", PATH + "/{code}", self.one, tag, {200: DeletionResource}, single=True),
-        ]
+        ]  # fmt: skip
 
     async def request(self, request: web.Request) -> web.Response:
         """Erase an account with everybody in it, for ever.

@@ -47,4 +47,4 @@ class AppUsers:
         if managed.account.configured:
             await self._accounts.update(managed, username=None, app_scoped_id=None)
         else:
-            await self._accounts.remove(managed)
+            await self._accounts.remove(managed, erased=True)

@@ -11,6 +11,7 @@ import msgspec
 
 from inboxd.accounts.store import AccountStore
 from inboxd.domain.conversation import ConversationKey
+from inboxd.events.log import EventLog
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.privacy.account_eraser import AccountEraser
@@ -37,6 +38,7 @@ class OfflineData(NamedTuple):
 
     database: Database
     personal_data: tuple[PersonalData, ...]
+    event_log: EventLog
 
 
 PrivacySetup = Callable[[Path | None], CommandAccess[OfflineData]]
@@ -84,13 +86,17 @@ def forget(
     sys.exit(run_async(_forget(set_up(config_path), whom, as_json=as_json)))
 
 
+def _eraser(found: OfflineData) -> ParticipantEraser:
+    return ParticipantEraser(found.database, found.personal_data, Clock(), found.event_log)
+
+
 async def _forget(access: CommandAccess[OfflineData], key: ConversationKey, *, as_json: bool) -> int:
     """Erase one person and print what was erased. Returns the exit code."""
     async with access.open() as found:
         if isinstance(found, AdminClient):
             erasure = await found.call("DELETE", _address(key), Erasure)
         else:
-            erasure = await ParticipantEraser(*found, Clock()).forget(key, patient=False)
+            erasure = await _eraser(found).forget(key, patient=False)
     if as_json:
         click.echo(msgspec.json.encode(erasure).decode())
     elif not erasure.nobody:
@@ -154,7 +160,8 @@ async def _ask_daemon(daemon: AdminClient, wanted: NewDeletion) -> DeletionResou
 
 async def _carry_out(found: OfflineData, wanted: NewDeletion) -> DeletionResource:
     """Erase the account without a daemon. Raises NobodyError when no request with the code waits for an account."""
-    clock, deletions, accounts = Clock(), DeletionStore(*found), AccountStore(found.database)
+    clock, deletions = Clock(), DeletionStore(found.database, found.personal_data)
+    accounts = AccountStore(found.database)
     code = wanted.code or token_hex(16)
     if wanted.code is not None:
         receipt = await deletions.receipt(wanted.code)
@@ -169,7 +176,7 @@ async def _carry_out(found: OfflineData, wanted: NewDeletion) -> DeletionResourc
         if account_id in known and not known[account_id].configured:
             await accounts.remove(account_id)
 
-    eraser = AccountEraser(*found, clock)
+    eraser = AccountEraser(found.database, found.personal_data, clock)
     aliases = {alias: one.id for one in known.values() for alias in one.aliases}
     worker = DeletionWorker(eraser, deletions, aliases, clock, on_erased=erased)
     await deletions.request(code, wanted.account_id, clock.now_ms())
@@ -196,7 +203,7 @@ async def _export(access: CommandAccess[OfflineData], key: ConversationKey) -> N
         if isinstance(found, AdminClient):
             person: dict[str, Any] | None = await found.call("GET", f"{_address(key)}/export", dict[str, Any])
         else:
-            person = await ParticipantEraser(*found, Clock()).export(key)
+            person = await _eraser(found).export(key)
     if person is None:
         raise _nobody(key)
     click.echo(msgspec.json.format(msgspec.json.encode(person)).decode())

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -27,10 +27,19 @@ class _TooMuchError(Exception):
 
 
 class ErasureStore:
-    """The steps of an erasure. Webhooks can be stored between any two of them, and each can be done again."""
+    """The steps of an erasure. Webhooks can be stored between any two of them, and each can be done again.
 
-    def __init__(self, database: Database, personal_data: Sequence[PersonalData]) -> None:
+    `on_erased` is called in the last transaction of an erasure that has erased something.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        personal_data: Sequence[PersonalData],
+        on_erased: Callable[[sqlite3.Connection, Subject], None] | None = None,
+    ) -> None:
         self._database = database
+        self._on_erased = on_erased
         self._personal_data = tuple(personal_data)
         self.scans: tuple[Scan, ...] = tuple(one.scan for one in personal_data if one.scan is not None)
         """Where raw bytes are kept that may mention the subject."""
@@ -53,11 +62,13 @@ class ErasureStore:
         """Erase about `step` rows; how many of what. Empty: nothing is left."""
         return await self._database.write(partial(self._step, subject=subject, step=step))
 
-    async def finish(self, subject: Subject, wanted: MentionScan, after: Sequence[int], step: int) -> LastStep | None:
+    async def finish(
+        self, subject: Subject, wanted: MentionScan, after: Sequence[int], step: int, erased: int = 0
+    ) -> LastStep | None:
         """Erase, in one transaction, what has come since the scans looked up to the ids `after`.
 
-        None: it is too much for one transaction; look first. Otherwise nothing is left of what had come by this moment,
-        except for rows that have to be processed first.
+        `erased`: rows that earlier steps have erased. None: it is too much for one transaction; look first. Otherwise
+        nothing is left of what had come by this moment, except for rows that have to be processed first.
         """
 
         def transaction(connection: sqlite3.Connection) -> LastStep:
@@ -73,6 +84,8 @@ class ErasureStore:
             for _ in range(_LAST_STEPS):
                 removed = self._step(connection, subject, step)
                 if not removed:
+                    if self._on_erased is not None and (erased or counts.total()):
+                        self._on_erased(connection, subject)
                     return LastStep(counts, waiting)
                 counts.update(removed)
             raise _TooMuchError

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inboxd.accounts.manager import AccountManager
+from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, ReloadRule
 from inboxd.privacy import deletion_worker, personal_data_store
 from inboxd.privacy.account_eraser import AccountEraser
@@ -13,7 +14,7 @@ from inboxd.privacy.app_users import AppUsers
 from inboxd.privacy.callbacks import Callbacks
 from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.deletion_worker import DeletionWorker
-from inboxd.privacy.participant_eraser import ParticipantEraser
+from inboxd.privacy.participant_eraser import ERASED, ParticipantEraser
 from inboxd.privacy.retention_worker import RetentionWorker
 from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime.secret import Secret
@@ -33,6 +34,7 @@ def build(
     *,
     features: Sequence[Feature],
     accounts: AccountManager,
+    event_log: EventLog,
     newest_message_at: Callable[[], Awaitable[int | None]],
     busy: Callable[[], bool],
 ) -> Feature:
@@ -71,9 +73,10 @@ def build(
 
     return Feature(
         name="privacy",
+        event_types=(ERASED,),
         workers=(Job(deletion, deletion_worker.SCHEDULE), Job(retention)),
         operations=(
-            *ParticipantPrivacyApi(ParticipantEraser(database, declared, clock)).operations(),
+            *ParticipantPrivacyApi(ParticipantEraser(database, declared, clock, event_log)).operations(),
             *deletions_api.operations(),
         ),
         public_routes=callbacks.add_routes,

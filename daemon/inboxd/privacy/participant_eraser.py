@@ -1,11 +1,16 @@
 """Erasing one person, and exporting everything that is kept of one (GDPR, articles 15 and 17)."""
 
+import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.event import EventType, NewEvent
+from inboxd.events.log import EventLog
+from inboxd.events.personal_data_store import PARTICIPANT_ERASED
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource
 from inboxd.privacy.account_eraser import AccountEraser
 from inboxd.privacy.erasure_store import ErasureStore
 from inboxd.runtime import logs
@@ -19,6 +24,20 @@ ROUNDS: Final = 50
 BACKUPS: Final = (
     "Backups that were made earlier, and copies that a restore or an upgrade has left beside the database, still hold "
     "what was erased until they are replaced or deleted."
+)
+
+
+class ParticipantErasedData(Resource, frozen=True, kw_only=True):
+    """Who was erased."""
+
+    participant_platform_id: str
+
+
+ERASED: Final = EventType(
+    name=PARTICIPANT_ERASED,
+    summary="Everything of a participant was erased, also from the event log. Erase what you keep of them.",
+    data=ParticipantErasedData,
+    example=ParticipantErasedData(participant_platform_id="912345678901234"),
 )
 
 
@@ -44,6 +63,8 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     """False: another program read the database all the while, and its journal keeps traces; forget again later."""
     files_left: int = 0
     """Picture files that could not be removed; the log names them. Forget again when they can be."""
+    events: int = 0
+    """Entries of the event log."""
     note: str = BACKUPS
 
     @property
@@ -55,7 +76,22 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     def nobody(self) -> bool:
         """Whether nothing was kept of the person."""
         erased = self.messages + self.conversations + self.profiles + self.webhook_events
-        return self.complete and not (erased + self.backfill_attempts + self.deliveries)
+        return self.complete and not (erased + self.backfill_attempts + self.deliveries + self.events)
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            messages=12,
+            conversations=1,
+            profiles=1,
+            webhook_events=2,
+            backfill_attempts=1,
+            deliveries=14,
+            avatars=1,
+            deliveries_waiting=0,
+            journal_emptied=True,
+        )
 
 
 class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,18 +104,38 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     conversation: dict[str, Any] | None
     messages: list[dict[str, Any]]
     webhook_events: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    """Entries of the event log, as they are kept."""
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            client_account_id=EXAMPLE_ACCOUNT,
+            participant_platform_id=EXAMPLE_PARTICIPANT,
+            exported_at="2026-09-21T15:00:00.000Z",
+            participant={"profileState": "complete", "username": "ana_x", "name": "Ana X"},
+            conversation={"status": "open", "metadata": {}},
+            messages=[{"platformMessageId": "aWdfZAG1faXRlbToxOjE3", "content": "Do you have it in blue?"}],
+            webhook_events=[],
+            events=[],
+            avatar_webp=None,
+        )
 
 
 class ParticipantEraser:
     """Erases or exports one person, while a daemon works on the same database or without one."""
 
-    def __init__(self, database: Database, personal_data: Sequence[PersonalData], clock: Clock) -> None:
+    def __init__(
+        self, database: Database, personal_data: Sequence[PersonalData], clock: Clock, event_log: EventLog
+    ) -> None:
         self._personal_data = tuple(personal_data)
         self._store = ErasureStore(database, personal_data)
-        self._eraser = AccountEraser(database, personal_data, clock)
+        self._eraser = AccountEraser(database, personal_data, clock, self._record)
         self._clock = clock
+        self._event_log = event_log
         self._log = logs.get("forgetting")
 
     async def export(self, key: ConversationKey) -> dict[str, Any] | None:
@@ -127,4 +183,10 @@ class ParticipantEraser:
             deliveries_waiting=erased.waiting,
             journal_emptied=erased.journal_emptied,
             files_left=erased.files_left,
+            events=counts["events"],
         )
+
+    def _record(self, connection: sqlite3.Connection, subject: Subject) -> None:
+        participant_id, now = subject.participant_id or "", self._clock.now_ms()
+        data = msgspec.json.encode(ParticipantErasedData(participant_platform_id=participant_id))
+        self._event_log.append(connection, [NewEvent(ERASED.name, subject.account_id, now, data, participant_id)])

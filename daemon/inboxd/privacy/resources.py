@@ -8,7 +8,7 @@ from inboxd.http.resource import MetaId, Resource, iso
 from inboxd.privacy.deletion_store import DeletionOutcome, Receipt
 from inboxd.runtime.clock import iso_utc
 
-Code = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Code = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$(?!\n)")]
 
 
 class NewDeletion(Resource, frozen=True, forbid_unknown_fields=True):
@@ -41,4 +41,15 @@ class DeletionResource(Resource, frozen=True):
             requested_at=iso_utc(receipt.requested_at),
             completed_at=None if receipt.outcome is DeletionOutcome.NOT_MATCHED else iso(receipt.completed_at),
             waits_for=receipt.waits_for,
+        )
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            code="0123456789abcdef0123456789abcdef",
+            status="completed",
+            requested_at="2026-09-21T15:00:00.000Z",
+            completed_at="2026-09-21T15:00:02.000Z",
+            waits_for=None,
         )

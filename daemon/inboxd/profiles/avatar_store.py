@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -74,11 +74,20 @@ class DuePicture(NamedTuple):
 
 
 class AvatarStore:
-    """Avatar files under `folder`, and the columns of participants that refer to them."""
+    """Avatar files under `folder`, and the columns of participants that refer to them.
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    `on_avatar` runs in the transaction that gives a participant another avatar.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        on_avatar: Callable[[sqlite3.Connection, ConversationKey, int], None] | None = None,
+    ) -> None:
         self._database = database
         self._folder = folder
+        self._on_avatar = on_avatar
         self._files = asyncio.Lock()  # a sweep must not remove a file that is written and not yet referred to
         self._log = logs.get("avatars")
 
@@ -100,7 +109,14 @@ class AvatarStore:
         async with self._files:
             name = await asyncio.to_thread(self._write, data)
             row = (name, now, *due.key, due.url)
-            wanted = await self._database.write(lambda connection: connection.execute(_SET, row).rowcount > 0)
+
+            def transaction(connection: sqlite3.Connection) -> bool:
+                is_wanted = connection.execute(_SET, row).rowcount > 0
+                if is_wanted and self._on_avatar is not None:
+                    self._on_avatar(connection, due.key, now)
+                return is_wanted
+
+            wanted = await self._database.write(transaction)
             if not wanted:
                 await self._unlink_unreferred([name])
         return name if wanted else None

@@ -58,14 +58,14 @@ async def build(
 ) -> Profiles:
     """Build the feature. `stack` closes the connections to the hosts of pictures.
 
-    `on_profile` runs in the transaction that stores a fetched profile.
+    `on_profile` runs in the transaction that stores a fetched profile, or an avatar.
     """
     metrics = ProfileMetrics(core.metrics.registry)
     cache = ProfileCache(
         core.clock, ttl_s=options.cache_ttl_s, size=options.cache_size, on_lookup=metrics.observe_lookup
     )
     pictures = await stack.enter_async_context(PictureClient(options.picture_rules))
-    avatars = AvatarStore(core.database, options.avatar_folder)
+    avatars = AvatarStore(core.database, options.avatar_folder, on_profile)
     downloader = AvatarDownloader(avatars, pictures, core.clock, metrics, core.random, max_count=options.max_avatars)
     store = ProfileStore(core.database)
     syncs = ProfileSyncs(

@@ -22,10 +22,10 @@ class ProfileFetchers:
         self._schedule = replace(SCHEDULE, lanes=concurrency)
         self._by_account: dict[str, ProfileFetcher] = {}
 
-    def for_account(self, served: ManagedAccount) -> Sequence[Job]:
+    def for_account(self, managed: ManagedAccount) -> Sequence[Job]:
         """The worker that fetches the profiles of an account that begins to be served."""
-        fetcher = ProfileFetcher(self._syncs.of(served), self._profiles, self._clock)
-        self._by_account[served.account.id] = fetcher
+        fetcher = ProfileFetcher(self._syncs.of(managed), self._profiles, self._clock)
+        self._by_account[managed.account.id] = fetcher
         return [Job(fetcher, self._schedule)]
 
     def notify(self, writers: Collection[ConversationKey]) -> None:

@@ -20,14 +20,14 @@ class ProfileOutlook:
         """What the profile of `key` waits for, given its stored state; None when it waits for nothing."""
         if state is None:
             return None
-        served = self._accounts.served.get(key.account_id)
+        managed = self._accounts.served.get(key.account_id)
         return waiting(
             state,
             reason,
             next_attempt_at,
-            account=None if served is None else served.account,
-            budget=None if served is None else served.graph.budget.report(served.graph.profiles_throttle),
-            asking=served is not None and key.participant_id in served.asking,
+            account=None if managed is None else managed.account,
+            budget=None if managed is None else managed.graph.budget.report(managed.graph.profiles_throttle),
+            asking=managed is not None and key.participant_id in managed.asking,
             now=self._clock.now_ms(),
             iso=iso_utc,
         )

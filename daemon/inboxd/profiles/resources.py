@@ -4,7 +4,7 @@ from typing import Self
 
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.waiting import Waiting, WaitingFor
-from inboxd.http.resource import Resource, avatar_path, iso
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_AVATAR, EXAMPLE_PARTICIPANT, Resource, avatar_path, iso
 from inboxd.profiles.store import Participant
 from inboxd.runtime.clock import iso_utc
 
@@ -70,6 +70,32 @@ class ParticipantResource(Resource, frozen=True):
             updated_at=iso_utc(participant.updated_at),
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            client_account_id=EXAMPLE_ACCOUNT,
+            participant_platform_id=EXAMPLE_PARTICIPANT,
+            profile_state="complete",
+            username="ana_x",
+            name="Ana X",
+            profile_pic="https://scontent.cdninstagram.com/v/t51/ana.jpg",
+            avatar=EXAMPLE_AVATAR,
+            follower_count=312,
+            is_verified_user=False,
+            is_user_follow_business=True,
+            is_business_follow_user=False,
+            previous_usernames=[FormerUsernameResource(username="ana.b", until="2026-08-02T09:30:00.000Z")],
+            reason=None,
+            waiting_for=None,
+            waiting_until=None,
+            attempts=0,
+            next_attempt_at=None,
+            fetched_at="2026-09-21T14:13:28.001Z",
+            created_at="2026-07-01T08:00:00.000Z",
+            updated_at="2026-09-21T14:13:28.001Z",
+        )
+
 
 class ParticipantList(Resource, frozen=True):
     """A page of participants."""
@@ -78,3 +104,13 @@ class ParticipantList(Resource, frozen=True):
     total: int
     limit: int
     offset: int
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            participants=[ParticipantResource.example()],
+            total=1,
+            limit=50,
+            offset=0,
+        )

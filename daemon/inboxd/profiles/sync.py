@@ -70,10 +70,10 @@ class SyncServices:
 class ProfileSync:
     """Fetches and stores the profiles of one account. A participant is fetched by one caller at a time."""
 
-    def __init__(self, served: ManagedAccount, services: SyncServices) -> None:
-        self.served = served
-        self.account_id = served.account.id
-        self.asking = served.asking
+    def __init__(self, managed: ManagedAccount, services: SyncServices) -> None:
+        self.managed = managed
+        self.account_id = managed.account.id
+        self.asking = managed.asking
         """Participants whose profile somebody is fetching."""
         # A query for what is due must not begin before a fetch is stored and end after it: it would find it still due.
         self.due_lock = asyncio.Lock()
@@ -127,9 +127,9 @@ class ProfileSync:
         """
         key = ConversationKey(self.account_id, participant_id)
         try:
-            if self._unanswered.get(participant_id) == self.served.graph.answers:
+            if self._unanswered.get(participant_id) == self.managed.graph.answers:
                 await self._probe_host(priority)
-            profile = await self.served.graph.user_profile(participant_id, priority, on_turn=on_turn)
+            profile = await self.managed.graph.user_profile(participant_id, priority, on_turn=on_turn)
             self._unanswered.pop(participant_id, None)
             await self._complete(key, profile, also)
         except GraphError as error:
@@ -145,7 +145,7 @@ class ProfileSync:
 
     async def rest(self, silences: int) -> None:
         """Wait after so many calls in a row without an answer, unless the open circuit makes all calls wait anyway."""
-        if not self.served.graph.circuit.strikes:
+        if not self.managed.graph.circuit.strikes:
             await self._clock.sleep(HOST_BACKOFF.delay_s(silences, self._random))
 
     async def _probe_host(self, priority: Priority) -> None:
@@ -155,7 +155,7 @@ class ProfileSync:
         when the host does not answer, or when no call may be made.
         """
         try:
-            await self.served.graph.owner(priority)
+            await self.managed.graph.owner(priority)
         except GraphError as error:
             if error.of_host or error.action in ACCOUNT_WIDE:
                 raise
@@ -165,7 +165,7 @@ class ProfileSync:
         before = self._unanswered.pop(participant_id, None)
         if not error.of_host:
             return error
-        answers = self.served.graph.answers
+        answers = self.managed.graph.answers
         self._unanswered[participant_id] = answers
         if len(self._unanswered) > MAX_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
@@ -266,11 +266,11 @@ class ProfileSyncs:
         self._services = services
         self._by_account: dict[str, ProfileSync] = {}
 
-    def of(self, served: ManagedAccount) -> ProfileSync:
+    def of(self, managed: ManagedAccount) -> ProfileSync:
         """The sync of an account; made when it is first asked for."""
-        known = self._by_account.get(served.account.id)
-        if known is None or known.served is not served:  # removed and added again
-            known = self._by_account[served.account.id] = ProfileSync(served, self._services)
+        known = self._by_account.get(managed.account.id)
+        if known is None or known.managed is not managed:  # removed and added again
+            known = self._by_account[managed.account.id] = ProfileSync(managed, self._services)
         return known
 
     def remove(self, account_id: str) -> None:

@@ -27,14 +27,14 @@ class ProfileFetcher:
         self.name = f"profiles:{sync.account_id}"
         self.wakeup = Wakeup()
         self._sync = sync
-        self._served = sync.served
+        self._managed = sync.managed
         self._account_id = sync.account_id
         self._profiles = profiles
         self._clock = clock
         self._silences = 0
         self._logged: WaitingFor | None = None
         self._log = logs.get("profiles").bind(account_id=self._account_id)
-        self._served.listeners.append(self.wakeup.notify)
+        self._managed.listeners.append(self.wakeup.notify)
 
     def wrote(self, keys: Collection[ConversationKey]) -> None:
         """These participants have written, so a fetch may be due."""
@@ -52,7 +52,7 @@ class ProfileFetcher:
 
     async def _next_due(self) -> DueFetch | None:
         """Take a due fetch that nobody has taken yet, and claim its participant."""
-        if not self._served.account.callable:
+        if not self._managed.account.callable:
             return None
         asking, unanswered = self._sync.asking, self._sync.unanswered
         async with self._sync.due_lock:
@@ -70,12 +70,12 @@ class ProfileFetcher:
     def _log_waiting(self) -> None:
         """Log what the next fetch waits for, once for each cause."""
         now = self._clock.now_ms()
-        budget = self._served.graph.budget.report(self._served.graph.profiles_throttle)
+        budget = self._managed.graph.budget.report(self._managed.graph.profiles_throttle)
         found = waiting(
             ProfileState.PENDING,
             None,
             now,
-            account=self._served.account,
+            account=self._managed.account,
             budget=budget,
             asking=True,
             now=now,
@@ -88,7 +88,7 @@ class ProfileFetcher:
         self._logged = what
 
     async def _idle_s(self) -> float | None:
-        if not self._served.account.callable:
+        if not self._managed.account.callable:
             return None
         now = self._clock.now_ms()
         next_at = await self._profiles.next_due_at(self._account_id, now)

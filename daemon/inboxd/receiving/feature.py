@@ -65,8 +65,7 @@ async def build(core: Core, options: Options) -> Receiving:
         reload=(deliveries.rule, failed.rule, events.rule, *_reload_rules(inbox, webhooks)),
         expiries=personal_data_store.expiries(core.database, deliveries=deliveries, failed=failed, events=events),
         personal_data=personal_data_store.personal_data(core.database),
-        needs=overview.needs,
-        card=overview.card,
+        overview=overview.read,
         problems=monitor.problems,
     )
 

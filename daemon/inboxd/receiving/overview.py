@@ -1,9 +1,8 @@
 """What the overview says of deliveries: how many arrive, wait and were set aside."""
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from inboxd.feature import Card, Need
+from inboxd.feature import Card, Need, OverviewPart
 from inboxd.receiving.arrivals import MINUTES
 from inboxd.receiving.store import Inbox
 from inboxd.runtime.clock import Clock
@@ -30,15 +29,7 @@ class ReceivingOverview:
         self._inbox = inbox
         self._clock = clock
 
-    async def needs(self) -> Sequence[Need]:
-        """A look at deliveries that were set aside, if there are any. Raises StorageError."""
-        _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
-        if not failed:
-            return []
-        some = "1 delivery" if failed == 1 else f"{failed:,} deliveries"
-        return [Need(f"{some} could not be processed.", "/deliveries", position=40)]
-
-    async def card(self) -> Card:
+    async def read(self) -> OverviewPart:
         """The deliveries of the last hour, and how many wait or were set aside. Raises StorageError."""
         waiting, oldest_s = await self._inbox.backlog()
         _, failed = await self._inbox.page(state="failed", limit=1, offset=0)
@@ -52,7 +43,15 @@ class ReceivingOverview:
             "hour": sum(counts),
             "latest": counts[-2],
         }
-        return Card("receiving_card.html", context, position=10)
+        return OverviewPart(Card("receiving_card.html", context, position=10), failed_needs(failed))
+
+
+def failed_needs(failed: int) -> list[Need]:
+    """A look at the deliveries that were set aside, if there are any."""
+    if not failed:
+        return []
+    some = "1 delivery" if failed == 1 else f"{failed:,} deliveries"
+    return [Need(f"{some} could not be processed.", "/deliveries", position=40)]
 
 
 def bars(counts: list[int]) -> list[Bar]:

@@ -5,7 +5,7 @@ from typing import Any, Self
 import msgspec
 
 from inboxd.domain.payload import OMITTED, PayloadForm, shown
-from inboxd.http.resource import Resource, iso
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource, iso
 from inboxd.receiving.store import DeliverySummary
 from inboxd.receiving.webhook_event_store import WebhookEventRow
 from inboxd.runtime.clock import iso_utc
@@ -35,6 +35,19 @@ class DeliveryResource(Resource, frozen=True):
             size_bytes=delivery.size,
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            id="4711",
+            state="failed",
+            received_at="2026-09-21T14:13:27.102Z",
+            settled_at="2026-09-21T14:15:40.000Z",
+            attempts=4,
+            error="event 1: the text is larger than SQLite takes",
+            size_bytes=512,
+        )
+
 
 class DeliveryList(Resource, frozen=True):
     """A page of deliveries, newest first."""
@@ -44,11 +57,28 @@ class DeliveryList(Resource, frozen=True):
     limit: int
     offset: int
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            deliveries=[DeliveryResource.example()],
+            total=1,
+            limit=50,
+            offset=0,
+        )
+
 
 class RetriedDeliveries(Resource, frozen=True):
     """How many deliveries are back in the queue."""
 
     retried: int
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            retried=3,
+        )
 
 
 class WebhookEventResource(Resource, frozen=True):
@@ -88,6 +118,23 @@ class WebhookEventResource(Resource, frozen=True):
             size_bytes=event.size,
         )
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            id="12",
+            kind="referral",
+            account_id=EXAMPLE_ACCOUNT,
+            participant_id=EXAMPLE_PARTICIPANT,
+            happened_at="2026-09-21T14:13:26.000Z",
+            reason=None,
+            delivery_id="4711",
+            created_at="2026-09-21T14:13:27.120Z",
+            payload={"referral": {"ref": "qr7", "source": "SHORTLINKS", "type": "OPEN_THREAD"}},
+            payload_form=PayloadForm.JSON,
+            size_bytes=71,
+        )
+
 
 class WebhookEventList(Resource, frozen=True):
     """Webhook events, the latest first; `kinds` counts all that are kept."""
@@ -96,6 +143,16 @@ class WebhookEventList(Resource, frozen=True):
     kinds: dict[str, int]
     limit: int
     next_cursor: str | None
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            webhook_events=[WebhookEventResource.example()],
+            kinds={"referral": 1},
+            limit=50,
+            next_cursor=None,
+        )
 
 
 class ParkedWorkerResource(Resource, frozen=True):
@@ -120,3 +177,17 @@ class WorkerList(Resource, frozen=True):
     oldest_waiting_seconds: float
     deliveries_failed: int
     profiles_due: int
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            running=["avatars", "processing", "search"],
+            parked=[],
+            gave_up=False,
+            problems=[],
+            deliveries_waiting=2,
+            oldest_waiting_seconds=0.012,
+            deliveries_failed=0,
+            profiles_due=5,
+        )

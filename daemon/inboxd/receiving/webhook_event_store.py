@@ -14,8 +14,8 @@ INSERT INTO webhook_events (
 ) {rows}
 ON CONFLICT (fingerprint) DO NOTHING
 """
-
-
+_NEWEST: Final = "SELECT coalesce(max(id), 0) FROM webhook_events"
+_ADDED: Final = "SELECT fingerprint FROM webhook_events WHERE id > ?"
 _KINDS: Final = "SELECT kind, count(*) FROM webhook_events GROUP BY kind"
 MAX_PAYLOAD: Final = 16_384
 """The largest payload (bytes) that is part of a page. A larger one is fetched alone."""
@@ -47,9 +47,19 @@ class StoredWebhookEvent(NamedTuple):
         return digest.digest()
 
 
-def keep(connection: sqlite3.Connection, events: Sequence[StoredWebhookEvent], now: int) -> None:
-    """Store `events`. An event that is already stored changes nothing. `now` in ms."""
-    insert_many(connection, _KEEP, [(event.fingerprint, *event, now) for event in events])
+def keep(connection: sqlite3.Connection, events: Sequence[StoredWebhookEvent], now: int) -> list[int]:
+    """Store `events`. Returns the places of those that are new, in order: one that is stored already changes nothing.
+
+    `now` in ms.
+    """
+    if not events:
+        return []
+    rows = [(event.fingerprint, *event, now) for event in events]
+    ((newest_id,),) = connection.execute(_NEWEST).fetchall()
+    insert_many(connection, _KEEP, rows)
+    added = {fingerprint for (fingerprint,) in connection.execute(_ADDED, (newest_id,)).fetchall()}
+    first = {row[0]: place for place, row in reversed(list(enumerate(rows)))}
+    return sorted(first[fingerprint] for fingerprint in added)
 
 
 class WebhookEventRow(NamedTuple):

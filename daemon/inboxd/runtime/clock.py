@@ -45,6 +45,11 @@ class Clock:
         return True
 
 
+def unix_ms(moment: datetime) -> int:
+    """Milliseconds since the epoch of a time with a zone."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
 def iso_utc(ms: int) -> str:
     """Milliseconds since the epoch as ISO 8601 in UTC with milliseconds and `Z`.
 

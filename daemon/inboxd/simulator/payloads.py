@@ -48,9 +48,9 @@ class Conversationalist:
 
     def comes_from_ad(self, text: str) -> Item:
         """The participant writes after tapping an ad."""
-        return self.says(
-            text, referral={"ref": "spring", "ad_id": 6_000_000_001, "source": "ADS", "type": "OPEN_THREAD"}
-        )
+        ad = {"ad_title": "Spring sale", "photo_url": "https://lookaside.fbsbx.com/ads/?asset_id=spring"}
+        origin = {"ref": "spring", "ad_id": 6_000_000_001, "source": "ADS", "type": "OPEN_THREAD"}
+        return self.says(text, referral={**origin, "ads_context_data": ad})
 
     def taps(self, title: str, payload: str, *, with_mid: bool = True) -> Item:
         """The participant taps an ice breaker or a button."""

@@ -113,9 +113,13 @@ def latest_at(folder: Path) -> int | None:
     return int(_made_at(found[-1]).timestamp() * 1000) if found else None
 
 
-def restore(backup: Path, target: Path) -> Path | None:
+def restore(
+    backup: Path, target: Path, *, prepare: Callable[[Path, Path], None] = lambda _copy, _replaced: None
+) -> Path | None:
     """Replace the database at `target` by `backup`. Returns the new path of the old database; None if there was none.
 
+    `prepare` is given the copy that takes the place of `target`, and `target`. It may change the copy, and leaves no
+    journal.
     Raises DatabaseLockedError while an inboxd uses the database, BackupError or another InboxdError when the backup
     cannot be used. Then nothing has changed.
     """
@@ -127,6 +131,7 @@ def restore(backup: Path, target: Path) -> Path | None:
         try:
             with _claimed(partial):
                 _copy(backup, partial, mode=0o640)
+                prepare(partial, target)
                 _give_to_owner(partial)
                 _make_durable(partial)
                 aside = _exchange(partial, target)

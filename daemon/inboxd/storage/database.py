@@ -11,22 +11,21 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageUnavailableError
 from inboxd.storage import backup, migrations
 from inboxd.storage.checkpointer import Checkpointer
 from inboxd.storage.connection import BUSY_TIMEOUT_MS, READER_PRAGMAS, WRITER_PRAGMAS, Connection, Row, connect, fetch
 from inboxd.storage.file_identity import FileIdentity
+from inboxd.storage.group_commit import Outcome, Transaction, WriteJob, commit, refusal_of, run_alone
 from inboxd.storage.lock import lock
 from inboxd.storage.reader import Reader
 
 T = TypeVar("T")
-Transaction = Callable[[sqlite3.Connection], T]
-"""Runs on the writer's thread: it must not use anything that the event loop may change at the same time."""
 Read = Callable[[str, Sequence[object]], Awaitable[list[Row]]]
 """Runs one query. The type of `Database.read`, for code that only reads."""
 
@@ -34,39 +33,6 @@ MAX_WAITING: Final = 1000
 """Transactions that may wait for the writer. One more is refused with StorageBusyError."""
 READERS: Final = 2
 CHECKPOINT_PATIENCE_MS: Final = 300
-_REFUSALS: Final = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-"""Primary result codes that report a problem with the file, not with the statement."""
-
-
-class _Job(Generic[T]):
-    """A transaction that waits, and the future of the caller who waits for it."""
-
-    __slots__ = ("future", "is_statement", "transaction")
-
-    def __init__(self, transaction: Transaction[T], future: "asyncio.Future[T]", *, is_statement: bool = False) -> None:
-        self.transaction = transaction
-        self.future = future
-        self.is_statement = is_statement
-        """Whether it runs a single statement, which needs no transaction around it."""
-
-
-class _Outcome(NamedTuple):
-    """The outcome of one job: its result or its error."""
-
-    value: Any
-    error: Exception | None
 
 
 class Database:
@@ -85,14 +51,15 @@ class Database:
         self._files: FileIdentity | None = None
         self._checkpointer = Checkpointer(path, self._on_writer)
         self._readers: asyncio.LifoQueue[Reader] = asyncio.LifoQueue()
-        self._urgent: deque[_Job[Any]] = deque()
-        self._patient: deque[_Job[Any]] = deque()
-        self._between: deque[_Job[Any]] = deque()
-        """Jobs that cannot be part of a transaction."""
+        self._urgent: deque[WriteJob[Any]] = deque()
+        self._patient: deque[WriteJob[Any]] = deque()
+        self._between: deque[WriteJob[Any]] = deque()
+        """Jobs that cannot be part of a transaction, such as a checkpoint."""
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self._changes = 0
+        self.changes = 0
+        """`total_changes` of the writer's connection after the last commit that the event loop was told of."""
         self.refusal: str | None = None
         """Why the last commit was refused; None after a later write succeeded. A query on the writer's connection is
         not a write: it succeeds on a full disk too."""
@@ -172,7 +139,7 @@ class Database:
             msg = f"{MAX_WAITING} transactions are waiting for the disk"
             raise StorageBusyError(msg)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        queue.append(_Job(transaction, future, is_statement=is_statement))
+        queue.append(WriteJob(transaction, future, is_statement=is_statement))
         self._wake.set()
         return future
 
@@ -189,7 +156,7 @@ class Database:
         try:
             return await reader.run(function)
         except sqlite3.Error as error:
-            raise _refused(error) from error
+            raise refusal_of(error) from error
         finally:
             self._readers.put_nowait(reader)
 
@@ -227,7 +194,7 @@ class Database:
             msg = "the database is closed"
             raise StorageClosedError(msg)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._between.append(_Job(function, future))
+        self._between.append(WriteJob(function, future))
         self._wake.set()
         return await future
 
@@ -266,36 +233,36 @@ class Database:
         urgent_turn = True
         while self._urgent or self._patient or self._between:
             for job in _taken(self._between):
-                loop.call_soon_threadsafe(_tell, job, _alone(connection, job))
+                loop.call_soon_threadsafe(job.settle, run_alone(connection, job))
             jobs = _taken(self._urgent if self._urgent and (urgent_turn or not self._patient) else self._patient)
             urgent_turn = not urgent_turn
             if jobs:
                 began = time.perf_counter()
-                outcomes = _commit(connection, jobs)
+                outcomes = commit(connection, jobs)
                 took = time.perf_counter() - began
                 loop.call_soon_threadsafe(self._settle, jobs, outcomes, took, connection.total_changes)
 
-    def _settle(self, jobs: Sequence[_Job[Any]], outcomes: Sequence[_Outcome], took: float, changes: int) -> None:
+    def _settle(self, jobs: Sequence[WriteJob[Any]], outcomes: Sequence[Outcome], took: float, changes: int) -> None:
         """Give each caller the outcome of its job. Runs on the event loop."""
         self._checkpointer.note(changes)
         outcomes = self._where_the_path_leads(outcomes)
         refusal = next((str(error) for _, error in outcomes if isinstance(error, StorageUnavailableError)), None)
-        if refusal is not None or changes != self._changes:
+        if refusal is not None or changes != self.changes:
             self.refusal = refusal
-        self._changes = changes
+        self.changes = changes
         for job, outcome in zip(jobs, outcomes, strict=True):
-            _tell(job, outcome)
+            job.settle(outcome)
         if self._on_commit is not None:
             self._on_commit(len(jobs), took)
 
-    def _where_the_path_leads(self, outcomes: Sequence[_Outcome]) -> Sequence[_Outcome]:
+    def _where_the_path_leads(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """The outcomes; or only refusals, if the path no longer leads to the file that was written."""
         if self._files is None:
             return outcomes
         try:
             self._files.require_same()
         except StorageUnavailableError as error:
-            return [_Outcome(None, error)] * len(outcomes)
+            return [Outcome(None, error)] * len(outcomes)
         return outcomes
 
     async def _release(self) -> None:
@@ -331,70 +298,6 @@ async def open_for_reading(path: Path) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-def _taken(queue: "deque[_Job[Any]]") -> list[_Job[Any]]:
+def _taken(queue: "deque[WriteJob[Any]]") -> list[WriteJob[Any]]:
     """Remove and return all jobs that wait now. A job that is appended meanwhile may stay in the queue."""
     return [queue.popleft() for _ in range(len(queue))]
-
-
-def _tell(job: _Job[Any], outcome: _Outcome) -> None:
-    if job.future.done():  # the caller was cancelled
-        return
-    if outcome.error is None:
-        job.future.set_result(outcome.value)
-    else:
-        job.future.set_exception(outcome.error)
-
-
-def _alone(connection: sqlite3.Connection, job: _Job[Any]) -> _Outcome:
-    """Run a job outside of any transaction."""
-    try:
-        return _Outcome(job.transaction(connection), None)
-    except Exception as error:  # noqa: BLE001 - the caller must get any error
-        return _Outcome(None, _refused(error))
-
-
-def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
-    """Run `jobs` in one transaction. When it is refused, every caller gets the error."""
-    try:
-        if len(jobs) == 1 and jobs[0].is_statement:
-            return [_Outcome(jobs[0].transaction(connection), None)]
-        return _run_all(connection, jobs)
-    except Exception as error:  # noqa: BLE001 - every caller must get any error
-        return [_Outcome(None, _refused(error))] * len(jobs)
-
-
-def _run_all(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> list[_Outcome]:
-    """Run all jobs in one transaction and commit it. Raises when the commit is refused; then nothing is kept."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        outcomes = [_run_one(connection, job, alone=len(jobs) == 1) for job in jobs]
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.rollback()
-        raise
-    return outcomes
-
-
-def _run_one(connection: sqlite3.Connection, job: _Job[Any], *, alone: bool) -> _Outcome:
-    """Run one of the jobs that share a commit. Its own error is its outcome; a problem with the file is raised."""
-    if alone:
-        return _Outcome(job.transaction(connection), None)
-    connection.execute("SAVEPOINT job")
-    try:
-        value = job.transaction(connection)
-    except Exception as error:
-        if isinstance(_refused(error), StorageUnavailableError) or not connection.in_transaction:
-            raise
-        connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
-        return _Outcome(None, error)
-    connection.execute("RELEASE job")
-    return _Outcome(value, None)
-
-
-def _refused(error: Exception) -> Exception:
-    """The typed error for a refusal by SQLite; any other error unchanged."""
-    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
-        return StorageUnavailableError(f"the database refuses: {error}")
-    return error

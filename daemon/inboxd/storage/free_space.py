@@ -6,18 +6,18 @@ from typing import NamedTuple
 from inboxd.storage.database import Database
 
 
-class Pages(NamedTuple):
-    """The pages of the database file."""
+class PageCount(NamedTuple):
+    """How many pages the database file has."""
 
     total: int
     free: int
 
 
-async def pages(database: Database) -> Pages:
+async def pages(database: Database) -> PageCount:
     """How many pages the file has, and how many of them are free. Raises StorageError."""
     ((total,),) = await database.read("PRAGMA page_count")
     ((free,),) = await database.read("PRAGMA freelist_count")
-    return Pages(int(total), int(free))
+    return PageCount(int(total), int(free))
 
 
 async def shrink(database: Database, limit: int) -> None:

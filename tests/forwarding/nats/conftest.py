@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from inboxd.storage.database import Database
 
 from tests.forwarding.nats.publishing import Publishing
 from tests.forwarding.nats.servers import NatsServer, missing
-from inboxd.storage.database import Database
 
 
 @pytest.fixture

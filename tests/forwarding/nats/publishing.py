@@ -1,16 +1,19 @@
 """A publisher as the feature builds it, on a log that the test appends to."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from inboxd.core import Core
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from inboxd.domain.event import EventType, NewEvent
 from inboxd.events.feature import Events
 from inboxd.events.log import EventLog, EventReader
-from inboxd.feature import Feature
+from inboxd.feature import Core, Feature, Need
 from inboxd.forwarding.nats import feature
-from inboxd.forwarding.nats.resources import ConsumerResource
+from inboxd.forwarding.nats.resources import ConsumerList, ConsumerResource
 from inboxd.forwarding.nats.server import Server
 from inboxd.http.resource import Resource
 from inboxd.runtime.clock import Clock
@@ -31,17 +34,17 @@ NOTED = EventType(name="test.noted", summary="A test noted something.", data=Not
 class Publishing:
     """One publisher after another, as a daemon that is started again."""
 
-    def __init__(self, database: Database, url: str, *, subject: str = "inboxd.events.{type}.{account}", **server: Any):
+    def __init__(self, database: Database, url: str, **server: Any) -> None:
         self.database = database
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         self.log = EventLog(self.clock, ids_only=lambda: False)
         self.reader = EventReader(database, [NOTED])
-        self._options = feature.Options(server=Server(urls=[url], **server), subject=subject, stream="INBOXD")
+        subject = "inboxd.events.{type}.{account}"
+        self._options = feature.Options(server=Server(urls=url.split(","), **server), subject=subject, stream="INBOXD")
         self._stack = AsyncExitStack()
         self._feature: Feature | None = None
         self.metrics = Metrics()
-        database._on_commit = self.log.committed
-        self.gave_up = False
+        database._on_commit = lambda _transactions, _took_s: self.log.committed(database.changes)
 
     async def start(self) -> None:
         self.metrics = Metrics()
@@ -83,11 +86,19 @@ class Publishing:
         return found
 
     async def status(self) -> ConsumerResource:
+        """What `GET /api/consumers` says."""
         assert self._feature is not None
-        assert self._feature.card is not None
         (operation,) = self._feature.operations
-        status = operation.handler.__self__._status  # type: ignore[attr-defined]
-        return ConsumerResource.of("nats", await status.now())
+        response = await operation.handler(make_mocked_request("GET", operation.path))
+        assert isinstance(response, web.Response)
+        assert isinstance(response.body, bytes)
+        return msgspec.json.decode(response.body, type=ConsumerList).consumers[0]
+
+    async def needs(self) -> Sequence[Need]:
+        """What the overview asks somebody to look at."""
+        assert self._feature is not None
+        assert self._feature.overview is not None
+        return (await self._feature.overview()).needs
 
     async def done(self) -> None:
         """Wait until everything is published, and the cursor stored."""

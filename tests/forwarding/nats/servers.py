@@ -19,14 +19,18 @@ BINARY = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/s
 STREAM = "INBOXD"
 
 
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 class NatsServer:
     """One nats-server on a folder of its own. It has the same port after a restart."""
 
     def __init__(self, folder: Path, more: str = "") -> None:
         self.folder = folder
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
+        self.port = free_port()
         self._config = folder / "nats.conf"
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{folder / "store"}" }}\n{more}\n'
@@ -37,10 +41,13 @@ class NatsServer:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        assert BINARY is not None
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        assert BINARY is not None, "nats-server is missing: apt-get install nats-server"
         with (self.folder / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen([BINARY, "-c", str(self._config)], stdout=log, stderr=log)
+            return subprocess.Popen([BINARY, "-c", str(self._config)], stdout=log, stderr=log)
+
+    async def start(self) -> None:
+        self._process = self._launch()
         for _ in range(1000):
             assert self._process.poll() is None, (self.folder / "nats.log").read_text()
             try:
@@ -64,7 +71,7 @@ async def _ignore(_error: Exception) -> None:
 
 
 @asynccontextmanager
-async def reader(url: str, **options: Any) -> AsyncIterator[Client]:
+async def reader(url: str | list[str], **options: Any) -> AsyncIterator[Client]:
     client = await nats.connect(url, error_cb=_ignore, **options)
     try:
         yield client

@@ -5,11 +5,24 @@ import signal
 
 import pytest
 from inboxd.runtime.clock import Clock
-from nats.js.api import DiscardPolicy
+from nats.js.api import DiscardPolicy, StreamConfig
 
 from tests.forwarding.nats.publishing import Publishing
 from tests.forwarding.nats.servers import STREAM, NatsServer, messages, reader
 from tests.support import ACCOUNT, eventually
+
+
+class StandingClock(Clock):
+    """Its seconds do not go on by themselves."""
+
+    seconds = 1000.0
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+    def monotonic(self) -> float:
+        return self.seconds
 
 
 async def test_every_event_is_published_with_its_id_and_subject(publishing: Publishing, server: NatsServer) -> None:
@@ -91,6 +104,35 @@ async def test_after_the_window_of_duplicates_the_stream_tells_where_it_was(
     assert publishing.counted("published") == 5
 
 
+async def test_an_id_of_another_log_is_no_place_of_ours(publishing: Publishing, server: NatsServer) -> None:
+    """Two daemons share a stream, and the other one is ahead."""
+    await publishing.append(30)
+    async with reader(server.url) as client:
+        context = client.jetstream()
+        await context.add_stream(name=STREAM, subjects=["inboxd.events.>"])
+        await context.publish("inboxd.events.test.noted.1", b"", headers={"Nats-Msg-Id": f"evt_{1:012x}{20:014x}"})
+        await publishing.start()
+        await publishing.done()
+        found = await messages(client)
+    assert [one for one, _, _ in found][1:] == [one for one, _ in await publishing.logged()]
+
+
+async def test_new_events_do_not_make_it_try_more_often(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
+    server.end()
+    await publishing.append(1)
+    await publishing.start()
+    await publishing.waits("cannot connect")
+    await server.start()
+    for _ in range(20):
+        await publishing.append(1)
+        await asyncio.sleep(0.01)
+    assert not (await publishing.status()).connected
+    clock.seconds += 30
+    await publishing.append(1)
+    await publishing.done()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_that_is_killed_under_load_loses_nothing_and_gets_nothing_twice(
     publishing: Publishing, server: NatsServer, number: signal.Signals
@@ -145,17 +187,34 @@ async def test_an_idle_publisher_notices_that_the_server_has_gone(publishing: Pu
 async def test_a_full_stream_is_waited_for_and_keeps_the_order(publishing: Publishing, server: NatsServer) -> None:
     async with reader(server.url) as client:
         context = client.jetstream()
-        config = {"name": STREAM, "subjects": ["inboxd.events.>"], "discard": DiscardPolicy.NEW}
-        await context.add_stream(**config, max_msgs=50)
+        config = StreamConfig(name=STREAM, subjects=["inboxd.events.>"], discard=DiscardPolicy.NEW)
+        await context.add_stream(config, max_msgs=50)
         await publishing.append(700)
         await publishing.start()
         await publishing.waits("maximum messages exceeded")
         assert (await publishing.status()).behind_by == 650
         # Room comes in the midst of what is in flight: none may overtake another.
         for limit in range(60, 700, 40):
-            await context.update_stream(**config, max_msgs=limit)
+            await context.update_stream(config, max_msgs=limit)
             await asyncio.sleep(0.02)
-        await context.update_stream(**config, max_msgs=-1)
+        await context.update_stream(config, max_msgs=-1)
+        await publishing.done()
+        found = await messages(client)
+    assert [one for one, _, _ in found] == [one for one, _ in await publishing.logged()]
+
+
+async def test_no_event_overtakes_one_that_is_refused(publishing: Publishing, server: NatsServer) -> None:
+    """The stream has room for one event of each account: the second of the first account is refused."""
+    async with reader(server.url) as client:
+        context = client.jetstream()
+        config = StreamConfig(name=STREAM, subjects=["inboxd.events.>"], discard=DiscardPolicy.NEW)
+        await context.add_stream(config, max_msgs_per_subject=1, discard_new_per_subject=True)
+        await publishing.append(2)
+        await publishing.append(1, account_id="2")
+        await publishing.start()
+        await publishing.waits("maximum messages per subject exceeded")
+        assert [one for one, _, _ in await messages(client)] == [(await publishing.logged())[0][0]]
+        await context.update_stream(config, max_msgs_per_subject=-1)
         await publishing.done()
         found = await messages(client)
     assert [one for one, _, _ in found] == [one for one, _ in await publishing.logged()]
@@ -204,6 +263,49 @@ async def test_a_stream_of_others_is_not_changed(publishing: Publishing, server:
         await context.update_stream(name=STREAM, subjects=["orders.>", "inboxd.events.>"])
         await publishing.done()
         assert (await context.stream_info(STREAM)).state.messages == 2
+
+
+async def test_a_stream_that_was_removed_is_made_again(publishing: Publishing, server: NatsServer) -> None:
+    await publishing.append(3)
+    await publishing.start()
+    await publishing.done()
+    async with reader(server.url) as client:
+        await client.jetstream().delete_stream(STREAM)
+        await publishing.append(2)
+        await publishing.done()
+        assert [one for one, _, _ in await messages(client)] == [one for one, _ in await publishing.logged()][3:]
+
+
+async def test_somebody_is_asked_to_look_after_a_minute(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
+    server.end()
+    await publishing.append(3)
+    await publishing.start()
+    await publishing.waits("cannot connect")
+    assert await publishing.needs() == []
+    clock.ahead_ms = 60_000
+    (need,) = await publishing.needs()
+    assert need.text.startswith("NATS takes no events, and 3 wait: cannot connect")
+    assert need.urgent
+
+
+async def test_a_stream_that_was_mended_is_looked_at_again(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
+    async with reader(server.url) as client:
+        context = client.jetstream()
+        await context.add_stream(name=STREAM, subjects=["inboxd.events.>"], duplicate_window=1)
+        await publishing.append(1)
+        await publishing.start()
+        await publishing.done()
+        (need,) = await publishing.needs()
+        assert need.text == (
+            "NATS: the stream INBOXD recognizes duplicates for only 1 s: set its duplicate window to 2m or more."
+        )
+        await context.update_stream(name=STREAM, subjects=["inboxd.events.>"], duplicate_window=120)
+        clock.seconds += 60
+        await publishing.append(1)
+        await publishing.done()
+        assert await publishing.needs() == []
 
 
 async def test_a_subject_that_another_stream_takes_is_said(publishing: Publishing, server: NatsServer) -> None:
@@ -260,24 +362,23 @@ async def test_two_daemons_may_share_a_stream(publishing: Publishing, server: Na
     assert found == [one for one, _ in await publishing.logged()]
 
 
-async def test_under_load_the_cursor_is_not_stored_for_each_event(
-    publishing: Publishing, server: NatsServer
-) -> None:
-    await publishing.start()
+async def test_the_cursor_is_stored_at_most_once_a_second(publishing: Publishing, server: NatsServer) -> None:
+    publishing.clock = clock = StandingClock()
     await publishing.append(1)
+    await publishing.start()
     await publishing.done()
-    await eventually(lambda: _true())
-    clock = Clock()
-    begun = clock.monotonic()
-    changes = 0
-    before = await publishing.database.read("SELECT cursor FROM event_consumers")
-    while clock.monotonic() - begun < 1.5:
+    for _ in range(20):
         await publishing.append(1)
-        now = await publishing.database.read("SELECT cursor FROM event_consumers")
-        changes += now != before
-        before = now
-    assert changes <= 3
 
+    async def published() -> bool:
+        return (await publishing.status()).behind_by == 0
 
-async def _true() -> bool:
-    return True
+    await eventually(published)
+    assert await publishing.database.read("SELECT cursor FROM event_consumers") == [(1,)]
+    clock.seconds += 1
+    await publishing.done()
+    clock.seconds += 0.5
+    await publishing.append(1)
+    await eventually(published)
+    await publishing.stop()
+    assert await publishing.database.read("SELECT cursor FROM event_consumers") == [(22,)]

@@ -6,7 +6,6 @@ import pytest
 from inboxd.accounts.manager import ManagedAccount
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.run import RunStatus
-from inboxd.events.bus import EventBus
 from inboxd.profiles.cache import ProfileCache
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
@@ -17,30 +16,28 @@ from inboxd.simulator.graph_server import GraphServer
 from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 
-from tests.support import ACCOUNT, ManualClock, Meta, meta
+from tests.support import ACCOUNT, ManualClock, Meta, event_log, meta
 
 
 class Rig:
     def __init__(self, database: Database, platform: Meta, clock: ManualClock) -> None:
         self.platform = platform
-        bus = EventBus(clock)
+        log = event_log(clock)
         syncs = ProfileSyncs(
             SyncServices(
                 database=database,
                 cache=ProfileCache(clock, ttl_s=86_400, size=10),
                 clock=clock,
                 metrics=ProfileMetrics(CollectorRegistry()),
-                bus=bus,
+                event_log=log,
                 random=lambda: 0.0,
                 on_picture=lambda: None,
                 on_profile=lambda _connection, _key, _at: None,
             )
         )
-        self.backfills = BackfillStore(database)
+        self.backfills = BackfillStore(database, log)
         self.service = BackfillService(self.backfills, clock)
-        self.workers = BackfillWorkers(
-            self.service, self.backfills, sync_of=syncs.of, clock=clock, bus=bus, random=lambda: 0.0
-        )
+        self.workers = BackfillWorkers(self.service, self.backfills, sync_of=syncs.of, clock=clock, random=lambda: 0.0)
 
     async def managed(self) -> ManagedAccount:
         account = Account(

@@ -198,8 +198,11 @@ async def test_progress_is_streamed_until_the_end(client: Client, graph: Simulat
         text = (await asyncio.wait_for(response.read(), 10)).decode()
     told = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
     assert told[0]["jobId"] == run["jobId"]
-    assert told[-1]["status"] == "completed"
-    assert told[-1]["successCount"] == 5
+    assert {event["type"] for event in told[1:-1]} <= {"run.progressed"}
+    assert (told[-1]["type"], told[-1]["accountId"]) == ("run.completed", ACCOUNT)
+    ended = told[-1]["data"]
+    assert (ended["runId"], ended["kind"], ended["status"]) == (run["jobId"], "backfill", "completed")
+    assert (ended["total"], ended["successCount"]) == (5, 5)
     async with client.session.get(client.admin_url + run["links"]["events"], headers=headers) as response:
         assert "completed" in (await asyncio.wait_for(response.read(), 10)).decode(), "also when it has ended already"
 

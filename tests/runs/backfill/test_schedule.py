@@ -16,7 +16,7 @@ from inboxd.runs.moments_store import MomentStore
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.storage.database import Database
 
-from tests.support import ACCOUNT, T0, ManualClock
+from tests.support import ACCOUNT, T0, ManualClock, event_log
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -27,7 +27,7 @@ class Rig:
     def __init__(self, database: Database, *, jitter: float = 0.0, skip: tuple[str, ...] = ()) -> None:
         self.clock = ManualClock()
         self.database = database
-        self.backfills = BackfillStore(database)
+        self.backfills = BackfillStore(database, event_log(self.clock))
         self.moments = MomentStore(database)
         self.schedule = BackfillSchedule(
             BackfillService(self.backfills, self.clock),

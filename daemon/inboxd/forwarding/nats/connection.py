@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import AuthorizationError, NoServersError, SecureConnWantedError
+from nats.errors import AuthorizationError, NoServersError, SecureConnWantedError, UnexpectedEOF
 from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
@@ -27,8 +27,11 @@ from inboxd.runtime.errors import ConfigError, InboxdError
 
 CONNECT_TIMEOUT_S: Final = 5
 REQUEST_TIMEOUT_S: Final = 5
+CLOSE_TIMEOUT_S: Final = 1.0
 ACK_TIMEOUT_S: Final = 10.0
 PING_S: Final = 20
+SLICE: Final = 50
+"""Messages that are sent before the event loop serves others."""
 DUPLICATE_WINDOW_S: Final = 3600
 """For how long a stream that we make recognizes an event that it already has."""
 SHORT_WINDOW_S: Final = 60
@@ -43,6 +46,7 @@ _TOO_LARGE: Final = 10054
 _OUT_OF_ORDER: Final = frozenset({10070, 10158})
 """The message before it is not the last one of the stream; an earlier try of it is still being stored."""
 _NO_RESPONDERS: Final = "503"
+_FORBIDDEN: Final = "permissions violation for publish"
 
 
 class NatsUnavailableError(InboxdError):
@@ -70,6 +74,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     LOST = "lost"
     """There was no answer; it may be stored."""
+    NO_STREAM = "no_stream"
 
 
 class Answer(NamedTuple):
@@ -158,6 +163,7 @@ class JetStream:
                 user_jwt_cb=None if signer is None or signer.jwt is None else signer.jwt.encode,
             )
             await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+            self._last_error = ""  # of other servers, which may be away
         except Exception as error:
             reason = self._last_error if isinstance(error, NoServersError) and self._last_error else _described(error)
             raise NatsUnavailableError(f"cannot connect: {reason}") from error
@@ -165,9 +171,10 @@ class JetStream:
     async def close(self) -> None:
         """Close the connection. Never raises."""
         self._closing = True
-        with suppress(Exception):
-            await self._client.close()
-        self._fail_waiting("the connection was closed")
+        with suppress(Exception):  # after a TLS handshake that failed, the library waits for ever
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._client.close()
+        self._fail_waiting(Answer(Outcome.LOST, "the connection was closed"))
 
     @property
     def address(self) -> str:
@@ -231,6 +238,7 @@ class JetStream:
 
         Each one says which one is before it: the server stores none whose predecessor it has not stored.
         """
+        self._last_error = ""
         answers = [self._refusal(message) for message in messages]
         futures: list[asyncio.Future[Answer]] = []
         before: str | None = None
@@ -239,10 +247,12 @@ class JetStream:
                 if answers[number] is None:
                     futures.append(await self._send(message, before))
                     before = message.id
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
             if futures:
                 await asyncio.wait(futures, timeout=ACK_TIMEOUT_S)
         except (NatsError, OSError) as error:
-            self._fail_waiting(_described(error))
+            self._fail_waiting(Answer(Outcome.LOST, _described(error)))
         finally:
             self._waiting.clear()
         settled = iter([self._settled(future) for future in futures])
@@ -284,7 +294,7 @@ class JetStream:
     def _answer(self, message: Msg) -> Answer:
         if (message.headers or {}).get("Status") == _NO_RESPONDERS:
             reason = f"no stream takes the subject, or its leader is away (stream {self._stream})"
-            return Answer(Outcome.REFUSED, reason)
+            return Answer(Outcome.NO_STREAM, reason)
         try:
             ack = msgspec.json.decode(message.data, type=_Ack)
         except msgspec.DecodeError:
@@ -299,18 +309,20 @@ class JetStream:
     async def _note(self, error: Exception) -> None:
         """The library's report of an error that belongs to no call."""
         self._last_error = _described(error)
+        if _FORBIDDEN in self._last_error:  # there is no other answer
+            self._fail_waiting(Answer(Outcome.REFUSED, self._last_error))
 
     async def _closed(self) -> None:
         if self._closing:
             return
         self.lost = self._last_error or "the server ended the connection"
-        self._fail_waiting(self.lost)
+        self._fail_waiting(Answer(Outcome.LOST, self.lost))
         self._on_lost()
 
-    def _fail_waiting(self, reason: str) -> None:
+    def _fail_waiting(self, answer: Answer) -> None:
         for future in self._waiting.values():
             if not future.done():
-                future.set_result(Answer(Outcome.LOST, reason))
+                future.set_result(answer)
 
     def _explained(self, error: Exception) -> str:
         """Why a request to JetStream failed. After a timeout, the server may have said more on the side."""
@@ -334,6 +346,8 @@ def _described(error: Exception) -> str:
         text = f"TLS failed: {error.reason or text}"
     elif isinstance(error, APIError):
         text = f"{error.description} (JetStream error {error.err_code})"
+    elif isinstance(error, UnexpectedEOF):
+        text = "the server ended the connection"
     elif isinstance(error, TimeoutError):
         text = f"no answer within {CONNECT_TIMEOUT_S} s"
     return (text or type(error).__name__)[:MAX_REASON]

@@ -3,7 +3,6 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Final
 
 from inboxd.events.feature import Events
@@ -38,7 +37,10 @@ def build(core: Core, stack: AsyncExitStack, options: Options, *, events: Events
     metrics = NatsMetrics(core.metrics.registry)
     if not options.server.urls:
         return Feature(name=NAME, operations=ConsumersApi(None).operations(), personal_data=personal_data)
-    publisher, connection = _with_library()
+    try:
+        from inboxd.forwarding.nats import connection, publisher  # noqa: PLC0415 - their library is an extra
+    except ModuleNotFoundError as error:
+        raise _explained(error) from error
     options.server.check()
     subjects = SubjectTemplate(options.subject)
     worker = publisher.NatsPublisher(
@@ -61,18 +63,12 @@ def build(core: Core, stack: AsyncExitStack, options: Options, *, events: Events
         templates="inboxd.forwarding.nats",
         collect=status.collect,
         personal_data=personal_data,
-        needs=overview.needs,
-        card=overview.card,
+        overview=overview.read,
     )
 
 
-def _with_library() -> tuple[ModuleType, ModuleType]:
-    """The modules that need the library for NATS. It is an extra, so it may be missing."""
-    try:
-        from inboxd.forwarding.nats import connection, publisher  # noqa: PLC0415 - only where it is needed
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != _LIBRARY:
-            raise
-        msg = "forward.nats.url is set, and the library for NATS is not installed: pip install 'inboxd[nats]'"
-        raise ConfigError(msg) from error
-    return publisher, connection
+def _explained(error: ModuleNotFoundError) -> Exception:
+    """What to install, if it is the library for NATS that is missing."""
+    if (error.name or "").partition(".")[0] != _LIBRARY:
+        return error
+    return ConfigError("forward.nats.url is set, and the library for NATS is not installed: pip install 'inboxd[nats]'")

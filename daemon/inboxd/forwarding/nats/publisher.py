@@ -13,7 +13,7 @@ from inboxd.events.event import RenderedEvent
 from inboxd.events.log import CursorGoneError, EventReader
 from inboxd.forwarding.nats.connection import Answer, JetStream, Message, NatsUnavailableError, Outcome
 from inboxd.forwarding.nats.metrics import NatsMetrics
-from inboxd.forwarding.nats.state import NAME, State
+from inboxd.forwarding.nats.state import NAME, PublisherState
 from inboxd.forwarding.nats.store import ConsumerStore, Position
 from inboxd.forwarding.nats.subject import SubjectTemplate
 from inboxd.runtime import logs
@@ -27,6 +27,8 @@ MAX_IN_FLIGHT: Final = 256
 MAX_BYTES_IN_FLIGHT: Final = 1024 * 1024
 SAVE_S: Final = 1.0
 """How often the cursor is stored."""
+LOOK_S: Final = 60.0
+"""How often a stream is looked at again that is not as it must be."""
 SCHEDULE: Final = Schedule(storage_event="nats_waits_for_storage", storage_rest_s=5)
 _AGAIN: Final = Backoff(base_s=0.5, cap_s=30)
 _EVENT_ID: Final = re.compile(r"evt_[0-9a-f]{12}([0-9a-f]{14})")
@@ -70,15 +72,16 @@ class NatsPublisher:
         self._waits_for: str | None = None
         self._waits_since: int | None = None
         self._stream_problem: str | None = None
+        self._look_at = 0.0
         metrics.connected.set_function(lambda: self._connection is not None and self._connection.lost is None)
 
     @property
-    def state(self) -> State:
+    def state(self) -> PublisherState:
         """How it is doing now."""
         connection = self._connection
         server = connection.address if connection is not None and connection.lost is None else None
         position = self._position or Position(0)
-        return State(position, server, self._waits_for, self._waits_since, self._stream_problem)
+        return PublisherState(position, server, self._waits_for, self._waits_since, self._stream_problem)
 
     async def poll(self) -> float | None:
         """Publish a page of events. Raises StorageError."""
@@ -89,13 +92,17 @@ class NatsPublisher:
             await self._load()
         try:
             connection = await self._connected()
+            await self._look_at_stream(connection)
             more = await self._publish_page(connection)
         except NatsUnavailableError as error:
             rest_s = self._put_off(str(error))
             await self._save()
             return rest_s
         self._go_on()
-        return 0 if more else await self._save_when_due()
+        if more:
+            return 0
+        due_s = await self._save_when_due()
+        return due_s if self._stream_problem is None else min(due_s or LOOK_S, LOOK_S)
 
     async def close(self) -> None:
         """Store the cursor and end the connection, after the worker has ended."""
@@ -133,8 +140,15 @@ class NatsPublisher:
             self._log.info("nats_stream_made")
         if self._stream_problem is not None:
             self._log.warning("nats_stream_unfit", problem=self._stream_problem)
+            self._look_at = self._clock.monotonic() + LOOK_S
         self._log.info("nats_connected", server=connection.address, cursor=self._here.cursor)
         return connection
+
+    async def _look_at_stream(self, connection: JetStream) -> None:
+        """Whether a stream that was not as it must be is so by now. Raises NatsUnavailableError."""
+        if self._stream_problem is not None and self._clock.monotonic() >= self._look_at:
+            self._look_at = self._clock.monotonic() + LOOK_S
+            _, self._stream_problem = await connection.ensure_stream()
 
     async def _find_place(self, last_id: str | None) -> None:
         """Go on after the last event of the stream, if it is of this log and beyond the cursor. Raises StorageError.
@@ -190,8 +204,8 @@ class NatsPublisher:
             elif answer.outcome is Outcome.OUT_OF_ORDER and number:
                 return False
             else:
-                if answer.outcome is Outcome.LOST:
-                    await self._disconnect()
+                if answer.outcome in {Outcome.LOST, Outcome.NO_STREAM}:
+                    await self._disconnect()  # the next connection looks for the stream, and for its place in it
                 raise NatsUnavailableError(answer.reason or "the server does not take an event in its order")
             self._position = self._here._replace(cursor=event.seq, last_success_at=self._clock.now_ms())
         return True

@@ -8,7 +8,7 @@ NAME: Final = "nats"
 """The name of the worker, and of its position in the database."""
 
 
-class State(NamedTuple):
+class PublisherState(NamedTuple):
     """How the publisher is doing. Times in ms, UTC."""
 
     position: Position

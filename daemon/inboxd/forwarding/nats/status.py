@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 from inboxd.events.log import CursorGoneError, EventReader
 from inboxd.forwarding.nats.metrics import NatsMetrics
-from inboxd.forwarding.nats.state import State
+from inboxd.forwarding.nats.state import PublisherState
 from inboxd.runtime.clock import Clock
 
 
 class Status(NamedTuple):
     """The state of the publisher, and its lag."""
 
-    state: State
+    state: PublisherState
     behind: int
     """Events that wait, at most."""
     behind_s: float
@@ -22,7 +22,9 @@ class Status(NamedTuple):
 class NatsStatus:
     """Compares the position of the publisher with the end of the log."""
 
-    def __init__(self, state: Callable[[], State], reader: EventReader, clock: Clock, metrics: NatsMetrics) -> None:
+    def __init__(
+        self, state: Callable[[], PublisherState], reader: EventReader, clock: Clock, metrics: NatsMetrics
+    ) -> None:
         self._state = state
         self._reader = reader
         self._clock = clock

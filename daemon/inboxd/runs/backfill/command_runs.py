@@ -17,8 +17,8 @@ PAGE: Final = 200
 """Problems of a run that `details` returns at a time."""
 
 
-class NotServedError(InboxdError):
-    """The account is not served, or cannot be asked about."""
+class CannotRunError(InboxdError):
+    """The run cannot begin or go on: its account is not served or cannot be asked about, or the run is gone."""
 
     exit_code = EX_USAGE
 
@@ -79,10 +79,10 @@ class LocalRuns:
         self._clock = Clock()
 
     async def start(self, request: RunRequest) -> BackfillSummary:
-        """Start a run, or go on with the one that a stopped daemon left. Raises NotServedError, StillActiveError."""
+        """Start a run, or go on with the one that a stopped daemon left. Raises CannotRunError, StillActiveError."""
         if not self._service.serves(request.account_id):
             msg = f"no account {request.account_id} is served; 'inboxd account list' shows which are"
-            raise NotServedError(msg)
+            raise CannotRunError(msg)
         try:
             run = await self._service.start(
                 request.account_id,
@@ -98,6 +98,14 @@ class LocalRuns:
                 raise StillActiveError(str(error)) from error
             run = found  # a stopped daemon left it: it goes on where it was
         return self._summary(run)
+
+    async def look(self, run_id: str) -> BackfillSummary:
+        """The run as it is now. Raises CannotRunError when it cannot go on, or is gone."""
+        run = await self._get(run_id)
+        summary = self._summary(run)
+        if summary.status == RunStatus.PAUSED:
+            raise CannotRunError(summary.reason or "the run is paused")
+        return summary
 
     async def details(self, run_id: str, offset: int) -> BackfillResource:
         """The run with the PAGE problems from number `offset` on."""
@@ -124,16 +132,8 @@ class LocalRuns:
         run = await self._backfills.get(run_id)
         if run is None:
             msg = f"the run {run_id} is gone"
-            raise NotServedError(msg)
+            raise CannotRunError(msg)
         return run
-
-    async def look(self, run_id: str) -> BackfillSummary:
-        """The run as it is now. Raises NotServedError when it cannot go on, or is gone."""
-        run = await self._get(run_id)
-        summary = self._summary(run)
-        if summary.status == RunStatus.PAUSED:
-            raise NotServedError(summary.reason or "the run is paused")
-        return summary
 
     def _summary(self, run: BackfillRun) -> BackfillSummary:
         return BackfillSummary(**self._fields(run))
@@ -151,7 +151,7 @@ class RemoteRuns:
         self._remote = remote
 
     async def start(self, request: RunRequest) -> BackfillSummary:
-        """Start a run. Raises NotServedError."""
+        """Start a run. Raises CannotRunError."""
         older: dict[str, Any] = (
             {}
             if request.refresh_older_than_s is None
@@ -164,7 +164,7 @@ class RemoteRuns:
             dry_run=request.dry_run,
             **older,
         )
-        return await self._remote.call("POST", PATH, BackfillSummary, wanted, absent=NotServedError)
+        return await self._remote.call("POST", PATH, BackfillSummary, wanted, absent=CannotRunError)
 
     async def look(self, run_id: str) -> BackfillSummary:
         """The run as it is now."""

@@ -4,8 +4,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.storage.personal_data import ExpiredRows, Expiry, PersonalData, Subject
 
 _ATTEMPTS_OF_PARTICIPANT: Final = """
@@ -26,13 +27,6 @@ _OF_ACCOUNT: Final = {
 }
 
 
-class Runs(Protocol):
-    """The store of runs."""
-
-    async def expire(self, before: int, step: int) -> int:
-        """Remove runs that finished before `before` (ms), at most `step` rows; returns how many."""
-
-
 def personal_data() -> tuple[PersonalData, ...]:
     """Runs with their batches and attempts. An attempt has no more of a participant than an id and an error code."""
     return (
@@ -41,9 +35,9 @@ def personal_data() -> tuple[PersonalData, ...]:
     )
 
 
-def expiries(runs: Runs, *, days: Callable[[], int]) -> tuple[Expiry, ...]:
+def expiries(backfills: BackfillStore, *, days: Callable[[], int]) -> tuple[Expiry, ...]:
     """How long finished runs are kept (days)."""
-    return (Expiry(name="backfill_runs", days=days, remove=partial(_expire, runs)),)
+    return (Expiry(name="backfill_runs", days=days, remove=partial(_expire, backfills)),)
 
 
 def _erase(connection: sqlite3.Connection, subject: Subject, step: int) -> Counter[str]:
@@ -57,5 +51,5 @@ def _erase(connection: sqlite3.Connection, subject: Subject, step: int) -> Count
     return Counter()
 
 
-async def _expire(runs: Runs, before: int, _after: int, step: int) -> ExpiredRows:
-    return ExpiredRows(await runs.expire(before, step), None)
+async def _expire(backfills: BackfillStore, before: int, _after: int, step: int) -> ExpiredRows:
+    return ExpiredRows(await backfills.expire(before, step), None)

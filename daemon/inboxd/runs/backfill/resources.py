@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
 from inboxd.domain.run import RunStatus
-from inboxd.http.resource import Resource, iso
+from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource, iso
 from inboxd.runs.backfill.service import Estimate
 from inboxd.runs.backfill.store import Attempt, Batch
 from inboxd.runtime.clock import iso_utc
@@ -31,6 +31,17 @@ class BackfillLinks(Resource, frozen=True, rename={"self_": "self"}):
     pause: str
     resume: str
     cancel: str
+
+    @classmethod
+    def of(cls, address: str) -> Self:
+        """The links of the run at `address`."""
+        return cls(
+            self_=address,
+            events=f"{address}/events",
+            pause=f"{address}/pause",
+            resume=f"{address}/resume",
+            cancel=f"{address}/cancel",
+        )
 
 
 class BackfillProblem(Resource, frozen=True):
@@ -109,7 +120,6 @@ class BackfillSummary(Resource, frozen=True):
     def fields_of(cls, run: BackfillRun, estimate: Estimate, now: int, path: str) -> dict[str, Any]:
         """The values of a run at the moment `now` (ms). `path` is where runs are found."""
         duration = run.duration_ms(now)
-        address = f"{path}/{run.id}"
         return {
             "job_id": run.id,
             "account_id": run.account_id,
@@ -130,14 +140,40 @@ class BackfillSummary(Resource, frozen=True):
             "created_at": iso_utc(run.created_at),
             "started_at": iso(run.started_at),
             "finished_at": iso(run.finished_at),
-            "links": BackfillLinks(
-                self_=address,
-                events=f"{address}/events",
-                pause=f"{address}/pause",
-                resume=f"{address}/resume",
-                cancel=f"{address}/cancel",
-            ),
+            "links": BackfillLinks.of(f"{path}/{run.id}"),
         }
+
+    @classmethod
+    def example_fields(cls) -> dict[str, Any]:
+        """The values of a run, for the documentation."""
+        job_id = "0198c2f4a1b27c3d"
+        return {
+            "job_id": job_id,
+            "account_id": EXAMPLE_ACCOUNT,
+            "status": "completed",
+            "reason": None,
+            "origin": "api",
+            "batch_size": 10,
+            "dry_run": False,
+            "success": False,
+            "total": 25,
+            "total_processed": 25,
+            "success_count": 24,
+            "error_count": 1,
+            "skipped_count": 0,
+            "duration": 31_250,
+            "rate_per_minute": 48.0,
+            "estimated_duration_seconds": None,
+            "created_at": "2026-09-21T02:00:00.000Z",
+            "started_at": "2026-09-21T02:00:00.020Z",
+            "finished_at": "2026-09-21T02:00:31.270Z",
+            "links": BackfillLinks.of(f"/api/workers/backfill-profiles/{job_id}"),
+        }
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(**cls.example_fields())
 
 
 def _success(run: BackfillRun) -> bool | None:
@@ -155,6 +191,28 @@ class BackfillResource(BackfillSummary, frozen=True):
     offset: int
     batches: list[BackfillBatch]
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        problem = BackfillProblem(
+            conversation_id="1",
+            participant_platform_id=EXAMPLE_PARTICIPANT,
+            outcome="error",
+            code=2,
+            error="Graph error 2: an unexpected error has occurred",
+            attempts=3,
+            at="2026-09-21T02:00:29.110Z",
+        )
+        batch = BackfillBatch(
+            number=3,
+            started_at="2026-09-21T02:00:25.000Z",
+            finished_at="2026-09-21T02:00:31.270Z",
+            success_count=4,
+            error_count=1,
+            skipped_count=0,
+        )
+        return cls(**cls.example_fields(), errors=[problem], limit=50, offset=0, batches=[batch])
+
 
 class BackfillList(Resource, frozen=True):
     """Runs, the latest first."""
@@ -163,3 +221,8 @@ class BackfillList(Resource, frozen=True):
     total: int
     limit: int
     offset: int
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(backfills=[BackfillSummary.example()], total=1, limit=50, offset=0)

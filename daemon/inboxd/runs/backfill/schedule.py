@@ -55,10 +55,10 @@ class BackfillSchedule:
         self._clock = clock
         self._options = options
         self._jitter_ms = int(options.jitter_s * 1000 * random())
-        self._left: set[str] = set()
-        """Accounts that have no run yet of the moment that has come."""
-        self._left_since = 0
-        """When `_left` was filled (ms)."""
+        self._waiting: set[str] = set()
+        """Accounts whose run for the current moment is not stored yet."""
+        self._waiting_since = 0
+        """When `_waiting` was filled (ms)."""
         self._log = logs.get("backfill")
 
     async def poll(self) -> float:
@@ -72,20 +72,20 @@ class BackfillSchedule:
         if begun_at is None or begun_at > now:  # never, or a clock that went back
             await self._moments.set(NAME, now)
         elif now >= self._next_after(begun_at):
-            if not self._left or now >= self._next_after(self._left_since):
-                self._left, self._left_since = set(self._accounts()) - set(self._options.skip_accounts), now
+            if not self._waiting or now >= self._next_after(self._waiting_since):
+                self._waiting, self._waiting_since = set(self._accounts()) - set(self._options.skip_accounts), now
             await self._start_all()
             await self._moments.set(NAME, now)
-            self._left.clear()
+            self._waiting.clear()
         return ROUND_S
 
     def _next_after(self, at: int) -> int:
         return next_after(self._options.expression, at) + self._jitter_ms
 
     async def _start_all(self) -> None:
-        """Start a run for each account that is left and still served. Raises StorageError after all were tried."""
+        """Start a run for each waiting account that is still served. Raises StorageError after all were tried."""
         refused: StorageError | None = None
-        for account_id in sorted(self._left & set(self._accounts())):
+        for account_id in sorted(self._waiting & set(self._accounts())):
             try:
                 await self._start(account_id)
             except StorageClosedError:
@@ -93,7 +93,7 @@ class BackfillSchedule:
             except StorageError as error:
                 refused = error
             else:
-                self._left.discard(account_id)
+                self._waiting.discard(account_id)
         if refused is not None:
             raise refused
 

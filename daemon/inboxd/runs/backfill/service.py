@@ -22,8 +22,8 @@ class Estimate(msgspec.Struct, frozen=True):
     eta_s: float | None
 
 
-class _Walker(NamedTuple):
-    """The account whose runs a worker carries out, and how to reach that worker."""
+class _AccountWorker(NamedTuple):
+    """The worker of an account: the account, and how the worker is told of changes."""
 
     managed: ManagedAccount
     wakeup: Wakeup
@@ -35,19 +35,19 @@ class BackfillService:
     def __init__(self, backfills: BackfillStore, clock: Clock) -> None:
         self._backfills = backfills
         self._clock = clock
-        self._walkers: dict[str, _Walker] = {}
+        self._workers: dict[str, _AccountWorker] = {}
 
     def add(self, managed: ManagedAccount, wakeup: Wakeup) -> None:
         """From now on a worker carries out the runs of this account; `wakeup` is how it is told of changes."""
-        self._walkers[managed.account.id] = _Walker(managed, wakeup)
+        self._workers[managed.account.id] = _AccountWorker(managed, wakeup)
 
     def remove(self, account_id: str) -> None:
         """The account is no longer served."""
-        self._walkers.pop(account_id, None)
+        self._workers.pop(account_id, None)
 
     def serves(self, account_id: str) -> bool:
         """Whether a worker carries out runs of this account."""
-        return account_id in self._walkers
+        return account_id in self._workers
 
     async def start(
         self,
@@ -100,17 +100,17 @@ class BackfillService:
 
     def estimate(self, run: BackfillRun) -> Estimate:
         """What a run is doing now, and how many seconds it will still take (None: unknown)."""
-        walker = self._walkers.get(run.account_id)
+        worker = self._workers.get(run.account_id)
         if run.dry_run:
             return Estimate(run.status, run.reason, self.duration_s(run.account_id, run.left))
-        if run.status.finished or walker is None:
+        if run.status.finished or worker is None:
             return Estimate(run.status, run.reason, None)
         eta_s = self.duration_s(run.account_id, run.left)
         if run.status is not RunStatus.RUNNING:
             return Estimate(run.status, run.reason, eta_s)
-        return Estimate(*self._hindrance(walker.managed, run), eta_s)
+        return Estimate(*self._shown_status(worker.managed, run), eta_s)
 
-    def _hindrance(self, managed: ManagedAccount, run: BackfillRun) -> tuple[RunStatus, str | None]:
+    def _shown_status(self, managed: ManagedAccount, run: BackfillRun) -> tuple[RunStatus, str | None]:
         """How the status of a running run is shown, and the reason: what its next call waits for, if anything."""
         graph, budget, now = managed.graph, managed.graph.budget, self._clock.now_ms()
         wait_s = budget.wait_s(graph.profiles_throttle)
@@ -129,10 +129,10 @@ class BackfillService:
 
     def duration_s(self, account_id: str, calls: int) -> float | None:
         """Seconds that so many calls of backfill take with the account's budget as it is. None: it is not served."""
-        walker = self._walkers.get(account_id)
-        if walker is None:
+        worker = self._workers.get(account_id)
+        if worker is None:
             return None
-        graph = walker.managed.graph
+        graph = worker.managed.graph
         budget = graph.budget
         return estimated_s(
             calls,
@@ -145,6 +145,6 @@ class BackfillService:
         )
 
     def _notify(self, account_id: str) -> None:
-        walker = self._walkers.get(account_id)
-        if walker is not None:
-            walker.wakeup.notify()
+        worker = self._workers.get(account_id)
+        if worker is not None:
+            worker.wakeup.notify()

@@ -98,6 +98,9 @@ DELETE FROM backfill_runs WHERE finished_at < ?1 AND NOT EXISTS (
 )
 """
 
+TOP: Final = Place(2**62, 2**62)
+"""Before the first conversation."""
+
 
 class RunActiveError(InboxdError):
     """The account has a run that is not finished; `run_id` names it."""
@@ -279,7 +282,7 @@ class BackfillStore:
 
     async def candidates(self, run: BackfillRun, after: Place | None, limit: int) -> list[Candidate]:
         """The next conversations of a run, the latest activity first; those without any message come last."""
-        place = after or Place(2**62, 2**62)
+        place = after or TOP
         values = {
             "account": run.account_id, "refresh_before": _wanted_since(run.refresh_before), "run": run.id,
             "at": place.at, "id": place.id, "limit": limit,
@@ -288,7 +291,7 @@ class BackfillStore:
         def query(connection: sqlite3.Connection) -> list[Row]:
             found = connection.execute(_DATED, values).fetchall() if place.at is not None else []
             if len(found) < limit:
-                rest = values | {"limit": limit - len(found), "id": 2**62 if place.at is not None else place.id}
+                rest = values | {"limit": limit - len(found), "id": TOP.id if place.at is not None else place.id}
                 found += connection.execute(_UNDATED, rest).fetchall()
             return found
 

@@ -15,7 +15,7 @@ from inboxd.domain.run import RunStatus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles.sync import ACCOUNT_WIDE, ProfileSync
 from inboxd.runs.backfill import store
-from inboxd.runs.backfill.store import Attempt, BackfillStore, Candidate
+from inboxd.runs.backfill.store import TOP, Attempt, BackfillStore, Candidate
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import Schedule, Wakeup
@@ -48,7 +48,7 @@ class BackfillWorker:
         self._tell_at = 0.0
         self._account_changed = asyncio.Event()
         self._log = logs.get("backfill").bind(account_id=self.account_id)
-        sync.served.listeners.append(self._account_changed.set)
+        sync.managed.listeners.append(self._account_changed.set)
 
     async def poll(self) -> float | None:
         """Work on the active run until it ends, is paused or cancelled, or the worker stops. Raises StorageError."""
@@ -59,7 +59,7 @@ class BackfillWorker:
         return 0
 
     async def _walk(self, run: BackfillRun) -> None:
-        """Work on a run until it is no longer running, or the worker stops."""
+        """Walk the conversations of a run, batch by batch, until it is no longer running, or the worker stops."""
         if run.status is RunStatus.QUEUED:
             await self._change(run, RunStatus.RUNNING)
         after: Place | None = None
@@ -69,21 +69,21 @@ class BackfillWorker:
                 limit = min(limit, current.max_conversations - current.processed)
             batch = await self._backfills.candidates(current, after, limit) if limit > 0 else []
             if batch:
-                after = await self._batch(current, batch)
+                after = await self._walk_batch(current, batch)
             elif after is None or limit <= 0:
                 await self._change(current, RunStatus.COMPLETED)
                 return
             else:
                 after = None  # from the top again: a message may have moved a conversation up meanwhile
 
-    async def _batch(self, run: BackfillRun, batch: list[Candidate]) -> Place:
-        """Work on one batch. Returns the place of its last conversation that was looked at."""
+    async def _walk_batch(self, run: BackfillRun, batch: list[Candidate]) -> Place:
+        """Work on one batch and store its counts. Returns the place of the last conversation that was done."""
         began = self._clock.now_ms()
         counts: Counter[ConversationOutcome] = Counter()
-        place = None
+        place = TOP
         for candidate in batch:
             try:
-                outcome = await self._one(run, candidate)
+                outcome = await self._get_profile(run, candidate)
             except _Interrupted:
                 break
             place = Place(candidate.last_message_at, candidate.conversation_id)
@@ -94,13 +94,16 @@ class BackfillWorker:
                 break
         if counts:
             await self._backfills.add_batch(run.id, began, self._clock.now_ms(), dict(counts))
-        return place or Place(2**62, 2**62)
+        return place
 
-    async def _one(self, run: BackfillRun, candidate: Candidate) -> ConversationOutcome | None:
-        """Get one profile. None: not decided yet, others must be asked about first."""
-        known = self._why_not(candidate)
-        if known is not None:
-            return await self._record(run, candidate, ConversationOutcome.SKIPPED, known)
+    async def _get_profile(self, run: BackfillRun, candidate: Candidate) -> ConversationOutcome | None:
+        """Get one profile. None: no outcome yet; the conversation comes again after the others.
+
+        Raises _Interrupted.
+        """
+        reason = self._skip_reason(candidate)
+        if reason is not None:
+            return await self._record(run, candidate, ConversationOutcome.SKIPPED, reason)
         while not await self._sync.claim(candidate.participant_id):
             await self._wait(self._clock.sleep(BUSY_REST_S))
         try:
@@ -110,8 +113,8 @@ class BackfillWorker:
         finally:
             await self._sync.release(candidate.participant_id)
 
-    def _why_not(self, candidate: Candidate) -> str | None:
-        """Why a fetch would fail, if that is known already."""
+    def _skip_reason(self, candidate: Candidate) -> str | None:
+        """Why a fetch would fail, if that is known already. None: it may succeed."""
         if candidate.state is ProfileState.NO_CONSENT:
             return candidate.reason or "the person has not written yet"
         later = candidate.next_attempt_at is not None and candidate.next_attempt_at > self._clock.now_ms()
@@ -129,6 +132,7 @@ class BackfillWorker:
             candidate.conversation_id, who, ConversationOutcome.SUCCESS, None, None, attempt, self._clock.now_ms()
         )
         while True:
+            # In the transaction that stores the profile: after a crash there are both, or neither.
             also = partial(store.record, run_id=run.id, attempt=success._replace(attempts=attempt))
             error = await self._wait(self._sync.fetch(who, Priority.BACKFILL, also=also, on_turn=self._begin_call))
             if error is None:
@@ -140,7 +144,7 @@ class BackfillWorker:
             silences = 0
             if error.action in ACCOUNT_WIDE:
                 if error.row.ambiguous:
-                    return None
+                    return None  # others must be asked about first: they tell whether it is the account's failure
                 await self._until_callable()
                 continue
             decision = decide(error.action, attempt, PROFILE_FETCH, self._random)
@@ -152,6 +156,7 @@ class BackfillWorker:
     async def _give_up(
         self, run: BackfillRun, candidate: Candidate, attempt: int, error: GraphError
     ) -> ConversationOutcome:
+        """Store that a participant was asked about without success, for this run and for live fetches."""
         outcome = (
             ConversationOutcome.SKIPPED if error.action is FailureAction.WAIT_FOR_PERSON else ConversationOutcome.ERROR
         )
@@ -174,7 +179,7 @@ class BackfillWorker:
 
     async def _until_callable(self) -> None:
         """Wait while the account needs a login. The budget is waited for in the fetch itself."""
-        while not self._sync.served.account.callable:
+        while not self._sync.managed.account.callable:
             self._account_changed.clear()
             await self._wait(self._account_changed.wait())
 

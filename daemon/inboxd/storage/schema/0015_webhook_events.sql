@@ -9,3 +9,8 @@ CREATE INDEX webhook_events_by_participant ON webhook_events (account_id, partic
 -- The HMAC-SHA256 of X-Hub-Signature-256, by which a delivery can be handed on as Meta signed it. NULL: it came before
 -- this was kept.
 ALTER TABLE deliveries ADD COLUMN signature BLOB;
+
+-- For those who ask for what has changed since a time, and for the conversation of one participant. The first has
+-- everything that lists filter by; the second is written once for each conversation.
+CREATE INDEX conversations_by_update ON conversations (updated_at, id, account_id, status, unread_count);
+CREATE INDEX conversations_by_participant ON conversations (participant_id);

@@ -25,3 +25,18 @@ CREATE TABLE event_log (
 ) STRICT;
 
 INSERT INTO event_log (one) VALUES (1);
+
+-- Without the data: how that is kept may change, and the API shows it.
+CREATE VIEW v1_events AS
+SELECT
+    seq                                                                    AS cursor,
+    printf('evt_%012x%014x', recorded_at, seq)                             AS id,
+    type,
+    nullif(account_id, '')                                                 AS client_account_id,
+    participant_id                                                         AS participant_platform_id,
+    CAST(conversation_id AS TEXT)                                          AS conversation_id,
+    CAST(message_id AS TEXT)                                               AS message_id,
+    subject,
+    strftime('%Y-%m-%dT%H:%M:%fZ', occurred_at / 1000.0, 'unixepoch')      AS occurred_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', recorded_at / 1000.0, 'unixepoch')      AS recorded_at
+FROM events;

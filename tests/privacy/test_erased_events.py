@@ -1,0 +1,107 @@
+"""What an erasure leaves of the event log, and what an unsend leaves of a text."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+from inboxd.simulator.payloads import Conversationalist
+
+from tests.privacy.test_erasure import left
+from tests.support import ACCOUNT, ANA, BRUNO, T0, Client, Json, eventually
+
+
+async def events(client: Client, query: str = "") -> list[Json]:
+    found: list[Json] = (await client.get(f"/api/events?limit=500{query}"))["events"]
+    return found
+
+
+async def talk(client: Client) -> None:
+    for who, word in ((ANA, "zanzibar"), (BRUNO, "buenos")):
+        person = Conversationalist(ACCOUNT, who, T0)
+        said = person.says(word)
+        await client.deliver(said, person.reacts(said), person.opens_link(f"from-{word}"))
+    await client.settled()
+
+
+async def test_an_erasure_is_the_last_event_and_others_keep_theirs(client: Client) -> None:
+    await talk(client)
+
+    async def named() -> bool:
+        return len(await events(client, "&types=profile.completed")) == 2
+
+    await eventually(named)
+    of_bruno = [event for event in await events(client) if BRUNO in json.dumps(event)]
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    *others, last = await events(client)
+    assert (last["type"], last["accountId"]) == ("participant.erased", ACCOUNT)
+    assert last["data"] == {"participantPlatformId": ANA}
+    assert ANA not in json.dumps(others)
+    assert [event for event in others if BRUNO in json.dumps(event)] == of_bruno
+
+
+async def test_who_is_not_known_is_not_told_as_erased(client: Client) -> None:
+    await talk(client)
+    for _ in range(2):
+        await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/7000000000000099")
+    assert len(await events(client, "&types=participant.erased")) == 1
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert report["events"] == 0
+
+
+async def test_the_events_of_a_comment_go_with_its_author(client: Client) -> None:
+    value = {"id": "18", "text": "zanzibar", "from": {"id": ANA, "username": "ana_x"}}
+    entry = {"id": ACCOUNT, "time": T0 // 1000, "changes": [{"field": "comments", "value": value}]}
+    await client.post(json.dumps({"object": "instagram", "entry": [entry]}).encode())
+    await client.settled()
+    assert len(await events(client, "&types=comment.received")) == 1
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert await events(client, "&types=comment.received") == []
+    assert left(client.database.parent, "zanzibar", "ana_x") == []
+
+
+async def test_an_export_has_the_events_of_a_person_and_of_nobody_else(client: Client) -> None:
+    await talk(client)
+    exported = (await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export"))["events"]
+    types = {"conversation.created", "message.received", "message.reaction_added", "referral.received"}
+    assert types <= {event["type"] for event in exported}
+    assert exported[0]["occurredAt"].endswith("Z")
+    assert "zanzibar" in json.dumps(exported)
+    assert BRUNO not in json.dumps(exported)
+
+
+async def test_events_go_with_their_account(client: Client) -> None:
+    await talk(client)
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    await client.send("POST", "/api/deletions", {"accountId": ACCOUNT}, status=202)
+
+    async def gone() -> bool:
+        return await events(client, f"&accountId={ACCOUNT}") == []
+
+    await eventually(gone, within_s=40)
+    with closing(sqlite3.connect(client.database)) as connection:
+        found = connection.execute("SELECT count(*) FROM events WHERE account_id = ?", (ACCOUNT,)).fetchall()
+    assert found == [(0,)]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_nothing_of_a_text_that_was_taken_back_is_left_in_the_file(client: Client, *, edited: bool) -> None:
+    person = Conversationalist(ACCOUNT, ANA, T0)
+    said = person.says("zanzibar")
+    await client.deliver(said, person.reacts(said), person.says("it stays"))
+    if edited:
+        edit = {**said, "message_edit": {"mid": said["message"]["mid"], "num_edit": 1, "text": "marmalade"}}
+        del edit["message"]
+        await client.deliver(edit)
+    await client.settled()
+    assert "zanzibar" in json.dumps(await events(client))
+    await client.deliver(person.unsends(said))
+    await client.settled()
+    text = json.dumps(await events(client))
+    assert not [word for word in ("zanzibar", "marmalade") if word in text]
+    assert "it stays" in text
+    with closing(sqlite3.connect(client.database, timeout=10)) as connection:
+        connection.execute("DELETE FROM deliveries")  # raw deliveries keep what Meta sent until they expire
+        kept = [data for (data,) in connection.execute("SELECT data FROM events")]
+    assert not [data for data in kept if "zanzibar" in data or "marmalade" in data]
