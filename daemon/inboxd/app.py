@@ -115,8 +115,10 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
-    pushed = await forwarding.build(core, stack, options.forwarding_options(settings), accounts=manager, events=told)
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
+    pushed = await forwarding.build(
+        core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
+    )
     below = (received, told, served, people, inbox, runs, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,

@@ -15,6 +15,7 @@ from inboxd.accounts.clients import LocalAccounts
 from inboxd.accounts.event_recording import EVENT_TYPES as ACCOUNT_EVENTS
 from inboxd.accounts.feature import open_manager
 from inboxd.accounts.store import stored
+from inboxd.accounts.vault import Vault, key_from
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
@@ -29,7 +30,12 @@ from inboxd.domain.event import EventType
 from inboxd.events import personal_data_store as events_data
 from inboxd.events.log import EventLog, EventReader
 from inboxd.forwarding import personal_data_store as forwarding_data
+from inboxd.forwarding.clients import LocalEndpoints, NoWorkers
 from inboxd.forwarding.nats import personal_data_store as nats_data
+from inboxd.forwarding.progress_store import ProgressStore
+from inboxd.forwarding.service import EndpointService
+from inboxd.forwarding.store import EndpointStore
+from inboxd.forwarding.target import TargetClient
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -91,6 +97,12 @@ def backfill(config_path: Path | None) -> BackfillAccess:
         CommandAccess(found.client, partial(_backfilling, *found)),
         CommandAccess(found.client, partial(_runs, found.settings, found.database)),
     )
+
+
+def endpoints(config_path: Path | None) -> CommandAccess[LocalEndpoints]:
+    """For the commands of webhook endpoints. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_endpoints, found.secrets, found.database))
 
 
 def events(config_path: Path | None) -> CommandAccess[EventReader]:
@@ -176,6 +188,17 @@ async def _runs(settings: Settings, path: Path) -> AsyncIterator[BackfillStore]:
     """The runs, which nobody carries out. Raises InboxdError."""
     async with Database(path) as database:
         yield BackfillStore(database, _event_log(settings))
+
+
+@asynccontextmanager
+async def _endpoints(secrets: Secrets, database_path: Path) -> AsyncIterator[LocalEndpoints]:
+    """The webhook endpoints, to look at; nothing is pushed. Raises InboxdError."""
+    clock = Clock()
+    async with Database(database_path) as database:
+        vault = Vault(secrets.storage_keys or (key_from(database_path.parent)[0],))
+        store, progress = EndpointStore(database, vault), ProgressStore(database)
+        target = TargetClient(clock, tuple)
+        yield LocalEndpoints(EndpointService(store, progress, EventReader(database, ()), target, clock, NoWorkers()))
 
 
 @asynccontextmanager

@@ -9,14 +9,15 @@ from typing import Any
 from inboxd.accounts.manager import AccountManager
 from inboxd.domain.addresses import IpNetwork
 from inboxd.events.feature import Events
-from inboxd.feature import Core, Feature, ReloadRule
+from inboxd.feature import Core, Feature, Link, ReloadRule
 from inboxd.forwarding import personal_data_store
 from inboxd.forwarding.api import EndpointsApi
 from inboxd.forwarding.delivery_store import DeliveryStore
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind
 from inboxd.forwarding.items import DeliverySource, EventSource, Source
 from inboxd.forwarding.metrics import ForwardingMetrics
-from inboxd.forwarding.overview import ForwardingOverview
+from inboxd.forwarding.overview import PATH, ForwardingOverview
+from inboxd.forwarding.pages import ForwardingPages
 from inboxd.forwarding.progress_store import ProgressStore
 from inboxd.forwarding.service import EndpointService
 from inboxd.forwarding.store import EndpointStore
@@ -41,9 +42,18 @@ class Forwarding(Feature):
 
 
 async def build(
-    core: Core, stack: AsyncExitStack, options: Options, *, accounts: AccountManager, events: Events
+    core: Core,
+    stack: AsyncExitStack,
+    options: Options,
+    *,
+    accounts: AccountManager,
+    events: Events,
+    consumers: Sequence[Feature] = (),
 ) -> Forwarding:
-    """Build the feature. `stack` closes the connections to receivers. The workers start when everything is built."""
+    """Build the feature. `stack` closes the connections to receivers. The workers start when everything is built.
+
+    The cards of `consumers`, which also get the event log, are shown on the page of this feature.
+    """
     networks = _Networks(options.allow_networks)
     target = await stack.enter_async_context(TargetClient(core.clock, networks))
     store, progress = EndpointStore(core.database, accounts.vault), ProgressStore(core.database)
@@ -78,6 +88,14 @@ async def build(
     async def collect() -> None:
         metrics.show({one: await service.standing(one) for one in await service.all()})
 
+    pages = ForwardingPages(
+        service,
+        progress,
+        accounts,
+        core.clock,
+        types=lambda: sorted(events.reader.types),
+        consumers=[one.overview for one in consumers if one.overview is not None],
+    )
     return Forwarding(
         name="forwarding",
         service=service,
@@ -87,7 +105,9 @@ async def build(
         reload=(networks.rule,),
         expiries=personal_data_store.expiries(core.database),
         personal_data=personal_data_store.personal_data(forget=workers.forget),
+        pages=(pages,),
         templates="inboxd.forwarding",
+        links=(Link(PATH, "Forwarding", 35),),
         overview=ForwardingOverview(service, core.clock).read,
     )
 

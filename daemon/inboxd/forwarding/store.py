@@ -49,8 +49,8 @@ _FORGET_RETRIES: Final = "DELETE FROM webhook_retries WHERE endpoint_id = ? AND 
 _DELETE: Final = "DELETE FROM webhook_endpoints WHERE id = ?"
 _NEWEST_EVENT: Final = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
 _NEWEST_DELIVERY: Final = "SELECT coalesce(max(id), 0) FROM deliveries"
-_EVENT_ENDS: Final = "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM events"
-_DELIVERY_ENDS: Final = "SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM deliveries"
+_EVENT_ENDS: Final = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM events"
+_DELIVERY_ENDS: Final = "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM deliveries"
 _EVENT_AT: Final = "SELECT seq, recorded_at FROM events WHERE seq >= ? ORDER BY seq LIMIT 1"
 _DELIVERY_AT: Final = "SELECT id, received_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1"
 
