@@ -31,8 +31,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: most of a test is waiting, for a disk, a deadline or a process."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Three for two cores: more than half of a test is waiting, for a disk, a deadline or a process."""
+    return max(2, 3 * len(os.sched_getaffinity(0)) // 2)
 
 
 @pytest.hookimpl(trylast=True)

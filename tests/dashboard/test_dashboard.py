@@ -226,7 +226,7 @@ async def test_a_backfill_is_started_and_looked_at(browser: Browser, client: Cli
     run = browser.path
 
     async def finished() -> bool:
-        return "completed" in await browser.get(run)
+        return "completed" in (await browser.get(run)).replace("run.completed", "")
 
     await eventually(finished)
     assert "404" in await browser.get(run)

@@ -24,6 +24,13 @@ def messages(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM messages").fetchone()[0])
 
 
+def erased(path: Path) -> list[str]:
+    """Whose erasure the log tells of, at its end."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT type, participant_id FROM events ORDER BY seq DESC LIMIT 3").fetchall()
+    return [participant_id for kind, participant_id in reversed(found) if kind == "participant.erased"]
+
+
 def settle(inboxd: Process) -> None:
     while inboxd.get("/api/deliveries?state=pending")[1]["total"]:
         pass
@@ -94,6 +101,7 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     wrong = inboxd.run("export", "--account", "../x", "--participant", "1")
     assert wrong.returncode == 64
     assert messages(inboxd.database) == 0
+    assert erased(inboxd.database) == [ANA, BRUNO_ID], "the last events of the log, each once"
 
 
 def test_an_account_is_erased_with_and_without_a_daemon(inboxd: Process) -> None:

@@ -18,7 +18,6 @@ from inboxd.storage.database import Database
 
 from tests.support import ACCOUNT, ANA, T0, ManualClock, eventually
 
-DAY_MS = 86_400_000
 OTHER = "17841400000000002"
 
 

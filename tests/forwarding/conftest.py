@@ -1,7 +1,9 @@
 """The real parts of forwarding on a real file, without the rest of a daemon: tests append events themselves."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from inboxd.feature import Core
 from inboxd.forwarding import feature as forwarding
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind
 from inboxd.forwarding.service import EndpointService
+from inboxd.forwarding.worker import EndpointWorker
 from inboxd.http.resource import Resource
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
@@ -86,9 +89,39 @@ class House:
         await eventually(done)
 
 
+class PatientClock(TravelClock):
+    """A clock that stands still until what is pushed is settled: that needs the time of the machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.house: House | None = None
+
+    async def _settle(self, settle_s: float) -> None:
+        await super()._settle(settle_s)
+        calm, deadline = 0, time.monotonic() + 2
+        while calm < 3 and time.monotonic() < deadline:
+            calm = 0 if self._is_busy() else calm + 1
+            await asyncio.sleep(0.001)
+
+    def _is_busy(self) -> bool:
+        workers = [] if self.house is None else self.house.feature.service._workers._workers.values()  # type: ignore[attr-defined]
+        return any(self._is_pushing(one) for one in workers)
+
+    def _is_pushing(self, worker: EndpointWorker) -> bool:
+        reading = worker._reading
+        if worker._lock.locked():
+            return True
+        return reading is not None and bool(reading.window.in_flight) and worker._next_slot <= self.monotonic()
+
+
 @asynccontextmanager
 async def forwarding_house(
-    path: Path, clock: Clock, *, random: Callable[[], float] = lambda: 0.0, networks: Any = ()
+    path: Path,
+    clock: Clock,
+    *,
+    random: Callable[[], float] = lambda: 0.0,
+    networks: Any = (),
+    keys: Sequence[Secret] = (KEY,),
 ) -> AsyncIterator[House]:
     """Forwarding on the file at `path`."""
     async with AsyncExitStack() as stack:
@@ -96,7 +129,7 @@ async def forwarding_house(
         core = Core(**{**{name: getattr(core, name) for name in core.__dataclass_fields__}, "random": random})
         if isinstance(clock, TravelClock):
             clock.database = core.database
-        accounts: Any = SimpleNamespace(vault=Vault([KEY]), aliases={"90010": ACCOUNT})
+        accounts: Any = SimpleNamespace(vault=Vault(keys), aliases={"90010": ACCOUNT})
         told = events.build(core, events.Options(keep_days=0, max_size_mb=0, ids_only=False), types=TYPES)
         feature = await forwarding.build(
             core, stack, forwarding.Options(allow_networks=networks), accounts=accounts, events=told
@@ -104,7 +137,10 @@ async def forwarding_house(
         await stack.enter_async_context(core.supervisor)
         assert feature.start is not None
         await feature.start([])
-        yield House(core, told, feature.service, feature)
+        house = House(core, told, feature.service, feature)
+        if isinstance(clock, PatientClock):
+            clock.house = house
+        yield house
 
 
 @pytest.fixture
@@ -115,12 +151,12 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 
 @pytest.fixture
-def travel() -> TravelClock:
-    return TravelClock()
+def travel() -> PatientClock:
+    return PatientClock()
 
 
 @pytest.fixture
-async def traveling(tmp_path: Path, travel: TravelClock) -> AsyncIterator[House]:
+async def traveling(tmp_path: Path, travel: PatientClock) -> AsyncIterator[House]:
     """Forwarding by a clock that the test moves."""
     async with forwarding_house(tmp_path / "inboxd.sqlite3", travel) as opened:
         yield opened

@@ -36,10 +36,6 @@ class Receiver:
         """The ids of what was answered with 200, in order."""
         return [event["id"] for event in self.delivered]
 
-    async def is_idle(self) -> bool:
-        """Whether no request is under way."""
-        return self._at_once == 0
-
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         event: Json = json.loads(body)

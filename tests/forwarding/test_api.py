@@ -12,7 +12,7 @@ from inboxd.simulator.payloads import Conversationalist
 from standardwebhooks import Webhook
 
 from tests.forwarding.receivers import Receiver, receiving
-from tests.support import ACCOUNT, ANA, T0, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Client, Json, eventually
 
 PATH = "/api/webhook-endpoints"
 READER = "a-token-that-reads"
@@ -251,3 +251,25 @@ async def test_reading_needs_the_read_scope_and_changing_the_write_scope(client:
     await client.send("POST", PATH, {"url": HOOK}, token=READER, status=403)
     for method, path in (("PATCH", one), ("DELETE", one), ("POST", f"{one}/test"), ("POST", f"{one}/rotate-secret")):
         await client.send(method, path, {}, token=READER, status=403)
+
+
+async def test_the_overview_shows_each_endpoint_and_names_no_secret(client: Client) -> None:
+    async with receiving() as receiver:
+        receiver.respond = lambda _request, _event: 410
+        made = await create(client, f"{receiver.url}?token=very-secret", description="<CRM>")
+        await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("hello"))
+
+        async def disabled() -> bool:
+            return bool((await client.get(f"{PATH}/{made['id']}"))["state"] == "disabled")
+
+        await eventually(disabled)
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Accept": "text/html"}
+    async with client.session.get(client.admin_url + "/", headers=headers) as response:
+        page = await response.text()
+    assert "The webhook endpoint &lt;CRM&gt; is disabled" in page
+    assert "Webhook endpoints" in page
+    assert "very-secret" not in page
+    async with client.session.get(client.admin_url + "/metrics", headers=headers) as response:
+        metrics = await response.text()
+    assert f'inboxd_forwarding_disabled{{endpoint="{made["id"]}"}} 1.0' in metrics
+    assert "very-secret" not in metrics

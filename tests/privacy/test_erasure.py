@@ -21,6 +21,7 @@ MID = "aWdfZAG1faXRlbToanas"
 FILLED_BY_HAND = {
     "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
     "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
+    "event_consumers": ("INSERT INTO event_consumers (name, cursor) VALUES ('nats', 1)", ()),
     "search_changed": ("INSERT OR IGNORE INTO search_changed SELECT id FROM messages", ()),
     "early_changes": (
         "INSERT INTO early_changes SELECT ?, mid_key, mid, ?, 1 FROM messages WHERE mid LIKE '%anas%'",

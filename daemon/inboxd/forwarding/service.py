@@ -74,7 +74,11 @@ class EndpointService:
 
     async def load(self) -> None:
         """Begin to push to all endpoints that are enabled."""
-        for endpoint in await self._store.all():
+        endpoints = await self._store.all()
+        await self._store.relock(endpoints)
+        for endpoint in endpoints:
+            if endpoint.kind is EndpointKind.STANDARD and endpoint.secret is None:
+                self._log.error("endpoint_secret_unreadable", endpoint_id=endpoint.id)
             if endpoint.enabled:
                 self._workers.start(endpoint)
 

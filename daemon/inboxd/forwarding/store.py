@@ -41,6 +41,7 @@ _ROTATE: Final = """
 UPDATE webhook_endpoints SET previous_secret = secret, previous_secret_until = ?, secret = ?, updated_at = ?
 WHERE id = ? AND kind = 'standard'
 """
+_RELOCK: Final = "UPDATE webhook_endpoints SET secret = ?, previous_secret = ? WHERE id = ?"
 _MOVE: Final = """
 UPDATE webhook_endpoints SET cursor = ?, generation = generation + 1, updated_at = ? WHERE id = ?
 """
@@ -122,6 +123,23 @@ class EndpointStore:
 
         return await self._database.write(transaction)
 
+    async def relock(self, endpoints: Sequence[Endpoint]) -> None:
+        """Encrypt the secrets with the current storage key, so that older keys can be dropped."""
+        rows = [
+            (self._locked(one.secret), self._locked(one.previous_secret), one.id)
+            for one in endpoints
+            if one.secret is not None
+        ]
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            connection.executemany(_RELOCK, rows)
+
+        if rows:
+            await self._database.write(transaction)
+
+    def _locked(self, secret: Secret | None) -> bytes | None:
+        return None if secret is None else self._vault.lock(secret)
+
     async def move(self, endpoint_id: str, cursor: int, now: int) -> None:
         """Push again everything after `cursor`."""
 
@@ -161,7 +179,6 @@ class EndpointStore:
         return max(0, await self._database.reading(search))
 
     def _row(self, endpoint: Endpoint) -> list[object]:
-        secrets = (endpoint.secret, endpoint.previous_secret)
         return [
             endpoint.id,
             endpoint.kind.value,
@@ -169,7 +186,8 @@ class EndpointStore:
             _json(endpoint.event_types),
             _json(endpoint.account_ids),
             endpoint.description,
-            *(None if secret is None else self._vault.lock(secret) for secret in secrets),
+            self._locked(endpoint.secret),
+            self._locked(endpoint.previous_secret),
             endpoint.previous_secret_until,
             endpoint.enabled,
             endpoint.disabled_reason,

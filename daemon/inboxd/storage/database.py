@@ -58,8 +58,7 @@ class Database:
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self.changes = 0
-        """`total_changes` of the writer's connection after the last commit that the event loop was told of."""
+        self.changes = 0  # the writer's `total_changes` after the last commit that the event loop heard of
         self.refusal: str | None = None
         """Why the last commit was refused; None after a later write succeeded. A query on the writer's connection is
         not a write: it succeeds on a full disk too."""
