@@ -51,7 +51,7 @@ def record_changes(
                 deleted.append(one)
     log.append(connection, events)
     # The text of messages that were taken back goes from their earlier events too.
-    replace_message(connection, [(one.message_id, _encode(one.message).decode()) for one in deleted])
+    replace_message(connection, [(one.message_id, one.message.mid, _encode(one.message).decode()) for one in deleted])
 
 
 def record_conversation(

@@ -10,7 +10,6 @@ from inboxd.events.store import EventFilter
 from inboxd.http.operations import Query
 from inboxd.http.problems import ProblemError
 
-LATEST: Final = "latest"
 _LISTED: Final = "Several are separated by commas."
 _ID: Final = r"^[0-9]{1,18}$(?!\n)"
 
