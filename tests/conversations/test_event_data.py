@@ -146,3 +146,10 @@ async def test_large_parts_of_a_message_are_left_out_of_its_events(database: Dat
     with closing(sqlite3.connect(database.path)) as file:
         ((data,),) = file.execute("SELECT data FROM events WHERE type = 'message.received'").fetchall()
     assert shown("message.received", data)["message"]["content"] == "x" * 20_000
+
+
+async def test_a_text_that_comes_and_goes_in_one_batch_is_not_in_the_log(database: Database) -> None:
+    found = await recorded(database, 500, [change for change in CHANGES if change.mid == "m2"])
+    assert "message.deleted" in {row[0] for row in found}
+    rows = await database.read("SELECT data FROM events WHERE data LIKE '%m2 of%' OR data LIKE '%edited%'")
+    assert rows == []

@@ -192,6 +192,25 @@ async def test_ids_are_stable_unique_and_ordered(rig: Rig) -> None:
     assert ids == [event.id for event in (await rig.reader.page(0, limit=100)).events]
 
 
+async def test_a_large_gap_between_numbers_is_crossed_in_one_step(rig: Rig) -> None:
+    """A restore leaves one: readers must not walk through it."""
+    await rig.tell(1)
+    await rig.database.execute("UPDATE sqlite_sequence SET seq = 1000000000 WHERE name = 'events'")
+    await rig.tell(2)
+    page = await rig.reader.page(1, limit=10)
+    assert ([event.seq for event in page.events], page.more) == ([1_000_000_001], False)
+
+
+async def test_erased_events_leave_gaps_that_readers_pass(rig: Rig) -> None:
+    await rig.tell(*range(6))
+    await rig.database.execute("DELETE FROM events WHERE seq IN (1, 3, 6)")
+    assert await rig.numbers() == [1, 3, 4]
+    page = await rig.reader.page(5, limit=10)
+    assert (page.events, page.next_cursor, page.more) == ([], 6, False)
+    await rig.tell(6)
+    assert await rig.numbers(page.next_cursor) == [6], "the number of an erased event is not given again"
+
+
 async def test_the_oldest_event_is_found_although_the_log_is_pruned_meanwhile(rig: Rig) -> None:
     """Whoever asks without a cursor is never told that it is gone."""
     await rig.tell(*range(5))

@@ -5,7 +5,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
+from inboxd.config.schema import EventSettings, Settings
 from inboxd.simulator.payloads import Conversationalist
 
 from tests.privacy.test_erasure import left
@@ -133,3 +135,19 @@ async def test_an_unsend_leaves_the_events_of_an_earlier_message_with_the_same_i
     again, second = await events(client, "&types=message.received")
     assert again == first
     assert second["data"]["message"]["content"] is None
+
+
+class TestIdsOnly:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return msgspec.structs.replace(settings, events=EventSettings(ids_only=True))
+
+    async def test_events_without_names_are_erased_too(self, client: Client) -> None:
+        """Nothing but a column says whose they are."""
+        await talk(client)
+        of_bruno = [event for event in await events(client) if BRUNO in json.dumps(event)]
+        await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+        *others, last = await events(client)
+        assert last["type"] == "participant.erased"
+        assert ANA not in json.dumps(others)
+        assert [event for event in others if BRUNO in json.dumps(event)][: len(of_bruno)] == of_bruno
