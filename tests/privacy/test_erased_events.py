@@ -5,7 +5,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
+from inboxd.config.schema import EventSettings, Settings
 from inboxd.simulator.payloads import Conversationalist
 
 from tests.privacy.test_erasure import left
@@ -114,3 +116,38 @@ async def test_nothing_of_a_text_that_was_taken_back_is_left_in_the_log(client: 
     assert not [word for word in ("zanzibar", "marmalade") if word in text]
     assert "it stays" in text
     assert in_file(client.database, *as_the_log_has_it) == []
+
+
+async def test_an_unsend_leaves_the_events_of_an_earlier_message_with_the_same_id(client: Client) -> None:
+    """The id of a removed message is given again. Who writes next must not appear in the events of who wrote before."""
+    ana, bruno = Conversationalist(ACCOUNT, ANA, T0), Conversationalist(ACCOUNT, BRUNO, T0)
+    await client.deliver(ana.says("zanzibar"))
+    await client.settled()
+    (conversation,) = await client.conversations()
+    await client.send("DELETE", f"/api/messaging/conversations/{conversation['id']}", status=204)
+    said = bruno.says("buenos")
+    await client.deliver(said)
+    await client.settled()
+    first, second = await events(client, "&types=message.received")
+    assert first["data"]["messageId"] == second["data"]["messageId"], "the case that this is about"
+    await client.deliver(bruno.unsends(said))
+    await client.settled()
+    again, second = await events(client, "&types=message.received")
+    assert again == first
+    assert second["data"]["message"]["content"] is None
+
+
+class TestIdsOnly:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return msgspec.structs.replace(settings, events=EventSettings(ids_only=True))
+
+    async def test_events_without_names_are_erased_too(self, client: Client) -> None:
+        """Nothing but a column says whose they are."""
+        await talk(client)
+        of_bruno = [event for event in await events(client) if BRUNO in json.dumps(event)]
+        await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+        *others, last = await events(client)
+        assert last["type"] == "participant.erased"
+        assert ANA not in json.dumps(others)
+        assert [event for event in others if BRUNO in json.dumps(event)][: len(of_bruno)] == of_bruno

@@ -101,6 +101,9 @@ class EventStreams:
             first_event = None if first is None else await first()
             async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
                 with suppress(ConnectionResetError, TimeoutError, StorageError):  # the client comes back
+                    if last_id is None and first_event is None:
+                        # A client that is cut off before the first event comes back with this, and misses nothing.
+                        await response.write(f"id: {cursor}\r\n\r\n".encode())
                     if first_event is not None:
                         await response.send(first_event.data.decode(), event=first_event.kind)
                     if first_event is None or not first_event.ended:
@@ -134,7 +137,8 @@ class EventStreams:
                 page = await self._reader.page(cursor, limit=PAGE, only=only)
             except CursorGoneError as error:
                 cursor = error.oldest
-                await response.send(msgspec.json.encode({"oldestCursor": str(cursor)}).decode(), event="gap")
+                gap = msgspec.json.encode({"oldestCursor": str(cursor)}).decode()
+                await response.send(gap, event="gap", id=str(cursor))
                 continue
             for event in page.events:
                 await response.send(event.body.decode(), event=event.type, id=str(event.seq))
