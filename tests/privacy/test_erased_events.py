@@ -4,10 +4,13 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from inboxd.config.schema import EventSettings, Settings
+from inboxd.privacy.erasure_store import ErasureStore
+from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.simulator.payloads import Conversationalist
 
 from tests.privacy.test_erasure import left
@@ -41,6 +44,28 @@ async def test_an_erasure_is_the_last_event_and_others_keep_theirs(client: Clien
     assert last["data"] == {"participantPlatformId": ANA}
     assert ANA not in json.dumps(others)
     assert [event for event in others if BRUNO in json.dumps(event)] == of_bruno
+
+
+async def test_an_erasure_that_is_cut_off_is_told_when_it_is_made_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before the last transaction, however little that has left to erase."""
+    await talk(client)
+    finish, cut = ErasureStore.finish, []
+
+    async def cut_off(self: ErasureStore, *arguments: Any, **options: Any) -> Any:
+        if not cut:
+            cut.append(1)
+            raise StorageUnavailableError("cut off")
+        return await finish(self, *arguments, **options)
+
+    monkeypatch.setattr(ErasureStore, "finish", cut_off)
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}", status=503)
+    assert await events(client, "&types=participant.erased") == []
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    *others, last = await events(client)
+    assert last["type"] == "participant.erased"
+    assert ANA not in json.dumps(others)
 
 
 async def test_who_is_not_known_is_not_told_as_erased(client: Client) -> None:
