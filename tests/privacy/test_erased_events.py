@@ -51,7 +51,8 @@ async def test_an_erasure_that_is_cut_off_is_told_when_it_is_made_again(
 ) -> None:
     """A kill before the last transaction, however little that has left to erase."""
     await talk(client)
-    finish, cut = ErasureStore.finish, []
+    finish = ErasureStore.finish
+    cut: list[int] = []
 
     async def cut_off(self: ErasureStore, *arguments: Any, **options: Any) -> Any:
         if not cut:
