@@ -87,6 +87,7 @@ async def test_the_events_of_a_comment_go_with_its_author(client: Client) -> Non
     assert len(await events(client, "&types=comment.received")) == 1
     await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert await events(client, "&types=comment.received") == []
+    assert len(await events(client, "&types=participant.erased")) == 1
     assert left(client.database.parent, "zanzibar", "ana_x") == []
 
 
