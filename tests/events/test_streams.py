@@ -290,8 +290,9 @@ async def events(reader: asyncio.StreamReader, number: int) -> list[tuple[str, s
         name, _, value = line.partition(": ")
         if name in {"event", "id", "data"}:
             one[name] = value
-        elif not line and one.keys() == {"id"}:
-            one = {}  # where the stream begins
+        elif not line and one.get("event") == "begin":
+            assert json.loads(one["data"]) == {"cursor": one["id"]}
+            one = {}
         elif not line and one:
             found.append((one["event"], one.get("id", ""), json.loads(one["data"])))
             one = {}
@@ -320,7 +321,7 @@ async def test_a_stream_goes_on_where_it_was_after_a_restart(
 async def test_a_client_that_is_cut_off_before_the_first_event_knows_where_to_go_on(
     client: Client, graph: tuple[GraphServer, str]
 ) -> None:
-    """Browsers come back with the last id that they were sent, also one without an event."""
+    """Browsers come back with the last id that they were sent: that of the place where the stream began."""
     graph[0].behaviour = Behaviour(latency_ms=60_000)
     reader, writer, _ = await listen(client)
     line = ""

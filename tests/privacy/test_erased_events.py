@@ -51,7 +51,8 @@ async def test_an_erasure_that_is_cut_off_is_told_when_it_is_made_again(
 ) -> None:
     """A kill before the last transaction, however little that has left to erase."""
     await talk(client)
-    finish, cut = ErasureStore.finish, []
+    finish = ErasureStore.finish
+    cut: list[int] = []
 
     async def cut_off(self: ErasureStore, *arguments: Any, **options: Any) -> Any:
         if not cut:
@@ -86,6 +87,7 @@ async def test_the_events_of_a_comment_go_with_its_author(client: Client) -> Non
     assert len(await events(client, "&types=comment.received")) == 1
     await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert await events(client, "&types=comment.received") == []
+    assert len(await events(client, "&types=participant.erased")) == 1
     assert left(client.database.parent, "zanzibar", "ana_x") == []
 
 
