@@ -42,7 +42,7 @@ from inboxd.profiles.event_recording import EVENT_TYPES as PROFILE_EVENTS
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
-from inboxd.runs.backfill import personal_data_store as backfill_data
+from inboxd.runs import personal_data_store as runs_data
 from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.service import BackfillService
@@ -150,7 +150,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *accounts_data.personal_data(),
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
-        *backfill_data.personal_data(),
+        *runs_data.personal_data(),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )

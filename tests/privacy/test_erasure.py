@@ -26,6 +26,10 @@ FILLED_BY_HAND = {
         "INSERT INTO early_changes SELECT ?, mid_key, mid, ?, 1 FROM messages WHERE mid LIKE '%anas%'",
         (ACCOUNT, EDITED),
     ),
+    "listed_conversations": (
+        "INSERT INTO listed_conversations (account_id, api_key, participant_id, listed_at) VALUES (?, 1, ?, 1)",
+        (ACCOUNT, ANA),
+    ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""
@@ -181,7 +185,7 @@ async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Clien
     assert of_its_own > {
         "graph_calls",
         "graph_stops",
-        "backfill_runs",
+        "runs",
         "early_changes",
         "conversations",
         "webhook_events",

@@ -23,7 +23,8 @@ from inboxd.profiles import store as profiles
 from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.receiving import store as inbox
 from inboxd.receiving import webhook_event_store as webhook_events
-from inboxd.runs.backfill import personal_data_store as backfill_data
+from inboxd.runs import personal_data_store as runs_data
+from inboxd.runs import store as runs
 from inboxd.runs.backfill import store as backfills
 from inboxd.storage import account_rows
 from inboxd.storage.database import Database
@@ -60,11 +61,11 @@ STATEMENTS = {
     "forget calls": graph_calls._FORGET,
     "dated candidates": backfills._DATED,
     "undated candidates": backfills._UNDATED,
-    "run by account": backfills._ACTIVE,
-    "run by key": backfills._BY_KEY,
-    "problems of a run": backfills._PROBLEMS,
-    "batches of a run": backfills._BATCHES,
-    "attempts to expire": backfills._EXPIRE_ATTEMPTS,
+    "run by account": runs._ACTIVE,
+    "run by key": runs._BY_KEY,
+    "problems of a run": runs._PROBLEMS,
+    "batches of a run": runs._BATCHES,
+    "items of runs to expire": runs._EXPIRE_ITEMS,
     "numbers of profiles": statistics._PROFILES,
     "webhook events": f"{webhook_events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
     "last event": event_log._TOTAL,
@@ -96,8 +97,8 @@ STATEMENTS = {
     "profiles of a person": profiles_data._OF_PARTICIPANT,
     "profiles of an account": profiles_data._OF_ACCOUNT,
     "webhook events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
-    "backfill_attempts of a person": backfill_data._ATTEMPTS_OF_PARTICIPANT,
-    **{f"{name} of an account": sql for name, sql in (backfill_data._OF_ACCOUNT | accounts_data._ERASE).items()},
+    "items of runs of a person": runs_data._ITEMS_OF_PARTICIPANT,
+    **{f"{name} of an account": sql for name, sql in (runs_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }
 
 

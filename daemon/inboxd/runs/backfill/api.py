@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from inboxd.domain.backfill import BackfillRun
-from inboxd.domain.run import RunStatus, Steering
+from inboxd.domain.run import Estimate, RunStatus, Steering
 from inboxd.events.store import EventFilter
 from inboxd.events.streams import EventStreams, FirstEvent
 from inboxd.http.operations import Operation, Page, answer, body, not_found, page_links, query
@@ -24,9 +24,10 @@ from inboxd.runs.backfill.resources import (
     BackfillSummary,
     NewBackfill,
 )
-from inboxd.runs.backfill.service import BackfillService, Estimate
-from inboxd.runs.backfill.store import BackfillStore, KeyReusedError, RunActiveError
+from inboxd.runs.backfill.service import BackfillService
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.event_types import COMPLETED
+from inboxd.runs.store import KeyReusedError, RunActiveError
 from inboxd.runtime.clock import Clock
 
 PATH: Final = "/api/workers/backfill-profiles"

@@ -9,7 +9,8 @@ from inboxd.http.client import AdminClient
 from inboxd.runs.backfill.api import PATH
 from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
 from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.store import RunActiveError
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import EX_TEMPFAIL, EX_USAGE, InboxdError
 

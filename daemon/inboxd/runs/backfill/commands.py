@@ -13,8 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from inboxd.domain.backfill import ConversationOutcome
-from inboxd.domain.run import RunStatus, Steering
+from inboxd.domain.run import ConversationOutcome, RunStatus, Steering
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.runs.backfill.command_runs import PAGE, LocalRuns, RemoteRuns, RunRequest, Runs

@@ -13,7 +13,8 @@ from inboxd.http.operations import not_found
 from inboxd.http.problems import ProblemError
 from inboxd.http.rendering import offset_of, page, see_other
 from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.store import RunActiveError
 from inboxd.runtime.clock import Clock
 
 LIMIT: Final = 30

@@ -5,10 +5,9 @@ from typing import Annotated, Any, Self
 from msgspec import Meta
 
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
-from inboxd.domain.run import RunStatus
+from inboxd.domain.run import Estimate
 from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource, iso
-from inboxd.runs.backfill.service import Estimate
-from inboxd.runs.backfill.store import Attempt, Batch
+from inboxd.runs.store import Attempt, Batch
 from inboxd.runtime.clock import iso_utc
 
 
@@ -59,8 +58,8 @@ class BackfillProblem(Resource, frozen=True):
     def of(cls, attempt: Attempt) -> Self:
         """From an attempt that got no profile."""
         return cls(
-            conversation_id=str(attempt.conversation_id),
-            participant_platform_id=attempt.participant_id,
+            conversation_id=str(attempt.item),
+            participant_platform_id=attempt.participant_id or "",
             outcome=attempt.outcome.value,
             code=attempt.code,
             error=attempt.reason or "",
@@ -128,7 +127,7 @@ class BackfillSummary(Resource, frozen=True):
             "origin": run.origin,
             "batch_size": run.batch_size,
             "dry_run": run.dry_run,
-            "success": _success(run),
+            "success": run.success,
             "total": run.total,
             "total_processed": run.processed,
             "success_count": run.success_count,
@@ -174,13 +173,6 @@ class BackfillSummary(Resource, frozen=True):
     def example(cls) -> Self:
         """For the documentation."""
         return cls(**cls.example_fields())
-
-
-def _success(run: BackfillRun) -> bool | None:
-    """Whether it completed without errors. None: it is not finished, or only counted."""
-    if run.dry_run or not run.status.finished:
-        return None
-    return run.status is RunStatus.COMPLETED and run.error_count == 0
 
 
 class BackfillResource(BackfillSummary, frozen=True):
