@@ -20,6 +20,7 @@ from inboxd.dashboard import feature as dashboard
 from inboxd.domain.event import EventType
 from inboxd.events import feature as events
 from inboxd.feature import Core, Feature, Projection
+from inboxd.forwarding import feature as forwarding
 from inboxd.forwarding.nats import feature as nats
 from inboxd.maintenance import feature as maintenance
 from inboxd.maintenance import statistics_store
@@ -115,7 +116,10 @@ async def build_features(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
-    below = (received, told, served, people, inbox, runs, published, *(build(core) for build in more))
+    pushed = await forwarding.build(
+        core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
+    )
+    below = (received, told, served, people, inbox, runs, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),

@@ -15,6 +15,7 @@ from inboxd.accounts.clients import LocalAccounts
 from inboxd.accounts.event_recording import EVENT_TYPES as ACCOUNT_EVENTS
 from inboxd.accounts.feature import open_manager
 from inboxd.accounts.store import stored
+from inboxd.accounts.vault import Vault, key_from
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
@@ -28,7 +29,13 @@ from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
 from inboxd.domain.event import EventType
 from inboxd.events import personal_data_store as events_data
 from inboxd.events.log import EventLog, EventReader
+from inboxd.forwarding import personal_data_store as forwarding_data
+from inboxd.forwarding.clients import LocalEndpoints, NoWorkers
 from inboxd.forwarding.nats import personal_data_store as nats_data
+from inboxd.forwarding.progress_store import ProgressStore
+from inboxd.forwarding.service import EndpointService
+from inboxd.forwarding.store import EndpointStore
+from inboxd.forwarding.target import TargetClient
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -92,6 +99,12 @@ def backfill(config_path: Path | None) -> BackfillAccess:
     )
 
 
+def endpoints(config_path: Path | None) -> CommandAccess[LocalEndpoints]:
+    """For the commands of webhook endpoints. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_endpoints, found.secrets, found.database))
+
+
 def events(config_path: Path | None) -> CommandAccess[EventReader]:
     """For the command that shows events. Raises ConfigError."""
     found = _configuration(config_path)
@@ -151,6 +164,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *runs_data.personal_data(),
+        *forwarding_data.personal_data(),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )
@@ -174,6 +188,17 @@ async def _runs(settings: Settings, path: Path) -> AsyncIterator[BackfillStore]:
     """The runs, which nobody carries out. Raises InboxdError."""
     async with Database(path) as database:
         yield BackfillStore(database, _event_log(settings))
+
+
+@asynccontextmanager
+async def _endpoints(secrets: Secrets, database_path: Path) -> AsyncIterator[LocalEndpoints]:
+    """The webhook endpoints, to look at; nothing is pushed. Raises InboxdError."""
+    clock = Clock()
+    async with Database(database_path) as database:
+        vault = Vault(secrets.storage_keys or (key_from(database_path.parent)[0],))
+        store, progress = EndpointStore(database, vault), ProgressStore(database)
+        target = TargetClient(clock, tuple)
+        yield LocalEndpoints(EndpointService(store, progress, EventReader(database, ()), target, clock, NoWorkers()))
 
 
 @asynccontextmanager

@@ -21,13 +21,15 @@ MID = "aWdfZAG1faXRlbToanas"
 FILLED_BY_HAND = {
     "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
     "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
+    "event_consumers": ("INSERT INTO event_consumers (name, cursor) VALUES ('nats', 1)", ()),
     "search_changed": ("INSERT OR IGNORE INTO search_changed SELECT id FROM messages", ()),
     "early_changes": (
         "INSERT INTO early_changes SELECT ?, mid_key, mid, ?, 1 FROM messages WHERE mid LIKE '%anas%'",
         (ACCOUNT, EDITED),
     ),
-    "listed_conversations": (
-        "INSERT INTO listed_conversations (account_id, api_key, participant_id, listed_at) VALUES (?, 1, ?, 1)",
+    "imported_conversations": (
+        "INSERT INTO imported_conversations (account_id, api_key, participant_id, imported_since, imported_at)"
+        " VALUES (?, 1, ?, 0, 1)",
         (ACCOUNT, ANA),
     ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),

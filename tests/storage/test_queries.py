@@ -15,6 +15,10 @@ from inboxd.domain.conversation import ConversationStatus
 from inboxd.domain.paging import Place
 from inboxd.events import personal_data_store as events_data
 from inboxd.events import store as event_log
+from inboxd.forwarding import delivery_store as forwarded_deliveries
+from inboxd.forwarding import personal_data_store as forwarding_data
+from inboxd.forwarding import progress_store as progress
+from inboxd.forwarding import store as endpoints
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
 from inboxd.profiles import avatar_store as avatars
@@ -97,6 +101,20 @@ STATEMENTS = {
     "profiles of a person": profiles_data._OF_PARTICIPANT,
     "profiles of an account": profiles_data._OF_ACCOUNT,
     "webhook events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
+    "one endpoint": endpoints._ONE,
+    "events at a time": endpoints._EVENT_AT,
+    "deliveries at a time": endpoints._DELIVERY_AT,
+    "retries of a lane": progress._LANE,
+    "lanes with retries": progress._LANES,
+    "failures": progress._PAGE,
+    "failures in a state": progress._PAGE_OF_STATE,
+    "old failures": progress._TRIM_FAILED,
+    "attempts of an endpoint": progress._ATTEMPTS,
+    "old attempts": progress._TRIM,
+    "the event after a cursor": progress._NEXT_EVENT,
+    "the delivery after a cursor": progress._NEXT_DELIVERY,
+    "deliveries after a cursor": forwarded_deliveries._SIZES,
+    "attempts at endpoints to expire": forwarding_data._BY_ID,
     "items of runs of a person": runs_data._ITEMS_OF_PARTICIPANT,
     **{f"{name} of an account": sql for name, sql in (runs_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from inboxd.events.event import Envelope
 from inboxd.events.log import CursorGoneError, EventLog, EventPage, EventReader
 from inboxd.events.query import LATEST, EventQuery
 from inboxd.events.schemas import ANY_EVENT, REF, schemas
@@ -15,7 +16,7 @@ from inboxd.events.store import EventFilter
 from inboxd.http.operations import Operation, answer, query
 from inboxd.http.problems import ProblemError
 from inboxd.http.protocol import notify_on_disconnect
-from inboxd.http.resource import Resource
+from inboxd.http.resource import EXAMPLE_ACCOUNT, Resource
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import Wakeup
 
@@ -57,6 +58,22 @@ class EventList(Resource, frozen=True):
     """Where to go on. Keep it when what was read is safe."""
     has_more: bool
     """Whether there are events after `nextCursor` already."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        event = Envelope(
+            id="evt_01996c5f1a2b00000000000412",
+            type="run.completed",
+            account_id=EXAMPLE_ACCOUNT,
+            occurred_at="2026-09-21T15:00:00.000Z",
+            recorded_at="2026-09-21T15:00:00.000Z",
+            data=msgspec.Raw(
+                b'{"runId":"0198c2f4a1b27c3d","kind":"backfill","status":"completed","origin":"api","total":25,'
+                b'"successCount":24,"errorCount":1,"skippedCount":0,"reason":null}'
+            ),
+        )
+        return cls(events=[msgspec.Raw(msgspec.json.encode(event))], next_cursor="1042", has_more=False)
 
 
 class EventsApi:

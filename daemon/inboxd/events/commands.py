@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
@@ -94,17 +95,18 @@ def events(
         sys.exit(EX_OK if follow else _INTERRUPTED)
 
 
-async def _print(found: AsyncIterator[list[msgspec.Raw]], show: Callable[[msgspec.Raw], str]) -> int:
-    async for some in found:
-        for event in some:
-            click.echo(show(event))
-        sys.stdout.flush()
+async def _print(found: AsyncGenerator[list[msgspec.Raw], None], show: Callable[[msgspec.Raw], str]) -> int:
+    async with aclosing(found):
+        async for some in found:
+            for event in some:
+                click.echo(show(event))
+            sys.stdout.flush()
     return EX_OK
 
 
 async def _read(
     access: CommandAccess[EventReader], wanted: Wanted, after: str | None, *, follow: bool
-) -> AsyncIterator[list[msgspec.Raw]]:
+) -> AsyncGenerator[list[msgspec.Raw], None]:
     """The wanted events, page by page. Raises InboxdError."""
     cursor = LATEST if follow and after is None else after
     async with access.open() as opened:

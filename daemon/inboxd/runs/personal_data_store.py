@@ -14,12 +14,10 @@ _ITEMS_OF_PARTICIPANT: Final = """
 DELETE FROM run_items
 WHERE run_id IN (SELECT id FROM runs WHERE account_id = :account) AND participant_id = :participant
 """
-_LISTED_OF_PARTICIPANT: Final = """
-UPDATE listed_conversations SET
-    participant_id = NULL, erased_to = max(coalesce(updated_time, 0), coalesce(read_to, 0), coalesce(imported_to, 0))
+_IMPORTED_OF_PARTICIPANT: Final = """
+UPDATE imported_conversations SET participant_id = NULL, erased_to = coalesce(imported_to, imported_at)
 WHERE account_id = :account AND participant_id = :participant
 """
-"""What the list says of the conversation later is compared with the row, so that only what is new is read."""
 _OF_ACCOUNT: Final = {
     "run_items": """
         DELETE FROM run_items WHERE (run_id, item) IN (
@@ -28,9 +26,9 @@ _OF_ACCOUNT: Final = {
             WHERE r.account_id = :account LIMIT :step
         )
     """,
-    "listed_conversations": """
-        DELETE FROM listed_conversations WHERE (account_id, api_key) IN (
-            SELECT account_id, api_key FROM listed_conversations WHERE account_id = :account LIMIT :step
+    "imported_conversations": """
+        DELETE FROM imported_conversations WHERE (account_id, api_key) IN (
+            SELECT account_id, api_key FROM imported_conversations WHERE account_id = :account LIMIT :step
         )
     """,
     "runs": """
@@ -40,12 +38,12 @@ _OF_ACCOUNT: Final = {
 
 
 def personal_data() -> tuple[PersonalData, ...]:
-    """Runs with their batches and items, and the conversations that Meta listed.
+    """Runs with their batches and items, and the conversations that were imported.
 
     An item has no more of a participant than an id and an error code.
     """
     return (
-        PersonalData(tables=frozenset({"runs", "run_batches", "run_items", "listed_conversations"}), erase=_erase),
+        PersonalData(tables=frozenset({"runs", "run_batches", "run_items", "imported_conversations"}), erase=_erase),
         PersonalData(tables=frozenset({"schedules"}), reason="names of schedules and times, of nobody"),
     )
 
@@ -58,9 +56,9 @@ def expiries(database: Database, *, days: Callable[[], int]) -> tuple[Expiry, ..
 def _erase(connection: sqlite3.Connection, subject: Subject, step: int) -> Counter[str]:
     values = {**subject.values, "step": step}
     if subject.participant_id is not None:
-        listed = connection.execute(_LISTED_OF_PARTICIPANT, values).rowcount
+        imported = connection.execute(_IMPORTED_OF_PARTICIPANT, values).rowcount
         items = connection.execute(_ITEMS_OF_PARTICIPANT, values).rowcount
-        return +Counter(run_items=items, listed_conversations=listed)
+        return +Counter(run_items=items, imported_conversations=imported)
     for name, sql in _OF_ACCOUNT.items():
         rows = connection.execute(sql, values).rowcount
         if rows:

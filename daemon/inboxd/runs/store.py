@@ -84,7 +84,7 @@ class Attempt(NamedTuple):
     """The outcome of one conversation, after so many `attempts`, at the moment `at` (ms, UTC)."""
 
     item: int | str
-    """The id of our conversation; for history, the id in the Conversations API."""
+    """The id of our conversation; for history, what stands for the id at Meta."""
     participant_id: str | None
     outcome: ConversationOutcome
     code: int | None

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypedDict, Unpack
+from typing import Final, NamedTuple, TypedDict, Unpack
 
 import click
 import msgspec
@@ -21,7 +21,7 @@ from inboxd.runs.backfill.resources import BackfillSummary
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.command_line import account_option, config_option, json_option, run_async
+from inboxd.runtime.command_line import Span, account_option, config_option, json_option, run_async
 from inboxd.runtime.errors import EX_OK
 from inboxd.runtime.plural import counted
 from inboxd.runtime.terminal import printable
@@ -48,24 +48,6 @@ class BackfillAccess(NamedTuple):
 
 BackfillSetup = Callable[[Path | None], BackfillAccess]
 """Makes the access, from the path of the configuration file. Raises ConfigError."""
-
-
-class Span(click.ParamType):  # type: ignore[type-arg] # generic in newer versions only
-    """A length of time in seconds: 90, 45m, 12h, 7d."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
-        """Text to seconds. Fails for anything but a number with one of these units, up to ten years."""
-        text = str(value)
-        size = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
-        digits = text if size is None else text[:-1]
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
-            self.fail(f"{text!r} is no length of time, such as 90, 45m, 12h or 7d", param, ctx)
-        seconds = int(digits) * (size or 1)
-        if seconds > 315_360_000:
-            self.fail("ten years are the most", param, ctx)
-        return seconds
 
 
 class BackfillOptions(TypedDict):

@@ -40,7 +40,7 @@ CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 -- What became of each conversation of a run.
 CREATE TABLE run_items (
     run_id          TEXT    NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    item            ANY     NOT NULL, -- the id of the conversation; for history as text, its id in the Conversations API
+    item            ANY     NOT NULL, -- the id of the conversation; history: as text, a hash of its id at Meta
     participant_id  TEXT,             -- NULL while it is not known
     outcome         TEXT    NOT NULL CHECK (outcome IN ('success', 'error', 'skipped')),
     code            INTEGER,          -- Meta's, when it named one
@@ -74,20 +74,17 @@ DROP TABLE backfill_attempts;
 DROP TABLE backfill_batches;
 DROP TABLE backfill_runs;
 
--- The conversations of an account as the Conversations API last listed them, and how far they were read. Their ids there
--- are kept as hashes: they identify people, and rows of people who were erased stay, without saying who they were.
-CREATE TABLE listed_conversations (
+-- The conversations that a history import has read. Their ids in the Conversations API are kept as hashes: they identify
+-- people, and rows of people who were erased stay, without saying who they were, so that no import brings them back.
+CREATE TABLE imported_conversations (
     account_id     TEXT    NOT NULL,
     api_key        INTEGER NOT NULL,    -- 64 bits of a hash of its id in the Conversations API
-    participant_id TEXT,                -- NULL when the sides cannot be told, and after the participant was erased
-    updated_time   INTEGER,             -- ms; what the list said last
-    listed_at      INTEGER NOT NULL,    -- ms; when it said so
-    read_to        INTEGER,             -- ms; its latest messages were read when it said this; NULL: never
-    read_at        INTEGER,             -- ms; when they were read
-    imported_to    INTEGER,             -- ms; all messages since `imported_since` were read when it said this
-    imported_since INTEGER,             -- ms; 0: all of them
-    erased_to      INTEGER,             -- ms; messages up to here belong to an erased participant and never come back
+    participant_id TEXT,                -- NULL after the participant was erased
+    imported_to    INTEGER,             -- ms; when the list said that it had changed last
+    imported_since INTEGER NOT NULL,    -- ms; messages since then were read; 0: all of them
+    imported_at    INTEGER NOT NULL,    -- ms
+    erased_to      INTEGER,             -- ms; messages up to here do not come back
     PRIMARY KEY (account_id, api_key)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX listed_conversations_by_participant ON listed_conversations (account_id, participant_id);
+CREATE INDEX imported_conversations_by_participant ON imported_conversations (account_id, participant_id);
