@@ -1,7 +1,7 @@
 """Runs of every kind in the database: the runs, the outcome of each of their conversations, and their batches."""
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -199,6 +199,15 @@ class RunStore(Generic[R]):
     async def record(self, run_id: str, attempt: Attempt) -> None:
         """Store the outcome of a conversation, in a transaction of its own."""
         await self._database.write(lambda connection: record(connection, run_id=run_id, attempt=attempt))
+
+    async def record_all(self, run_id: str, attempts: Sequence[Attempt]) -> None:
+        """Store the outcomes of conversations, in one transaction."""
+
+        def transaction(connection: sqlite3.Connection) -> None:
+            for attempt in attempts:
+                record(connection, run_id=run_id, attempt=attempt)
+
+        await self._database.write(transaction)
 
     async def add_batch(
         self, run_id: str, started_at: int, finished_at: int, counts: dict[ConversationOutcome, int]

@@ -56,9 +56,12 @@ class RunWorker(Generic[R]):
 
     async def _until_callable(self) -> None:
         """Wait while the account needs a login. The budget is waited for in the call itself. Raises InterruptedRun."""
+        await self._wait(self._callable())
+
+    async def _callable(self) -> None:
         while not self._managed.account.callable:
             self._account_changed.clear()
-            await self._wait(self._account_changed.wait())
+            await self._account_changed.wait()
 
     async def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Do `work`, which a notification ends. Raises InterruptedRun then."""

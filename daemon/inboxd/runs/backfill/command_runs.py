@@ -6,8 +6,14 @@ from urllib.parse import urlencode
 from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.run import UNFINISHED, RunStatus, Steering
 from inboxd.http.client import AdminClient
-from inboxd.runs.backfill.api import PATH
-from inboxd.runs.backfill.resources import BackfillList, BackfillProblem, BackfillResource, BackfillSummary, NewBackfill
+from inboxd.runs.backfill.resources import (
+    PATH,
+    BackfillList,
+    BackfillProblem,
+    BackfillResource,
+    BackfillSummary,
+    NewBackfill,
+)
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.store import RunActiveError
@@ -140,7 +146,7 @@ class LocalRuns:
         return BackfillSummary(**self._fields(run))
 
     def _fields(self, run: BackfillRun) -> dict[str, Any]:
-        return BackfillSummary.fields_of(run, self._service.estimate(run), self._clock.now_ms(), PATH)
+        return BackfillSummary.fields_of(run, self._service.estimate(run), self._clock.now_ms())
 
 
 class RemoteRuns:

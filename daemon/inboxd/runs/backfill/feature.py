@@ -65,7 +65,7 @@ def build(
         on_account_removed=workers.account_removed,
         operations=BackfillsApi(service, backfills, events.streams, core.clock).operations(),
         pages=(BackfillPages(service, backfills, accounts, core.clock),),
-        templates="inboxd.runs.backfill",
+        templates="inboxd.runs",
         links=(Link("/backfill", "Backfill", 20),),
         collect=partial(metrics.collect, backfills, accounts.served),
         reload=(keep_runs.rule,),

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from inboxd.conversations.message_store import mid_key
+from inboxd.domain.conversation import ConversationKey
 from inboxd.storage.connection import fetch_packed
 from inboxd.storage.database import Database
 
@@ -15,7 +17,8 @@ SELECT json_group_array(json_array(i.api_key, i.imported_to, i.imported_since, i
 FROM json_each(?2) AS k CROSS JOIN imported_conversations AS i ON i.account_id = ?1 AND i.api_key = k.value
 """
 _DONE: Final = """
-SELECT json_group_array(i.item) FROM json_each(?2) AS k CROSS JOIN run_items AS i ON i.run_id = ?1 AND i.item = +k.value
+SELECT json_group_array(json_array(i.item))
+FROM json_each(?2) AS k CROSS JOIN run_items AS i ON i.run_id = ?1 AND i.item = +k.value
 """
 _IMPORTED: Final = """
 INSERT INTO imported_conversations (account_id, api_key, participant_id, imported_to, imported_since, imported_at)
@@ -23,6 +26,12 @@ VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
     participant_id = excluded.participant_id, imported_to = excluded.imported_to,
     imported_since = excluded.imported_since, imported_at = excluded.imported_at
+"""
+_READABLE: Final = """
+SELECT count(*) FROM json_each(?3) AS k
+JOIN conversations AS c ON c.account_id = ?1 AND c.participant_id = ?2
+CROSS JOIN messages AS m ON m.mid_key = k.value ->> 0 AND m.conversation_id = c.id AND m.mid = k.value ->> 1
+WHERE m.direction IS NOT NULL
 """
 _COUNT: Final = """
 UPDATE runs SET
@@ -77,7 +86,7 @@ class ImportedConversationStore:
         items = {item_of(one): one for one in api_ids}
 
         def query(connection: sqlite3.Connection) -> set[str]:
-            return {items[item] for item in fetch_packed(connection, _DONE, (run_id, _json(sorted(items))))}
+            return {items[row[0]] for row in fetch_packed(connection, _DONE, (run_id, _json(sorted(items))))}
 
         return await self._database.reading(query)
 
@@ -87,11 +96,17 @@ class ImportedConversationStore:
 
 
 def mark_imported(
-    connection: sqlite3.Connection, account_id: str, api_id: str, participant_id: str, imported: Imported, now: int
+    connection: sqlite3.Connection, key: ConversationKey, api_id: str, imported: Imported, now: int
 ) -> None:
     """Note that a conversation was imported, in the transaction that stores its messages. `now` in ms."""
-    row = (account_id, api_key(api_id), participant_id, imported.imported_to, imported.imported_since, now)
+    row = (key.account_id, api_key(api_id), key.participant_id, imported.imported_to, imported.imported_since, now)
     connection.execute(_IMPORTED, row)
+
+
+def readable(connection: sqlite3.Connection, key: ConversationKey, mids: Collection[str]) -> int:
+    """How many of these messages are here with what they say."""
+    wanted = _json([(mid_key(mid), mid) for mid in mids])
+    return int(connection.execute(_READABLE, (*key, wanted)).fetchone()[0])
 
 
 def count(connection: sqlite3.Connection, run_id: str, counts: MessageCounts) -> None:
