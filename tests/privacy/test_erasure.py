@@ -28,8 +28,7 @@ FILLED_BY_HAND = {
         (ACCOUNT, EDITED),
     ),
     "imported_conversations": (
-        "INSERT INTO imported_conversations (account_id, api_key, participant_id, imported_since, imported_at)"
-        " VALUES (?, 1, ?, 0, 1)",
+        "INSERT INTO imported_conversations VALUES (?, 1, ?, NULL, 0, 1, NULL)",
         (ACCOUNT, ANA),
     ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),

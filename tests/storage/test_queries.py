@@ -30,6 +30,7 @@ from inboxd.receiving import webhook_event_store as webhook_events
 from inboxd.runs import personal_data_store as runs_data
 from inboxd.runs import store as runs
 from inboxd.runs.backfill import store as backfills
+from inboxd.runs.history import imported_conversations_store as imported
 from inboxd.storage import account_rows
 from inboxd.storage.database import Database
 
@@ -115,6 +116,10 @@ STATEMENTS = {
     "the delivery after a cursor": progress._NEXT_DELIVERY,
     "deliveries after a cursor": forwarded_deliveries._SIZES,
     "attempts at endpoints to expire": forwarding_data._BY_ID,
+    "imported conversations": imported._KNOWN,
+    "items that are done": imported._DONE,
+    "messages that are readable": imported._READABLE,
+    "imported conversations of a person": runs_data._IMPORTED_OF_PARTICIPANT,
     "items of runs of a person": runs_data._ITEMS_OF_PARTICIPANT,
     **{f"{name} of an account": sql for name, sql in (runs_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }

@@ -21,7 +21,7 @@ MOST_PAGES: Final = 100
 """Pages of one conversation's messages that are read."""
 LIST: Final = RetryPolicy(attempts=8, backoff=Backoff(), rest_s=0, longest_rest_s=0)
 """Without a page of the list nothing can go on, so it is tried longer than a conversation is."""
-CONVERSATION: Final = RetryPolicy(attempts=3, backoff=Backoff(), rest_s=0, longest_rest_s=0)
+CONVERSATION: Final = RetryPolicy(attempts=4, backoff=Backoff(base_s=0.5), rest_s=0, longest_rest_s=0)
 REFUSED_REST_S: Final = 60.0
 LONGEST_REFUSED_S: Final = 3600.0
 """Rest after Meta refused the account's messages, twice as long each time."""

@@ -29,6 +29,8 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import Schedule
 
 SCHEDULE: Final = Schedule(storage_event="history_waits_for_storage", storage_rest_s=1)
+AFTER_START_S: Final = 1.0
+"""Rest before the first call of an import that an earlier process began: its last calls count for the pace, too."""
 MOST_WALKS: Final = 5
 """How often the list is walked. A conversation that moved up meanwhile is found by the next walk."""
 _NEW: Final = Imported(None, 0, None)
@@ -68,11 +70,15 @@ class HistoryWorker(RunWorker[HistoryRun]):
         self._aliases = services.aliases
         self._mailbox = MailboxReader(managed, services.clock, services.random, self._callable)
         self._own = identity_of(managed.account)
+        self._is_new = True
         self._log = logs.get("history").bind(account_id=self.account_id)
 
     async def _walk(self, run: HistoryRun) -> None:
         self._own = identity_of(self._managed.account)
+        goes_on, self._is_new = self._is_new and run.status is RunStatus.RUNNING, False
         try:
+            if goes_on:
+                await self._wait(self._clock.sleep(AFTER_START_S))
             await self._walk_list(run.id)
         except InterruptedRun:
             return

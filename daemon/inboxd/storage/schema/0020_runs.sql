@@ -88,3 +88,24 @@ CREATE TABLE imported_conversations (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX imported_conversations_by_participant ON imported_conversations (account_id, participant_id);
+
+CREATE VIEW v1_runs AS
+SELECT
+    id,
+    kind,
+    account_id                               AS client_account_id,
+    status,
+    origin,
+    dry_run,
+    total,
+    success_count,
+    error_count,
+    skipped_count,
+    added_count                              AS messages_added,
+    known_count                              AS messages_known,
+    unavailable_count                        AS messages_unavailable,
+    reason,
+    strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000.0, 'unixepoch')  AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000.0, 'unixepoch')  AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at
+FROM runs;
