@@ -247,6 +247,7 @@ async def test_a_conversation_that_cannot_be_read_costs_the_others_nothing(
     assert (done["status"], done["success"], done["successCount"], done["errorCount"]) == ("completed", False, 2, 1)
     (problem,) = done["errors"]
     assert (problem["participantPlatformId"], problem["code"], problem["attempts"]) == (igsid(1), 2, 4)
+    assert reads(server).count(broken) == 4, "and not again in the same import"
     monkeypatch.undo()
     again = await finished(client, await start(client))
     assert (again["success"], again["messagesAdded"]) == (True, 1), "it was not done"
