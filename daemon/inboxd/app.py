@@ -29,6 +29,7 @@ from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
+from inboxd.runs.history import feature as history
 from inboxd.runtime.clock import Clock
 
 NewFeature = Callable[[Core], Feature]
@@ -115,11 +116,12 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
+    imports = history.build(core, accounts=manager, events=told)
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
     pushed = await forwarding.build(
         core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
     )
-    below = (received, told, served, people, inbox, runs, pushed, published, *(build(core) for build in more))
+    below = (received, told, served, people, inbox, runs, imports, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),

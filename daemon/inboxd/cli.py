@@ -89,6 +89,11 @@ COMMANDS: Final = {
         "Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.",
         "inboxd.offline:inbox",
     ),
+    "import-history": Entry(
+        "inboxd.runs.history.commands:import_history",
+        "Import the messages that are in an account's mailbox at Meta. Exits 1 if some could not be had.",
+        "inboxd.offline:history",
+    ),
     "restore": Entry(
         "inboxd.maintenance.commands:restore",
         "Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside.",

@@ -51,6 +51,10 @@ FILLED_BY_HAND = {
         """,
         (ACCOUNT, f"thanks, {ANA} said {EDITED}"),
     ),
+    "imported_conversations": (
+        "INSERT INTO imported_conversations VALUES (?, 1, ?, NULL, 0, 1, NULL)",
+        (ACCOUNT, ANA),
+    ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""
@@ -206,7 +210,7 @@ async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Clien
     assert of_its_own > {
         "graph_calls",
         "graph_stops",
-        "backfill_runs",
+        "runs",
         "early_changes",
         "conversations",
         "webhook_events",
