@@ -243,8 +243,8 @@ def _join(
             earlier, after = after, fold(after, change)
             if after != earlier:
                 told.append((number, after, facts(earlier, after)))
-        if after is None or after == before:
-            continue
+        if after is None or after == before or (before is not None and _message_row(after) == _message_row(before)):
+            continue  # a text that was read again, and says what is known, is not even stored
         if before is not None and before.timeline_at is None and after.timeline_at is not None:
             # Ids tell in which order messages were first shown, so it gets a new one.
             joined.hidden.append(row_id)

@@ -65,6 +65,8 @@ def join(connection: sqlite3.Connection, read: ReadConversation, now: int) -> Jo
     applied = message_store.apply_changes(connection, {read.key}, [(None, one) for one in changes], now)
     for key, _ in applied.created:
         profiles.register(connection, key, read.username, None, now)
+    if not applied.created and read.username is not None:
+        profiles.name(connection, {read.key: read.username}, now)
     waiting = early_changes.join(connection, [], [one.mid for one in messages], now)
     first: dict[int, ChangedMessage] = {}
     for one in applied.changed:
