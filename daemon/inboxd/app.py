@@ -26,6 +26,8 @@ from inboxd.maintenance import statistics_store
 from inboxd.privacy import feature as privacy
 from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
+from inboxd.reconciliation import completeness_store
+from inboxd.reconciliation import feature as reconciliation
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runtime.clock import Clock
@@ -91,6 +93,7 @@ async def build_features(
         event_log=told.log,
         statistics=partial(statistics_store.of_account, read),
         last_message_at=partial(conversation_store.last_message_at, read),
+        remark=partial(completeness_store.remark, read, core.clock),
     )
     manager = served.manager
     people = await profiles.build(
@@ -115,7 +118,8 @@ async def build_features(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
-    below = (received, told, served, people, inbox, runs, published, *(build(core) for build in more))
+    healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
+    below = (received, told, served, people, inbox, runs, healing, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),

@@ -42,6 +42,8 @@ from inboxd.profiles.event_recording import EVENT_TYPES as PROFILE_EVENTS
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
+from inboxd.reconciliation import personal_data_store as reconciliation_data
+from inboxd.reconciliation.event_types import EVENT_TYPES as RECONCILIATION_EVENTS
 from inboxd.runs.backfill import personal_data_store as backfill_data
 from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.commands import BackfillAccess
@@ -101,7 +103,7 @@ def events(config_path: Path | None) -> CommandAccess[EventReader]:
 def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
     """The types of all features' events. A test compares them with those of a running daemon's features."""
     conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
-    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, ERASED)
+    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
 
 
 def _configuration(config_path: Path | None) -> _Configuration:
@@ -151,6 +153,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *backfill_data.personal_data(),
+        *reconciliation_data.personal_data(database),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )

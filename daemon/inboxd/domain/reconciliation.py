@@ -128,9 +128,9 @@ def walk_pause(pages: int, calls_per_hour: int) -> int:
 def check_pause(every_ms: int, quiet_checks: int) -> int:
     """How long until the next check (ms), after so many checks in a row that found nothing new at all."""
     longest = max(every_ms, LONGEST_PAUSE_MS)
-    return min(longest, every_ms * 2 ** min(max(0, quiet_checks - 1), _MOST_DOUBLINGS))
+    return min(longest, every_ms << min(max(0, quiet_checks - 1), _MOST_DOUBLINGS))
 
 
 def retry_pause(attempts: int) -> int:
     """How long until what failed so many times in a row is tried again (ms)."""
-    return min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** min(max(0, attempts - 1), _MOST_DOUBLINGS))
+    return min(LONGEST_RETRY_MS, FIRST_RETRY_MS << min(max(0, attempts - 1), _MOST_DOUBLINGS))

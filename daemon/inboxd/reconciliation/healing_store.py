@@ -59,7 +59,7 @@ class Found(NamedTuple):
     """What one check found, by its cause. Times in ms."""
 
     cause: Cause
-    count: int
+    messages: int
     since: int
     until: int
     unreadable: int
@@ -95,8 +95,8 @@ def record(
             found.append(Missed(one.message_id, one.conversation_id, sent_at, now, cause, healed))
     for one in joined.changed:
         if one.message.direction is not None and one.message.sent_at is None:
-            key = (now, check_id, account_id, mid_key(one.message.mid), one.message.mid)
-            for (sent_at,) in connection.execute(_SHOWN, key).fetchall():
+            about = (now, check_id, account_id, mid_key(one.message.mid), one.message.mid)
+            for (sent_at,) in connection.execute(_SHOWN, about).fetchall():
                 _count(hours, sent_at, healed=1)
     _save(connection, account_id, hours)
     if joined.confirmed:
@@ -133,8 +133,6 @@ def _count(hours: dict[int, Counter[str]], at: int, **more: int) -> None:
 
 
 def _save(connection: sqlite3.Connection, account_id: str, hours: dict[int, Counter[str]]) -> None:
-    rows = [
-        (account_id, hour, counts["seen"], counts["delivered"], counts["healed"]) for hour, counts in hours.items()
-    ]
+    rows = [(account_id, hour, counts["seen"], counts["delivered"], counts["healed"]) for hour, counts in hours.items()]
     if rows:
         connection.executemany(_HOUR, rows)

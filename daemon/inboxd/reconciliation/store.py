@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -161,7 +161,11 @@ class ReconciliationStore:
             if one.updated_time is not None and one.updated_time > read_to
         ]
         if rows:
-            await self._database.write(lambda connection: connection.executemany(_LISTED, rows) and None)
+
+            def upsert(connection: sqlite3.Connection) -> None:
+                connection.executemany(_LISTED, rows)
+
+            await self._database.write(upsert)
 
     async def due(self, account_id: str, now: int, limit: int) -> list[DueConversation]:
         """Conversations to read: first those that have something which no webhook brought, then the longest due."""
@@ -244,7 +248,9 @@ def count(connection: sqlite3.Connection, check_id: int, *, calls: int, read: in
     connection.execute(_COUNTED, (calls, read, healed, check_id))
 
 
-def finish(connection: sqlite3.Connection, account_id: str, check: OpenCheck, now: int, next_at: int, quiet: int) -> None:
+def finish(
+    connection: sqlite3.Connection, account_id: str, check: OpenCheck, now: int, next_at: int, quiet: int
+) -> None:
     """Note that a check ended, and when the next one is due, in the caller's transaction."""
     connection.execute(_FINISHED, (now, 0, check.id))
     connection.execute(_SCHEDULED, (now, next_at, quiet, account_id))
@@ -255,5 +261,5 @@ def api_key(api_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(api_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()

@@ -117,3 +117,6 @@ SELECT
     strftime('%Y-%m-%dT%H:%M:%fZ', healed_at / 1000.0, 'unixepoch')        AS healed_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', delivered_at / 1000.0, 'unixepoch')     AS delivered_at
 FROM missed_messages;
+
+-- Messages of which only a change is known, to be looked up.
+CREATE INDEX messages_unknown ON messages (noticed_at) WHERE direction IS NULL AND listed_at IS NULL;
