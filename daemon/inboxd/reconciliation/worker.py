@@ -76,7 +76,9 @@ class ReconciliationWorker:
         self._check = check
         self._lookups = lookups
         self._account_id = managed.account.id
-        self._sooner: tuple[str, int] | None = (RESTART, services.clock.now_ms() + SOON_MS)
+        self._not_before = services.clock.now_ms() + SOON_MS
+        """After a start Meta first sends again what it could not deliver."""
+        self._sooner: tuple[str, int] | None = (RESTART, self._not_before)
         """Why and when to check before the schedule says so."""
         self._gaps: list[Gap] = []
         self._active = False
@@ -125,7 +127,7 @@ class ReconciliationWorker:
 
     async def _run(self, state: AccountState, every_ms: int) -> None:
         check = await self._services.store.open_check(self._account_id)
-        now, self._active = self._services.clock.now_ms(), False
+        now, active, self._active = self._services.clock.now_ms(), self._active, False
         if check is None:
             reason = SCHEDULED if self._sooner is None or now < self._sooner[1] else self._sooner[0]
             check = await self._services.store.start_check(self._account_id, reason, now)
@@ -137,7 +139,7 @@ class ReconciliationWorker:
         read = await self._check.read_due(state, check)
         await self._lookups.run(state, check)
         waiting = await self._services.store.waiting(self._account_id)
-        quiet = not changed and not read and not waiting.conversations and not self._active
+        quiet = not (changed or read or waiting.conversations or active or self._active)
         await self._finish(state, check, every_ms, quiet=quiet)
 
     async def _finish(self, state: AccountState, check: OpenCheck, every_ms: int, *, quiet: bool) -> None:
@@ -193,7 +195,7 @@ class ReconciliationWorker:
             due_at = min(due_at, checked_at + (every_ms if self._active else max(every_ms, LONGEST_PAUSE_MS)))
         if self._sooner is not None:
             due_at = min(due_at, max(self._sooner[1], checked_at + CLOSEST_MS))
-        return due_at
+        return max(due_at, self._not_before)
 
     def _check_sooner(self, reason: str) -> None:
         self._sooner = self._sooner or (reason, self._services.clock.now_ms() + SOON_MS)
