@@ -77,7 +77,12 @@ class World:
         async with AsyncExitStack() as stack:
             daemon = await stack.enter_async_context(
                 app.run_daemon(
-                    settings, secrets, self.path, on_give_up=lambda: gave_up.append(True), clock=self.clock, more=[look_in]
+                    settings,
+                    secrets,
+                    self.path,
+                    on_give_up=lambda: gave_up.append(True),
+                    clock=self.clock,
+                    more=[look_in],
                 )
             )
             session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -120,7 +125,7 @@ class World:
     async def texts(self) -> dict[str, str | None]:
         """The text of each message that is shown, by mid."""
         rows = await self.database.read("SELECT platform_message_id, content FROM v1_messages")
-        found = {mid: text for mid, text in rows}
+        found = dict(rows)
         assert len(found) == len(rows), "a message is there twice"
         return found
 

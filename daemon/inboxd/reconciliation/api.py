@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.domain.completeness import Completeness, sentence
+from inboxd.domain.completeness import Completeness
 from inboxd.http.operations import Operation, answer, not_found
 from inboxd.reconciliation.resources import CompletenessResource
 from inboxd.runtime.clock import Clock
@@ -14,7 +14,7 @@ PATH: Final = "/api/accounts/{id}/completeness"
 
 
 class CompletenessApi:
-    """`completeness` tells of an account; `accounts` are those that are served; `below` is the poor share."""
+    """`completeness` tells of one of `accounts`. `below` and `after_hours` say when webhooks bring too little."""
 
     def __init__(
         self,
@@ -23,11 +23,13 @@ class CompletenessApi:
         clock: Clock,
         *,
         below: Callable[[], float],
+        after_hours: Callable[[], int],
     ) -> None:
         self._completeness = completeness
         self._accounts = accounts
         self._clock = clock
         self._below = below
+        self._after_hours = after_hours
 
     def operations(self) -> Sequence[Operation]:
         """What can be done."""
@@ -44,5 +46,5 @@ class CompletenessApi:
         if account_id not in self._accounts():
             raise not_found("account")
         found = await self._completeness(account_id)
-        summary = sentence(found, self._clock.now_ms())
-        return answer(CompletenessResource.of(account_id, found, summary=summary, below=self._below()))
+        now, below, after_hours = self._clock.now_ms(), self._below(), self._after_hours()
+        return answer(CompletenessResource.of(account_id, found, now, below=below, after_hours=after_hours))

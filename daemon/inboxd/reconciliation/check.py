@@ -258,14 +258,11 @@ class MailboxCheck:
             self._logged += 1
             if self._logged > MOST_LOGGED:
                 continue
-            event = "message_healed" if one.healed else "message_unreadable"
-            self._log.info(
-                event,
-                message_id=one.message_id,
-                conversation_id=one.conversation_id,
-                delay_s=delay_s,
-                cause=one.cause.value,
-            )
+            about = {"message_id": one.message_id, "conversation_id": one.conversation_id}
+            if one.healed:
+                self._log.info("message_healed", **about, delay_s=delay_s, cause=one.cause.value)
+            else:
+                self._log.info("message_unreadable", **about, delay_s=delay_s, cause=one.cause.value)
 
     def sides(self, parties: ListedConversation) -> Sides | None:
         """Who takes part, as far as it can be told."""

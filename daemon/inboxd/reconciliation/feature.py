@@ -74,6 +74,7 @@ def build(core: Core, options: Options, *, accounts: AccountManager, events: Eve
         below=below,
         after_hours=after_hours,
     )
+    api = CompletenessApi(completeness, lambda: accounts.served, clock, below=below, after_hours=after_hours)
     return Feature(
         name="reconciliation",
         start=lambda _features: alive.begin(),
@@ -82,7 +83,7 @@ def build(core: Core, options: Options, *, accounts: AccountManager, events: Eve
         on_account_removed=account_removed,
         event_types=EVENT_TYPES,
         projections=(signals.project,),
-        operations=CompletenessApi(completeness, lambda: accounts.served, clock, below=below).operations(),
+        operations=api.operations(),
         templates="inboxd.reconciliation",
         collect=collect,
         reload=(every.rule, share.rule, below.rule, after_hours.rule),

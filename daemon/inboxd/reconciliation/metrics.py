@@ -55,8 +55,8 @@ class ReconciliationMetrics:
     def collect(self, accounts: Mapping[str, Completeness], now: int) -> None:
         """Set the gauges, for each request of `/metrics`. `now` is in ms."""
         gauges = (self.existing, self.delivered_share, self.missing, self.conversations_due, self.undelivered)
-        for gauge in gauges:
-            gauge.clear()  # of accounts that are no longer served
+        for one in gauges:
+            one.clear()  # of accounts that are no longer served
         for account_id, found in accounts.items():
             day = found.windows[0]
             self.existing.labels(account_id).set(day.existing)

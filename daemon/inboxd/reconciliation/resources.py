@@ -2,7 +2,8 @@
 
 from typing import Self
 
-from inboxd.domain.completeness import Completeness, Window
+from inboxd.domain.completeness import Completeness, Window, sentence
+from inboxd.domain.reconciliation import HOUR_MS
 from inboxd.http.resource import EXAMPLE_ACCOUNT, Resource, iso
 
 
@@ -47,6 +48,8 @@ class CompletenessResource(Resource, frozen=True):
     """The last 7 days in one sentence."""
     is_poor: bool
     """Whether webhooks brought less than `reconciliation.alert_below` of a day's messages."""
+    is_undelivered: bool
+    """Whether webhooks brought nothing for `reconciliation.alert_after_hours` although conversations went on."""
     compared_since: str | None
     """Earlier messages are for the history import. Null before the first check."""
     checked_at: str | None
@@ -63,12 +66,13 @@ class CompletenessResource(Resource, frozen=True):
     """24 hours, 7 days and 30 days."""
 
     @classmethod
-    def of(cls, account_id: str, found: Completeness, *, summary: str, below: float) -> Self:
-        """From the numbers. `below` is the share under which they are poor."""
+    def of(cls, account_id: str, found: Completeness, now: int, *, below: float, after_hours: int) -> Self:
+        """From the numbers at `now` (ms). They are poor under the share `below`."""
         return cls(
             account_id=account_id,
-            summary=summary,
+            summary=sentence(found, now),
             is_poor=found.windows[0].is_poor(below),
+            is_undelivered=found.undelivered_ms(now) >= after_hours * HOUR_MS,
             compared_since=iso(found.since),
             checked_at=iso(found.checked_at),
             next_check_at=iso(found.next_check_at),
@@ -100,6 +104,7 @@ class CompletenessResource(Resource, frozen=True):
             account_id=EXAMPLE_ACCOUNT,
             summary="3 missed by Meta since Monday, 3 healed",
             is_poor=False,
+            is_undelivered=False,
             compared_since="2026-10-02T08:00:00.000Z",
             checked_at="2026-12-02T11:50:04.512Z",
             next_check_at="2026-12-02T12:00:04.512Z",
