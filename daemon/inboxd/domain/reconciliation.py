@@ -103,8 +103,11 @@ def floor_of(checked_to: int) -> int:
 
 
 def first_mark(now: int, served_since: int) -> int:
-    """Where the first check of an account begins. What is older is for the history import."""
-    return min(now, max(served_since, now - FIRST_REACH_MS))
+    """Where the first check of an account begins: a whole second, as the API has them.
+
+    What is older is for the history import.
+    """
+    return min(now, max(served_since, now - FIRST_REACH_MS)) // 1000 * 1000
 
 
 def read_to(updated_time: int, read_at: int) -> int:

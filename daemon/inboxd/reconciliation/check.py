@@ -189,7 +189,7 @@ class MailboxCheck:
             msg = "it cannot be told who the participant is"
             raise CannotReadError(msg)
         read_at = self._services.clock.now_ms()  # before it is read: what comes later is not part of it
-        floor = max(state.since, due.erased_at or 0)
+        floor = state.since if due.erased_at is None else max(state.since, due.erased_at + 1)
         found = await self._messages(due.listed.id, max(floor, due.read_to - OVERLAP_MS))
         wanted = [one for one in found.messages if one.created_time is None or one.created_time >= floor]
         read = read_conversation(
