@@ -125,7 +125,7 @@ class World:
     async def texts(self) -> dict[str, str | None]:
         """The text of each message that is shown, by mid."""
         rows = await self.database.read("SELECT platform_message_id, content FROM v1_messages")
-        found = dict(rows)
+        found: dict[str, str | None] = dict(rows)
         assert len(found) == len(rows), "a message is there twice"
         return found
 
