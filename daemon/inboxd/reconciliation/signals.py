@@ -44,7 +44,7 @@ class DeliverySignals:
         accounts = {one.account_id for one in events}
 
         def after_commit() -> None:
-            for one in found:
+            for one in (one for one in found if one.account_id in self.listeners):
                 self._hints.setdefault((one.account_id, one.mid), one)
             while len(self._hints) > MOST:
                 self._hints.pop(next(iter(self._hints)))

@@ -35,7 +35,9 @@ from inboxd.storage.database import Database
 
 SCHEDULE: Final = Schedule(storage_event="reconciliation_waits_for_storage", storage_rest_s=5)
 LOOK_S: Final = 60.0
-"""How often it is looked whether Meta's host is back."""
+"""How often it is looked whether Meta's host is back, and whether the settings are others."""
+HINTS_S: Final = 10.0
+"""How often, at most, it is looked whether messages have come that webhooks hinted at."""
 SCHEDULED: Final = "schedule"
 RESTART: Final = "restart"
 OUTAGE: Final = "outage"
@@ -101,12 +103,12 @@ class ReconciliationWorker:
         self._check_sooner(SUBSCRIPTION)
         self.wakeup.notify()
 
-    async def poll(self) -> float | None:
+    async def poll(self) -> float:
         """Check when it is due. Raises StorageError."""
         await self._keep_gaps()
         every_ms = self._plan.every_ms()
         if not every_ms or not self._managed.account.callable:
-            return None if not every_ms else LOOK_S
+            return LOOK_S
         self._managed.graph.budget.share_reconciliation(self._plan.share())
         now = self._services.clock.now_ms()
         self._watch_host()
@@ -215,7 +217,7 @@ class ReconciliationWorker:
 
     def _hint_in_s(self, now: int) -> float:
         at = self._services.signals.next_ripe_at(self._account_id)
-        return LOOK_S if at is None else max(1.0, (at + MINUTE_MS - now) / 1000)
+        return LOOK_S if at is None else max(HINTS_S, (at + MINUTE_MS - now) / 1000)
 
     async def _keep_gaps(self) -> None:
         while self._gaps:
