@@ -27,6 +27,8 @@ from inboxd.maintenance import statistics_store
 from inboxd.privacy import feature as privacy
 from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
+from inboxd.reconciliation import completeness_store
+from inboxd.reconciliation import feature as reconciliation
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
@@ -93,6 +95,7 @@ async def build_features(
         event_log=told.log,
         statistics=partial(statistics_store.of_account, read),
         last_message_at=partial(conversation_store.last_message_at, read),
+        remark=partial(completeness_store.remark, read, core.clock),
     )
     manager = served.manager
     people = await profiles.build(
@@ -118,10 +121,11 @@ async def build_features(
     )
     imports = history.build(core, accounts=manager, events=told)
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
+    healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
     pushed = await forwarding.build(
         core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
     )
-    below = (received, told, served, people, inbox, runs, imports, pushed, published, *(build(core) for build in more))
+    below = (received, told, served, people, inbox, runs, imports, healing, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),

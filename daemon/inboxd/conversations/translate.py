@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,9 +42,8 @@ class Translated(NamedTuple):
     """Whether the participant wrote or tapped something: only then may we read their profile (User Profile API)."""
     participant_username: str | None = None
     """The username of the participant, if the event has it."""
-
-
-_NOTHING: Final = Translated()
+    companion_of: str | None = None
+    """The mid of a message that the event accompanies, and of which it says nothing."""
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
     """
     body = event.body
     if isinstance(body, events.MessageEdit) and body.is_companion:
-        return _NOTHING
+        return Translated(companion_of=body.mid)
     if event.sender_id is None or event.recipient_id is None:
         if isinstance(body, events.Other):
             return Translated(kept=True)
