@@ -100,7 +100,7 @@ class EventStreams:
             cursor = (await self._reader.ends()).last if last_id is None else last_id
             first_event = None if first is None else await first()
             async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
-                with suppress(ConnectionResetError, TimeoutError, StorageError):  # the client comes back
+                with suppress(ConnectionError, TimeoutError, StorageError):  # the client comes back
                     if first_event is not None:
                         await response.send(first_event.data.decode(), event=first_event.kind)
                     if first_event is None or not first_event.ended:
