@@ -116,8 +116,9 @@ async def build_features(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
+    pushing = options.forwarding_options(settings)
     pushed = await forwarding.build(
-        core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
+        core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
     )
     below = (received, told, served, people, inbox, runs, pushed, published, *(build(core) for build in more))
     erasing = privacy.build(
