@@ -34,7 +34,7 @@ class EventQuery(Query, frozen=True):
         """The filter. Raises ProblemError for a type that does not exist."""
         return EventFilter(
             types=None if self.types is None else names(reader, self.types),
-            account_ids=None if self.account_id is None else _parts(self.account_id),
+            account_ids=None if self.account_id is None else _accounts(self.account_id),
             conversation_id=None if self.conversation_id is None else int(self.conversation_id),
         )
 
@@ -42,6 +42,8 @@ class EventQuery(Query, frozen=True):
 def names(reader: EventReader, text: str) -> list[str]:
     """The names of the types that a list of patterns selects. Raises ProblemError when a pattern selects none."""
     patterns = _parts(text)
+    if not patterns:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "'types' is empty. Name some, or leave it out for all types.")
     for pattern in patterns:
         if not reader.names([pattern]):
             known = ", ".join(sorted(reader.types))
@@ -49,6 +51,16 @@ def names(reader: EventReader, text: str) -> list[str]:
                 HTTPStatus.BAD_REQUEST, f"No type of event matches '{pattern[:100]}'. There are: {known}."
             )
     return reader.names(patterns)
+
+
+def _accounts(text: str) -> list[str]:
+    accounts = _parts(text)
+    if not accounts or not all(one.isascii() and one.isdigit() for one in accounts):
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            "'accountId' must be ids of accounts, which are numbers. `GET /api/accounts` lists them.",
+        )
+    return accounts
 
 
 def _parts(text: str) -> list[str]:
