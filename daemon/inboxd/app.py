@@ -118,8 +118,9 @@ async def build_features(
     imports = history.build(core, accounts=manager, events=told)
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
     healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
+    pushing = options.forwarding_options(settings)
     pushed = await forwarding.build(
-        core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
+        core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
     )
     below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]

@@ -224,9 +224,12 @@ async def test_a_client_that_was_away_for_too_long_is_told_where_to_go_on(
     ("query", "told"),
     [
         ("types=message.recieved", "message.recieved"),
+        ("types=", "'types' is empty"),
+        ("accountId=shop", "GET /api/accounts"),
+        ("after=evt_01a22dbc28c000000000000003", "`nextCursor` of an earlier answer"),
+        ("conversationId=x", "a string of digits"),
         ("types=message.received,nothing.*", "nothing.*"),
         ("types=message.recieved", "message.received"),
-        ("types=", "'types' is empty"),
         ("types=,", "'types' is empty"),
         ("accountId=%20", "'accountId' is empty"),
         ("after=-1", "after"),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import sqlite3
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -257,6 +258,22 @@ async def test_who_reads_nothing_loses_the_place_and_the_connection(stalled: Sta
         return not stalled.server.connections
 
     await eventually(hung_up)
+
+
+async def test_a_connection_that_breaks_while_it_is_written_to_is_no_defect(
+    stalled: Stalled, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(streams, "SEND_TIMEOUT_S", 30)
+    await stalled.fill()
+    for number in range(100):
+        await stalled.tell(number)
+    await asyncio.sleep(0.2)  # until it is written what the kernel does not take
+    for reader in stalled.readers:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reader.close()
+    await eventually(stalled.is_free)
+    told = capfd.readouterr()
+    assert "request_failed" not in told.out + told.err
 
 
 async def test_a_stream_ends_when_the_daemon_stops(settings: Settings, secrets: Secrets, tmp_path: Path) -> None:

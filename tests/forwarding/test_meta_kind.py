@@ -66,6 +66,21 @@ async def test_what_cannot_be_processed_is_handed_on_too(client: Client, receive
     assert receiver.bodies == [b'{"entry": "nothing that inboxd knows"}']
 
 
+async def test_an_endpoint_that_leads_back_to_inboxd_makes_no_circle(client: Client) -> None:
+    url = f"{client.public_url}/webhooks/instagram"
+    made = await client.send("POST", PATH, {"url": url, "kind": "meta"}, status=201)
+    ana = Conversationalist(ACCOUNT, ANA, T0)
+    assert (await client.post(json.dumps(delivery(ACCOUNT, T0, [ana.says("once")])).encode()))[0] == 200
+
+    async def refused() -> bool:
+        return bool((await client.send("GET", f"{PATH}/{made['id']}/attempts"))["total"])
+
+    await eventually(refused)
+    (attempt, *_) = (await client.send("GET", f"{PATH}/{made['id']}/attempts"))["attempts"]
+    assert (attempt["status"], attempt["delivered"]) == (508, False)
+    assert (await client.send("GET", "/api/deliveries"))["total"] == 1
+
+
 async def test_accounts_are_told_apart_by_any_of_their_ids(house: House, receiver: Receiver) -> None:
     endpoint = await house.endpoint(receiver.url, kind=EndpointKind.META, account_ids=[ACCOUNT])
     ours, other, alias = body_of(1), body_of(2, OTHER), body_of(3, "90010")

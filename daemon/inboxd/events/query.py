@@ -33,7 +33,7 @@ class EventQuery(Query, frozen=True):
         """The filter. Raises ProblemError for a type that does not exist, and for a list of nothing."""
         return EventFilter(
             types=None if self.types is None else names(reader, self.types),
-            account_ids=None if self.account_id is None else _parts("accountId", self.account_id),
+            account_ids=None if self.account_id is None else _accounts(self.account_id),
             conversation_id=None if self.conversation_id is None else int(self.conversation_id),
         )
 
@@ -55,3 +55,13 @@ def _parts(name: str, text: str) -> list[str]:
     if not found:  # whoever asks for nothing would wait for ever
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"'{name}' is empty. Leave it out to get all.")
     return found
+
+
+def _accounts(text: str) -> list[str]:
+    accounts = _parts("accountId", text)
+    if not all(one.isascii() and one.isdigit() for one in accounts):
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            "'accountId' must be ids of accounts, which are numbers. `GET /api/accounts` lists them.",
+        )
+    return accounts

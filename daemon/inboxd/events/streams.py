@@ -101,7 +101,7 @@ class EventStreams:
             cursor = (await self._reader.ends()).last if last_id is None else last_id
             first_event = None if first is None else await first()
             async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
-                with suppress(ConnectionResetError, TimeoutError, StorageError):  # the client comes back
+                with suppress(ConnectionError, TimeoutError, StorageError):  # the client comes back
                     if last_id is None and first_event is None:
                         # A client that is cut off before the first event comes back with this, and misses nothing.
                         await response.send(_json(cursor=str(cursor)), event="begin", id=str(cursor))

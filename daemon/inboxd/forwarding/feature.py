@@ -49,10 +49,12 @@ async def build(
     accounts: AccountManager,
     events: Events,
     consumers: Sequence[Feature] = (),
+    via: str = "",
 ) -> Forwarding:
     """Build the feature. `stack` closes the connections to receivers. The workers start when everything is built.
 
-    The cards of `consumers`, which also get the event log, are shown on the page of this feature.
+    The cards of `consumers`, which also get the event log, are shown on the page of this feature. `via` is this
+    daemon's name in the header Via of deliveries that are handed on.
     """
     networks = _Networks(options.allow_networks)
     target = await stack.enter_async_context(TargetClient(core.clock, networks))
@@ -65,7 +67,7 @@ async def build(
 
     def source_of(endpoint: Endpoint) -> Source:
         if endpoint.kind is EndpointKind.META:
-            return DeliverySource(deliveries, endpoint, main_id)
+            return DeliverySource(deliveries, endpoint, main_id, via)
         return EventSource(events.reader, endpoint)
 
     tools = Tools(

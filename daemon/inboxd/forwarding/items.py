@@ -108,15 +108,19 @@ class EventSource:
 
 
 class DeliverySource:
-    """Meta's deliveries. `main_id` gives the main id of an account by any id that Meta uses for it."""
+    """Meta's deliveries. `main_id` gives the main id of an account by any id that Meta uses for it.
+
+    `via` is this daemon's name in the header Via, by which it notices a delivery that comes back.
+    """
 
     ordered = False
 
-    def __init__(self, store: DeliveryStore, endpoint: Endpoint, main_id: Callable[[str], str]) -> None:
+    def __init__(self, store: DeliveryStore, endpoint: Endpoint, main_id: Callable[[str], str], via: str) -> None:
         self._store = store
         self._endpoint = endpoint
         self._accounts = frozenset(endpoint.account_ids)
         self._main_id = main_id
+        self._via = {"Via": f"1.1 {via}"} if via else {}
 
     async def page(self, after: int, limit: int) -> ItemPage:
         """Up to `limit` deliveries after a cursor; fewer, or none, when others are in between."""
@@ -134,7 +138,7 @@ class DeliverySource:
 
     def headers(self, item: Item, _endpoint: Endpoint, _now: int, /) -> Mapping[str, str]:
         """Meta's own signature, so that the receiver checks it as if Meta had sent it."""
-        return {} if item.signature is None else {HEADER: header_of(item.signature)}
+        return self._via if item.signature is None else {HEADER: header_of(item.signature), **self._via}
 
     def _item(self, delivery: StoredDelivery) -> Item | None:
         named = {self._main_id(one) for one in _accounts_of(delivery.body)}

@@ -17,10 +17,13 @@ from inboxd import __version__
 from inboxd.domain.addresses import IpAddress, IpNetwork, is_receiver
 from inboxd.domain.forwarding import Unreached
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.connections import OutboundConnector
 from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.sockets import CheckedSockets, is_forbidden
 
 MAX_URL: Final = 2048
+MAX_HOST: Final = 253
+MAX_LABEL: Final = 63
 KEPT_BYTES: Final = 1024
 """Bytes of an answer that are kept."""
 DRAINED_BYTES: Final = 64 * 1024
@@ -31,6 +34,8 @@ CONNECT_S: Final = 10.0
 KEEPALIVE_S: Final = 4.0
 RESOLVE_S: Final = 3.0
 FORBIDDEN: Final = "inboxd does not connect to the address of this host"
+_NO_NAME: Final = re.compile(r"[0-9.]+|(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
+"""Numbers that the resolver takes for an IPv4 address, and that aiohttp refuses."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
@@ -71,7 +76,7 @@ class TargetClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             # No limit of connections: a receiver that hangs must take none from others. Each worker has few lanes.
-            connector=aiohttp.TCPConnector(
+            connector=OutboundConnector(
                 limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=CheckedSockets(self._may_connect)
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -110,7 +115,7 @@ class TargetClient:
                     return await self._post(url, headers, body, started, _Way())
         except TimeoutError:
             return Answer(Unreached.TIMEOUT, self._since(started), f"no answer within {timeout_s:g} s")
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return Answer(*_unreached(error, self._since(started)))
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, started: float, way: "_Way") -> Answer:
@@ -160,10 +165,26 @@ def checked(text: str) -> URL:
     if _CONTROL.search(text) or " " in text or url.scheme not in {"http", "https"} or not url.host or not port:
         msg = "This is not a URL that can be pushed to. Give one that begins with https:// or http:// and has a host."
         raise BadUrlError(msg)
+    if not _is_usable(url.raw_host or ""):
+        msg = "The host of this URL is neither a name nor an IP address. Write an IP address in full, as 127.0.0.1."
+        raise BadUrlError(msg)
     if url.user is not None or url.password is not None or "@" in url.raw_authority:
         msg = "A URL with a user name or a password is not taken. The receiver can check the signature instead."
         raise BadUrlError(msg)
     return url
+
+
+def _is_usable(host: str) -> bool:
+    """Whether a host is an IP address or can be looked up. Short forms of addresses, such as 127.1, cannot."""
+    if _is_literal(host.partition("%")[0] if ":" in host else host):
+        return True
+    labels = host.removesuffix(".").split(".")
+    return (
+        len(host) <= MAX_HOST
+        and all(0 < len(label) <= MAX_LABEL for label in labels)
+        and not _NO_NAME.fullmatch(host)
+        and "%" not in host
+    )
 
 
 def host_of(text: str) -> str:
@@ -250,7 +271,7 @@ def _said(status: int) -> str:
 
 def _unreached(error: Exception, latency_ms: int) -> tuple[Unreached, int, str]:
     """The beginning of an answer, without anything of the URL."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.InvalidURL | UnicodeError):
         return Unreached.REFUSED, latency_ms, "the name of the host is not known"
     if isinstance(error, aiohttp.ClientSSLError):
         return Unreached.REFUSED, latency_ms, "the certificate of the host is not valid, or TLS failed"
@@ -258,6 +279,8 @@ def _unreached(error: Exception, latency_ms: int) -> tuple[Unreached, int, str]:
         return Unreached.FORBIDDEN, latency_ms, FORBIDDEN
     if isinstance(error, aiohttp.ClientConnectorError):
         return Unreached.REFUSED, latency_ms, f"no connection: {_reason(error)}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Unreached.RESET, latency_ms, "the answer is not HTTP as it must be; perhaps another port, or https://"
     return Unreached.RESET, latency_ms, f"the connection broke: {type(error).__name__}"
 
 

@@ -14,6 +14,7 @@ from yarl import URL
 
 from inboxd.domain.addresses import IpAddress, IpNetwork, is_allowed
 from inboxd.meta.response_body import read_at_most
+from inboxd.runtime.connections import OutboundConnector
 from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.sockets import CheckedSockets, is_forbidden
 
@@ -59,7 +60,7 @@ class PictureClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=CheckedSockets(self._may_connect), limit=4),
+            connector=OutboundConnector(socket_factory=CheckedSockets(self._may_connect), limit=4),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "inboxd", "Accept": "image/*"},
