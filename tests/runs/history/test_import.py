@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from inboxd import app
+from inboxd.config.schema import AccountSettings, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.simulator.errors import graph_error
-from inboxd.simulator.graph_server import Behaviour, GraphServer
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.mailbox import NewMessage
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
@@ -16,6 +21,7 @@ from inboxd.simulator.people import igsid
 from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, TOKEN, Client, Json, eventually
 
 PATH = "/api/workers/import-history"
+PAGE = "100200300400500"
 DAY_MS = 86_400_000
 Simulated = tuple[GraphServer, str]
 QUIET = Behaviour(latency_ms=1, conversation_calls_per_s=0, visible_after_s=0)
@@ -139,6 +145,40 @@ async def test_with_all_of_metas_oddities_each_message_is_there_once(client: Cli
     }.items()
     assert [one["senderType"] for one in found[igsid(1)]][-4:] == ["customer", "customer", "user", "customer"]
     assert {one["unreadCount"] for one in await client.conversations()} == {0}
+
+
+@pytest.fixture
+async def facebook(settings: Settings, secrets: Secrets, server: GraphServer, tmp_path: Path) -> AsyncIterator[Client]:
+    """A daemon whose account has Facebook Login, and a Page."""
+    server.tokens[TOKEN] = Token(ACCOUNT, PAGE)
+    account = AccountSettings(id=ACCOUNT, name="shop", login_type="facebook", page_id=PAGE)
+    settings = msgspec.structs.replace(settings, accounts=(account,))
+    path = tmp_path / "facebook.sqlite3"
+    async with (
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, daemon.public_url, daemon.admin_url, path)
+
+
+async def test_with_facebook_login_attachments_come_too(facebook: Client, server: GraphServer) -> None:
+    behave(server, own_id="page")
+    for kind in ("image", "video", "audio", "file", "share"):
+        url = f"https://cdn.example/{kind}"
+        attachment = {"type": kind, "payload": {"url": url}}
+        new = NewMessage(
+            account_id=ACCOUNT, participant_id=igsid(0), attachments=(attachment,), outbound=kind == "video"
+        )
+        server.mailbox.add(new)
+    server.mailbox.react(server.mailbox.truth(ACCOUNT)[0].id, igsid(0), "❤️")
+    done = await finished(facebook, await start(facebook))
+    assert (done["success"], done["messagesAdded"]) == (True, 5)
+    (messages,) = (await everything(facebook)).values()
+    assert {one["messageType"]: one["mediaUrl"] for one in messages} == {
+        kind: f"https://cdn.example/{kind}" for kind in ("image", "video", "audio", "file", "share")
+    }
+    assert Counter(one["senderType"] for one in messages) == {"customer": 4, "user": 1}
+    assert [one["by"] for message in messages for one in message["reactions"]] == [igsid(0)]
 
 
 async def test_what_webhooks_brought_stays_as_it_is_and_is_counted(client: Client, server: GraphServer) -> None:

@@ -128,7 +128,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
         known = await self._imported.known(self.account_id, ids)
         new = [one for one in ids.values() if one.id not in done]
         covered = {one.id for one in new if known.get(one.id, _NEW).covers(one.updated_time, run.since)}
-        if covered:
+        if covered and run.max_conversations is None:  # the limit is for those that are read
             at = self._clock.now_ms()
             success = ConversationOutcome.SUCCESS
             await self._imports.record_all(
