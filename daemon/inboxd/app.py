@@ -1,7 +1,6 @@
 """The composition root: builds the features in order, starts what they give, and stops it in the reverse order."""
 
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -17,9 +16,8 @@ from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
 from inboxd.daemon import Daemon
 from inboxd.dashboard import feature as dashboard
-from inboxd.domain.event import EventType
 from inboxd.events import feature as events
-from inboxd.feature import Core, Feature, Projection
+from inboxd.feature import Contributions, Core, Feature
 from inboxd.forwarding import feature as forwarding
 from inboxd.forwarding.nats import feature as nats
 from inboxd.maintenance import feature as maintenance
@@ -27,6 +25,8 @@ from inboxd.maintenance import statistics_store
 from inboxd.privacy import feature as privacy
 from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
+from inboxd.reconciliation import completeness_store
+from inboxd.reconciliation import feature as reconciliation
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
@@ -81,11 +81,9 @@ async def build_features(
 ) -> tuple[Feature, ...]:
     """All features, the lowest first; `stack` closes what they open. A new one is a line here. Raises InboxdError."""
     read, path = core.database.read, core.database.path
-    projections: list[Projection] = []
-    event_types: list[EventType] = []
-    observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
+    given = Contributions()
     received = await receiving.build(core, options.receiving_options(settings, secrets))
-    told = events.build(core, options.event_options(settings), types=event_types)
+    told = events.build(core, options.event_options(settings), types=given.event_types)
     served = await accounts.build(
         core,
         stack,
@@ -93,6 +91,7 @@ async def build_features(
         event_log=told.log,
         statistics=partial(statistics_store.of_account, read),
         last_message_at=partial(conversation_store.last_message_at, read),
+        remark=partial(completeness_store.remark, read, core.clock),
     )
     manager = served.manager
     people = await profiles.build(
@@ -110,18 +109,20 @@ async def build_features(
         accounts=manager,
         event_log=told.log,
         profiles=people,
-        projections=projections,
-        observers=observers,
+        projections=given.projections,
+        observers=given.observers,
     )
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
     imports = history.build(core, accounts=manager, events=told)
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
+    healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
     pushed = await forwarding.build(
         core, stack, options.forwarding_options(settings), accounts=manager, events=told, consumers=(published,)
     )
-    below = (received, told, served, people, inbox, runs, imports, pushed, published, *(build(core) for build in more))
+    below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
+    below += [build(core) for build in more]
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),
@@ -142,7 +143,5 @@ async def build_features(
     )
     pages = dashboard.build(features=(*below, erasing, watching), problems=lambda: watching.health.problems)
     features = (*below, erasing, watching, pages)
-    event_types += [one for feature in features for one in feature.event_types]
-    projections += [one for feature in features for one in feature.projections]
-    observers += [feature.on_processed for feature in features if feature.on_processed is not None]
+    given.gather(features)
     return features

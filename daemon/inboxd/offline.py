@@ -50,6 +50,8 @@ from inboxd.profiles.event_recording import EVENT_TYPES as PROFILE_EVENTS
 from inboxd.profiles.metrics import ProfileMetrics
 from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
+from inboxd.reconciliation import personal_data_store as reconciliation_data
+from inboxd.reconciliation.event_types import EVENT_TYPES as RECONCILIATION_EVENTS
 from inboxd.runs import personal_data_store as runs_data
 from inboxd.runs.account_workers import RunWorkers
 from inboxd.runs.backfill.account_workers import BackfillWorkers
@@ -130,7 +132,7 @@ def events(config_path: Path | None) -> CommandAccess[EventReader]:
 def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
     """The types of all features' events. A test compares them with those of a running daemon's features."""
     conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
-    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, ERASED)
+    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
 
 
 def _configuration(config_path: Path | None) -> _Configuration:
@@ -180,6 +182,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *runs_data.personal_data(),
+        *reconciliation_data.personal_data(database),
         *forwarding_data.personal_data(),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),

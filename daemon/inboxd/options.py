@@ -24,6 +24,7 @@ from inboxd.privacy import feature as privacy
 from inboxd.profiles import feature as profiles
 from inboxd.profiles.avatar_store import AVATAR_FOLDER
 from inboxd.receiving import feature as receiving
+from inboxd.reconciliation import feature as reconciliation
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.backfill.schedule import ScheduleOptions
 from inboxd.runtime.secret import Secret
@@ -127,6 +128,17 @@ def backfill_options(settings: Settings) -> backfill.Options:
 def forwarding_options(settings: Settings) -> forwarding.Options:
     """Where events may be pushed to."""
     return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
+
+
+def reconciliation_options(settings: Settings) -> reconciliation.Options:
+    """How often accounts are compared, and what is said of the result."""
+    options = settings.reconciliation
+    return reconciliation.Options(
+        every_minutes=options.every_minutes,
+        share=options.share,
+        alert_below=options.alert_below,
+        alert_after_hours=options.alert_after_hours,
+    )
 
 
 def nats_options(settings: Settings, secrets: Secrets) -> nats.Options:

@@ -26,7 +26,6 @@ PAGES = {
     "inbox": "/inbox",
     "backfill": "/backfill",
     "deliveries": "/deliveries",
-    "forwarding": "/forwarding",
     "accounts": "/accounts",
 }
 

@@ -48,6 +48,13 @@ def test_what_an_older_release_stored_is_still_shown(kind: str) -> None:
         assert data["readBy"] == "participant"
 
 
+def test_an_event_before_its_message_says_which_it_is_by_the_id_of_meta() -> None:
+    event = StoredEvent(7, "message.reaction_added", ACCOUNT, ANA, 1, None, None, T0, T0, OLD.encode())
+    data: Json = msgspec.json.decode(msgspec.json.encode(TYPES[event.type].render(event)))
+    assert (data["messageId"], data["platformMessageId"], data["reaction"]["reaction"]) == (None, "m1", "love")
+    assert "message" not in data
+
+
 def test_what_a_newer_release_stored_is_shown_without_what_is_unknown() -> None:
     """After a downgrade: columns and members that this release does not know."""
     newer = json.loads(OLD)
@@ -89,7 +96,7 @@ CHANGES: Final[list[MessageChange]] = [
 
 
 async def recorded(database: Database, size: int, changes: list[MessageChange]) -> list[Any]:
-    """What is recorded of `changes`, stored in batches of `size`: type, whose, of which message, when."""
+    """What is recorded of `changes`, stored in batches of `size`: type, whose, of which message, when, whose id."""
     log = event_log()
 
     def store(connection: sqlite3.Connection, some: list[MessageChange]) -> None:
@@ -103,8 +110,8 @@ async def recorded(database: Database, size: int, changes: list[MessageChange]) 
         some = changes[start : start + size]
         await database.write(lambda connection, some=some: store(connection, some))  # type: ignore[misc]
     return await database.read(
-        "SELECT e.type, e.participant_id, m.mid, e.occurred_at FROM events AS e LEFT JOIN messages AS m"
-        " ON m.id = e.message_id WHERE e.type LIKE 'message.%' AND e.seq > ? ORDER BY e.seq",
+        "SELECT e.type, e.participant_id, e.data ->> '$.message.mid', e.occurred_at, m.mid FROM events AS e"
+        " LEFT JOIN messages AS m ON m.id = e.message_id WHERE e.type LIKE 'message.%' AND e.seq > ? ORDER BY e.seq",
         (before,),
     )
 
@@ -113,11 +120,11 @@ async def recorded(database: Database, size: int, changes: list[MessageChange]) 
 async def test_batches_of_any_size_record_the_same(database: Database, size: int) -> None:
     found = await recorded(database, size, CHANGES)
     assert [row for row in found if row[1:3] == (ANA, "m1")] == [
-        ("message.reaction_added", ANA, "m1", T0 + 3),
-        ("message.received", ANA, "m1", T0),
-        ("message.edited", ANA, "m1", T0 + 2),
-        ("message.read", ANA, "m1", T0 + 4),
-        ("message.reaction_removed", ANA, "m1", T0 + 5),
+        ("message.reaction_added", ANA, "m1", T0 + 3, None),
+        ("message.received", ANA, "m1", T0, "m1"),
+        ("message.edited", ANA, "m1", T0 + 2, "m1"),
+        ("message.read", ANA, "m1", T0 + 4, "m1"),
+        ("message.reaction_removed", ANA, "m1", T0 + 5, "m1"),
     ]
     assert len(found) == 4 * 5 + 2
     assert found == sorted(found, key=lambda row: (row[1], row[2])), "in the order of the changes"
@@ -139,3 +146,10 @@ async def test_large_parts_of_a_message_are_left_out_of_its_events(database: Dat
     with closing(sqlite3.connect(database.path)) as file:
         ((data,),) = file.execute("SELECT data FROM events WHERE type = 'message.received'").fetchall()
     assert shown("message.received", data)["message"]["content"] == "x" * 20_000
+
+
+async def test_a_text_that_comes_and_goes_in_one_batch_is_not_in_the_log(database: Database) -> None:
+    found = await recorded(database, 500, [change for change in CHANGES if change.mid == "m2"])
+    assert "message.deleted" in {row[0] for row in found}
+    rows = await database.read("SELECT data FROM events WHERE data LIKE '%m2 of%' OR data LIKE '%edited%'")
+    assert rows == []

@@ -114,7 +114,7 @@ async def test_what_happens_during_the_catch_up_is_told_once(
     who = Conversationalist(ACCOUNT, ANA, T0)
     reader, writer, _ = await listen(client)
     await client.deliver(who.says("first"))
-    first = (await asyncio.wait_for(reader.readuntil(b"id: "), 10), await reader.readline())[1].decode().strip()
+    ((_, first, _),) = await events(reader, 1)
     await close(writer)
     await client.deliver(who.says("missed"))
     await client.settled()
@@ -290,6 +290,9 @@ async def events(reader: asyncio.StreamReader, number: int) -> list[tuple[str, s
         name, _, value = line.partition(": ")
         if name in {"event", "id", "data"}:
             one[name] = value
+        elif not line and one.get("event") == "begin":
+            assert json.loads(one["data"]) == {"cursor": one["id"]}
+            one = {}
         elif not line and one:
             found.append((one["event"], one.get("id", ""), json.loads(one["data"])))
             one = {}
@@ -313,6 +316,23 @@ async def test_a_stream_goes_on_where_it_was_after_a_restart(
         await close(writer)
         assert [one["data"]["message"]["content"] for _, _, one in told] == ["two", "three"]
         assert [int(first), int(second), *(int(id_) for _, id_, _ in told)] == [2, 3, 4, 5]
+
+
+async def test_a_client_that_is_cut_off_before_the_first_event_knows_where_to_go_on(
+    client: Client, graph: tuple[GraphServer, str]
+) -> None:
+    """Browsers come back with the last id that they were sent: that of the place where the stream began."""
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    reader, writer, _ = await listen(client)
+    line = ""
+    while not line.startswith("id: "):
+        line = (await asyncio.wait_for(reader.readline(), 10)).decode().strip()
+    await close(writer)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("meanwhile"))
+    await client.settled()
+    reader, writer, _ = await listen(client, more=f"Last-Event-ID: {line.removeprefix('id: ')}\r\n")
+    assert [name for name, _, _ in await events(reader, 2)] == ["conversation.created", "message.received"]
+    await close(writer)
 
 
 async def test_nothing_is_told_twice_or_missed_under_load(client: Client, graph: tuple[GraphServer, str]) -> None:
@@ -358,8 +378,8 @@ async def test_a_gap_is_told_when_events_are_no_longer_kept(
         file.execute("UPDATE event_log SET pruned_to = 3")
     async with daemon(settings, secrets, path) as client:
         reader, writer, _ = await listen(client, more="Last-Event-ID: 1\r\n")
-        ((name, _, data),) = await events(reader, 1)
-        assert (name, data) == ("gap", {"oldestCursor": "3"})
+        ((name, id_, data),) = await events(reader, 1)
+        assert (name, id_, data) == ("gap", "3", {"oldestCursor": "3"}), "a gap is told once"
         await client.deliver(who.says("new"))
         ((name, id_, data),) = await events(reader, 1)
         assert (name, id_, data["data"]["message"]["content"]) == ("message.received", "4", "new")

@@ -26,6 +26,7 @@ ITEMS: Final = {
     "/api/workers/backfill-profiles/{id}": ("/api/workers/backfill-profiles", {"id": "jobId"}),
     "/api/deliveries/{id}": ("/api/deliveries", {"id": "id"}),
     "/api/webhook-events/{id}": ("/api/webhook-events", {"id": "id"}),
+    "/api/webhook-endpoints/{id}": ("/api/webhook-endpoints", {"id": "id"}),
 }
 """What stands below a list: which list, and which members of what it holds make the address."""
 STREAMS: Final = {

@@ -27,6 +27,30 @@ FILLED_BY_HAND = {
         "INSERT INTO early_changes SELECT ?, mid_key, mid, ?, 1 FROM messages WHERE mid LIKE '%anas%'",
         (ACCOUNT, EDITED),
     ),
+    "webhook_endpoints": (
+        """
+        INSERT INTO webhook_endpoints
+            (id, kind, url, event_types, account_ids, enabled, timeout_s, cursor, created_at, updated_at)
+        VALUES ('we_1', 'standard', 'https://crm.example.com/', '[]', '[]', 0, 15, 0, 1, 1)
+        """,
+        (),
+    ),
+    "webhook_retries": (
+        """
+        INSERT INTO webhook_retries
+            (endpoint_id, seq, item_id, type, lane, state, attempts, next_attempt_at, recorded_at)
+        VALUES ('we_1', 1, 'evt_1', 'message.received', 'c1', 'retrying', 1, 1, 1)
+        """,
+        (),
+    ),
+    "webhook_attempts": (
+        """
+        INSERT INTO webhook_attempts
+            (endpoint_id, item_id, type, account_id, attempt, at, latency_ms, status, response)
+        VALUES ('we_1', 'evt_1', 'message.received', ?, 1, 1, 1, 200, ?)
+        """,
+        (ACCOUNT, f"thanks, {ANA} said {EDITED}"),
+    ),
     "imported_conversations": (
         "INSERT INTO imported_conversations VALUES (?, 1, ?, NULL, 0, 1, NULL)",
         (ACCOUNT, ANA),

@@ -59,10 +59,12 @@ async def build(
     event_log: EventLog,
     statistics: Callable[[str], Awaitable[AccountStatistics]],
     last_message_at: Callable[[str], Awaitable[int | None]],
+    remark: Callable[[str], Awaitable[str]],
 ) -> Accounts:
     """Build the feature. `stack` closes the connections to Meta. The accounts are loaded at the start.
 
-    `statistics` counts what is stored of an account; `last_message_at` is when its latest message was sent (ms).
+    `statistics` counts what is stored of an account; `last_message_at` is when its latest message was sent (ms);
+    `remark` says how complete that is.
     Raises ConfigError for a `storage_key` that is none.
     """
     manager = await open_manager(stack, core.database, core.clock, options, event_log)
@@ -86,7 +88,7 @@ async def build(
         event_types=EVENT_TYPES,
         account_workers=account_workers,
         operations=AccountsApi(manager, check, statistics).operations(),
-        pages=(AccountPages(manager, check, statistics),),
+        pages=(AccountPages(manager, check, statistics, remark),),
         templates="inboxd.accounts",
         links=(Link("/accounts", "Accounts", 40),),
         collect=lambda: metrics.collect(manager, core.clock.now_ms()),

@@ -19,10 +19,12 @@ class AccountPages:
         accounts: AccountManager,
         check: AccountCheck,
         statistics: Callable[[str], Awaitable[AccountStatistics]],
+        remark: Callable[[str], Awaitable[str]],
     ) -> None:
         self._accounts = accounts
         self._check = check
         self._statistics = statistics
+        self._remark = remark
 
     def add_routes(self, app: web.Application) -> None:
         """Add the pages to the admin application."""
@@ -43,5 +45,13 @@ class AccountPages:
 
     async def _page(self, request: web.Request, checked: str | None, findings: list[CheckResult]) -> web.Response:
         managed = sorted(self._accounts.served.values(), key=lambda one: one.account.id)
-        rows = [(one.account, one.graph.budget.report(), await self._statistics(one.account.id)) for one in managed]
+        rows = [
+            (
+                one.account,
+                one.graph.budget.report(),
+                await self._statistics(one.account.id),
+                await self._remark(one.account.id),
+            )
+            for one in managed
+        ]
         return page(request, "accounts.html", {"rows": rows, "checked": checked, "findings": findings})

@@ -30,6 +30,8 @@ class SubscriptionMonitor:
         self._clock = clock
         self._metrics = metrics
         self._not_before = 0
+        self._lost_since: int | None = None
+        """When it was last known to be subscribed (ms); None while it is."""
         self._log = logs.get("subscriptions").bind(account_id=managed.account.id)
         managed.listeners.append(self.wakeup.notify)
 
@@ -49,8 +51,10 @@ class SubscriptionMonitor:
                 await self._accounts.update(
                     self._managed, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
                 )
+                self._tell_resubscribed()
                 return
             if "messages" in (before or ()):
+                self._lost_since = self._managed.account.subscription_checked_at or self._clock.now_ms()
                 self._metrics.subscriptions_lost.inc()
                 self._log.error("subscription_lost", fields=list(before or ()))
             fields = await ensure_subscribed(self._accounts, self._managed, self._clock)
@@ -61,8 +65,15 @@ class SubscriptionMonitor:
             return
         if "messages" in fields:
             self._log.info("subscribed", fields=list(fields))
+            self._tell_resubscribed()
         else:
             self._log.error("subscription_refused", fields=list(fields))
+
+    def _tell_resubscribed(self) -> None:
+        since, self._lost_since = self._lost_since, None
+        if since is not None:
+            for tell in self._managed.on_resubscribed:
+                tell(since, self._clock.now_ms())
 
     def _rest_s(self) -> float:
         account = self._managed.account

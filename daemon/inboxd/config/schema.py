@@ -162,6 +162,15 @@ class BudgetSettings(_Section, frozen=True):
     calls_per_second: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
 
+class ReconciliationSettings(_Section, frozen=True):
+    """Looking for messages that Meta did not deliver."""
+
+    every_minutes: Annotated[int, Meta(ge=0, le=1_440)] = 10
+    share: Annotated[float, Meta(ge=0.01, le=0.8)] = 0.20
+    alert_below: Annotated[float, Meta(ge=0, le=1)] = 0.95
+    alert_after_hours: Annotated[int, Meta(ge=1, le=168)] = 2
+
+
 class TrafficSettings(_Section, frozen=True):
     """What is said about what arrives, or does not."""
 
@@ -234,6 +243,7 @@ class Settings(_Section, frozen=True):
     avatars: AvatarSettings = AvatarSettings()
     backfill: Backfill = Backfill()
     budget: BudgetSettings = BudgetSettings()
+    reconciliation: ReconciliationSettings = ReconciliationSettings()
     traffic: TrafficSettings = TrafficSettings()
     forward: ForwardSettings = ForwardSettings()
     logs: Logs = Logs()

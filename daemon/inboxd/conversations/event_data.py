@@ -49,9 +49,13 @@ class ConversationEventData(Resource, frozen=True, kw_only=True):
 
 
 class MessageEventData(ConversationEventData, frozen=True, kw_only=True):
-    """A message, as it was after the event. In a log of ids only, `message` is absent too."""
+    """A message, as it was after the event. In a log of ids only, `message` is absent too.
 
-    message_id: str
+    A read or a reaction may come before its message. Then `messageId` is null and `message` is absent:
+    `platformMessageId` says which it is.
+    """
+
+    message_id: str | None
     platform_message_id: str
     message: MessageResource | UnsetType = UNSET
 
@@ -129,11 +133,11 @@ def _render(data: type[ConversationEventData], accounts: Collection[str], event:
 def _message_members(event: StoredEvent, kept: KeptData, conversation: Conversation | None) -> dict[str, Any]:
     message = kept.message
     members: dict[str, Any] = {
-        "message_id": str(event.message_id),
+        "message_id": None if event.message_id is None else str(event.message_id),
         "platform_message_id": kept.mid if message is None else message.mid,
     }
-    if message is not None and conversation is not None:
-        stored = StoredMessage(event.message_id or 0, kept.created_at, event.recorded_at, message)
+    if message is not None and conversation is not None and event.message_id is not None:
+        stored = StoredMessage(event.message_id, kept.created_at, event.recorded_at, message)
         members["message"] = MessageResource.of(stored, conversation)
     return members
 

@@ -51,7 +51,7 @@ def record_changes(
                 deleted.append(one)
     log.append(connection, events)
     # The text of messages that were taken back goes from their earlier events too.
-    replace_message(connection, [(one.message_id, _encode(one.message).decode()) for one in deleted])
+    replace_message(connection, [(one.message_id, one.message.mid, _encode(one.message).decode()) for one in deleted])
 
 
 def record_conversation(
@@ -86,5 +86,7 @@ def _message_event(one: ChangedMessage, told: MessageFact, row: msgspec.Raw | No
     data = _encode(kept)
     if kept.message is not None and len(data) > MAX_WHOLE:
         data = _encode(msgspec.structs.replace(kept, message=shortened(kept.message)))
-    about = (one.key.participant_id, one.conversation_id, one.message_id)
+    # A message that has not arrived is not shown, and gets another id when it is.
+    message_id = None if one.message.timeline_at is None else one.message_id
+    about = (one.key.participant_id, one.conversation_id, message_id)
     return NewEvent(told.fact, one.key.account_id, told.at, data, *about)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,9 +42,8 @@ class Translated(NamedTuple):
     """Whether the participant wrote or tapped something: only then may we read their profile (User Profile API)."""
     participant_username: str | None = None
     """The username of the participant, if the event has it."""
-
-
-_NOTHING: Final = Translated()
+    companion_of: str | None = None
+    """The mid of a message that the event accompanies, and of which it says nothing."""
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
     """
     body = event.body
     if isinstance(body, events.MessageEdit) and body.is_companion:
-        return _NOTHING
+        return Translated(companion_of=body.mid)
     if event.sender_id is None or event.recipient_id is None:
         if isinstance(body, events.Other):
             return Translated(kept=True)
@@ -90,7 +89,7 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
     key, direction = sides(event, accounts)
     if isinstance(body, events.Other):
         return Translated(key, kept=True)
-    at = _time(event, received_at)
+    at = time_of(event, received_at)
     sender = key.account_id if direction is Direction.OUTBOUND else key.participant_id
     change = _change(event, key, at, direction, sender)
     wrote = direction is Direction.INBOUND and isinstance(change, Sent) and key.account_id != key.participant_id
@@ -122,7 +121,7 @@ def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[Conversatio
     return key, Direction.OUTBOUND if account_sent or is_echo else Direction.INBOUND
 
 
-def _time(event: WebhookEvent, received_at: int) -> int:
+def time_of(event: WebhookEvent, received_at: int) -> int:
     """When the event happened (ms): the time of the item, else of its entry, else `received_at`."""
     for told in (event.timestamp, event.entry_time):
         if told is not None and is_believable(told, received_at, event.entry_time):
@@ -165,7 +164,7 @@ def _change(event: WebhookEvent, key: ConversationKey, at: int, direction: Direc
 
 def _partyless(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> AnyPartylessChange:
     account_id = accounts.get(event.entry_id, event.entry_id)
-    at = _time(event, received_at)
+    at = time_of(event, received_at)
     match event.body:
         case events.MessageEdit() as body:
             number = body.number

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from inboxd.domain.message import Direction, Message, Reaction
+from inboxd.domain.message import Direction, Edit, Message, Reaction
 
 
 class Fact(StrEnum):
@@ -52,8 +52,17 @@ def _content(before: Message, after: Message) -> Iterator[MessageFact]:
     elif before.content != after.content or before.direction is not after.direction:
         yield MessageFact(Fact.UPDATED, after.shown_at)
     edit = after.current_edit
-    if edit is not None and before.current_edit != edit:
+    if edit is not None and _is_news(before, after, edit):
         yield MessageFact(Fact.EDITED, edit.at)
+
+
+def _is_news(before: Message, after: Message, edit: Edit) -> bool:
+    """Whether `edit` says something else than what was known. An edit that is read again has only a later time."""
+    known = before.current_edit
+    if known is None or known == edit:
+        return known is None
+    was_read, is_read = known is not before.edit, edit is not after.edit
+    return known.text != edit.text or not (was_read or is_read)
 
 
 def _arrival(message: Message) -> Fact:

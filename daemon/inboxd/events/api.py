@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from inboxd.events.event import Envelope
 from inboxd.events.log import CursorGoneError, EventLog, EventPage, EventReader
-from inboxd.events.query import LATEST, EventQuery
+from inboxd.events.query import EventQuery
 from inboxd.events.schemas import ANY_EVENT, REF, schemas
 from inboxd.events.store import EventFilter
 from inboxd.http.operations import Operation, answer, query
@@ -108,7 +108,7 @@ class EventsApi:
         asked = query(request, EventLogQuery)
         only = asked.only(self._reader)
         try:
-            after = await self._start(asked.after)
+            after = await self._reader.cursor(asked.after)
             page = await self._reader.page(after, limit=asked.limit, only=only)
             if asked.wait and not page.events and not page.more:
                 page = await self._wait(request, page, asked, only)
@@ -116,12 +116,6 @@ class EventsApi:
             raise gone(error) from error
         listed = [msgspec.Raw(event.body) for event in page.events]
         return answer({"events": listed, "nextCursor": str(page.next_cursor), "hasMore": page.more})
-
-    async def _start(self, after: str | None) -> int:
-        ends = await self._reader.ends()
-        if after is None:
-            return ends.pruned_to
-        return ends.last if after == LATEST else int(after)
 
     async def _wait(self, request: web.Request, page: EventPage, asked: EventLogQuery, only: EventFilter) -> EventPage:
         """The next page that has events; an empty one when the time is over. Raises CursorGoneError."""

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import click
 import msgspec
 
-from inboxd.events.log import EventReader
+from inboxd.events.log import LATEST, EventReader
 from inboxd.events.store import EventFilter
 from inboxd.http.client import AdminClient, UnreachableError
 from inboxd.http.command_access import CommandAccess
@@ -20,7 +20,6 @@ from inboxd.runtime.errors import EX_OK, EX_USAGE, InboxdError
 from inboxd.runtime.terminal import printable
 
 PATH: Final = "/api/events"
-LATEST: Final = "latest"
 PAGE: Final = 200
 WAIT_S: Final = 30
 """How long a request waits for the next event."""
@@ -160,9 +159,7 @@ class _Local:
         )
 
     async def page(self, after: str | None, *, wait_s: int) -> EventsPage:  # noqa: ARG002 - nobody writes
-        ends = await self._reader.ends()
-        cursor = ends.pruned_to if after is None else ends.last if after == LATEST else int(after)
-        page = await self._reader.page(cursor, limit=PAGE, only=self._only)
+        page = await self._reader.page(await self._reader.cursor(after), limit=PAGE, only=self._only)
         return EventsPage([msgspec.Raw(event.body) for event in page.events], str(page.next_cursor), page.more)
 
 

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from inboxd.storage.connection import one_moment
 from inboxd.storage.database import Database
 
 PAGE_BYTES: Final = 1024 * 1024
@@ -52,11 +53,8 @@ class DeliveryStore:
 
 
 def _page(connection: sqlite3.Connection, endpoint_id: str, after: int, limit: int) -> DeliveryPage:
-    connection.execute("BEGIN")  # all that is read here is of one moment
-    try:
+    with one_moment(connection):
         return _page_of_a_moment(connection, endpoint_id, after, limit)
-    finally:
-        connection.execute("COMMIT")
 
 
 def _page_of_a_moment(connection: sqlite3.Connection, endpoint_id: str, after: int, limit: int) -> DeliveryPage:

@@ -128,9 +128,9 @@ class ForwardingPages:
     async def replay(self, request: web.Request) -> web.Response:
         """Push again what happened in some time."""
         endpoint, form = await self._find(request), await fields_of(request)
-        if form.get("from") not in REPLAYS:
+        if form.get("since") not in REPLAYS:
             raise ProblemError(HTTPStatus.BAD_REQUEST, f"Choose from when: {', '.join(REPLAYS)}.")
-        _, seconds = REPLAYS[form["from"]]
+        _, seconds = REPLAYS[form["since"]]
         if seconds is None:
             await self._service.replay(endpoint, after=0)
         else:

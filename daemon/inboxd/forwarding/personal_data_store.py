@@ -19,6 +19,9 @@ WHERE id IN (
     SELECT id FROM webhook_attempts WHERE response IS NOT NULL AND account_id IN (:account, '') LIMIT :step
 )
 """
+_ERASE_ATTEMPTS: Final = """
+DELETE FROM webhook_attempts WHERE id IN (SELECT id FROM webhook_attempts WHERE account_id = :account LIMIT :step)
+"""
 _BY_ID: Final = "SELECT id, at FROM webhook_attempts WHERE id > ? ORDER BY id LIMIT ?"
 _EXPIRE: Final = "DELETE FROM webhook_attempts WHERE id = ? AND at < ?"
 
@@ -44,8 +47,12 @@ def expiries(database: Database) -> tuple[Expiry, ...]:
 
 
 def _erase(connection: sqlite3.Connection, subject: Subject, step: int) -> Counter[str]:
-    rows = connection.execute(_ERASE_ANSWERS, {**subject.values, "step": step}).rowcount
-    return +Counter(webhook_answers=rows)
+    values = {**subject.values, "step": step}
+    if subject.participant_id is None:
+        rows = connection.execute(_ERASE_ATTEMPTS, values).rowcount
+        if rows:
+            return Counter(webhook_attempts=rows)
+    return +Counter(webhook_answers=connection.execute(_ERASE_ANSWERS, values).rowcount)
 
 
 async def _expire(database: Database, before: int, after: int, step: int) -> ExpiredRows:

@@ -9,10 +9,12 @@ from inboxd.accounts.resources import BudgetResource, CheckedAccount
 from inboxd.domain.account import Account
 from inboxd.domain.budget import times_slower
 from inboxd.maintenance.doctor.diagnosis import Diagnosis, Severity
+from inboxd.reconciliation.resources import CompletenessResource
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import (
     InboxdError,
 )
+from inboxd.runtime.plural import counted
 from inboxd.storage.database import open_for_reading
 
 
@@ -27,6 +29,23 @@ def account_diagnoses(checked: CheckedAccount) -> Iterator[Diagnosis]:
     for finding in checked.findings:
         detail = f"{finding.check}: {finding.detail}"
         yield Diagnosis(name, healths[finding.outcome], detail, finding.remedy)
+
+
+def completeness_diagnosis(found: CompletenessResource) -> Diagnosis:
+    """Whether everything that Meta has of an account is here."""
+    name, detail = f"account {found.account_id}", f"complete: {found.summary}"
+    remedy = "See 'Meta does not deliver all messages' in docs/operations.md."
+    if found.is_undelivered:
+        detail = f"complete: no webhook since {found.undelivered_since} although its conversations go on"
+        remedy = "See 'No deliveries although conversations go on' in docs/operations.md: the proxy, the certificate."
+        return Diagnosis(name, Severity.WRONG, detail, remedy)
+    if found.error is not None:
+        detail = f"complete: it cannot be compared with Meta: {found.error}"
+        return Diagnosis(name, Severity.WARNING, detail, f"inboxd account check {found.account_id}")
+    if found.is_poor or found.conversations_failed:
+        failed = f"; {counted(found.conversations_failed, 'conversation')} cannot be read"
+        return Diagnosis(name, Severity.WARNING, detail + (failed if found.conversations_failed else ""), remedy)
+    return Diagnosis(name, Severity.OK, detail)
 
 
 def outage_diagnosis(budget: BudgetResource) -> Diagnosis:

@@ -14,6 +14,7 @@ from inboxd.http.client import AdminClient, DaemonError, RefusedTokenError
 from inboxd.maintenance.doctor.account_checks import (
     account_diagnoses,
     budget_diagnosis,
+    completeness_diagnosis,
     outage_diagnosis,
     stored_account_diagnosis,
 )
@@ -22,6 +23,8 @@ from inboxd.maintenance.doctor.storage_checks import is_running
 from inboxd.maintenance.traffic_api import PATH as TRAFFIC
 from inboxd.maintenance.traffic_resources import TrafficReport
 from inboxd.receiving.resources import WorkerList
+from inboxd.reconciliation.api import PATH as COMPLETENESS
+from inboxd.reconciliation.resources import CompletenessResource
 from inboxd.runtime.errors import (
     ConfigError,
     InboxdError,
@@ -68,6 +71,8 @@ async def _ask_daemon(client: AdminClient) -> AsyncIterator[Diagnosis]:
         checked = await client.call("POST", f"/api/accounts/{one.id}/check", CheckedAccount)
         for diagnosis in account_diagnoses(checked):
             yield diagnosis
+        path = COMPLETENESS.replace("{id}", one.id)
+        yield completeness_diagnosis(await client.call("GET", path, CompletenessResource))
     for diagnosis in _traffic_diagnoses(await client.call("GET", TRAFFIC, TrafficReport)):
         yield diagnosis
     budgets = (await client.call("GET", "/api/budget", BudgetList)).budgets
