@@ -1,8 +1,10 @@
 """History imports over the admin API: a real daemon, a simulated Instagram with a mailbox and its quirks."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 from inboxd import app
-from inboxd.config.schema import AccountSettings, Settings
+from inboxd.config.schema import AccountSettings, ReconciliationSettings, Settings
 from inboxd.config.secrets import Secrets
 from inboxd.simulator.errors import graph_error
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
@@ -31,6 +33,12 @@ QUIET = Behaviour(latency_ms=1, conversation_calls_per_s=0, visible_after_s=0)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two calls a second are too few for tests; the pace has tests of its own."""
     monkeypatch.setattr("inboxd.meta.account_graph.CONVERSATION_CALLS", 1000)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """No calls but those of imports."""
+    return msgspec.structs.replace(settings, reconciliation=ReconciliationSettings(every_minutes=0))
 
 
 @pytest.fixture
@@ -179,6 +187,26 @@ async def test_with_facebook_login_attachments_come_too(facebook: Client, server
     }
     assert Counter(one["senderType"] for one in messages) == {"customer": 4, "user": 1}
     assert [one["by"] for message in messages for one in message["reactions"]] == [igsid(0)]
+
+
+async def test_what_webhooks_should_have_brought_is_left_to_reconciliation(client: Client, server: GraphServer) -> None:
+    fill(server, 2, 2)
+    server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(0), text="missed", created_ms=T0))
+    server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(7), text="first", created_ms=T0))
+    with closing(sqlite3.connect(client.database, timeout=10)) as connection:
+        values = (ACCOUNT, T0 - DAY_MS, T0 - DAY_MS, 2**52)
+        sql = "INSERT OR REPLACE INTO reconciled_accounts (account_id, since, checked_to, checked_at, next_check_at)"
+        connection.execute(f"{sql} VALUES (?, ?, ?, {2**51}, ?)", values)
+        connection.commit()
+    done = await finished(client, await start(client))
+    assert (done["status"], done["successCount"], done["messagesAdded"]) == ("completed", 3, 4)
+    found = await everything(client)
+    assert set(found) == {igsid(0), igsid(1)}
+    assert "missed" not in {one["content"] for one in found[igsid(0)]}, "it would be silent, and not unread"
+    with closing(sqlite3.connect(client.database, timeout=10)) as connection:  # reconciliation is switched off
+        connection.execute("UPDATE reconciled_accounts SET checked_at = 1")
+        connection.commit()
+    assert (await finished(client, await start(client)))["messagesAdded"] == 2
 
 
 async def test_what_webhooks_brought_stays_as_it_is_and_is_counted(client: Client, server: GraphServer) -> None:
