@@ -34,6 +34,7 @@ bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/budget.py
 	$(BIN)/python -m benchmarks.backfill
+	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.admin
 	$(BIN)/python -m benchmarks.forwarding
 

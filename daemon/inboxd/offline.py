@@ -52,6 +52,7 @@ from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.reconciliation import personal_data_store as reconciliation_data
 from inboxd.reconciliation.event_types import EVENT_TYPES as RECONCILIATION_EVENTS
+from inboxd.reconciliation.store import healed_since
 from inboxd.runs import personal_data_store as runs_data
 from inboxd.runs.account_workers import RunWorkers
 from inboxd.runs.backfill.account_workers import BackfillWorkers
@@ -246,6 +247,7 @@ async def _importing(settings: Settings, secrets: Secrets, database_path: Path) 
             imported=ImportedConversationStore(database),
             read_back=ReadBackService(database, event_log, clock),
             aliases=accounts.aliases,
+            healed_since=partial(healed_since, database.read),
             clock=clock,
             random=random.random,
         )

@@ -53,6 +53,7 @@ def simulated(inboxd: Process) -> Iterator[Simulated]:
     inboxd.environment |= {
         "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{port}",
         "INBOXD_BUDGET__CALLS_PER_SECOND": "1000",
+        "INBOXD_RECONCILIATION__EVERY_MINUTES": "0",
         "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
         f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
     }

@@ -1,14 +1,21 @@
 """History imports over the admin API: a real daemon, a simulated Instagram with a mailbox and its quirks."""
 
 import asyncio
+import sqlite3
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from inboxd import app
+from inboxd.config.schema import AccountSettings, ReconciliationSettings, Settings
+from inboxd.config.secrets import Secrets
 from inboxd.simulator.errors import graph_error
-from inboxd.simulator.graph_server import Behaviour, GraphServer
+from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.mailbox import NewMessage
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
@@ -16,6 +23,7 @@ from inboxd.simulator.people import igsid
 from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, TOKEN, Client, Json, eventually
 
 PATH = "/api/workers/import-history"
+PAGE = "100200300400500"
 DAY_MS = 86_400_000
 Simulated = tuple[GraphServer, str]
 QUIET = Behaviour(latency_ms=1, conversation_calls_per_s=0, visible_after_s=0)
@@ -25,6 +33,12 @@ QUIET = Behaviour(latency_ms=1, conversation_calls_per_s=0, visible_after_s=0)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two calls a second are too few for tests; the pace has tests of its own."""
     monkeypatch.setattr("inboxd.meta.account_graph.CONVERSATION_CALLS", 1000)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """No calls but those of imports."""
+    return msgspec.structs.replace(settings, reconciliation=ReconciliationSettings(every_minutes=0))
 
 
 @pytest.fixture
@@ -139,6 +153,60 @@ async def test_with_all_of_metas_oddities_each_message_is_there_once(client: Cli
     }.items()
     assert [one["senderType"] for one in found[igsid(1)]][-4:] == ["customer", "customer", "user", "customer"]
     assert {one["unreadCount"] for one in await client.conversations()} == {0}
+
+
+@pytest.fixture
+async def facebook(settings: Settings, secrets: Secrets, server: GraphServer, tmp_path: Path) -> AsyncIterator[Client]:
+    """A daemon whose account has Facebook Login, and a Page."""
+    server.tokens[TOKEN] = Token(ACCOUNT, PAGE)
+    account = AccountSettings(id=ACCOUNT, name="shop", login_type="facebook", page_id=PAGE)
+    settings = msgspec.structs.replace(settings, accounts=(account,))
+    path = tmp_path / "facebook.sqlite3"
+    async with (
+        app.run_daemon(settings, secrets, path, on_give_up=pytest.fail) as daemon,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, daemon.public_url, daemon.admin_url, path)
+
+
+async def test_with_facebook_login_attachments_come_too(facebook: Client, server: GraphServer) -> None:
+    behave(server, own_id="page")
+    for kind in ("image", "video", "audio", "file", "share"):
+        url = f"https://cdn.example/{kind}"
+        attachment = {"type": kind, "payload": {"url": url}}
+        new = NewMessage(
+            account_id=ACCOUNT, participant_id=igsid(0), attachments=(attachment,), outbound=kind == "video"
+        )
+        server.mailbox.add(new)
+    server.mailbox.react(server.mailbox.truth(ACCOUNT)[0].id, igsid(0), "❤️")
+    done = await finished(facebook, await start(facebook))
+    assert (done["success"], done["messagesAdded"]) == (True, 5)
+    (messages,) = (await everything(facebook)).values()
+    assert {one["messageType"]: one["mediaUrl"] for one in messages} == {
+        kind: f"https://cdn.example/{kind}" for kind in ("image", "video", "audio", "file", "share")
+    }
+    assert Counter(one["senderType"] for one in messages) == {"customer": 4, "user": 1}
+    assert [one["by"] for message in messages for one in message["reactions"]] == [igsid(0)]
+
+
+async def test_what_webhooks_should_have_brought_is_left_to_reconciliation(client: Client, server: GraphServer) -> None:
+    fill(server, 2, 2)
+    server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(0), text="missed", created_ms=T0))
+    server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(7), text="first", created_ms=T0))
+    with closing(sqlite3.connect(client.database, timeout=10)) as connection:
+        values = (ACCOUNT, T0 - DAY_MS, T0 - DAY_MS, 2**52)
+        sql = "INSERT OR REPLACE INTO reconciled_accounts (account_id, since, checked_to, checked_at, next_check_at)"
+        connection.execute(f"{sql} VALUES (?, ?, ?, {2**51}, ?)", values)
+        connection.commit()
+    done = await finished(client, await start(client))
+    assert (done["status"], done["successCount"], done["messagesAdded"]) == ("completed", 3, 4)
+    found = await everything(client)
+    assert set(found) == {igsid(0), igsid(1)}
+    assert "missed" not in {one["content"] for one in found[igsid(0)]}, "it would be silent, and not unread"
+    with closing(sqlite3.connect(client.database, timeout=10)) as connection:  # reconciliation is switched off
+        connection.execute("UPDATE reconciled_accounts SET checked_at = 1")
+        connection.commit()
+    assert (await finished(client, await start(client)))["messagesAdded"] == 2
 
 
 async def test_what_webhooks_brought_stays_as_it_is_and_is_counted(client: Client, server: GraphServer) -> None:
@@ -278,6 +346,7 @@ async def test_a_refusal_of_the_owner_is_waited_for(client: Client, server: Grap
 
     await eventually(waits)
     calls = len(reads(server))
+    assert calls <= 2
     await asyncio.sleep(0.3)
     assert len(reads(server)) == calls, "it is not asked again and again"
     await client.send("POST", run["links"]["cancel"])

@@ -14,11 +14,14 @@ from inboxd.runs.history.metrics import HistoryMetrics
 from inboxd.runs.history.pages import HistoryPages
 from inboxd.runs.history.service import HistoryService
 from inboxd.runs.history.store import HistoryStore
-from inboxd.runs.history.worker import SCHEDULE, HistoryServices, HistoryWorker
+from inboxd.runs.history.worker import SCHEDULE, HealedSince, HistoryServices, HistoryWorker
 
 
-def build(core: Core, *, accounts: AccountManager, events: Events) -> Feature:
-    """Build the feature. Backfill declares what both share: tables, event types, templates."""
+def build(core: Core, *, accounts: AccountManager, events: Events, healed_since: HealedSince) -> Feature:
+    """Build the feature. Reconciliation tells `healed_since`.
+
+    Backfill declares what both kinds share: tables, event types, templates.
+    """
     imports = HistoryStore(core.database, events.log)
     service = HistoryService(imports, core.clock)
     metrics = HistoryMetrics(core.metrics.registry)
@@ -27,6 +30,7 @@ def build(core: Core, *, accounts: AccountManager, events: Events) -> Feature:
         imported=ImportedConversationStore(core.database),
         read_back=ReadBackService(core.database, events.log, core.clock),
         aliases=accounts.aliases,
+        healed_since=healed_since,
         clock=core.clock,
         random=core.random,
     )

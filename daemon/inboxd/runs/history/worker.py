@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -36,6 +36,10 @@ MOST_WALKS: Final = 5
 _NEW: Final = Imported(None, 0, None)
 
 
+HealedSince = Callable[[str, int], Awaitable[int | None]]
+"""Since when (ms) reconciliation finds what webhooks do not bring to an account, told at a moment (ms). None: not."""
+
+
 class HistoryServices(NamedTuple):
     """What the import workers of all accounts share."""
 
@@ -44,6 +48,7 @@ class HistoryServices(NamedTuple):
     read_back: ReadBackService
     aliases: Mapping[str, str]
     """Every id by which a served account may be named, and its main id."""
+    healed_since: HealedSince
     clock: Clock
     random: Callable[[], float]
 
@@ -68,6 +73,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
         self._imported = services.imported
         self._read_back = services.read_back
         self._aliases = services.aliases
+        self._healed_since = services.healed_since
         self._mailbox = MailboxReader(managed, services.clock, services.random, self._callable)
         self._own = identity_of(managed.account)
         self._is_new = True
@@ -128,7 +134,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
         known = await self._imported.known(self.account_id, ids)
         new = [one for one in ids.values() if one.id not in done]
         covered = {one.id for one in new if known.get(one.id, _NEW).covers(one.updated_time, run.since)}
-        if covered:
+        if covered and run.max_conversations is None:  # the limit is for those that are read
             at = self._clock.now_ms()
             success = ConversationOutcome.SUCCESS
             await self._imports.record_all(
@@ -174,14 +180,19 @@ class HistoryWorker(RunWorker[HistoryRun]):
             await self._imports.record(run.id, tried)
             return outcome
         success = Attempt(item, who, ConversationOutcome.SUCCESS, None, None, 1, self._clock.now_ms())
-        if erased_to is not None and not messages:  # nothing new of somebody who was erased
+        until = await self._healed_since(self.account_id, read_at)
+        ours = [one for one in messages if until is None or one.created_time is None or one.created_time < until]
+        if not ours and (messages or erased_to is not None):  # of an erased person, or all for reconciliation
             await self._imports.record(run.id, success._replace(participant_id=None))
             return success.outcome
         read = read_conversation(
-            due.sides, messages, self._aliases, source=Source.HISTORY, read_at=read_at,
+            due.sides, ours, self._aliases, source=Source.HISTORY, read_at=read_at,
             undated_at=due.listed.updated_time,
         )  # fmt: skip
-        also = partial(_finish, run=run, read=read, listed=due.listed, success=success)
+        done_to = due.listed.updated_time
+        if until is not None and len(ours) < len(messages):
+            done_to = until - 1  # if reconciliation is switched off, a later import takes the others
+        also = partial(_finish, run=run, read=read, listed=due.listed, done_to=done_to, success=success)
         await self._read_back.store(read, emit=run.emit_events, also=also)
         return success.outcome
 
@@ -211,6 +222,7 @@ def _finish(
     run: HistoryRun,
     read: ReadConversation,
     listed: ListedConversation,
+    done_to: int | None,
     success: Attempt,
 ) -> None:
     """Store the outcome of a conversation, what was counted of it, and how far it was imported."""
@@ -219,6 +231,6 @@ def _finish(
     added = len({one.message_id for one in joined.added})
     counts = MessageCounts(added, len(read.messages) - added - unavailable, unavailable)
     imported_store.count(connection, run.id, counts)
-    imported = Imported(listed.updated_time, run.since, None)
+    imported = Imported(done_to, run.since, None)
     imported_store.mark_imported(connection, read.key, listed.id, imported, success.at)
     record(connection, run_id=run.id, attempt=success)
