@@ -35,6 +35,7 @@ bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/budget.py
 	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.admin
+	$(BIN)/python -m benchmarks.healing
 
 deb: $(READY)             ## dist/inboxd_*.deb, for the release of Debian that this is (needs debhelper)
 	packaging/build-deb
