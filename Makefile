@@ -37,6 +37,7 @@ bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.admin
 	$(BIN)/python -m benchmarks.forwarding
+	$(BIN)/python -m benchmarks.healing
 
 deb: $(READY)             ## dist/inboxd_*.deb, for the release of Debian that this is (needs debhelper)
 	packaging/build-deb

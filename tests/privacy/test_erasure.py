@@ -55,6 +55,34 @@ FILLED_BY_HAND = {
         "INSERT INTO imported_conversations VALUES (?, 1, ?, NULL, 0, 1, NULL)",
         (ACCOUNT, ANA),
     ),
+    "listed_conversations": (
+        "INSERT INTO listed_conversations VALUES (?, 1, 'aWdfZAG06', ?, ?, 1, 1, NULL, 0, 0, NULL)",
+        (ACCOUNT, ANA, f'[{{"id": "{ANA}", "username": "{EDITED}"}}]'),
+    ),
+    "reconciliation_checks": (
+        "INSERT INTO reconciliation_checks (account_id, reason, started_at) VALUES (?, 'restart', 1)",
+        (ACCOUNT,),
+    ),
+    "missed_messages": (
+        """INSERT INTO missed_messages (account_id, participant_id, mid_key, mid, sent_at, found_at, cause)
+        SELECT ?, ?, mid_key, mid, 1, 2, 'down' FROM messages WHERE mid LIKE '%anas%'""",
+        (ACCOUNT, ANA),
+    ),
+    "completeness_hours": ("INSERT OR IGNORE INTO completeness_hours (account_id, hour) VALUES (?, 1)", (ACCOUNT,)),
+    "delivery_gaps": (
+        "INSERT INTO delivery_gaps (account_id, cause, since, until) VALUES (?, 'down', 1, 2)",
+        (ACCOUNT,),
+    ),
+    "message_lookups": (
+        """INSERT OR IGNORE INTO message_lookups (account_id, mid_key, mid, noticed_at)
+        SELECT ?, mid_key, mid, 1 FROM messages WHERE mid LIKE '%anas%'""",
+        (ACCOUNT,),
+    ),
+    "reconciled_accounts": (
+        "INSERT OR IGNORE INTO reconciled_accounts (account_id, since, checked_to) VALUES (?, 1, 1)",
+        (ACCOUNT,),
+    ),
+    "daemon_heartbeat": ("INSERT OR IGNORE INTO daemon_heartbeat VALUES (1, 1)", ()),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations import store as conversations
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.backfill import BackfillRun

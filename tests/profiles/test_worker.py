@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations.store import participant_changed
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.budget import Priority

@@ -7,7 +7,8 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.check import AccountCheck
-from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.resources import (
     AccountList,
     AccountResource,

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.accounts.manager import AccountManager
 from inboxd.domain.account import AccountChange, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction

@@ -4,7 +4,8 @@ from typing import Protocol
 from urllib.parse import quote
 
 from inboxd.accounts.check import AccountCheck
-from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.resources import AccountList, AccountResource, CheckedAccount, NewAccount
 from inboxd.domain.account import LoginType
 from inboxd.http.client import AdminClient

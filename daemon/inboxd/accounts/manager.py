@@ -1,7 +1,7 @@
 """The accounts that are served: the one place where they, their tokens and their standing change."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -9,6 +9,7 @@ import msgspec
 
 from inboxd.accounts.event_recording import Change, changes_between, events_of
 from inboxd.accounts.graph_factory import GraphFactory, Limits
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.store import AccountStore, Record, StoredAccount
 from inboxd.accounts.vault import Vault
 from inboxd.domain.account import Account, AccountChange, AccountState, LoginType, following
@@ -44,26 +45,11 @@ class ConfiguredAccount(NamedTuple):
 class Workers(Protocol):
     """Starts and ends the workers of accounts."""
 
-    def start(self, managed: "ManagedAccount") -> None:
+    def start(self, managed: ManagedAccount) -> None:
         """The account begins to be served."""
 
-    async def stop(self, managed: "ManagedAccount") -> None:
+    async def stop(self, managed: ManagedAccount) -> None:
         """It is no longer served."""
-
-
-class ManagedAccount:
-    """An account with its Graph API. `on_resubscribed` are told since when and until when (ms) it got no webhooks."""
-
-    def __init__(self, account: Account, graph: AccountGraph, token_origin: bytes | None) -> None:
-        self.account = account
-        self.graph = graph
-        self.token_origin = token_origin
-        self.listeners: list[Callable[[], None]] = []  # called when anything about the account has changed
-        self.on_resubscribed: list[Callable[[int, int], None]] = []
-        self.asking: set[str] = set()
-        """Participants whose profile somebody is fetching."""
-        self.lock = asyncio.Lock()
-        """Held while the account changes, so that no change is made to what another is just changing."""
 
 
 class AccountManager:

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.metrics import AccountMetrics
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import RefreshedToken

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from inboxd.accounts import subscription_monitor, token_refresher
-from inboxd.accounts.manager import AccountManager, ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.metrics import AccountMetrics
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.budget import Priority
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.profile import Profile, ProfileState, validated_username

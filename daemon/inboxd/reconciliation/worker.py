@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, get_args
 
 import msgspec
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.event import NewEvent
 from inboxd.domain.reconciliation import (
     CLOSEST_MS,

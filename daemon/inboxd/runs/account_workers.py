@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.run import Run, RunStatus
 from inboxd.feature import Job
 from inboxd.runs.service import RunService

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.budget import Priority, times_slower
 from inboxd.domain.run import STEERING, Estimate, Run, RunStatus, Steering, estimated_s
 from inboxd.meta.account_graph import AccountGraph

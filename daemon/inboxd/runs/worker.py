@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, Generic, TypeVar
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.run import Run, RunStatus
 from inboxd.runs.store import RunStore
 from inboxd.runtime.clock import Clock

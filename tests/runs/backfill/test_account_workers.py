@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.account import Account, AccountState, LoginType
 from inboxd.domain.run import RunStatus
 from inboxd.profiles.cache import ProfileCache

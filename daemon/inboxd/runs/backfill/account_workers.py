@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.backfill import BackfillRun
 from inboxd.profiles.sync import ProfileSync
 from inboxd.runs.account_workers import RunWorkers

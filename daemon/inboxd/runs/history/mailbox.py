@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeVar
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.budget import Priority
 from inboxd.domain.mailbox import ListedConversation, ListedMessage, Page
 from inboxd.domain.retry import FailureAction, RetryPolicy, decide

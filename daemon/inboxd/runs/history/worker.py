@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
-from inboxd.accounts.manager import ManagedAccount
+from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations.read_back import ReadBackService, Sides, identity_of, read_conversation, sides_of
 from inboxd.conversations.read_back_store import Joined, ReadConversation
 from inboxd.domain.history import HistoryRun

@@ -49,7 +49,8 @@ SELECT
     coalesce(m.details, '{}')                AS metadata,
     strftime('%Y-%m-%dT%H:%M:%fZ', m.created_at / 1000.0, 'unixepoch')  AS created_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', m.updated_at / 1000.0, 'unixepoch')  AS updated_at,
-    CASE coalesce(m.source, 0) WHEN 1 THEN 'reconciled' WHEN 2 THEN 'history' ELSE 'webhook' END AS source
+    CASE coalesce(m.source, 0) WHEN 1 THEN 'reconciled' WHEN 2 THEN 'history' ELSE 'webhook' END AS source,
+    CASE WHEN m.direction IS NULL AND m.listed_at IS NOT NULL THEN 'unavailable' END AS detail
 FROM messages AS m
 JOIN conversations AS c ON c.id = m.conversation_id
 WHERE m.timeline_at IS NOT NULL;
