@@ -106,6 +106,8 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     webhook_events: list[dict[str, Any]]
     events: list[dict[str, Any]]
     """Entries of the event log, as they are kept."""
+    missed_messages: list[dict[str, Any]]
+    """Messages that Meta did not deliver and that were found later."""
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
 
@@ -121,6 +123,7 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
             messages=[{"platformMessageId": "aWdfZAG1faXRlbToxOjE3", "content": "Do you have it in blue?"}],
             webhook_events=[],
             events=[],
+            missed_messages=[],
             avatar_webp=None,
         )
 
