@@ -31,6 +31,20 @@ async def answer_to(client: Client, request: str, *, public: bool = False) -> tu
         writer.close()
 
 
+async def test_a_large_body_behind_a_broken_address_does_not_lose_the_answer(client: Client) -> None:
+    """A connection that is closed while the client still sends is reset, and the answer is lost with it."""
+    url, size = urlsplit(client.admin_url), 600_000
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    head = f"PATCH /api/conversa\xb5\x86ons/ HTTP/1.1\r\nHost: a\r\n{BEARER}Content-Length: {size}\r\n\r\n"
+    writer.write(head.encode("latin-1"))
+    for _ in range(12):
+        await asyncio.sleep(0.05)
+        writer.write(b"x" * (size // 12))
+        await writer.drain()
+    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"400"
+    writer.close()
+
+
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, logs=Logs(access_sample=1.0))

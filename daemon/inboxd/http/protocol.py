@@ -24,6 +24,8 @@ LINGER_BYTES: Final = 256 * 1024
 """Bytes that are discarded without a pause."""
 LINGER_PAUSE_S: Final = 0.1
 """Pause before each read once LINGER_BYTES are discarded, so that a fast sender cannot keep the event loop busy."""
+MALFORMED_PAUSE_S: Final = 0.02
+"""Pause between two reads behind a request that cannot be parsed."""
 _EXPECTS: Final = web.RequestKey("protocol.expects", bool)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NOT_HTTP: Final = "The server cannot parse this HTTP request."
@@ -35,11 +37,14 @@ Finishing = Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
 class RequestProtocol(web.RequestHandler):
     """aiohttp's handler of one connection. `guard` is set directly after construction."""
 
-    __slots__ = ("guard",)
+    __slots__ = ("guard", "is_malformed")
     guard: Guard
+    is_malformed: bool
+    """Whether a request came that cannot be parsed. Nothing that follows it is."""
 
     def __init__(self, server: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(server, read_bufsize=READ_BYTES // 2, lingering_time=0, **options)
+        self.is_malformed = False
 
     @property
     def is_waiting(self) -> bool:
@@ -55,6 +60,8 @@ class RequestProtocol(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Finishing:
         """Send the response. If the body is not here yet, the response also says that the connection closes."""
+        if self.is_malformed:
+            return self._finish_malformed(super().finish_response(request, resp, start_time))
         if request.content.is_eof():
             return super().finish_response(request, resp, start_time)
         resp.force_close()
@@ -65,6 +72,21 @@ class RequestProtocol(web.RequestHandler):
         with suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
             async with asyncio.timeout(LINGER_S):
                 await self._discard(content)
+        return finished
+
+    async def _finish_malformed(self, finishing: Finishing) -> tuple[web.StreamResponse, bool]:
+        """Discard what else the client sends, piece by piece, until it has read the response and leaves."""
+        finished = await finishing
+        gone = asyncio.Event()
+        self.guard.add_on_disconnect(gone.set)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while not gone.is_set() and self.transport is not None:
+                    self.transport.resume_reading()
+                    await asyncio.sleep(0)
+                    self.transport.pause_reading()
+                    await asyncio.sleep(MALFORMED_PAUSE_S)
+        self.guard.remove_on_disconnect(gone.set)
         return finished
 
     async def _discard(self, content: StreamReader) -> None:
@@ -86,6 +108,8 @@ class RequestProtocol(web.RequestHandler):
         log, reason = logs.get("web"), type(exc).__name__
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             log.warning("request_malformed", reason=reason, address=request.remote)
+            self.is_malformed = True
+            self.close()
         else:
             log.error("connection_failed", error=reason, where=_where(exc))
         if request.writer.output_size > 0:
