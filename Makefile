@@ -34,8 +34,10 @@ bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/budget.py
 	$(BIN)/python -m benchmarks.backfill
+	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.admin
 	$(BIN)/python -m benchmarks.healing
+	$(BIN)/python -m benchmarks.forwarding
 
 deb: $(READY)             ## dist/inboxd_*.deb, for the release of Debian that this is (needs debhelper)
 	packaging/build-deb

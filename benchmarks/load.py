@@ -51,6 +51,8 @@ class Run:
         self.seconds = seconds
         self.next = 0
         self.latencies: list[float] = []
+        self.sent: dict[int, float] = {}
+        """When each request was sent, or was to be sent (s, monotonic)."""
         self.failures = 0
         self.open = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +89,7 @@ class Client(asyncio.Protocol):
 
     def send(self, number: int, due: float) -> None:
         """Put one request on the wire."""
-        self.sent_at = due
+        self.sent_at = self.run.sent[number] = due
         self.transport.write(self.run.requests[number])
 
     def data_received(self, data: bytes) -> None:
@@ -108,7 +110,7 @@ class Client(asyncio.Protocol):
             self.run.done.set_result(None)
 
 
-async def play(arguments: argparse.Namespace) -> dict[str, float]:
+async def play(arguments: argparse.Namespace) -> dict[str, object]:
     """Send everything and report."""
     rng = random.Random(arguments.seed)
     port = urlsplit(arguments.url).port or 80
@@ -125,7 +127,8 @@ async def play(arguments: argparse.Namespace) -> dict[str, float]:
     await run.done
     took = time.perf_counter() - run.began
     ordered = sorted(run.latencies)
-    return {
+    times = {"times": {arguments.first + number: at for number, at in run.sent.items()}} if arguments.times else {}
+    return times | {
         "rate": len(ordered) / took,
         "p50_ms": ordered[len(ordered) // 2] * 1000,
         "p99_ms": ordered[int(len(ordered) * 0.99)] * 1000,
@@ -145,5 +148,6 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seconds", type=float, default=math.inf)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--times", type=int, default=0, help="1: tell when each message was sent (with --batch 1)")
     parser.add_argument("--secret", default="benchmark")
     print(json.dumps(uvloop.run(play(parser.parse_args()))))

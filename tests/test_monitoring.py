@@ -163,7 +163,7 @@ def test_no_metric_is_left_out_of_sight() -> None:
 def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
     text = ALERTS.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", (DOCS / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    anchors = {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert "file:" not in text
     wanted = re.findall(r'runbook_url: "\{\{ \$externalLabels\.inboxd_runbook \}\}#(\S+)"', text)
     assert len(wanted) == text.count("- alert:")
@@ -200,7 +200,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
             assert linked.exists(), f"{path.name}: {target}"
             if anchor and linked.suffix == ".md":
                 headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
-                anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+                anchors = {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}
                 assert anchor in anchors, f"{path.name}: {target}#{anchor}"
 
 

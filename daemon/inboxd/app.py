@@ -1,7 +1,6 @@
 """The composition root: builds the features in order, starts what they give, and stops it in the reverse order."""
 
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -17,9 +16,9 @@ from inboxd.conversations import store as conversation_store
 from inboxd.core import open_core
 from inboxd.daemon import Daemon
 from inboxd.dashboard import feature as dashboard
-from inboxd.domain.event import EventType
 from inboxd.events import feature as events
-from inboxd.feature import Core, Feature, Projection
+from inboxd.feature import Contributions, Core, Feature
+from inboxd.forwarding import feature as forwarding
 from inboxd.forwarding.nats import feature as nats
 from inboxd.maintenance import feature as maintenance
 from inboxd.maintenance import statistics_store
@@ -28,8 +27,10 @@ from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
 from inboxd.reconciliation import completeness_store
 from inboxd.reconciliation import feature as reconciliation
+from inboxd.reconciliation import store as checks
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
+from inboxd.runs.history import feature as history
 from inboxd.runtime.clock import Clock
 
 NewFeature = Callable[[Core], Feature]
@@ -81,11 +82,9 @@ async def build_features(
 ) -> tuple[Feature, ...]:
     """All features, the lowest first; `stack` closes what they open. A new one is a line here. Raises InboxdError."""
     read, path = core.database.read, core.database.path
-    projections: list[Projection] = []
-    event_types: list[EventType] = []
-    observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
+    given = Contributions()
     received = await receiving.build(core, options.receiving_options(settings, secrets))
-    told = events.build(core, options.event_options(settings), types=event_types)
+    told = events.build(core, options.event_options(settings), types=given.event_types)
     served = await accounts.build(
         core,
         stack,
@@ -111,15 +110,21 @@ async def build_features(
         accounts=manager,
         event_log=told.log,
         profiles=people,
-        projections=projections,
-        observers=observers,
+        projections=given.projections,
+        observers=given.observers,
     )
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
+    imports = history.build(core, accounts=manager, events=told, healed_since=partial(checks.healed_since, read))
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
     healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
-    below = (received, told, served, people, inbox, runs, healing, published, *(build(core) for build in more))
+    pushing = options.forwarding_options(settings)
+    pushed = await forwarding.build(
+        core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
+    )
+    below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
+    below += [build(core) for build in more]
     erasing = privacy.build(
         core,
         options.privacy_options(settings, secrets),
@@ -140,7 +145,5 @@ async def build_features(
     )
     pages = dashboard.build(features=(*below, erasing, watching), problems=lambda: watching.health.problems)
     features = (*below, erasing, watching, pages)
-    event_types += [one for feature in features for one in feature.event_types]
-    projections += [one for feature in features for one in feature.projections]
-    observers += [feature.on_processed for feature in features if feature.on_processed is not None]
+    given.gather(features)
     return features

@@ -59,6 +59,11 @@ COMMANDS: Final = {
         "inboxd.maintenance.doctor.command:doctor",
         "Look everything over and say what is wrong and how to mend it. Exits 1 if anything is.",
     ),
+    "endpoints": Entry(
+        "inboxd.forwarding.commands:endpoints",
+        "Webhook endpoints: where events are pushed to. Add, watch, test and replay them, through the running daemon.",
+        "inboxd.offline:endpoints",
+    ),
     "erase-account": Entry(
         "inboxd.privacy.commands:erase_account",
         "Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.",
@@ -83,6 +88,11 @@ COMMANDS: Final = {
         "inboxd.conversations.commands:import_conversations",
         "Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.",
         "inboxd.offline:inbox",
+    ),
+    "import-history": Entry(
+        "inboxd.runs.history.commands:import_history",
+        "Import the messages that are in an account's mailbox at Meta. Exits 1 if some could not be had.",
+        "inboxd.offline:history",
     ),
     "restore": Entry(
         "inboxd.maintenance.commands:restore",

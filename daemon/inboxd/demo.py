@@ -148,6 +148,8 @@ def _explanation(public_url: str, admin_url: str, graph_url: str, admin_token: s
         f"  dashboard  {admin_url}/  (sign in with {admin_token})\n"
         f"  database   {path}\n"
         f"  try        curl -H 'Authorization: Bearer {admin_token}' {admin_url}/api/messaging/conversations\n"
+        f"             curl -N -H 'Authorization: Bearer {admin_token}' {admin_url}/api/events/stream\n"
+        "  webhooks to a program of yours: the dashboard's page Forwarding, or docs/integrate.md\n"
     )
 
 

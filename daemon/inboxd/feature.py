@@ -152,3 +152,20 @@ class Feature:
     """Why the daemon cannot do its job just now; shown by readiness, the overview and `systemctl status`."""
     close: Callable[[web.Application], Awaitable[None]] | None = None
     """Called when the admin listener stops: ends what keeps requests open."""
+
+
+class Contributions:
+    """What all features give to lower ones. The lists are handed out empty, and filled when all features are built."""
+
+    def __init__(self) -> None:
+        self.event_types: list[EventType] = []
+        self.projections: list[Projection] = []
+        self.observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
+        """The features' `on_processed`."""
+
+    def gather(self, features: Sequence[Feature]) -> None:
+        """Fill the lists."""
+        for feature in features:
+            self.event_types += feature.event_types
+            self.projections += feature.projections
+            self.observers += [] if feature.on_processed is None else [feature.on_processed]

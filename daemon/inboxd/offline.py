@@ -15,6 +15,7 @@ from inboxd.accounts.clients import LocalAccounts
 from inboxd.accounts.event_recording import EVENT_TYPES as ACCOUNT_EVENTS
 from inboxd.accounts.feature import open_manager
 from inboxd.accounts.store import stored
+from inboxd.accounts.vault import Vault, key_from
 from inboxd.command_setup import settings_of
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
@@ -23,12 +24,19 @@ from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.conversations.commands import OfflineInbox
 from inboxd.conversations.delivery_retries import DELIVERY_FAILED
 from inboxd.conversations.event_types import event_types as conversation_events
+from inboxd.conversations.read_back import ReadBackService
 from inboxd.conversations.store import last_message_at, participant_changed
 from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
 from inboxd.domain.event import EventType
 from inboxd.events import personal_data_store as events_data
 from inboxd.events.log import EventLog, EventReader
+from inboxd.forwarding import personal_data_store as forwarding_data
+from inboxd.forwarding.clients import LocalEndpoints, NoWorkers
 from inboxd.forwarding.nats import personal_data_store as nats_data
+from inboxd.forwarding.progress_store import ProgressStore
+from inboxd.forwarding.service import EndpointService
+from inboxd.forwarding.store import EndpointStore
+from inboxd.forwarding.target import TargetClient
 from inboxd.http.client import AdminClient
 from inboxd.http.command_access import CommandAccess
 from inboxd.options import account_options
@@ -44,12 +52,19 @@ from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.reconciliation import personal_data_store as reconciliation_data
 from inboxd.reconciliation.event_types import EVENT_TYPES as RECONCILIATION_EVENTS
-from inboxd.runs.backfill import personal_data_store as backfill_data
+from inboxd.reconciliation.store import healed_since
+from inboxd.runs import personal_data_store as runs_data
+from inboxd.runs.account_workers import RunWorkers
 from inboxd.runs.backfill.account_workers import BackfillWorkers
-from inboxd.runs.backfill.commands import BackfillAccess
 from inboxd.runs.backfill.service import BackfillService
 from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs.commands import OpenedRuns, RunsAccess
 from inboxd.runs.event_types import EVENT_TYPES as RUN_EVENTS
+from inboxd.runs.history.imported_conversations_store import ImportedConversationStore
+from inboxd.runs.history.service import HistoryService
+from inboxd.runs.history.store import HistoryStore
+from inboxd.runs.history.worker import SCHEDULE as HISTORY_SCHEDULE
+from inboxd.runs.history.worker import HistoryServices, HistoryWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -85,12 +100,27 @@ def accounts(config_path: Path | None) -> CommandAccess[LocalAccounts]:
     return CommandAccess(found.client, partial(_accounts, *found))
 
 
-def backfill(config_path: Path | None) -> BackfillAccess:
+def backfill(config_path: Path | None) -> RunsAccess:
     """For the commands of backfill. Raises ConfigError."""
     found = _configuration(config_path)
-    return BackfillAccess(
+    return RunsAccess(
         CommandAccess(found.client, partial(_backfilling, *found)),
-        CommandAccess(found.client, partial(_runs, found.settings, found.database)),
+        CommandAccess(found.client, partial(_backfills, found.settings, found.database)),
+    )
+
+
+def endpoints(config_path: Path | None) -> CommandAccess[LocalEndpoints]:
+    """For the commands of webhook endpoints. Raises ConfigError."""
+    found = _configuration(config_path)
+    return CommandAccess(found.client, partial(_endpoints, found.secrets, found.database))
+
+
+def history(config_path: Path | None) -> RunsAccess:
+    """For the commands of history imports. Raises ConfigError."""
+    found = _configuration(config_path)
+    return RunsAccess(
+        CommandAccess(found.client, partial(_importing, *found)),
+        CommandAccess(found.client, partial(_imports, found.settings, found.database)),
     )
 
 
@@ -152,8 +182,9 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *accounts_data.personal_data(),
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
-        *backfill_data.personal_data(),
+        *runs_data.personal_data(),
         *reconciliation_data.personal_data(database),
+        *forwarding_data.personal_data(),
         *nats_data.personal_data(),
         *privacy_data.personal_data(),
     )
@@ -173,16 +204,62 @@ async def _accounts(settings: Settings, secrets: Secrets, database_path: Path) -
 
 
 @asynccontextmanager
-async def _runs(settings: Settings, path: Path) -> AsyncIterator[BackfillStore]:
-    """The runs, which nobody carries out. Raises InboxdError."""
+async def _backfills(settings: Settings, path: Path) -> AsyncIterator[OpenedRuns]:
+    """Backfill runs, which nobody carries out. Raises InboxdError."""
     async with Database(path) as database:
-        yield BackfillStore(database, _event_log(settings))
+        backfills = BackfillStore(database, _event_log(settings))
+        yield BackfillService(backfills, Clock()), backfills
 
 
 @asynccontextmanager
-async def _backfilling(
-    settings: Settings, secrets: Secrets, database_path: Path
-) -> AsyncIterator[tuple[BackfillService, BackfillStore]]:
+async def _imports(settings: Settings, path: Path) -> AsyncIterator[OpenedRuns]:
+    """History imports, which nobody carries out. Raises InboxdError."""
+    async with Database(path) as database:
+        imports = HistoryStore(database, _event_log(settings))
+        yield HistoryService(imports, Clock()), imports
+
+
+@asynccontextmanager
+async def _endpoints(secrets: Secrets, database_path: Path) -> AsyncIterator[LocalEndpoints]:
+    """The webhook endpoints, to look at; nothing is pushed. Raises InboxdError."""
+    clock = Clock()
+    async with Database(database_path) as database:
+        vault = Vault(secrets.storage_keys or (key_from(database_path.parent)[0],))
+        store, progress = EndpointStore(database, vault), ProgressStore(database)
+        target = TargetClient(clock, tuple)
+        yield LocalEndpoints(EndpointService(store, progress, EventReader(database, ()), target, clock, NoWorkers()))
+
+
+@asynccontextmanager
+async def _importing(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[OpenedRuns]:
+    """History imports without a daemon: they are carried out for as long as this is open. Raises InboxdError."""
+    clock, metrics = Clock(), Metrics()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(database_path))
+        options, event_log = account_options(settings, secrets), _event_log(settings)
+        accounts = await open_manager(stack, database, clock, options, event_log)
+        supervisor = await stack.enter_async_context(Supervisor(clock, metrics, random.random, on_give_up=lambda: None))
+        await accounts.load(options.configured)
+        imports = HistoryStore(database, event_log)
+        service = HistoryService(imports, clock)
+        services = HistoryServices(
+            imports=imports,
+            imported=ImportedConversationStore(database),
+            read_back=ReadBackService(database, event_log, clock),
+            aliases=accounts.aliases,
+            healed_since=partial(healed_since, database.read),
+            clock=clock,
+            random=random.random,
+        )
+        workers = RunWorkers(service, imports, clock, HISTORY_SCHEDULE, lambda one: HistoryWorker(one, services))
+        for managed in accounts.served.values():
+            for worker, schedule in workers.for_account(managed):
+                supervisor.start(worker, schedule)
+        yield service, imports
+
+
+@asynccontextmanager
+async def _backfilling(settings: Settings, secrets: Secrets, database_path: Path) -> AsyncIterator[OpenedRuns]:
     """Backfill without a daemon: runs are carried out for as long as this is open. Raises InboxdError."""
     clock, metrics = Clock(), Metrics()
     async with AsyncExitStack() as stack:

@@ -13,6 +13,7 @@ from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
 from inboxd.domain.account import LoginType
 from inboxd.events import feature as events
+from inboxd.forwarding import feature as forwarding
 from inboxd.forwarding.nats import feature as nats
 from inboxd.forwarding.nats.server import Server
 from inboxd.http.auth import AccessToken
@@ -122,6 +123,11 @@ def backfill_options(settings: Settings) -> backfill.Options:
         skip_accounts=options.skip_accounts,
     )
     return backfill.Options(schedule=schedule if options.schedule else None, keep_runs_days=options.keep_runs_days)
+
+
+def forwarding_options(settings: Settings) -> forwarding.Options:
+    """Where events may be pushed to."""
+    return forwarding.Options(allow_networks=[ipaddress.ip_network(text) for text in settings.forward.allow_networks])
 
 
 def reconciliation_options(settings: Settings) -> reconciliation.Options:

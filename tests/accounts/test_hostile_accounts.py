@@ -89,6 +89,7 @@ async def test_no_value_about_an_account_raises_anything_but_graph_errors(hostil
         )
         for path, answer in answers:
             server.answers = {path: encoded(answer)}
+            clock.now += 1000  # conversations are read at most twice in a second
             assert await check.check(managed)
             await keeper.look()
             assert shown(managed.account)

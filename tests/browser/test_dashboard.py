@@ -1,18 +1,10 @@
-"""The dashboard in a real browser: does it live, can it be used, does it stay text, and how does it look?
-
-With INBOXD_SCREENSHOTS=<folder> every page is photographed there: those of docs/ are made so.
-"""
+"""The dashboard in a real browser: does it live, can it be used, does it stay text, and how does it look?"""
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -21,21 +13,12 @@ from inboxd.simulator.graph_server import Behaviour
 from inboxd.simulator.payloads import Conversationalist, Item, mid_of
 from inboxd.simulator.people import igsid
 from inboxd.simulator.story import story
-from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, Client, Json, eventually
+from tests.browser.conftest import INSTALLED, Browser, chromium, on_a_phone
+from tests.support import ACCOUNT, Client, Json, eventually
 
-T = TypeVar("T")
-WAIT_S = 20
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-SCREENSHOTS = os.environ.get("INBOXD_SCREENSHOTS")
 EVIL = "<script>document.title='owned'</script>"
 RICH = igsid(40)
 PAGES = {
@@ -46,73 +29,7 @@ PAGES = {
     "accounts": "/accounts",
 }
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and its driver are not installed")
-
-
-@contextmanager
-def _browser(*arguments: str) -> Iterator[webdriver.Chrome]:
-    options = Options()
-    assert CHROMIUM is not None
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en-GB", *arguments):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-class Browser:
-    """A browser that is signed in."""
-
-    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
-        self.driver = driver
-        self.url = url
-
-    def open(self, path: str) -> None:
-        self.driver.get(self.url + path)
-
-    def find(self, selector: str) -> Any:
-        return self.until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
-
-    def until(self, condition: Callable[[webdriver.Chrome], T]) -> T:
-        # What is live may be replaced between being found and being looked at.
-        patient = WebDriverWait(self.driver, WAIT_S, ignored_exceptions=[StaleElementReferenceException])
-        return patient.until(condition)
-
-    def click(self, selector: str) -> None:
-        def clicked(driver: webdriver.Chrome) -> bool:
-            driver.find_element(By.CSS_SELECTOR, selector).click()
-            return True
-
-        self.find(selector)
-        self.until(clicked)
-
-    def sees(self, text: str, selector: str = "main") -> None:
-        self.until(lambda driver: text in driver.find_element(By.CSS_SELECTOR, selector).text)
-
-    def sign_in(self, path: str = "/") -> None:
-        self.open(path)
-        self.find("#token").send_keys(ADMIN_TOKEN, Keys.ENTER)
-        self.find("header nav")
-
-    def complaints(self) -> list[str]:
-        entries: list[Json] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-
-    def photograph(self, name: str) -> None:
-        if SCREENSHOTS:
-            self.driver.save_screenshot(str(Path(SCREENSHOTS, f"{name}.png")))
-
-
-@pytest.fixture
-async def browser(client: Client) -> AsyncIterator[Browser]:
-    started = _browser("--window-size=1100,900")
-    driver = await asyncio.to_thread(started.__enter__)
-    yield Browser(driver, client.admin_url)
-    await asyncio.to_thread(started.__exit__, None, None, None)
+pytestmark = INSTALLED
 
 
 async def fill(client: Client) -> Json:
@@ -281,38 +198,25 @@ async def test_it_is_used_with_the_keyboard(client: Client, browser: Browser) ->
     await asyncio.to_thread(use_keys, browser)
 
 
-def on_a_phone(url: str, thread: str) -> None:
-    with _browser("--window-size=500,900", "--force-dark-mode", "--blink-settings=preferredColorScheme=0") as driver:
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-        )
-        driver.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-        )
-        browser = Browser(driver, url)
-        browser.sign_in("/")
+def fits_a_phone(url: str, thread: str) -> None:
+    with on_a_phone(url) as browser:
         for name, path in {**PAGES, "thread": thread}.items():
             browser.open(path)
-            browser.find("h1")
-            browser.photograph(f"{name}-phone")
-            wide = driver.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= 390, f"{path} is {wide} px wide"
-            nav = browser.find("nav")
-            assert nav.get_property("scrollWidth") <= nav.get_property("clientWidth")
-        ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+            browser.fits(f"{name}-phone")
+        ground = browser.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert ground == "rgb(19, 19, 22)"
 
 
 async def test_it_fits_a_phone_in_the_dark(client: Client) -> None:
     unknown = await fill(client)
-    await asyncio.to_thread(on_a_phone, client.admin_url, f"/inbox/{unknown['id']}")
+    await asyncio.to_thread(fits_a_phone, client.admin_url, f"/inbox/{unknown['id']}")
 
 
 FORGED = '<form method="post" action="{}/inbox/1/read"><button>Win a prize</button></form>'
 
 
 def be_tricked(url: str, stranger: str, *arguments: str) -> None:
-    with _browser(*arguments) as driver:
+    with chromium(*arguments) as driver:
         browser = Browser(driver, url)
         browser.sign_in("/inbox/1")
         browser.find("form[action='/inbox/1/read']")

@@ -136,6 +136,13 @@ def test_two_login_types_of_one_account_are_refused(tmp_path: Path) -> None:
         load_settings(written(tmp_path, both + "'instagram'"), {})
 
 
+@pytest.mark.parametrize("key", ["keep_webhook_events_days", "keep_events_days"])
+def test_the_time_that_webhook_events_are_kept_goes_by_its_older_name_too(tmp_path: Path, key: str) -> None:
+    path = written(tmp_path, f"[storage]\n{key} = 7")
+    assert load_settings(path, {}).storage.keep_webhook_events_days == 7
+    assert load_settings(path, {f"INBOXD_STORAGE__{key.upper()}": "8"}).storage.keep_webhook_events_days == 8
+
+
 def test_accounts_that_are_no_list_are_refused_also_where_the_file_has_some(tmp_path: Path) -> None:
     path = written(tmp_path, "[[accounts]]\nid = '1'")
     with pytest.raises(ConfigError, match="accounts: Expected `array`"):

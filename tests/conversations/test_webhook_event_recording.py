@@ -1,6 +1,7 @@
 """Comments, mentions, thread control and referrals in the event log: told once, with what could be read."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from inboxd import app
 from inboxd.config.schema import EventSettings, Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
+from inboxd.runtime.clock import iso_utc
 
 from tests.support import ACCOUNT, ANA, T0, Client, Json
 
@@ -47,9 +49,9 @@ async def post(client: Client, *names: str) -> None:
         assert status == 200, answer
 
 
-async def comment(client: Client, value: Any) -> None:
+async def comment(client: Client, value: Any, time_s: int = T0 // 1000) -> None:
     change = {"field": "comments", "value": value}
-    entry = {"id": ACCOUNT, "time": T0 // 1000, "changes": [change]}
+    entry = {"id": ACCOUNT, "time": time_s, "changes": [change]}
     status, answer, _ = await client.post(json.dumps({"object": "instagram", "entry": [entry]}).encode())
     assert status == 200, answer
 
@@ -93,6 +95,18 @@ async def test_all_that_meta_says_of_a_comment_is_told(client: Client) -> None:
         "adId": "1200000000000001",
         "adTitle": "Summer",
     }
+
+
+async def test_a_comment_happened_when_meta_says_although_our_clock_is_behind(client: Client) -> None:
+    """As a message of the same time does."""
+    ahead_s = int(time.time()) + 30 * 86_400
+    await comment(client, {"id": "1", "text": "hi", "from": {"id": ANA}}, ahead_s)
+    (event,) = await logged(client)
+    assert event["occurredAt"] == iso_utc(ahead_s * 1000)
+    ages_s = ahead_s + 3000 * 86_400
+    await comment(client, {"id": "2", "text": "hi", "from": {"id": ANA}}, ages_s)
+    (_, event) = await logged(client)
+    assert event["occurredAt"] < iso_utc(ahead_s * 1000), "nobody is that far behind"
 
 
 async def test_a_comment_by_the_id_of_the_account_is_its_own(client: Client) -> None:

@@ -27,7 +27,7 @@ from multidict import CIMultiDictProxy
 from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, Client, eventually
 
 HTML = {"Accept": "text/html"}
-PAGES = ["/", "/inbox", "/backfill", "/deliveries", "/accounts"]
+PAGES = ["/", "/inbox", "/backfill", "/deliveries", "/forwarding", "/accounts"]
 EVIL = "<script>alert(1)</script>"
 
 
@@ -138,7 +138,16 @@ async def test_every_page_has_a_strict_policy_and_nothing_inline(browser: Browse
 
 
 @pytest.mark.parametrize(
-    "path", ["/backfill", "/deliveries/retry", "/deliveries/1/retry", "/inbox/1/read", f"/accounts/{ACCOUNT}/check"]
+    "path",
+    [
+        "/backfill",
+        "/deliveries/retry",
+        "/deliveries/1/retry",
+        "/inbox/1/read",
+        f"/accounts/{ACCOUNT}/check",
+        "/forwarding",
+        "/forwarding/we_1/remove",
+    ],
 )
 async def test_a_form_of_another_site_changes_nothing(browser: Browser, path: str) -> None:
     await browser.sign_in()

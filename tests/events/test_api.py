@@ -69,7 +69,9 @@ def ana() -> Conversationalist:
 
 
 async def types(client: Client, query: str = "") -> list[str]:
-    return [event["type"] for event in (await client.get(EVENTS + query))["events"]]
+    """The types of what the tests make happen: the daemon records its accounts at its first start."""
+    found = [event["type"] for event in (await client.get(EVENTS + query))["events"]]
+    return [kind for kind in found if kind != "account.updated"]
 
 
 async def end(client: Client) -> str:
@@ -84,7 +86,8 @@ async def texts(client: Client, query: str = "") -> list[str]:
 
 
 async def test_everything_that_is_kept_is_read_from_the_beginning(client: Client, ana: Conversationalist) -> None:
-    assert await types(client) == ["account.updated"], "the account of the configuration is new"
+    (added,) = (await client.get(EVENTS))["events"]
+    assert added["type"] == "account.updated"
     await client.deliver(ana.says("one"), ana.says("two"))
     await client.settled()
     page = await client.get(EVENTS)
@@ -131,10 +134,10 @@ async def test_events_are_chosen_by_type_account_and_conversation(client: Client
         "conversation.created",
         "message.reaction_added",
     ]
-    assert len(await types(client, "?types=*")) == 6
-    assert len(await types(client, f"?accountId={ACCOUNT}")) == 6
+    assert len(await types(client, "?types=*")) == 5
+    assert len(await types(client, f"?accountId={ACCOUNT}")) == 5
     assert await types(client, "?accountId=17841400000000002") == []
-    assert len(await types(client, f"?accountId=17841400000000002,{ACCOUNT}")) == 6
+    assert len(await types(client, f"?accountId=17841400000000002,{ACCOUNT}")) == 5
     (conversation,) = [one for one in await client.conversations() if one["participantPlatformId"] == BRUNO]
     assert await texts(client, f"?conversationId={conversation['id']}") == ["hello"]
     assert await types(client, f"?conversationId={conversation['id']}&types=message.reaction_added") == []
@@ -207,13 +210,9 @@ async def test_a_client_that_was_away_for_too_long_is_told_where_to_go_on(
         await client.deliver(ana.says("old"))
         await client.settled()
     with closing(sqlite3.connect(path)) as file, file:
-        file.execute("UPDATE events SET recorded_at = 1")
+        file.execute("DELETE FROM events")
+        file.execute("UPDATE event_log SET pruned_to = 3")
     async with daemon(settings, secrets, path) as client:
-
-        async def pruned() -> bool:
-            return bool((await client.get(EVENTS))["events"] == [])
-
-        await eventually(pruned)
         for query in ("after=0", "after=1", "after=1&wait=30"):
             assert (await client.get(f"{EVENTS}?{query}", status=410))["oldestCursor"] == "3"
         await client.deliver(ana.says("new"))
@@ -225,8 +224,14 @@ async def test_a_client_that_was_away_for_too_long_is_told_where_to_go_on(
     ("query", "told"),
     [
         ("types=message.recieved", "message.recieved"),
+        ("types=", "'types' is empty"),
+        ("accountId=shop", "GET /api/accounts"),
+        ("after=evt_01a22dbc28c000000000000003", "`nextCursor` of an earlier answer"),
+        ("conversationId=x", "a string of digits"),
         ("types=message.received,nothing.*", "nothing.*"),
         ("types=message.recieved", "message.received"),
+        ("types=,", "'types' is empty"),
+        ("accountId=%20", "'accountId' is empty"),
         ("after=-1", "after"),
         ("after=x", "after"),
         ("after=1234567890123456789", "after"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from inboxd import offline
 from inboxd.domain.event import matching
 from inboxd.simulator.payloads import Conversationalist
 
@@ -106,3 +107,7 @@ def test_what_pages_listen_to_are_types_of_events() -> None:
 async def test_an_event_schema_has_a_name_that_generators_can_use(client: Client, name: str) -> None:
     title = types_of(await described(client))[name]["title"]
     assert title in {"MessageReactionAddedEvent", "RunCompletedEvent"}
+
+
+async def test_commands_without_a_daemon_know_the_same_types(client: Client) -> None:
+    assert sorted(kind.name for kind in offline.event_types(())) == list(types_of(await described(client)))

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,7 @@ async def test_readers_are_told_of_a_commit_that_the_writer_was_ahead_of(rig: Ri
 async def test_nobody_is_told_of_commits_without_events(rig: Rig) -> None:
     told: list[int] = []
     rig.log.on_append.append(lambda: told.append(1))
+    await rig.tell()
     await rig.database.write(lambda _connection: None)
     await rig.database.execute("CREATE TABLE one (two)")
     assert told == []
@@ -144,6 +146,25 @@ async def test_pages_follow_each_other_without_gaps(rig: Rig, monkeypatch: pytes
         assert cursor == 40
 
 
+async def test_what_is_pruned_while_a_page_is_read_is_there_or_told(rig: Rig) -> None:
+    """A page that is read between two statements of the reader has no hole that nobody hears of."""
+    await rig.tell(*range(10))
+    with closing(sqlite3.connect(rig.database.path, isolation_level=None)) as reader:
+        with closing(sqlite3.connect(rig.database.path, isolation_level=None)) as writer:
+
+            def prune(statement: str) -> None:
+                if "min(seq)" not in statement:  # where the log begins has been read then
+                    return
+                reader.set_trace_callback(None)
+                assert store.expire(writer, before=rig.clock.now_ms() + 1, after=0, step=6).rows == 6
+
+            reader.set_trace_callback(prune)
+            ends, found = store.page(reader, 2, 100, EventFilter())
+        assert [event.seq for event in found.events] == list(range(3, 11))
+        assert ends.pruned_to == 0
+        assert store.page(reader, 2, 100, EventFilter())[0].pruned_to == 6
+
+
 async def test_an_event_that_cannot_be_shown_holds_up_no_other(rig: Rig) -> None:
     def fail(_event: object) -> Thing:
         raise ValueError
@@ -169,6 +190,34 @@ async def test_ids_are_stable_unique_and_ordered(rig: Rig) -> None:
     assert ids == sorted(set(ids))
     assert all(one.startswith("evt_") for one in ids)
     assert ids == [event.id for event in (await rig.reader.page(0, limit=100)).events]
+
+
+async def test_a_large_gap_between_numbers_is_crossed_in_one_step(rig: Rig) -> None:
+    """A restore leaves one: readers must not walk through it."""
+    await rig.tell(1)
+    await rig.database.execute("UPDATE sqlite_sequence SET seq = 1000000000 WHERE name = 'events'")
+    await rig.tell(2)
+    page = await rig.reader.page(1, limit=10)
+    assert ([event.seq for event in page.events], page.more) == ([1_000_000_001], False)
+
+
+async def test_erased_events_leave_gaps_that_readers_pass(rig: Rig) -> None:
+    await rig.tell(*range(6))
+    await rig.database.execute("DELETE FROM events WHERE seq IN (1, 3, 6)")
+    assert await rig.numbers() == [1, 3, 4]
+    page = await rig.reader.page(5, limit=10)
+    assert (page.events, page.next_cursor, page.more) == ([], 6, False)
+    await rig.tell(6)
+    assert await rig.numbers(page.next_cursor) == [6], "the number of an erased event is not given again"
+
+
+async def test_the_oldest_event_is_found_although_the_log_is_pruned_meanwhile(rig: Rig) -> None:
+    """Whoever asks without a cursor is never told that it is gone."""
+    await rig.tell(*range(5))
+    oldest = await rig.reader.cursor(None)
+    await rig.database.write(lambda connection: store.expire(connection, before=2**60, after=0, step=3))
+    page = await rig.reader.page(oldest, limit=100)
+    assert [event.seq for event in page.events] == [4, 5]
 
 
 async def test_a_cursor_of_another_database_is_told_so(rig: Rig) -> None:

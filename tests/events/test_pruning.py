@@ -95,7 +95,8 @@ async def test_no_transaction_removes_many_events(rig: Rig, monkeypatch: pytest.
     await rig.tell(350)
     rig.clock.now += 2 * DAY_MS
     (expiry,) = personal_data_store.expiries(rig.database, days=lambda: 1)
-    steps = []
+    step = await expiry.remove(rig.clock.now - DAY_MS, 240, 100)  # an old one far behind the beginning
+    steps = [step.rows]
     while (step := await expiry.remove(rig.clock.now - DAY_MS, 0, 100)).rows:
         steps.append(step.rows)
     assert steps == [100, 100, 100, 50]

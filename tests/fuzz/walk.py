@@ -22,12 +22,18 @@ ITEMS: Final = {
         {"account": "clientAccountId", "participant": "participantPlatformId"},
     ),
     "/api/accounts/{id}": ("/api/accounts", {"id": "id"}),
+    "/api/workers/import-history/{id}": ("/api/workers/import-history", {"id": "jobId"}),
     "/api/workers/backfill-profiles/{id}": ("/api/workers/backfill-profiles", {"id": "jobId"}),
     "/api/deliveries/{id}": ("/api/deliveries", {"id": "id"}),
     "/api/webhook-events/{id}": ("/api/webhook-events", {"id": "id"}),
+    "/api/webhook-endpoints/{id}": ("/api/webhook-endpoints", {"id": "id"}),
 }
 """What stands below a list: which list, and which members of what it holds make the address."""
-STREAMS: Final = {"/api/events/stream", "/api/workers/backfill-profiles/{id}/events"}
+STREAMS: Final = {
+    "/api/events/stream",
+    "/api/workers/backfill-profiles/{id}/events",
+    "/api/workers/import-history/{id}/events",
+}
 ELSEWHERE: Final = {"/api/deletions/{code}", "/avatars/{name}"}
 """Which no list names: looked at by those who know the name."""
 REQUIRED: Final = {"/api/messaging/messages": {"q": "ok"}}

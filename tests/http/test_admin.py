@@ -403,7 +403,8 @@ async def read_stream(client: Client, until: int, **headers: str) -> list[dict[s
             if name:
                 event[name] = value
             elif event:
-                events.append(event)
+                if event["event"] != "begin":
+                    events.append(event)
                 event = {}
             if len(events) == until:
                 break

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from inboxd.domain.addresses import is_allowed
 from inboxd.meta import pictures
 from inboxd.meta.pictures import (
     PictureClient,
@@ -13,7 +14,6 @@ from inboxd.meta.pictures import (
     PictureGoneError,
     PictureRefusedError,
     PictureRules,
-    is_allowed,
 )
 from inboxd.simulator.serving import serving
 from yarl import URL

@@ -11,13 +11,12 @@ from inboxd.privacy.retention_worker import RetentionWorker
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving import personal_data_store as receiving
-from inboxd.runs.backfill import personal_data_store as backfill
-from inboxd.runs.backfill.store import BackfillStore
+from inboxd.runs import personal_data_store as runs
 from inboxd.runs.moments_store import MomentStore
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import ExpiredRows, Expiry, PersonalData
 
-from tests.support import ManualClock, event_log
+from tests.support import ManualClock
 
 
 class Keep(NamedTuple):
@@ -55,7 +54,7 @@ def expiries(database: Database, clock: ManualClock, kept: Lifetimes) -> list[Ex
         *conversations.expiries(
             database, clock, early_changes=lambda: kept.keep.events, messages=lambda: kept.keep.messages
         ),
-        *backfill.expiries(BackfillStore(database, event_log()), days=lambda: kept.keep.runs),
+        *runs.expiries(database, days=lambda: kept.keep.runs),
         *privacy.expiries(DeletionStore(database, ())),
     ]
 

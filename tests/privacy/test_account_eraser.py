@@ -149,12 +149,12 @@ async def test_what_comes_while_it_is_erased_is_erased_too_or_waited_for(rig: Ri
     store, looks = ErasureStore(rig.database, rig.personal_data), 0
 
     class Busy(ErasureStore):
-        async def step(self, *arguments: object, **named: object) -> object:  # type: ignore[override]
+        async def finish(self, *arguments: object, **named: object) -> object:  # type: ignore[override]
             nonlocal looks
             looks += 1
             if looks == 1:  # between the look at the deliveries and the last step: more than that step takes
                 await rig.deliver(*arriving)
-            return await store.step(*arguments, **named)  # type: ignore[arg-type]
+            return await store.finish(*arguments, **named)  # type: ignore[arg-type]
 
     rig.eraser._store = Busy(rig.database, rig.personal_data)
     erased = await rig.eraser.erase(SUBJECT, rounds=1)

@@ -4,8 +4,13 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from inboxd.config.schema import EventSettings, Settings
+from inboxd.privacy.erasure_store import ErasureStore
+from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.simulator.payloads import Conversationalist
 
 from tests.privacy.test_erasure import left
@@ -41,6 +46,29 @@ async def test_an_erasure_is_the_last_event_and_others_keep_theirs(client: Clien
     assert [event for event in others if BRUNO in json.dumps(event)] == of_bruno
 
 
+async def test_an_erasure_that_is_cut_off_is_told_when_it_is_made_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before the last transaction, however little that has left to erase."""
+    await talk(client)
+    finish = ErasureStore.finish
+    cut: list[int] = []
+
+    async def cut_off(self: ErasureStore, *arguments: Any, **options: Any) -> Any:
+        if not cut:
+            cut.append(1)
+            raise StorageUnavailableError("cut off")
+        return await finish(self, *arguments, **options)
+
+    monkeypatch.setattr(ErasureStore, "finish", cut_off)
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}", status=503)
+    assert await events(client, "&types=participant.erased") == []
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    *others, last = await events(client)
+    assert last["type"] == "participant.erased"
+    assert ANA not in json.dumps(others)
+
+
 async def test_who_is_not_known_is_not_told_as_erased(client: Client) -> None:
     await talk(client)
     for _ in range(2):
@@ -59,6 +87,7 @@ async def test_the_events_of_a_comment_go_with_its_author(client: Client) -> Non
     assert len(await events(client, "&types=comment.received")) == 1
     await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert await events(client, "&types=comment.received") == []
+    assert len(await events(client, "&types=participant.erased")) == 1
     assert left(client.database.parent, "zanzibar", "ana_x") == []
 
 
@@ -114,3 +143,38 @@ async def test_nothing_of_a_text_that_was_taken_back_is_left_in_the_log(client: 
     assert not [word for word in ("zanzibar", "marmalade") if word in text]
     assert "it stays" in text
     assert in_file(client.database, *as_the_log_has_it) == []
+
+
+async def test_an_unsend_leaves_the_events_of_an_earlier_message_with_the_same_id(client: Client) -> None:
+    """The id of a removed message is given again. Who writes next must not appear in the events of who wrote before."""
+    ana, bruno = Conversationalist(ACCOUNT, ANA, T0), Conversationalist(ACCOUNT, BRUNO, T0)
+    await client.deliver(ana.says("zanzibar"))
+    await client.settled()
+    (conversation,) = await client.conversations()
+    await client.send("DELETE", f"/api/messaging/conversations/{conversation['id']}", status=204)
+    said = bruno.says("buenos")
+    await client.deliver(said)
+    await client.settled()
+    first, second = await events(client, "&types=message.received")
+    assert first["data"]["messageId"] == second["data"]["messageId"], "the case that this is about"
+    await client.deliver(bruno.unsends(said))
+    await client.settled()
+    again, second = await events(client, "&types=message.received")
+    assert again == first
+    assert second["data"]["message"]["content"] is None
+
+
+class TestIdsOnly:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return msgspec.structs.replace(settings, events=EventSettings(ids_only=True))
+
+    async def test_events_without_names_are_erased_too(self, client: Client) -> None:
+        """Nothing but a column says whose they are."""
+        await talk(client)
+        of_bruno = [event for event in await events(client) if BRUNO in json.dumps(event)]
+        await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+        *others, last = await events(client)
+        assert last["type"] == "participant.erased"
+        assert ANA not in json.dumps(others)
+        assert [event for event in others if BRUNO in json.dumps(event)][: len(of_bruno)] == of_bruno

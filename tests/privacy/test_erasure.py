@@ -21,12 +21,12 @@ MID = "aWdfZAG1faXRlbToanas"
 FILLED_BY_HAND = {
     "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
     "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
+    "event_consumers": ("INSERT INTO event_consumers (name, cursor) VALUES ('nats', 1)", ()),
     "search_changed": ("INSERT OR IGNORE INTO search_changed SELECT id FROM messages", ()),
     "early_changes": (
         "INSERT INTO early_changes SELECT ?, mid_key, mid, ?, 1 FROM messages WHERE mid LIKE '%anas%'",
         (ACCOUNT, EDITED),
     ),
-    "event_consumers": ("INSERT OR IGNORE INTO event_consumers (name, cursor) VALUES ('nats', 1)", ()),
     "listed_conversations": (
         "INSERT INTO listed_conversations VALUES (?, 1, 'aWdfZAG06', ?, ?, 1, 1, NULL, 0, 0, NULL)",
         (ACCOUNT, ANA, f'[{{"id": "{ANA}", "username": "{EDITED}"}}]'),
@@ -55,6 +55,34 @@ FILLED_BY_HAND = {
         (ACCOUNT,),
     ),
     "daemon_heartbeat": ("INSERT OR IGNORE INTO daemon_heartbeat VALUES (1, 1)", ()),
+    "webhook_endpoints": (
+        """
+        INSERT INTO webhook_endpoints
+            (id, kind, url, event_types, account_ids, enabled, timeout_s, cursor, created_at, updated_at)
+        VALUES ('we_1', 'standard', 'https://crm.example.com/', '[]', '[]', 0, 15, 0, 1, 1)
+        """,
+        (),
+    ),
+    "webhook_retries": (
+        """
+        INSERT INTO webhook_retries
+            (endpoint_id, seq, item_id, type, lane, state, attempts, next_attempt_at, recorded_at)
+        VALUES ('we_1', 1, 'evt_1', 'message.received', 'c1', 'retrying', 1, 1, 1)
+        """,
+        (),
+    ),
+    "webhook_attempts": (
+        """
+        INSERT INTO webhook_attempts
+            (endpoint_id, item_id, type, account_id, attempt, at, latency_ms, status, response)
+        VALUES ('we_1', 'evt_1', 'message.received', ?, 1, 1, 1, 200, ?)
+        """,
+        (ACCOUNT, f"thanks, {ANA} said {EDITED}"),
+    ),
+    "imported_conversations": (
+        "INSERT INTO imported_conversations VALUES (?, 1, ?, NULL, 0, 1, NULL)",
+        (ACCOUNT, ANA),
+    ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""
@@ -210,7 +238,7 @@ async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Clien
     assert of_its_own > {
         "graph_calls",
         "graph_stops",
-        "backfill_runs",
+        "runs",
         "early_changes",
         "conversations",
         "webhook_events",

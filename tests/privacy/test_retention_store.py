@@ -153,7 +153,7 @@ async def test_zero_days_are_for_ever(database: Database) -> None:
     await write(database, "m", T0)
     backfills = BackfillStore(database, event_log(clock))
     run = await BackfillService(backfills, clock).start(ACCOUNT, origin="api", batch_size=10, dry_run=True)
-    tables = ("deliveries", "webhook_events", "early_changes", "messages", "backfill_runs")
+    tables = ("deliveries", "webhook_events", "early_changes", "messages", "runs")
 
     async def count() -> list[int]:
         return [(await database.read(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]

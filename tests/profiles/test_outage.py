@@ -13,9 +13,9 @@ from aiohttp import web
 from inboxd.accounts.manager import ManagedAccount
 from inboxd.conversations import store as conversations
 from inboxd.domain.account import Account, AccountState, LoginType
-from inboxd.domain.backfill import BackfillRun, ConversationOutcome
+from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.conversation import ConversationKey, ConversationStatus
-from inboxd.domain.run import STEERING, RunStatus, Steering
+from inboxd.domain.run import STEERING, ConversationOutcome, RunStatus, Steering
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
@@ -25,8 +25,9 @@ from inboxd.profiles.sync import ProfileSync, SyncServices
 from inboxd.profiles.worker import SCHEDULE, ProfileFetcher
 from inboxd.runs.backfill import worker as backfill_worker
 from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import Attempt, BackfillStore
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.backfill.worker import BackfillWorker
+from inboxd.runs.store import Attempt
 from inboxd.runtime import logs
 from inboxd.runtime.worker import work
 from inboxd.simulator.graph_server import Behaviour, GraphServer

@@ -15,6 +15,10 @@ from inboxd.domain.conversation import ConversationStatus
 from inboxd.domain.paging import Place
 from inboxd.events import personal_data_store as events_data
 from inboxd.events import store as event_log
+from inboxd.forwarding import delivery_store as forwarded_deliveries
+from inboxd.forwarding import personal_data_store as forwarding_data
+from inboxd.forwarding import progress_store as progress
+from inboxd.forwarding import store as endpoints
 from inboxd.maintenance import statistics_store as statistics
 from inboxd.privacy import deletion_store as deletions
 from inboxd.profiles import avatar_store as avatars
@@ -23,8 +27,10 @@ from inboxd.profiles import store as profiles
 from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.receiving import store as inbox
 from inboxd.receiving import webhook_event_store as webhook_events
-from inboxd.runs.backfill import personal_data_store as backfill_data
+from inboxd.runs import personal_data_store as runs_data
+from inboxd.runs import store as runs
 from inboxd.runs.backfill import store as backfills
+from inboxd.runs.history import imported_conversations_store as imported
 from inboxd.storage import account_rows
 from inboxd.storage.database import Database
 
@@ -60,11 +66,11 @@ STATEMENTS = {
     "forget calls": graph_calls._FORGET,
     "dated candidates": backfills._DATED,
     "undated candidates": backfills._UNDATED,
-    "run by account": backfills._ACTIVE,
-    "run by key": backfills._BY_KEY,
-    "problems of a run": backfills._PROBLEMS,
-    "batches of a run": backfills._BATCHES,
-    "attempts to expire": backfills._EXPIRE_ATTEMPTS,
+    "run by account": runs._ACTIVE,
+    "run by key": runs._BY_KEY,
+    "problems of a run": runs._PROBLEMS,
+    "batches of a run": runs._BATCHES,
+    "items of runs to expire": runs._EXPIRE_ITEMS,
     "numbers of profiles": statistics._PROFILES,
     "webhook events": f"{webhook_events._PAGE} WHERE kind = ? AND id < ? ORDER BY id DESC LIMIT ?",
     "last event": event_log._TOTAL,
@@ -96,8 +102,26 @@ STATEMENTS = {
     "profiles of a person": profiles_data._OF_PARTICIPANT,
     "profiles of an account": profiles_data._OF_ACCOUNT,
     "webhook events of a person": receiving_data._EVENTS_OF_PARTICIPANT,  # those of an account have no index
-    "backfill_attempts of a person": backfill_data._ATTEMPTS_OF_PARTICIPANT,
-    **{f"{name} of an account": sql for name, sql in (backfill_data._OF_ACCOUNT | accounts_data._ERASE).items()},
+    "one endpoint": endpoints._ONE,
+    "events at a time": endpoints._EVENT_AT,
+    "deliveries at a time": endpoints._DELIVERY_AT,
+    "retries of a lane": progress._LANE,
+    "lanes with retries": progress._LANES,
+    "failures": progress._PAGE,
+    "failures in a state": progress._PAGE_OF_STATE,
+    "old failures": progress._TRIM_FAILED,
+    "attempts of an endpoint": progress._ATTEMPTS,
+    "old attempts": progress._TRIM,
+    "the event after a cursor": progress._NEXT_EVENT,
+    "the delivery after a cursor": progress._NEXT_DELIVERY,
+    "deliveries after a cursor": forwarded_deliveries._SIZES,
+    "attempts at endpoints to expire": forwarding_data._BY_ID,
+    "imported conversations": imported._KNOWN,
+    "items that are done": imported._DONE,
+    "messages that are readable": imported._READABLE,
+    "imported conversations of a person": runs_data._IMPORTED_OF_PARTICIPANT,
+    "items of runs of a person": runs_data._ITEMS_OF_PARTICIPANT,
+    **{f"{name} of an account": sql for name, sql in (runs_data._OF_ACCOUNT | accounts_data._ERASE).items()},
 }
 
 

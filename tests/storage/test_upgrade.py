@@ -10,13 +10,15 @@ from inboxd.conversations.message_store import mid_key
 from inboxd.conversations.search_store import SearchIndexStore, phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.run import RunStatus
 from inboxd.profiles.store import ProfileStore
 from inboxd.receiving import webhook_event_store
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runtime.clock import Clock
 from inboxd.storage import migrations
 from inboxd.storage.database import Database
 
-from tests.support import ACCOUNT, ANA, T0
+from tests.support import ACCOUNT, ANA, T0, event_log
 
 
 def old_file(path: Path) -> None:
@@ -223,3 +225,35 @@ async def test_webhook_events_are_found_after_their_table_got_another_name(tmp_p
         assert not {"events_by_kind", "events_by_participant"} & set(names)
         assert await database.read("SELECT count(*) FROM events") == [(0,)], "the name is the event log's"
         assert await database.read("SELECT signature FROM deliveries") == [(None,)]
+
+
+async def test_the_runs_of_backfill_are_there_after_all_kinds_got_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(file_of_version(path, 19)) as connection:
+        for number, status in enumerate(("completed", "paused")):
+            connection.execute(
+                "INSERT INTO backfill_runs (id, account_id, status, origin, batch_size, max_conversations,"
+                " refresh_before, total, success_count, error_count, idempotency_key, request_hash, created_at,"
+                " started_at)"
+                " VALUES (?, ?, ?, 'api', 7, 90, 5, 3, 1, 1, ?, x'01', ?, ?)",
+                (f"run{number}", ACCOUNT, status, f"key{number}", T0 + number, T0 + number),
+            )
+        connection.execute("INSERT INTO backfill_attempts VALUES ('run1', 1, ?, 'error', 2, 'no', 3, ?)", (ANA, T0))
+        connection.execute("INSERT INTO backfill_batches VALUES ('run1', 1, ?, ?, 1, 1, 0)", (T0, T0 + 1))
+        connection.commit()
+
+    async with Database(path) as database:
+        backfills = BackfillStore(database, event_log())
+        runs, total = await backfills.page(account_id=ACCOUNT, status=None, limit=10, offset=0)
+        assert ([run.id for run in runs], total) == (["run1", "run0"], 2)
+        active = await backfills.active(ACCOUNT)
+        assert active is not None
+        assert (active.status, active.batch_size, active.max_conversations) == (RunStatus.PAUSED, 7, 90)
+        assert (active.refresh_before, active.processed, active.started_at) == (5, 2, T0 + 1)
+        (problem,) = await backfills.problems("run1", limit=10, offset=0)
+        assert (problem.item, problem.participant_id, problem.code, problem.attempts) == (1, ANA, 2, 3)
+        assert [batch.number for batch in await backfills.batches("run1", 10)] == [1]
+        again = await backfills.create(active, key="key1", request_hash=b"\x01")
+        assert again.id == "run1", "the key is known"
+        (shown,) = await database.read("SELECT kind, total, created_at FROM v1_runs WHERE id = 'run0'")
+        assert shown == ("backfill", 3, "2026-09-21T14:13:20.000Z")

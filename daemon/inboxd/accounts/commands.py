@@ -112,7 +112,12 @@ def _token(file_name: str | None) -> Secret:
 
 async def _add(access: AccountsAccess, token: Secret, login_type: LoginType, name: str, *, as_json: bool) -> int:
     async with _client(access) as client:
-        return _tell(await client.add(token, login_type, name), as_json=as_json)
+        added = await client.add(token, login_type, name)
+    if not as_json:
+        click.echo(
+            f"Earlier conversations are at Meta: 'inboxd import-history --account {added.account.id}' imports them."
+        )
+    return _tell(added, as_json=as_json)
 
 
 @account.command("check")

@@ -73,10 +73,10 @@ class AccountManager:
         self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock, event_log: EventLog
     ) -> None:
         self.served: dict[str, ManagedAccount] = {}
-        self.aliases: dict[str, str] = {}
-        """Every id by which webhooks may name an account, and the account's own."""
+        self.aliases: dict[str, str] = {}  # every id by which webhooks may name an account, and the account's own
         self._store = store
-        self._vault = vault
+        self.vault = vault
+        """Encrypts the tokens. Other features keep their secrets with it too."""
         self._graphs = graphs
         self._clock = clock
         self._event_log = event_log
@@ -130,8 +130,8 @@ class AccountManager:
             managed = self.served.get(one.id)
             if managed is None or one.token is None:
                 continue
-            if managed.token_origin is None or not self._vault.recognises(managed.token_origin, one.token):
-                origin, now = self._vault.fingerprint(one.token), self._clock.now_ms()
+            if managed.token_origin is None or not self.vault.recognises(managed.token_origin, one.token):
+                origin, now = self.vault.fingerprint(one.token), self._clock.now_ms()
                 await self.update(
                     managed, one.token, origin, cause=AccountChange.TOKEN_GIVEN, token_obtained_at=now, **NEW_TOKEN
                 )
@@ -309,7 +309,7 @@ class AccountManager:
             token, origin = None, None
         else:
             account, token, origin = stored.account, self._opened(stored), stored.token_origin
-        is_news = one.token is not None and (origin is None or not self._vault.recognises(origin, one.token))
+        is_news = one.token is not None and (origin is None or not self.vault.recognises(origin, one.token))
         account = msgspec.structs.replace(
             account,
             login_type=one.login_type,
@@ -323,7 +323,7 @@ class AccountManager:
             state = following(account.state, AccountChange.TOKEN_GIVEN) or account.state
             account = msgspec.structs.replace(account, state=state, reason=None, token_obtained_at=now, **NEW_TOKEN)
         if one.token is not None:
-            origin = self._vault.fingerprint(one.token)
+            origin = self.vault.fingerprint(one.token)
         await self._serve(account, token, origin)
 
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
@@ -363,7 +363,7 @@ class AccountManager:
         recorded: Account | None = None,
     ) -> None:
         """Store an account, and record what that changes. `recorded` is the account as it is served."""
-        locked, now_is = None if token is None else self._vault.lock(token), recorded or account
+        locked, now_is = None if token is None else self.vault.lock(token), recorded or account
         changes = changes_between(self._recorded.get(account.id), now_is, refreshed=refreshed)
         await self._store.save(StoredAccount(account, locked, origin), self._record(now_is, changes))
         self._recorded[account.id] = now_is
@@ -379,7 +379,7 @@ class AccountManager:
     def _opened(self, stored: StoredAccount) -> Secret | None:
         if stored.token is None:
             return None
-        token = self._vault.open(stored.token)
+        token = self.vault.open(stored.token)
         if token is None:
             self._log.error(
                 "token_unreadable", account_id=stored.account.id, remedy="restore the storage_key, or log in"

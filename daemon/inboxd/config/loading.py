@@ -18,6 +18,11 @@ _SECRET_WORDS: Final = ("secret", "token", "password")
 _NOT_SETTINGS: Final = ("CONFIG",)
 _SIMULATORS: Final = "SIMULATOR_"
 """Variables of the simulator; a daemon in the same shell sees them too."""
+_OLDER_NAMES: Final = (
+    ("accounts", "flavour", "login_type"),
+    ("storage", "keep_events_days", "keep_webhook_events_days"),
+)
+"""Keys that had another name: section, older name, newer name."""
 
 
 def find_config(given: Path | None, environment: Mapping[str, str]) -> Path | None:
@@ -42,7 +47,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     """
     table = _read(path) if path is not None else {}
     _refuse_secrets(table, str(path))
-    _use_login_type(table)
+    _use_newer_names(table)
     _check_keys(table, Settings, ())
     try:
         settings = msgspec.convert(table, Settings)
@@ -50,7 +55,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         msg = f"{path}: {_explained(error)}"
         raise ConfigError(msg) from error
     overrides = _from_environment(environment)
-    _use_login_type(overrides)
+    _use_newer_names(overrides)
     if overrides:
         try:
             settings = msgspec.convert(_merged(table, overrides), Settings, strict=False)
@@ -105,15 +110,16 @@ def _refuse_secrets(table: object, path: str) -> None:
             waiting += value
 
 
-def _use_login_type(table: dict[str, Any]) -> None:
-    """Read `flavour`, the older name of `accounts.login_type`. Raises ConfigError when both say different things."""
-    accounts = table.get("accounts")
-    for account in accounts if isinstance(accounts, list) else []:
-        if isinstance(account, dict) and "flavour" in account:
-            flavour = account.pop("flavour")
-            if account.setdefault("login_type", flavour) != flavour:
-                msg = "accounts: 'flavour' is the older name of 'login_type', and both are given: remove 'flavour'"
-                raise ConfigError(msg)
+def _use_newer_names(table: dict[str, Any]) -> None:
+    """Read keys by their older names too. Raises ConfigError when both names are given and say different things."""
+    for section, older, newer in _OLDER_NAMES:
+        found = table.get(section)
+        for one in found if isinstance(found, list) else [found]:
+            if isinstance(one, dict) and older in one:
+                value = one.pop(older)
+                if one.setdefault(newer, value) != value:
+                    msg = f"{section}: '{older}' is the older name of '{newer}', and both are given: remove '{older}'"
+                    raise ConfigError(msg)
 
 
 def _check_keys(table: dict[str, Any], section: type[msgspec.Struct], path: tuple[str, ...]) -> None:
@@ -151,7 +157,9 @@ def _nearest(name: str, known: list[str]) -> str:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """`INBOXD_ADMIN__PORT=9000` as `{"admin": {"port": "9000"}}`; lists are given as JSON."""
     overrides: dict[str, Any] = {}
-    known = {ENV_PREFIX + "__".join(path).upper(): path for path in _all_keys() if _is_variable(path)}
+    known = {_variable(path): path for path in _all_keys() if _is_variable(path)}
+    older = {_variable((section, name)): (section, newer) for section, name, newer in _OLDER_NAMES}
+    known |= {name: path for name, path in older.items() if _is_variable(path)}
     for variable, value in environment.items():
         if not variable.startswith(ENV_PREFIX) or _is_no_setting(variable.removeprefix(ENV_PREFIX)):
             continue
@@ -166,6 +174,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                 table = table.setdefault(name, {})
             table[path[-1]] = _list_from(variable, value) if get_origin(_hint_of(path)) is tuple else value
     return overrides
+
+
+def _variable(path: tuple[str, ...]) -> str:
+    return ENV_PREFIX + "__".join(path).upper()
 
 
 def _is_variable(path: tuple[str, ...]) -> bool:

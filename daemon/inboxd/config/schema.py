@@ -132,12 +132,7 @@ class AvatarSettings(_Section, frozen=True):
 
     def check(self) -> None:
         """Every one of `allow_networks` is an IP network. Raises ConfigError."""
-        for text in self.allow_networks:
-            try:
-                ipaddress.ip_network(text)
-            except ValueError as error:
-                msg = f"avatars.allow_networks: '{text}' is not an IP network such as 10.0.0.0/8: {error}"
-                raise ConfigError(msg) from error
+        _check_networks("avatars.allow_networks", self.allow_networks)
 
 
 class Backfill(_Section, frozen=True):
@@ -209,10 +204,12 @@ class NatsSettings(_Section, frozen=True):
 class ForwardSettings(_Section, frozen=True):
     """Handing events on to other systems."""
 
+    allow_networks: tuple[Network, ...] = ()
     nats: NatsSettings = NatsSettings()
 
     def check(self) -> None:
-        """Every part is as it should be. Raises ConfigError."""
+        """Every one of `allow_networks` is an IP network, and every part is as it should be. Raises ConfigError."""
+        _check_networks("forward.allow_networks", self.allow_networks)
         self.nats.check()
 
 
@@ -288,6 +285,16 @@ def concerns(settings: Settings) -> list[Concern]:
         remedy = "Let it be 127.0.0.1 or a private address, and come through SSH, a VPN or a proxy with TLS."
         found.append(Concern(text, remedy))
     return found
+
+
+def _check_networks(key: str, networks: tuple[str, ...]) -> None:
+    """Each of them is an IP network. Raises ConfigError that names the key."""
+    for text in networks:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            msg = f"{key}: '{text}' is not an IP network such as 10.0.0.0/8: {error}"
+            raise ConfigError(msg) from error
 
 
 def _overlap(one: str, other: str) -> bool:

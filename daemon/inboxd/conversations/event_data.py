@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from inboxd.conversations.resources import ConversationResource, MessageResource, ReactionResource
-from inboxd.conversations.store import StoredMessage, of_snapshot
+from inboxd.conversations.store import MAX_JSON, MAX_TEXT, StoredMessage, of_snapshot
 from inboxd.domain.conversation import Conversation
 from inboxd.domain.event import StoredEvent
-from inboxd.domain.message import Message, Reaction
+from inboxd.domain.message import Content, Message, Reaction
 from inboxd.http.resource import Resource, avatar_path
 from inboxd.runtime.clock import iso_utc
 
@@ -49,9 +49,13 @@ class ConversationEventData(Resource, frozen=True, kw_only=True):
 
 
 class MessageEventData(ConversationEventData, frozen=True, kw_only=True):
-    """A message, as it was after the event. In a log of ids only, `message` is absent too."""
+    """A message, as it was after the event. In a log of ids only, `message` is absent too.
 
-    message_id: str
+    A read or a reaction may come before its message. Then `messageId` is null and `message` is absent:
+    `platformMessageId` says which it is.
+    """
+
+    message_id: str | None
     platform_message_id: str
     message: MessageResource | UnsetType = UNSET
 
@@ -80,6 +84,23 @@ class KeptData(msgspec.Struct, frozen=True, omit_defaults=True):
     """The conversation's row, as a JSON array (`store.snapshots`)."""
     reaction: Reaction | None = None
     read_by: Literal["participant", "account"] | None = None
+
+
+def shortened(message: Message) -> Message:
+    """The message as far as readers of conversations are shown it: a long text is cut, large parts are left out."""
+    content, edit = message.content, message.edit
+    if content is not None:
+        text = None if content.text is None else content.text[:MAX_TEXT]
+        attachments = () if _is_large(content.attachments) else content.attachments
+        details = None if _is_large(content.details) else content.details
+        content = Content(type=content.type, text=text, attachments=attachments, details=details)
+    if edit is not None:
+        edit = msgspec.structs.replace(edit, text=edit.text[:MAX_TEXT])
+    return msgspec.structs.replace(message, content=content, edit=edit)
+
+
+def _is_large(part: object) -> bool:
+    return len(msgspec.json.encode(part)) > MAX_JSON
 
 
 _load: Final = msgspec.json.Decoder(KeptData).decode
@@ -112,11 +133,11 @@ def _render(data: type[ConversationEventData], accounts: Collection[str], event:
 def _message_members(event: StoredEvent, kept: KeptData, conversation: Conversation | None) -> dict[str, Any]:
     message = kept.message
     members: dict[str, Any] = {
-        "message_id": str(event.message_id),
+        "message_id": None if event.message_id is None else str(event.message_id),
         "platform_message_id": kept.mid if message is None else message.mid,
     }
-    if message is not None and conversation is not None:
-        stored = StoredMessage(event.message_id or 0, kept.created_at, event.recorded_at, message)
+    if message is not None and conversation is not None and event.message_id is not None:
+        stored = StoredMessage(event.message_id, kept.created_at, event.recorded_at, message)
         members["message"] = MessageResource.of(stored, conversation)
     return members
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from inboxd.conversations.translate import Translated, translate
+from inboxd.conversations.translate import Translated, time_of, translate
 from inboxd.domain.conversation import ConversationKey
 from inboxd.meta import webhook_decoding
 from inboxd.meta.webhook_events import BrokenDeliveryError, Other, WebhookEvent
@@ -40,6 +40,8 @@ class PreparedEvent(NamedTuple):
     account_id: str
     """The account it belongs to. Where that is not known, the id in the webhook's entry."""
     kind: str
+    at: int
+    """When it happened (ms), by Meta's clock if that is believable."""
     translated: Translated
     kept: StoredWebhookEvent | None
     """The event itself, if it is stored as it came."""
@@ -81,7 +83,8 @@ class EventPreparation:
             progress.kinds.append(event.kind)
         entry_of = self._accounts.get(event.entry_id, event.entry_id)
         account_id = entry_of if translated.key is None else translated.key.account_id
-        return PreparedEvent(progress, number, account_id, event.kind, translated, kept)
+        at = time_of(event, delivery.received_at)
+        return PreparedEvent(progress, number, account_id, event.kind, at, translated, kept)
 
     def _log_unknown(self, event: WebhookEvent, delivery: PendingDelivery) -> None:
         """Log each unknown kind once. The set is bounded, since kinds come from outside."""

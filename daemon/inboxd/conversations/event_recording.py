@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from inboxd.conversations import store
-from inboxd.conversations.event_data import KeptData
+from inboxd.conversations.event_data import KeptData, shortened
 from inboxd.conversations.message_store import ChangedMessage
 from inboxd.domain.conversation import Conversation, ConversationKey
 from inboxd.domain.event import NewEvent
@@ -20,6 +20,8 @@ UPDATED: Final = "conversation.updated"
 DELETED: Final = "conversation.deleted"
 _encode: Final = msgspec.json.Encoder().encode
 _NOTHING: Final = b"{}"
+MAX_WHOLE: Final = 32_768
+"""Bytes of data up to which an event has its message whole. Every event of a message repeats it."""
 _READ_BY: Final[Mapping[bool | None, Literal["participant", "account"] | None]] = {
     None: None,
     True: "account",
@@ -49,7 +51,7 @@ def record_changes(
                 deleted.append(one)
     log.append(connection, events)
     # The text of messages that were taken back goes from their earlier events too.
-    replace_message(connection, [(one.message_id, _encode(one.message).decode()) for one in deleted])
+    replace_message(connection, [(one.message_id, one.message.mid, _encode(one.message).decode()) for one in deleted])
 
 
 def record_conversation(
@@ -81,5 +83,10 @@ def _message_event(one: ChangedMessage, told: MessageFact, row: msgspec.Raw | No
         kept = KeptData(
             message=one.message, created_at=one.created_at, conversation=row, reaction=told.reaction, read_by=read_by
         )
-    about = (one.key.participant_id, one.conversation_id, one.message_id)
-    return NewEvent(told.fact, one.key.account_id, told.at, _encode(kept), *about)
+    data = _encode(kept)
+    if kept.message is not None and len(data) > MAX_WHOLE:
+        data = _encode(msgspec.structs.replace(kept, message=shortened(kept.message)))
+    # A message that has not arrived is not shown, and gets another id when it is.
+    message_id = None if one.message.timeline_at is None else one.message_id
+    about = (one.key.participant_id, one.conversation_id, message_id)
+    return NewEvent(told.fact, one.key.account_id, told.at, data, *about)

@@ -89,7 +89,7 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
     key, direction = sides(event, accounts)
     if isinstance(body, events.Other):
         return Translated(key, kept=True)
-    at = _time(event, received_at)
+    at = time_of(event, received_at)
     sender = key.account_id if direction is Direction.OUTBOUND else key.participant_id
     change = _change(event, key, at, direction, sender)
     wrote = direction is Direction.INBOUND and isinstance(change, Sent) and key.account_id != key.participant_id
@@ -121,7 +121,7 @@ def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[Conversatio
     return key, Direction.OUTBOUND if account_sent or is_echo else Direction.INBOUND
 
 
-def _time(event: WebhookEvent, received_at: int) -> int:
+def time_of(event: WebhookEvent, received_at: int) -> int:
     """When the event happened (ms): the time of the item, else of its entry, else `received_at`."""
     for told in (event.timestamp, event.entry_time):
         if told is not None and is_believable(told, received_at, event.entry_time):
@@ -164,7 +164,7 @@ def _change(event: WebhookEvent, key: ConversationKey, at: int, direction: Direc
 
 def _partyless(event: WebhookEvent, accounts: Mapping[str, str], received_at: int) -> AnyPartylessChange:
     account_id = accounts.get(event.entry_id, event.entry_id)
-    at = _time(event, received_at)
+    at = time_of(event, received_at)
     match event.body:
         case events.MessageEdit() as body:
             number = body.number

@@ -24,7 +24,6 @@ from inboxd.conversations.webhook_event_types import (
     MentionEventData,
     ReferralEventData,
 )
-from inboxd.domain.clock_trust import is_believable
 from inboxd.domain.event import NewEvent
 from inboxd.domain.payload import shown
 from inboxd.domain.referral import referral_of
@@ -163,7 +162,5 @@ def _new(
     conversation_id: int | None = None,
     subject: str | None = None,
 ) -> NewEvent:
-    told, received_at = None if one.kept is None else one.kept.happened_at, one.progress.delivery.received_at
-    at = told if told is not None and is_believable(told, received_at, None) else received_at
-    event = NewEvent(name, one.account_id, at, msgspec.json.encode(data), participant_id, conversation_id)
+    event = NewEvent(name, one.account_id, one.at, msgspec.json.encode(data), participant_id, conversation_id)
     return event._replace(subject=subject)

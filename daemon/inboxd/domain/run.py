@@ -4,6 +4,8 @@ import math
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 
 class RunStatus(StrEnum):
     """The status of a run."""
@@ -41,6 +43,78 @@ STEERING: Final = {
 
 UNFINISHED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 """The stored statuses of a run that has not ended."""
+
+
+class RunKind(StrEnum):
+    """What a run does. An account has one run of each kind at a time."""
+
+    BACKFILL = "backfill"
+    """Fetches the profiles that conversations lack."""
+    HISTORY = "history"
+    """Imports the messages from before the account was connected."""
+
+
+class ConversationOutcome(StrEnum):
+    """The outcome of one conversation of a run."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    """There was nothing to do for it, or nothing that could succeed."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of any kind; a subclass for each kind adds its options. Times are milliseconds since the epoch, UTC."""
+
+    id: str
+    account_id: str
+    status: RunStatus
+    origin: str
+    max_conversations: int | None = None
+    dry_run: bool = False
+    total: int
+    success_count: int = 0
+    error_count: int = 0
+    skipped_count: int = 0
+    added_count: int = 0
+    """Messages that were new here. This and the next two are counted by history imports."""
+    known_count: int = 0
+    """Messages that were here already."""
+    unavailable_count: int = 0
+    """Messages that were listed without their details."""
+    reason: str | None = None
+    created_at: int
+    started_at: int | None = None
+    finished_at: int | None = None
+
+    @property
+    def processed(self) -> int:
+        """Conversations that have an outcome."""
+        return self.success_count + self.error_count + self.skipped_count
+
+    @property
+    def left(self) -> int:
+        """Conversations still to come."""
+        return max(0, self.total - self.processed)
+
+    @property
+    def success(self) -> bool | None:
+        """Whether it completed without errors. None: it is not finished, or only counted."""
+        if self.dry_run or not self.status.finished:
+            return None
+        return self.status is RunStatus.COMPLETED and self.error_count == 0
+
+    def duration_ms(self, now: int) -> int:
+        """How long (ms) the run took; for a run that is not finished, how long until `now` (ms)."""
+        return 0 if self.started_at is None else (self.finished_at or now) - self.started_at
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """The status of a run at this moment, and how long the run will still take."""
+
+    status: RunStatus
+    reason: str | None
+    eta_s: float | None
 
 
 def estimated_s(

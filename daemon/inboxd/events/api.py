@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from inboxd.events.event import Envelope
 from inboxd.events.log import CursorGoneError, EventLog, EventPage, EventReader
-from inboxd.events.query import LATEST, EventQuery
+from inboxd.events.query import EventQuery
 from inboxd.events.schemas import ANY_EVENT, REF, schemas
 from inboxd.events.store import EventFilter
 from inboxd.http.operations import Operation, answer, query
 from inboxd.http.problems import ProblemError
 from inboxd.http.protocol import notify_on_disconnect
-from inboxd.http.resource import Resource
+from inboxd.http.resource import EXAMPLE_ACCOUNT, Resource
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import Wakeup
 
@@ -58,6 +59,22 @@ class EventList(Resource, frozen=True):
     has_more: bool
     """Whether there are events after `nextCursor` already."""
 
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        event = Envelope(
+            id="evt_01996c5f1a2b00000000000412",
+            type="run.completed",
+            account_id=EXAMPLE_ACCOUNT,
+            occurred_at="2026-09-21T15:00:00.000Z",
+            recorded_at="2026-09-21T15:00:00.000Z",
+            data=msgspec.Raw(
+                b'{"runId":"0198c2f4a1b27c3d","kind":"backfill","status":"completed","origin":"api","total":25,'
+                b'"successCount":24,"errorCount":1,"skippedCount":0,"reason":null}'
+            ),
+        )
+        return cls(events=[msgspec.Raw(msgspec.json.encode(event))], next_cursor="1042", has_more=False)
+
 
 class EventsApi:
     """Reads the event log."""
@@ -91,7 +108,7 @@ class EventsApi:
         asked = query(request, EventLogQuery)
         only = asked.only(self._reader)
         try:
-            after = await self._start(asked.after)
+            after = await self._reader.cursor(asked.after)
             page = await self._reader.page(after, limit=asked.limit, only=only)
             if asked.wait and not page.events and not page.more:
                 page = await self._wait(request, page, asked, only)
@@ -99,12 +116,6 @@ class EventsApi:
             raise gone(error) from error
         listed = [msgspec.Raw(event.body) for event in page.events]
         return answer({"events": listed, "nextCursor": str(page.next_cursor), "hasMore": page.more})
-
-    async def _start(self, after: str | None) -> int:
-        ends = await self._reader.ends()
-        if after is None:
-            return ends.pruned_to
-        return ends.last if after == LATEST else int(after)
 
     async def _wait(self, request: web.Request, page: EventPage, asked: EventLogQuery, only: EventFilter) -> EventPage:
         """The next page that has events; an empty one when the time is over. Raises CursorGoneError."""

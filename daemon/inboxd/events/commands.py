@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
@@ -10,7 +11,7 @@ from urllib.parse import urlencode
 import click
 import msgspec
 
-from inboxd.events.log import EventReader
+from inboxd.events.log import LATEST, EventReader
 from inboxd.events.store import EventFilter
 from inboxd.http.client import AdminClient, UnreachableError
 from inboxd.http.command_access import CommandAccess
@@ -19,7 +20,6 @@ from inboxd.runtime.errors import EX_OK, EX_USAGE, InboxdError
 from inboxd.runtime.terminal import printable
 
 PATH: Final = "/api/events"
-LATEST: Final = "latest"
 PAGE: Final = 200
 WAIT_S: Final = 30
 """How long a request waits for the next event."""
@@ -94,17 +94,18 @@ def events(
         sys.exit(EX_OK if follow else _INTERRUPTED)
 
 
-async def _print(found: AsyncIterator[list[msgspec.Raw]], show: Callable[[msgspec.Raw], str]) -> int:
-    async for some in found:
-        for event in some:
-            click.echo(show(event))
-        sys.stdout.flush()
+async def _print(found: AsyncGenerator[list[msgspec.Raw], None], show: Callable[[msgspec.Raw], str]) -> int:
+    async with aclosing(found):
+        async for some in found:
+            for event in some:
+                click.echo(show(event))
+            sys.stdout.flush()
     return EX_OK
 
 
 async def _read(
     access: CommandAccess[EventReader], wanted: Wanted, after: str | None, *, follow: bool
-) -> AsyncIterator[list[msgspec.Raw]]:
+) -> AsyncGenerator[list[msgspec.Raw], None]:
     """The wanted events, page by page. Raises InboxdError."""
     cursor = LATEST if follow and after is None else after
     async with access.open() as opened:
@@ -158,9 +159,7 @@ class _Local:
         )
 
     async def page(self, after: str | None, *, wait_s: int) -> EventsPage:  # noqa: ARG002 - nobody writes
-        ends = await self._reader.ends()
-        cursor = ends.pruned_to if after is None else ends.last if after == LATEST else int(after)
-        page = await self._reader.page(cursor, limit=PAGE, only=self._only)
+        page = await self._reader.page(await self._reader.cursor(after), limit=PAGE, only=self._only)
         return EventsPage([msgspec.Raw(event.body) for event in page.events], str(page.next_cursor), page.more)
 
 

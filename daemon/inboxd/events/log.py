@@ -18,6 +18,8 @@ from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.worker import Wakeup
 from inboxd.storage.database import Database
 
+LATEST: Final = "latest"
+"""The cursor for what comes from now on."""
 RENDER_SLICE: Final = 50
 """Events that are rendered before the event loop serves others."""
 
@@ -58,8 +60,9 @@ class EventLog:
 
     def append(self, connection: sqlite3.Connection, events: Sequence[NewEvent]) -> None:
         """Append `events` in this order, in the caller's transaction."""
-        store.append(connection, events, self._clock.now_ms())
-        self._appended = connection.total_changes
+        if events:
+            store.append(connection, events, self._clock.now_ms())
+            self._appended = connection.total_changes
 
     def committed(self, changes: int) -> None:
         """Called on the event loop after each commit, or an attempt of one.
@@ -111,16 +114,23 @@ class EventReader:
         """The names of the types that match `patterns`: a name, `message.*`, or `*`."""
         return matching(patterns, self.types)
 
+    async def cursor(self, text: str | None) -> int | None:
+        """Where somebody who asks with this text begins: None is the oldest event. Raises StorageError."""
+        if text == LATEST:
+            return (await self.ends()).last
+        return None if text is None else int(text)
+
     async def ends(self) -> Ends:
         """Where the log begins and ends. Raises StorageError."""
         return await self._database.reading(store.ends)
 
-    async def page(self, after: int, *, limit: int, only: EventFilter = EventFilter()) -> EventPage:  # noqa: B008 - frozen
+    async def page(self, after: int | None, *, limit: int, only: EventFilter = EventFilter()) -> EventPage:  # noqa: B008 - frozen
         """Up to `limit` events after the cursor `after`. There may be fewer, or none, although `more` is true.
 
-        Raises CursorGoneError, and StorageError.
+        None: from the oldest that is kept, so never gone. Raises CursorGoneError, and StorageError.
         """
         ends, found = await self._database.reading(lambda connection: store.page(connection, after, limit, only))
+        after = ends.pruned_to if after is None else after
         if after < ends.pruned_to:
             msg = f"Events up to {ends.pruned_to} are no longer kept. Read on from there."
             raise CursorGoneError(msg, ends.pruned_to)

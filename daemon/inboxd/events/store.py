@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.event import NewEvent, StoredEvent
-from inboxd.storage.connection import insert_many
+from inboxd.storage.connection import insert_many, one_moment
 from inboxd.storage.personal_data import ExpiredRows
 
 _APPEND: Final = """
@@ -32,8 +32,8 @@ _CONDITIONS: Final = {
     "subject": " AND subject = ?",
 }
 _BLANK: Final = """
-UPDATE events AS e SET data = json_set(e.data, '$.message', json(k.value ->> 1))
-FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data ->> '$.message' IS NOT NULL
+UPDATE events AS e SET data = json_set(e.data, '$.message', json(k.value ->> 2))
+FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data ->> '$.message.mid' = k.value ->> 1
 """
 _SIZE: Final = """
 SELECT coalesce((SELECT total FROM events ORDER BY seq DESC LIMIT 1), 0)
@@ -86,9 +86,7 @@ class StoredPage(NamedTuple):
 
 
 def append(connection: sqlite3.Connection, events: Sequence[NewEvent], now: int) -> None:
-    """Append `events` in this order. `now` in ms."""
-    if not events:
-        return
+    """Append `events` (not none) in this order. `now` in ms."""
     found = connection.execute(_TOTAL).fetchall()
     total = found[0][0] if found else 0
     rows = []
@@ -98,8 +96,11 @@ def append(connection: sqlite3.Connection, events: Sequence[NewEvent], now: int)
     insert_many(connection, _APPEND, rows)
 
 
-def replace_message(connection: sqlite3.Connection, messages: Sequence[tuple[int, str]]) -> None:
-    """Set the member `message` (JSON) in all events of these messages (by id): the sender took them back."""
+def replace_message(connection: sqlite3.Connection, messages: Sequence[tuple[int, str, str]]) -> None:
+    """Set the member `message` (JSON) in all events of these messages (id, mid, JSON): the sender took them back.
+
+    The id of a message that was removed may be given again, so the events of another message can have the same id.
+    """
     if messages:
         connection.execute(_BLANK, (msgspec.json.encode(messages).decode(),))
 
@@ -109,9 +110,21 @@ def ends(connection: sqlite3.Connection) -> Ends:
     return Ends(*connection.execute(_ENDS).fetchall()[0])
 
 
-def page(connection: sqlite3.Connection, after: int, limit: int, only: EventFilter) -> tuple[Ends, StoredPage]:
-    """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events."""
+def page(connection: sqlite3.Connection, after: int | None, limit: int, only: EventFilter) -> tuple[Ends, StoredPage]:
+    """Up to `limit` events after the cursor `after` that `only` lets through, from the next SCAN events.
+
+    None: from the oldest. The beginning of the log is read at the same moment as the events: else what is pruned in
+    between would be missing, and nobody be told.
+    """
+    with one_moment(connection):
+        return _page_of_a_moment(connection, after, limit, only)
+
+
+def _page_of_a_moment(
+    connection: sqlite3.Connection, after: int | None, limit: int, only: EventFilter
+) -> tuple[Ends, StoredPage]:
     known = ends(connection)
+    after = known.pruned_to if after is None else after
     ((following,),) = connection.execute(_FOLLOWING, (after,)).fetchall()
     until = known.last if following is None else min(known.last, following - 1 + SCAN)  # a restore leaves a large gap
     sql = _PAGE

@@ -74,6 +74,7 @@ class EventStreams:
     async def everything(self, request: web.Request) -> web.StreamResponse:
         """Events as server-sent events, from now on or after `Last-Event-ID`.
 
+        The first is `begin`, which has the cursor of where the stream begins, when there is no `Last-Event-ID`.
         The name of each is its type, the id its cursor, and the data the event as `/api/events` has it.
         """
         return await self.serve(request, query(request, EventQuery).only(self._reader))
@@ -100,7 +101,10 @@ class EventStreams:
             cursor = (await self._reader.ends()).last if last_id is None else last_id
             first_event = None if first is None else await first()
             async with sse_response(request, headers=SAFE_HEADERS, send_timeout=SEND_TIMEOUT_S) as response:
-                with suppress(ConnectionResetError, TimeoutError, StorageError):  # the client comes back
+                with suppress(ConnectionError, TimeoutError, StorageError):  # the client comes back
+                    if last_id is None and first_event is None:
+                        # A client that is cut off before the first event comes back with this, and misses nothing.
+                        await response.send(_json(cursor=str(cursor)), event="begin", id=str(cursor))
                     if first_event is not None:
                         await response.send(first_event.data.decode(), event=first_event.kind)
                     if first_event is None or not first_event.ended:
@@ -134,7 +138,7 @@ class EventStreams:
                 page = await self._reader.page(cursor, limit=PAGE, only=only)
             except CursorGoneError as error:
                 cursor = error.oldest
-                await response.send(msgspec.json.encode({"oldestCursor": str(cursor)}).decode(), event="gap")
+                await response.send(_json(oldestCursor=str(cursor)), event="gap", id=str(cursor))
                 continue
             for event in page.events:
                 await response.send(event.body.decode(), event=event.type, id=str(event.seq))
@@ -144,6 +148,10 @@ class EventStreams:
             if not page.more:
                 await self._clock.wait(notified, None)
                 await self._clock.wait(wakeup.stopped, MIN_REST_S)
+
+
+def _json(**members: str) -> str:
+    return msgspec.json.encode(members).decode()
 
 
 def _last_id(request: web.Request) -> int | None:

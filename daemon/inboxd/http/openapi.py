@@ -151,7 +151,7 @@ def _example(operation: Operation, kind: Any) -> Any:  # noqa: ANN401 - a type, 
     if "answer" in operation.examples:
         return operation.examples["answer"]
     make = getattr(kind, "example", None)
-    return None if make is None else msgspec.to_builtins(make())
+    return None if make is None else msgspec.json.decode(msgspec.json.encode(make()))
 
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:

@@ -131,6 +131,7 @@ class AccountGraph:
         self._standing_known = False
         self._doubtful.clear()
         self.profiles_throttle.reset()
+        self.conversations_throttle.reset()
         self._app_budget.notify()
 
     async def user_profile(

@@ -190,9 +190,9 @@ class ConversationsClient:
             try:
                 found = await read(form)
             except GraphError as error:
-                refusal = refusal or error
                 if self._settled or not _may_be_the_form(error):
-                    break
+                    raise  # this form was understood
+                refusal = refusal or error
                 continue
             if not fields_only:
                 self._settled, self._forms = True, [form]

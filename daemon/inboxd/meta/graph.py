@@ -18,6 +18,7 @@ from inboxd.meta.throttle import Circuit
 from inboxd.meta.usage import Usage, parse_usage
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.connections import OutboundConnector
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 PROBE_TIMEOUT_S: Final = 5.0
@@ -50,7 +51,10 @@ class GraphClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "inboxd"}
+            connector=OutboundConnector(),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "inboxd"},
         )
         return self
 

@@ -4,29 +4,25 @@ Only https, only Meta's hosts, and only public IP addresses are allowed. The che
 address that is really connected to: after DNS, and for every redirect. Size, time and redirects are limited.
 """
 
-import ipaddress
-import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import aiohttp
 from yarl import URL
 
+from inboxd.domain.addresses import IpAddress, IpNetwork, is_allowed
 from inboxd.meta.response_body import read_at_most
+from inboxd.runtime.connections import OutboundConnector
 from inboxd.runtime.errors import InboxdError
+from inboxd.runtime.sockets import CheckedSockets, is_forbidden
 
 MAX_BYTES: Final = 5 * 1024 * 1024
 TIMEOUT_S: Final = 10.0
 MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({403, 404, 410})
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class PictureRules(NamedTuple):
@@ -55,10 +51,6 @@ class PictureRefusedError(PictureError):
     """The URL is not allowed, or the content is too large or not a usable picture. Another try cannot succeed."""
 
 
-class _ForbiddenAddressError(OSError):
-    """The host's IP address is not public."""
-
-
 class PictureClient:
     """Fetches pictures by the rules. An async context manager that owns its connections."""
 
@@ -68,7 +60,7 @@ class PictureClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=self._socket, limit=4),
+            connector=OutboundConnector(socket_factory=CheckedSockets(self._may_connect), limit=4),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "inboxd", "Accept": "image/*"},
@@ -116,7 +108,7 @@ class PictureClient:
             msg = "no answer in time"
             raise PictureHostError(msg) from error
         except aiohttp.ClientConnectorError as error:
-            if _is_forbidden(error):
+            if is_forbidden(error):
                 raise PictureRefusedError(f"{url.host} has no public address") from error
             raise PictureHostError(f"no answer: {type(error).__name__}") from error
         except aiohttp.ClientError as error:
@@ -141,39 +133,8 @@ class PictureClient:
             raise PictureRefusedError(f"{host or 'no host'} is not one of the allowed hosts")
         return url
 
-    def _socket(self, address: AddrInfo) -> socket.socket:
-        """The socket for one connection. aiohttp calls this with the exact address that it is about to connect to."""
-        family, kind, protocol, _, target = address
-        if not is_allowed(ipaddress.ip_address(str(target[0]).partition("%")[0]), self._rules.allow_networks):
-            raise _ForbiddenAddressError(str(target[0]))
-        return socket.socket(family, kind, protocol)
-
-
-def is_allowed(address: IpAddress, networks: Collection[IpNetwork]) -> bool:
-    """Whether `address` is public or in one of `networks`. An address that wraps another is judged by that."""
-    if any(address.version == network.version and address in network for network in networks):
-        return True
-    inner = _wrapped(address)
-    if inner is not None:
-        return is_allowed(inner, networks)
-    return address.is_global and not address.is_multicast
-
-
-def _wrapped(address: IpAddress) -> IpAddress | None:
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-
-
-def _is_forbidden(error: BaseException | None) -> bool:
-    """Whether we refused an address. aiohttp may put our error anywhere in the chain of causes."""
-    while error is not None:
-        if isinstance(error, _ForbiddenAddressError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    def _may_connect(self, address: IpAddress) -> bool:
+        return is_allowed(address, self._rules.allow_networks)
 
 
 def _failure(status: int) -> PictureError:

@@ -391,7 +391,7 @@ def _changed(
 
 
 def _kept(kind: str, entry_id: str, raw: msgspec.Raw, time: int | None) -> WebhookEvent:
-    return WebhookEvent(kind=kind, entry_id=entry_id, body=Other(kind), raw=raw, timestamp=time)
+    return WebhookEvent(kind=kind, entry_id=entry_id, body=Other(kind), raw=raw, timestamp=time, entry_time=time)
 
 
 def _unknown(entry_id: str, raw: msgspec.Raw, reason: str, time: int | None = None) -> WebhookEvent:

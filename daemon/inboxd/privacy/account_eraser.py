@@ -117,14 +117,23 @@ class AccountEraser:
             for number, scan in enumerate(self._store.scans):
                 looked_to[number], more = await self._erase_mentions(scan, wanted, looked_to[number], counts, stopping)
                 waiting += more
-            while removed := await self._store.step(subject, STEP):
-                counts.update(removed)
-                await self._rest(stopping)
+            await self._erase_rows(subject, counts, stopping)
             last = await self._store.finish(subject, wanted, looked_to, LAST_STEP, counts.total() - before)
             if last is not None:
                 counts.update(last.counts)
                 return waiting + last.waiting
         return waiting + 1  # more comes in all the time than is erased: try again
+
+    async def _erase_rows(self, subject: Subject, counts: Counter[str], stopping: Callable[[], bool]) -> None:
+        """Erase rows step by step. Of a person the last ones are left to the last transaction, which `on_erased` is in.
+
+        If the daemon is killed between the two, the next erasure must find something, or nobody is told of either.
+        """
+        while removed := await self._store.step(subject, STEP):
+            counts.update(removed)
+            await self._rest(stopping)
+            if subject.participant_id is not None and removed.total() < STEP:
+                return
 
     async def _erase_mentions(
         self, scan: Scan, wanted: MentionScan, after: int, counts: Counter[str], stopping: Callable[[], bool]

@@ -177,7 +177,7 @@ class ParticipantEraser:
             conversations=counts["conversations"],
             profiles=counts["profiles"],
             webhook_events=counts["webhook_events"],
-            backfill_attempts=counts["backfill_attempts"],
+            backfill_attempts=counts["run_items"],
             deliveries=counts["deliveries"],
             avatars=counts["avatars"],
             deliveries_waiting=erased.waiting,

@@ -1,5 +1,6 @@
 """Builds this feature: webhooks are verified, stored and acknowledged, and stored deliveries can be looked at."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,8 @@ class Receiving(Feature):
 
     inbox: Inbox
     monitor: ProcessingMonitor
+    via: str
+    """What this daemon calls itself in the header Via, when it hands deliveries on."""
 
 
 async def build(core: Core, options: Options) -> Receiving:
@@ -46,7 +49,8 @@ async def build(core: Core, options: Options) -> Receiving:
     inbox = Inbox(core.database, core.clock, max_waiting=options.max_waiting)
     await inbox.recall()
     monitor = ProcessingMonitor(core.database, core.clock, metrics)
-    webhooks = Webhooks(inbox, _verifier(options.app_secrets), options.verify_token, metrics, options.body_budget)
+    verifier, via = _verifier(options.app_secrets), f"inboxd-{secrets.token_hex(8)}"
+    webhooks = Webhooks(inbox, verifier, options.verify_token, metrics, options.body_budget, via)
     overview = ReceivingOverview(inbox, core.clock)
     deliveries = Setting("storage.keep_deliveries_days", options.keep_deliveries_days)
     failed = Setting("storage.keep_failed_days", options.keep_failed_days)
@@ -55,6 +59,7 @@ async def build(core: Core, options: Options) -> Receiving:
         name="receiving",
         inbox=inbox,
         monitor=monitor,
+        via=via,
         workers=(Job(monitor, processing_monitor.SCHEDULE),),
         operations=(*DeliveriesApi(inbox).operations(), *WebhookEventsApi(core.database.read).operations()),
         pages=(DeliveryPages(inbox),),

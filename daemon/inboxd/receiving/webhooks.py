@@ -25,10 +25,14 @@ from inboxd.runtime.secret import Secret
 PATH: Final = "/webhooks/instagram"
 RETRY_AFTER_S: Final = 5
 _SIGNATURE: Final = istr(HEADER)
+_VIA: Final = istr("Via")
 
 
 class Webhooks:
-    """The two handlers of the public listener. `verifier` and `verify_token` may be replaced at any time."""
+    """The two handlers of the public listener. `verifier` and `verify_token` may be replaced at any time.
+
+    `via` is what this daemon calls itself when it hands deliveries on: one that it handed on itself is refused.
+    """
 
     def __init__(
         self,
@@ -37,9 +41,11 @@ class Webhooks:
         verify_token: Secret,
         metrics: ReceivingMetrics,
         budget: BodyBudget,
+        via: str,
     ) -> None:
         self._inbox = inbox
         self._budget = budget
+        self._via = via
         self.verifier = verifier
         self.verify_token = verify_token
         self._metrics = metrics
@@ -93,6 +99,9 @@ class Webhooks:
         verdict = self.verifier.check_body(digest, body)
         if verdict is not Verdict.VALID:
             return self._unsigned(verdict, len(body))
+        if self._via in request.headers.get(_VIA, ""):
+            self._log.warning("delivery_came_back")
+            return problem(HTTPStatus.LOOP_DETECTED, "A webhook endpoint of this inboxd leads back to it. Delete it.")
         try:
             request[DELIVERY] = await self._inbox.append(body, digest)
         except StorageBusyError as error:

@@ -9,12 +9,15 @@ import msgspec
 
 from inboxd.domain.mailbox import ListedConversation, Party
 from inboxd.domain.reconciliation import Cause, Gap
-from inboxd.storage.database import Database
+from inboxd.storage.database import Database, Read
 
 _STATE: Final = """
 SELECT since, checked_to, checked_at, next_check_at, quiet_checks, failures, error, walked_at, walked_pages
 FROM reconciled_accounts WHERE account_id = ?
 """
+_HEALED_SINCE: Final = "SELECT since FROM reconciled_accounts WHERE account_id = ? AND checked_at > ?"
+_AT_WORK_MS: Final = 86_400_000
+"""Whoever was checked within this time is checked again."""
 _BEGIN: Final = """
 INSERT INTO reconciled_accounts (account_id, since, checked_to) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING
 """
@@ -126,6 +129,15 @@ class Waiting(NamedTuple):
     conversations: int
     failed: int
     """How many of them could not be read."""
+
+
+async def healed_since(read: Read, account_id: str, now: int) -> int | None:
+    """Since when (ms) the messages of an account that webhooks do not bring are found by checks. `now` in ms.
+
+    None when the account is not checked. Raises StorageError.
+    """
+    rows = await read(_HEALED_SINCE, (account_id, now - _AT_WORK_MS))
+    return rows[0][0] if rows else None
 
 
 class ReconciliationStore:

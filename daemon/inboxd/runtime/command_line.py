@@ -23,6 +23,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="The API's JS
 account_option = click.option("--account", "account_id", required=True, help="The account's id.")
 
 
+class Span(click.ParamType):  # type: ignore[type-arg] # generic in newer versions only
+    """A length of time in seconds: 90, 45m, 12h, 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        """Text to seconds. Fails for anything but a number with one of these units, up to ten years."""
+        text = str(value)
+        size = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+        digits = text if size is None else text[:-1]
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
+            self.fail(f"{text!r} is no length of time, such as 90, 45m, 12h or 7d", param, ctx)
+        seconds = int(digits) * (size or 1)
+        if seconds > 315_360_000:
+            self.fail("ten years are the most", param, ctx)
+        return seconds
+
+
 @contextmanager
 def opened(path: str) -> Iterator[TextIO]:
     """The text file at `path`, or standard input for `-`. Bytes that are no UTF-8 become surrogates. Raises OSError."""

@@ -120,9 +120,9 @@ class Supervisor:
                 return
 
     async def _run(self, worker: Worker, schedule: Schedule) -> None:
-        kind, _, account_id = worker.name.partition(":")
+        kind, _, name = worker.name.partition(":")
         log = logs.get(schedule.log_part or kind)
-        await work(worker, self._clock, log.bind(account_id=account_id) if account_id else log, schedule)
+        await work(worker, self._clock, log.bind(**{schedule.log_id: name}) if name else log, schedule)
 
     @property
     def parked(self) -> list[ParkedWorker]:

@@ -76,6 +76,8 @@ class Schedule:
     """Seconds until the next poll after a StorageError. Only a stop cuts them short."""
     log_part: str | None = None
     """The field `part` of that warning. None: the worker's name without the account."""
+    log_id: str = "account_id"
+    """The field of that warning for what is after the colon of the worker's name."""
 
 
 async def work(worker: Worker, clock: Clock, log: Log, schedule: Schedule) -> None:

@@ -7,7 +7,8 @@ So whole functions are sent to the thread instead. See docs/decisions/0002-trans
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -80,6 +81,17 @@ def fetch_packed(connection: sqlite3.Connection, sql: str, parameters: Sequence[
     ((packed,),) = connection.execute(sql, parameters).fetchall()
     rows: list[list[Any]] = msgspec.json.decode(packed)
     return rows
+
+
+@contextmanager
+def one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is read within is of one moment, whatever is committed meanwhile. For connections that only read."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 def insert_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> int:

@@ -23,7 +23,7 @@ class NatsOverview:
         """Whether it is connected, how far behind it is, the last success and error. Raises StorageError."""
         state, behind, behind_s = await self._status.now()
         context = {"state": state, "position": state.position, "behind": behind, "behind_s": behind_s}
-        return OverviewPart(Card("nats_card.html", context, position=40), self._needs(state, behind))
+        return OverviewPart(Card("nats_card.html", context, position=26), self._needs(state, behind))
 
     def _needs(self, state: PublisherState, behind: int) -> list[Need]:
         """A look at NATS when it takes nothing, or its stream is not as it must be."""

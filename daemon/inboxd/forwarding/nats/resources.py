@@ -33,6 +33,26 @@ class ConsumerResource(Resource, frozen=True):
     last_error_at: str | None
 
     @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(
+            name="nats",
+            connected=True,
+            server="127.0.0.1:4222",
+            cursor="1042",
+            behind_by=0,
+            lag_seconds=0.0,
+            waits_for=None,
+            waits_since=None,
+            stream_problem=None,
+            set_aside=0,
+            skipped=0,
+            last_success_at="2026-09-21T15:00:00.000Z",
+            last_error=None,
+            last_error_at=None,
+        )
+
+    @classmethod
     def of(cls, name: str, status: Status) -> Self:
         """The resource of a consumer."""
         state, position = status.state, status.state.position
@@ -58,3 +78,8 @@ class ConsumerList(Resource, frozen=True):
     """All consumers that are configured."""
 
     consumers: list[ConsumerResource]
+
+    @classmethod
+    def example(cls) -> Self:
+        """For the documentation."""
+        return cls(consumers=[ConsumerResource.example()])

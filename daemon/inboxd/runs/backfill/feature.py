@@ -8,7 +8,8 @@ from inboxd.accounts.manager import AccountManager, ManagedAccount
 from inboxd.events.feature import Events
 from inboxd.feature import Core, Feature, Job, Link, Setting
 from inboxd.profiles.sync import ProfileSync
-from inboxd.runs.backfill import personal_data_store, schedule
+from inboxd.runs import personal_data_store
+from inboxd.runs.backfill import schedule
 from inboxd.runs.backfill.account_workers import BackfillWorkers
 from inboxd.runs.backfill.api import BackfillsApi
 from inboxd.runs.backfill.metrics import BackfillMetrics
@@ -64,10 +65,10 @@ def build(
         on_account_removed=workers.account_removed,
         operations=BackfillsApi(service, backfills, events.streams, core.clock).operations(),
         pages=(BackfillPages(service, backfills, accounts, core.clock),),
-        templates="inboxd.runs.backfill",
+        templates="inboxd.runs",
         links=(Link("/backfill", "Backfill", 20),),
         collect=partial(metrics.collect, backfills, accounts.served),
         reload=(keep_runs.rule,),
-        expiries=personal_data_store.expiries(backfills, days=keep_runs),
+        expiries=personal_data_store.expiries(core.database, days=keep_runs),
         personal_data=personal_data_store.personal_data(),
     )

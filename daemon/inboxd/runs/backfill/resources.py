@@ -1,15 +1,16 @@
 """Backfill runs as JSON of the API."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from msgspec import Meta
 
 from inboxd.domain.backfill import DEFAULT_BATCH, MAX_BATCH, BackfillRun
-from inboxd.domain.run import RunStatus
-from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource, iso
-from inboxd.runs.backfill.service import Estimate
-from inboxd.runs.backfill.store import Attempt, Batch
-from inboxd.runtime.clock import iso_utc
+from inboxd.domain.run import Estimate
+from inboxd.http.resource import Resource
+from inboxd.runs.resources import RunBatch, RunProblem, RunSummary
+from inboxd.runs.store import Attempt
+
+PATH: Final = "/api/workers/backfill-profiles"
 
 
 class NewBackfill(Resource, frozen=True, forbid_unknown_fields=True):
@@ -23,164 +24,36 @@ class NewBackfill(Resource, frozen=True, forbid_unknown_fields=True):
     older_than_seconds: Annotated[int, Meta(ge=0, le=315_360_000)] = 86_400
 
 
-class BackfillLinks(Resource, frozen=True, rename={"self_": "self"}):
-    """Where a run is looked at and steered."""
-
-    self_: str
-    events: str
-    pause: str
-    resume: str
-    cancel: str
-
-    @classmethod
-    def of(cls, address: str) -> Self:
-        """The links of the run at `address`."""
-        return cls(
-            self_=address,
-            events=f"{address}/events",
-            pause=f"{address}/pause",
-            resume=f"{address}/resume",
-            cancel=f"{address}/cancel",
-        )
-
-
-class BackfillProblem(Resource, frozen=True):
+class BackfillProblem(RunProblem, frozen=True):
     """A conversation of a run that got no profile."""
 
     conversation_id: str
-    participant_platform_id: str
-    outcome: str
-    code: int | None
-    error: str
-    attempts: int
-    at: str
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
         """From an attempt that got no profile."""
-        return cls(
-            conversation_id=str(attempt.conversation_id),
-            participant_platform_id=attempt.participant_id,
-            outcome=attempt.outcome.value,
-            code=attempt.code,
-            error=attempt.reason or "",
-            attempts=attempt.attempts,
-            at=iso_utc(attempt.at),
-        )
+        return cls(**cls.fields_of(attempt), conversation_id=str(attempt.item))
 
 
-class BackfillBatch(Resource, frozen=True):
-    """One batch of a run."""
-
-    number: int
-    started_at: str
-    finished_at: str
-    success_count: int
-    error_count: int
-    skipped_count: int
-
-    @classmethod
-    def of(cls, batch: Batch) -> Self:
-        """From a stored batch."""
-        return cls(
-            number=batch.number,
-            started_at=iso_utc(batch.started_at),
-            finished_at=iso_utc(batch.finished_at),
-            success_count=batch.success_count,
-            error_count=batch.error_count,
-            skipped_count=batch.skipped_count,
-        )
-
-
-class BackfillSummary(Resource, frozen=True):
+class BackfillSummary(RunSummary, frozen=True):
     """A backfill run, and how it stands now. `duration` is in milliseconds, `ratePerMinute` over all of it."""
 
-    job_id: str
-    account_id: str
-    status: str
-    reason: str | None
-    origin: str
     batch_size: int
-    dry_run: bool
-    success: bool | None
-    total: int
-    total_processed: int
-    success_count: int
-    error_count: int
-    skipped_count: int
-    duration: int
-    rate_per_minute: float | None
-    estimated_duration_seconds: int | None
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
-    links: BackfillLinks
 
     @classmethod
-    def fields_of(cls, run: BackfillRun, estimate: Estimate, now: int, path: str) -> dict[str, Any]:
-        """The values of a run at the moment `now` (ms). `path` is where runs are found."""
-        duration = run.duration_ms(now)
-        return {
-            "job_id": run.id,
-            "account_id": run.account_id,
-            "status": estimate.status.value,
-            "reason": estimate.reason,
-            "origin": run.origin,
-            "batch_size": run.batch_size,
-            "dry_run": run.dry_run,
-            "success": _success(run),
-            "total": run.total,
-            "total_processed": run.processed,
-            "success_count": run.success_count,
-            "error_count": run.error_count,
-            "skipped_count": run.skipped_count,
-            "duration": duration,
-            "rate_per_minute": round(run.processed * 60_000 / duration, 1) if duration and run.processed else None,
-            "estimated_duration_seconds": None if estimate.eta_s is None else round(estimate.eta_s),
-            "created_at": iso_utc(run.created_at),
-            "started_at": iso(run.started_at),
-            "finished_at": iso(run.finished_at),
-            "links": BackfillLinks.of(f"{path}/{run.id}"),
-        }
+    def fields_of(cls, run: BackfillRun, estimate: Estimate, now: int) -> dict[str, Any]:
+        """The values of a run at the moment `now` (ms)."""
+        return {**cls.base_of(run, estimate, now, PATH), "batch_size": run.batch_size}
 
     @classmethod
     def example_fields(cls) -> dict[str, Any]:
         """The values of a run, for the documentation."""
-        job_id = "0198c2f4a1b27c3d"
-        return {
-            "job_id": job_id,
-            "account_id": EXAMPLE_ACCOUNT,
-            "status": "completed",
-            "reason": None,
-            "origin": "api",
-            "batch_size": 10,
-            "dry_run": False,
-            "success": False,
-            "total": 25,
-            "total_processed": 25,
-            "success_count": 24,
-            "error_count": 1,
-            "skipped_count": 0,
-            "duration": 31_250,
-            "rate_per_minute": 48.0,
-            "estimated_duration_seconds": None,
-            "created_at": "2026-09-21T02:00:00.000Z",
-            "started_at": "2026-09-21T02:00:00.020Z",
-            "finished_at": "2026-09-21T02:00:31.270Z",
-            "links": BackfillLinks.of(f"/api/workers/backfill-profiles/{job_id}"),
-        }
+        return {**cls.base_example(PATH), "batch_size": 10}
 
     @classmethod
     def example(cls) -> Self:
         """For the documentation."""
         return cls(**cls.example_fields())
-
-
-def _success(run: BackfillRun) -> bool | None:
-    """Whether it completed without errors. None: it is not finished, or only counted."""
-    if run.dry_run or not run.status.finished:
-        return None
-    return run.status is RunStatus.COMPLETED and run.error_count == 0
 
 
 class BackfillResource(BackfillSummary, frozen=True):
@@ -189,29 +62,13 @@ class BackfillResource(BackfillSummary, frozen=True):
     errors: list[BackfillProblem]
     limit: int
     offset: int
-    batches: list[BackfillBatch]
+    batches: list[RunBatch]
 
     @classmethod
     def example(cls) -> Self:
         """For the documentation."""
-        problem = BackfillProblem(
-            conversation_id="1",
-            participant_platform_id=EXAMPLE_PARTICIPANT,
-            outcome="error",
-            code=2,
-            error="Graph error 2: an unexpected error has occurred",
-            attempts=3,
-            at="2026-09-21T02:00:29.110Z",
-        )
-        batch = BackfillBatch(
-            number=3,
-            started_at="2026-09-21T02:00:25.000Z",
-            finished_at="2026-09-21T02:00:31.270Z",
-            success_count=4,
-            error_count=1,
-            skipped_count=0,
-        )
-        return cls(**cls.example_fields(), errors=[problem], limit=50, offset=0, batches=[batch])
+        problem = BackfillProblem(**BackfillProblem.example_fields(), conversation_id="1")
+        return cls(**cls.example_fields(), errors=[problem], limit=50, offset=0, batches=[RunBatch.example()])
 
 
 class BackfillList(Resource, frozen=True):

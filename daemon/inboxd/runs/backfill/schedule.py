@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from inboxd.runs.backfill.service import BackfillService
-from inboxd.runs.backfill.store import BackfillStore, RunActiveError
+from inboxd.runs.backfill.store import BackfillStore
 from inboxd.runs.cron import next_after
 from inboxd.runs.moments_store import MomentStore
+from inboxd.runs.store import RunActiveError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError

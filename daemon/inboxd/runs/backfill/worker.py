@@ -1,67 +1,43 @@
 """Backfill fetches the profiles that an account's conversations lack: the latest activity first, one at a time."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from inboxd.domain.backfill import BackfillRun, ConversationOutcome
+from inboxd.domain.backfill import BackfillRun
 from inboxd.domain.budget import Priority
 from inboxd.domain.paging import Place
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.retry import PROFILE_FETCH, FailureAction, decide
-from inboxd.domain.run import RunStatus
+from inboxd.domain.run import ConversationOutcome, RunStatus
 from inboxd.meta.graph_errors import GraphError
 from inboxd.profiles.sync import ACCOUNT_WIDE, ProfileSync
-from inboxd.runs.backfill import store
-from inboxd.runs.backfill.store import TOP, Attempt, BackfillStore, Candidate
+from inboxd.runs import store
+from inboxd.runs.backfill.store import TOP, BackfillStore, Candidate
+from inboxd.runs.store import Attempt
+from inboxd.runs.worker import InterruptedRun, RunWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
-from inboxd.runtime.worker import Schedule, Wakeup
+from inboxd.runtime.worker import Schedule
 
-T = TypeVar("T")
 BUSY_REST_S: Final = 0.2
 """Pause before trying again to claim a participant whose profile the live fetcher is fetching."""
-PROGRESS_S: Final = 1.0
-"""Rest between two events about the progress of a run."""
 SCHEDULE: Final = Schedule(storage_event="backfill_waits_for_storage", storage_rest_s=1)
 
 
-class _Interrupted(Exception):  # noqa: N818 - not an error
-    """The wait was ended: the run was paused or cancelled, or the daemon stops."""
-
-
-class BackfillWorker:
-    """Carries out the runs of one account, one after the other. What is done is stored before the next call."""
+class BackfillWorker(RunWorker[BackfillRun]):
+    """Carries out the backfill runs of one account."""
 
     def __init__(self, sync: ProfileSync, backfills: BackfillStore, clock: Clock, random: Callable[[], float]) -> None:
-        self.name = f"backfill:{sync.account_id}"
-        self.wakeup = Wakeup(on_notify=self._end_wait)
-        """Notified when a run was started or steered: ends the wait that a poll is in, if any."""
-        self.account_id = sync.account_id
+        super().__init__(sync.managed, backfills, clock)
         self._sync = sync
         self._backfills = backfills
-        self._clock = clock
         self._random = random
-        self._waiting: asyncio.Task[Any] | None = None
-        self._tell_at = 0.0
-        self._account_changed = asyncio.Event()
         self._log = logs.get("backfill").bind(account_id=self.account_id)
-        sync.managed.listeners.append(self._account_changed.set)
-
-    async def poll(self) -> float | None:
-        """Work on the active run until it ends, is paused or cancelled, or the worker stops. Raises StorageError."""
-        active = await self._backfills.active(self.account_id)
-        if active is None or active.status is RunStatus.PAUSED:
-            return None
-        await self._walk(active)
-        return 0
 
     async def _walk(self, run: BackfillRun) -> None:
-        """Walk the conversations of a run, batch by batch, until it is no longer running, or the worker stops."""
-        if run.status is RunStatus.QUEUED:
-            await self._change(run, RunStatus.RUNNING)
+        """Walk the conversations of a run, batch by batch."""
         after: Place | None = None
         while (current := await self._still_running(run.id)) is not None:
             limit = current.batch_size
@@ -84,7 +60,7 @@ class BackfillWorker:
         for candidate in batch:
             try:
                 outcome = await self._get_profile(run, candidate)
-            except _Interrupted:
+            except InterruptedRun:
                 break
             place = Place(candidate.last_message_at, candidate.conversation_id)
             if outcome is not None:
@@ -99,7 +75,7 @@ class BackfillWorker:
     async def _get_profile(self, run: BackfillRun, candidate: Candidate) -> ConversationOutcome | None:
         """Get one profile. None: no outcome yet; the conversation comes again after the others.
 
-        Raises _Interrupted.
+        Raises InterruptedRun.
         """
         reason = self._skip_reason(candidate)
         if reason is not None:
@@ -177,43 +153,7 @@ class BackfillWorker:
         await self._backfills.record(run.id, tried)
         return outcome
 
-    async def _until_callable(self) -> None:
-        """Wait while the account needs a login. The budget is waited for in the fetch itself."""
-        while not self._sync.managed.account.callable:
-            self._account_changed.clear()
-            await self._wait(self._account_changed.wait())
-
-    async def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work`, which a notification ends. Raises _Interrupted then."""
-        task: asyncio.Task[T] = asyncio.ensure_future(work)
-        self._waiting = task
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if task.cancelled() and not _we_are_cancelled():
-                raise _Interrupted from None
-            task.cancel()
-            raise
-        finally:
-            self._waiting = None
-
-    def _end_wait(self) -> None:
-        """End the wait that a poll is in, if any."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    def _begin_call(self) -> None:
-        """Called when the wait for the budget is over: the call itself is not ended, or it would be made twice."""
-        self._waiting = None
-
-    async def _still_running(self, run_id: str) -> BackfillRun | None:
-        run = await self._backfills.get(run_id)
-        return run if run is not None and run.status is RunStatus.RUNNING and not self.wakeup.stopping else None
-
-    async def _change(self, run: BackfillRun, status: RunStatus) -> None:
-        # When somebody paused or cancelled the run since it was read, that stands.
-        if not await self._backfills.set_status(run.id, status, self._clock.now_ms(), only_from=[run.status]):
-            return
+    def _tell_state(self, run: BackfillRun, status: RunStatus) -> None:
         has_errors = status.finished and run.error_count > 0
         log = self._log.warning if has_errors else self._log.info
         log(
@@ -224,15 +164,3 @@ class BackfillWorker:
             errors=run.error_count,
             skipped=run.skipped_count,
         )
-
-    async def _tell_progress(self, run_id: str) -> None:
-        """Record how the run stands, about once a second."""
-        now = self._clock.monotonic()
-        if now >= self._tell_at:
-            self._tell_at = now + PROGRESS_S
-            await self._backfills.record_progress(run_id, self._clock.now_ms())
-
-
-def _we_are_cancelled() -> bool:
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0

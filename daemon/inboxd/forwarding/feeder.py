@@ -1,0 +1,118 @@
+"""Reads what is to be pushed to one endpoint next into its window: fresh items, and those that are tried again."""
+
+from collections.abc import Callable
+from typing import Final
+
+from inboxd.forwarding.items import PAGE, ItemPage, Source
+from inboxd.forwarding.progress_store import ProgressStore
+from inboxd.forwarding.recorder import MAX_ROWS, Recorder
+from inboxd.forwarding.window import Entry, Window
+from inboxd.runtime.clock import Clock
+
+LANE_ROWS: Final = 50
+"""Rows of a lane that are read at once."""
+LANES_AT_ONCE: Final = 8
+PROBE_PAGE: Final = 50
+"""Fresh items among which one is looked for to try an endpoint with that fails."""
+
+
+class Feeder:
+    """Fills a window. `on_lost` is told how many items are no longer kept that were not delivered."""
+
+    def __init__(
+        self,
+        endpoint_id: str,
+        source: Source,
+        store: ProgressStore,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        on_lost: Callable[[int], None],
+    ) -> None:
+        self._endpoint_id = endpoint_id
+        self._source = source
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._on_lost = on_lost
+        self.look = True
+        """Whether there may be something to read."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for retries that nothing fresh is read."""
+        return self._recorder.rows >= MAX_ROWS
+
+    async def fill(self, window: Window) -> bool:
+        """Read what can be pushed next. Returns whether there is something. Raises StorageError."""
+        found = False
+        for _ in range(LANES_AT_ONCE):
+            lane = window.due_lane(self._clock.now_ms())
+            if lane is None:
+                break
+            found |= await self._load(window, lane, LANE_ROWS)
+        limit = min(PAGE, window.room)
+        if not self.look or not limit or self.is_full:
+            return found
+        page = await self._read(window, limit)
+        self._add(window, page)
+        return found or bool(page.items)
+
+    async def fill_for_probe(self, window: Window) -> bool:
+        """Read one item to try an endpoint with that fails: a fresh one if there is any, since that may be sound."""
+        if self.look and not self.is_full:
+            page = await self._read(window, PROBE_PAGE)
+            for number, item in enumerate(page.items, 1):
+                if not window.is_blocked(item.lane):
+                    self._add(window, ItemPage(page.items[:number], item.seq, more=True))
+                    self.look = True
+                    return True
+            self._add(window, page)
+        lane = window.first_lane()
+        return lane is not None and await self._load(window, lane, 1)
+
+    async def _read(self, window: Window, limit: int) -> ItemPage:
+        self.look = False  # before reading: what is appended meanwhile is looked for again
+        try:
+            page = await self._source.page(window.read_to, limit)
+        except BaseException:
+            self.look = True
+            raise
+        self.look |= page.more
+        self._recorder.is_stale |= page.is_stale
+        if page.lost:
+            self._on_lost(page.lost)
+        return page
+
+    def _add(self, window: Window, page: ItemPage) -> None:
+        if page.next_cursor != window.read_to:
+            self._recorder.moved()
+        waiting = window.add(page)
+        self._recorder.rows += len(waiting)
+        self._recorder.keep(waiting)
+
+    async def _load(self, window: Window, lane: str, limit: int) -> bool:
+        """Read what of a lane is to be tried again."""
+        entries, gone = [], 0
+        try:
+            await self._recorder.save(window)  # what is read must be what is known
+            rows = await self._store.lane(self._endpoint_id, lane, limit)
+            for row in rows:
+                item = await self._source.one(row.seq)
+                if item is None:
+                    gone += 1
+                    self._recorder.drop(row.seq)
+                else:
+                    entries.append(Entry.of_row(item, row))
+        except BaseException:
+            window.block(lane, self._clock.now_ms())
+            raise
+        if gone:
+            self._on_lost(gone)
+        if entries:
+            window.load(entries)
+        elif rows:
+            window.block(lane, self._clock.now_ms())
+        else:
+            window.unblock(lane)
+        return bool(entries)

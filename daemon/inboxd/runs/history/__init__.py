@@ -1,0 +1,1 @@
+"""History import: the messages from before an account was connected."""
