@@ -59,8 +59,7 @@ class AccountManager:
         self, store: AccountStore, vault: Vault, graphs: GraphFactory, clock: Clock, event_log: EventLog
     ) -> None:
         self.served: dict[str, ManagedAccount] = {}
-        self.aliases: dict[str, str] = {}
-        """Every id by which webhooks may name an account, and the account's own."""
+        self.aliases: dict[str, str] = {}  # every id by which webhooks may name an account, and the account's own
         self._store = store
         self.vault = vault
         """Encrypts the tokens. Other features keep their secrets with it too."""
