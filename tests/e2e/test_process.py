@@ -291,9 +291,9 @@ def test_conversations_are_shown_with_and_without_a_daemon(inboxd: Process) -> N
 
 
 def test_a_disk_without_room_is_503_and_unready(inboxd: Process) -> None:
-    inboxd.start(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)))
+    inboxd.start(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)))
 
-    statuses = [post(inboxd, hello("x" * 50_000)) for _ in range(40)]
+    statuses = [post(inboxd, hello("x" * 50_000)) for _ in range(60)]
 
     assert statuses[0] == 200
     assert statuses[-1] == 503

@@ -87,7 +87,7 @@ async def eventually_delivered(receiver: Receiver, count: int) -> None:
         ("http://[::ffff:169.254.169.254]/", "link-local"),
         ("http://[64:ff9b::a9fe:a9fe]/", "link-local"),
         ("http://100.100.100.200/", "link-local"),
-        ("http://2852039166/", "link-local"),
+        ("http://2852039166/", "neither a name"),
         ("http://0.0.0.0:8080/", "link-local"),
         ("http://[::]/", "link-local"),
         ("http://224.0.0.1/", "link-local"),

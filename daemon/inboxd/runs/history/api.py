@@ -14,11 +14,11 @@ from inboxd.runs.api import RunsApi
 from inboxd.runs.history.resources import (
     EXAMPLE,
     PATH,
+    HistoryProblem,
     ImportList,
-    ImportProblem,
     ImportResource,
     ImportSummary,
-    NewImport,
+    NewHistoryImport,
 )
 from inboxd.runs.history.service import HistoryOptions, HistoryService
 from inboxd.runs.history.store import HistoryStore
@@ -38,7 +38,7 @@ class ImportsApi(RunsApi[HistoryRun]):
 
     def operations(self) -> Sequence[Operation]:
         """The operations that it offers."""
-        start = self._starting(ImportSummary, NewImport, EXAMPLE)
+        start = self._starting(ImportSummary, NewHistoryImport, EXAMPLE)
         return [
             Operation("POST", PATH, self.start, **start),
             *self._watching(ImportSummary, ImportList, ImportResource),
@@ -51,7 +51,7 @@ class ImportsApi(RunsApi[HistoryRun]):
         here. They do not count as unread. `emitEvents` tells them in the event log. `dryRun` only counts conversations,
         for which it reads the list.
         """
-        wanted = body(request, NewImport)
+        wanted = body(request, NewHistoryImport)
         try:
             since = 0 if wanted.since is None else since_ms(wanted.since, self._clock.now_ms())
         except ValueError as error:
@@ -83,5 +83,5 @@ class ImportsApi(RunsApi[HistoryRun]):
     def _details(
         self, run: HistoryRun, problems: Sequence[Attempt], batches: Sequence[Batch], asked: Page
     ) -> ImportResource:
-        shown = [ImportProblem.of(attempt) for attempt in problems]
+        shown = [HistoryProblem.of(attempt) for attempt in problems]
         return ImportResource(**self._fields(run), **details(shown, batches, limit=asked.limit, offset=asked.offset))

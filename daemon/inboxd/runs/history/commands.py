@@ -10,7 +10,14 @@ from inboxd.domain.history import HistoryRun, since_ms
 from inboxd.domain.run import RunStatus
 from inboxd.runs.command_runs import NewRun, RunsOfKind
 from inboxd.runs.commands import RunsSetup, add_steering, start
-from inboxd.runs.history.resources import PATH, ImportList, ImportProblem, ImportResource, ImportSummary, NewImport
+from inboxd.runs.history.resources import (
+    PATH,
+    HistoryProblem,
+    ImportList,
+    ImportResource,
+    ImportSummary,
+    NewHistoryImport,
+)
 from inboxd.runs.history.service import HistoryOptions, HistoryService
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import config_option, json_option, run_async
@@ -24,7 +31,7 @@ KIND: Final = RunsOfKind(
     listed=ImportList,
     rows=lambda found: found.imports,
     fields=ImportSummary.fields_of,
-    problem=ImportProblem.of,
+    problem=HistoryProblem.of,
 )
 
 
@@ -83,7 +90,7 @@ add_steering(import_history, KIND)
 
 
 def _new(account_id: str, options: ImportOptions) -> NewRun:
-    body = NewImport(
+    body = NewHistoryImport(
         account_id=account_id,
         since=options["since"],
         max_conversations=options["most"],

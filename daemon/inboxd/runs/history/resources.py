@@ -14,7 +14,7 @@ PATH: Final = "/api/workers/import-history"
 EXAMPLE: Final[dict[str, Any]] = {"accountId": EXAMPLE_ACCOUNT, "since": "2026-01-01T00:00:00Z"}
 
 
-class NewImport(Resource, frozen=True, forbid_unknown_fields=True):
+class NewHistoryImport(Resource, frozen=True, forbid_unknown_fields=True):
     """A history import to start."""
 
     account_id: Annotated[str, Meta(min_length=1, max_length=32)]
@@ -24,7 +24,7 @@ class NewImport(Resource, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-class ImportProblem(RunProblem, frozen=True):
+class HistoryProblem(RunProblem, frozen=True):
     """A conversation that was not imported."""
 
     @classmethod
@@ -82,7 +82,7 @@ class ImportSummary(RunSummary, frozen=True):
 class ImportResource(ImportSummary, frozen=True):
     """An import with a page of its errors and the latest of its batches, which are pages of Meta's list."""
 
-    errors: list[ImportProblem]
+    errors: list[HistoryProblem]
     limit: int
     offset: int
     batches: list[RunBatch]
@@ -90,7 +90,7 @@ class ImportResource(ImportSummary, frozen=True):
     @classmethod
     def example(cls) -> Self:
         """For the documentation."""
-        problem = ImportProblem(**ImportProblem.example_fields())
+        problem = HistoryProblem(**HistoryProblem.example_fields())
         return cls(**cls.example_fields(), errors=[problem], limit=50, offset=0, batches=[RunBatch.example()])
 
 
