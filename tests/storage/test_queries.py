@@ -78,7 +78,6 @@ STATEMENTS = {
     "events": f"{event_log._PAGE} ORDER BY seq LIMIT ?",
     "events of some kind": f"{event_log._PAGE}{''.join(event_log._CONDITIONS.values())} ORDER BY seq LIMIT ?",
     "events of messages that were taken back": event_log._BLANK,
-    "size of the event log": event_log._SIZE,
     "events that are too old": event_log._OLD,
     "events that are too many": event_log._TOO_MUCH,
     "oldest events": event_log._OLDEST,

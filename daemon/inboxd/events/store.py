@@ -35,10 +35,6 @@ _BLANK: Final = """
 UPDATE events AS e SET data = json_set(e.data, '$.message', json(k.value ->> 2))
 FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data ->> '$.message.mid' = k.value ->> 1
 """
-_SIZE: Final = """
-SELECT coalesce((SELECT total FROM events ORDER BY seq DESC LIMIT 1), 0)
-     - coalesce((SELECT total FROM events ORDER BY seq LIMIT 1), 0)
-"""
 _OLD: Final = """
 SELECT max(seq), max(seq) FILTER (WHERE recorded_at < ?)
 FROM (SELECT seq, recorded_at FROM events WHERE seq > ? ORDER BY seq LIMIT ?)
@@ -143,11 +139,6 @@ def _page_of_a_moment(
             until = events[-1].seq
             break
     return known, StoredPage(events, max(until, after), until < known.last)
-
-
-def size(connection: sqlite3.Connection) -> int:
-    """Bytes that the log takes in the file, about."""
-    return int(connection.execute(_SIZE).fetchall()[0][0])
 
 
 def expire(connection: sqlite3.Connection, *, before: int, after: int, step: int) -> ExpiredRows:

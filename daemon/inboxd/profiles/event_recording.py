@@ -15,28 +15,7 @@ from inboxd.http.resource import Resource
 from inboxd.profiles.resources import ParticipantResource
 from inboxd.profiles.store import Participant
 
-_EXAMPLE: Final = ParticipantResource(
-    client_account_id="17841400000000001",
-    participant_platform_id="912345678901234",
-    profile_state="complete",
-    username="garden.friend",
-    name="Garden Friend",
-    profile_pic="https://scontent.cdninstagram.com/v/picture.jpg",
-    avatar=None,
-    follower_count=120,
-    is_verified_user=False,
-    is_user_follow_business=True,
-    is_business_follow_user=False,
-    previous_usernames=[],
-    reason=None,
-    waiting_for=None,
-    waiting_until=None,
-    attempts=0,
-    next_attempt_at=None,
-    fetched_at="2026-01-01T00:00:00.000Z",
-    created_at="2026-01-01T00:00:00.000Z",
-    updated_at="2026-01-01T00:00:00.000Z",
-)
+_EXAMPLE: Final = ParticipantResource.example()
 
 
 class ParticipantEventData(Resource, frozen=True, kw_only=True):
@@ -65,7 +44,9 @@ UPDATED: Final = EventType(
     name="participant.updated",
     summary="A profile that was known was fetched again, and name, picture or who follows whom had changed.",
     data=ParticipantEventData,
-    example=ParticipantEventData(participant_platform_id=_ID, participant=_EXAMPLE, previous_username="garden.person"),
+    example=ParticipantEventData(
+        participant_platform_id=_ID, participant=_EXAMPLE, previous_username=_EXAMPLE.previous_usernames[0].username
+    ),
 )
 FAILED: Final = EventType(
     name="profile.failed",
