@@ -202,6 +202,21 @@ async def test_it_can_be_switched_off(world: World) -> None:
         assert await world.texts() == {}
 
 
+@pytest.mark.parametrize(("every_minutes", "calls"), [(0, 40), (10, 30)])
+async def test_its_share_of_the_hour_is_for_others_when_it_is_switched_off(
+    world: World, every_minutes: int, calls: int
+) -> None:
+    for number in range(60):
+        world.happens(igsid(number), "earlier", created_ms=world.clock.now_ms() - 30 * 86_400_000 + number)
+    budget = BudgetSettings(calls_per_hour=50, calls_per_second=1000)
+    settings = ReconciliationSettings(every_minutes=every_minutes)
+    async with world.daemon(budget=budget, reconciliation=settings):
+        await world.client.send("POST", "/api/workers/import-history", {"accountId": ACCOUNT}, status=202)
+        await world.clock.leap(3000, step_s=10)
+        imported = len(await world.texts())
+        assert calls - 6 <= imported <= calls, "all but what lists the mailbox and looks after the subscription"
+
+
 @pytest.mark.parametrize("login", ["app_scoped", "page"])
 async def test_the_account_is_recognised_under_another_id(world: World, login: Any) -> None:
     world.behave(own_id=login)

@@ -107,9 +107,10 @@ class ReconciliationWorker:
         """Check when it is due. Raises StorageError."""
         await self._keep_gaps()
         every_ms = self._plan.every_ms()
+        # Switched off, it keeps no calls from history and backfill.
+        self._managed.graph.budget.share_reconciliation(self._plan.share() if every_ms else 0.0)
         if not every_ms or not self._managed.account.callable:
             return LOOK_S
-        self._managed.graph.budget.share_reconciliation(self._plan.share())
         now = self._services.clock.now_ms()
         self._watch_host()
         await self._heed_hints(now)
