@@ -1,7 +1,10 @@
 """A daemon and a simulated Instagram in one process, on a clock that stands still until it is moved."""
 
+import asyncio
 import heapq
 import json
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,12 +28,35 @@ from inboxd.storage.database import Database
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, TOKEN, VERIFY_TOKEN, Client, Json, TravelClock, eventually
 
 LISTS = "/v25.0/me/conversations"
-SECOND = 1000
+
+TURNS = 8
+"""Turns of the event loop after which whoever was woken is awake."""
+BUSY_AT_MOST = 20
+"""Leaps after which one who does not sleep is taken for one who has ended."""
 MINUTE = 60
 
 
 class LeapClock(TravelClock):
-    """Time that moves in leaps: whoever sleeps wakes a little late, as on a busy machine."""
+    """Time that moves in leaps: whoever sleeps wakes a little late, as on a busy machine.
+
+    After each leap it stands still until as many sleep again as usually do, or for as long as a machine may need.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asleep = 0
+        self._usual = math.inf
+        """How many sleep when nothing is to do."""
+        self._busy_in_a_row = 0
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        self._asleep += 1
+        try:
+            return await super().wait(event, timeout_s)
+        finally:
+            self._asleep -= 1
+            if not self._asleep:  # the daemon has stopped
+                self._usual = math.inf
 
     async def leap(self, seconds: float, *, step_s: float = 5.0) -> None:
         """Let `seconds` pass, `step_s` at a time."""
@@ -40,6 +66,21 @@ class LeapClock(TravelClock):
             while self._timers and self._timers[0][0] <= self.seconds:
                 heapq.heappop(self._timers)[2].set()
             await self._settle(0.004)
+
+    async def _settle(self, settle_s: float) -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        ends = time.monotonic() + settle_s
+        while self._asleep < self._usual and time.monotonic() < ends:  # noqa: ASYNC110 - nobody tells that all sleep
+            await asyncio.sleep(0.001)
+        if self._asleep >= self._usual:
+            self._usual = self._asleep
+            self._busy_in_a_row = 0
+            return
+        await super()._settle(0)
+        self._busy_in_a_row += 1
+        if self._busy_in_a_row == BUSY_AT_MOST:  # somebody of those who slept is no longer there
+            self._usual, self._busy_in_a_row = self._asleep, 0
 
 
 class World:
