@@ -18,7 +18,7 @@ from inboxd.config.secrets import Secrets
 from inboxd.core import open_core
 from inboxd.feature import Feature
 from inboxd.maintenance.feature import Process
-from inboxd.offline import personal_data
+from inboxd.offline.privacy import personal_data
 from inboxd.profiles.avatar_store import AvatarStore
 from inboxd.profiles.cache import ProfileCache
 from inboxd.runtime.clock import Clock

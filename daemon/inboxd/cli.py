@@ -30,12 +30,12 @@ COMMANDS: Final = {
     "account": Entry(
         "inboxd.accounts.commands:account",
         "Add, list, check and remove accounts, through the running daemon or on the database when none runs.",
-        "inboxd.offline:accounts",
+        "inboxd.offline.accounts:accounts",
     ),
     "backfill": Entry(
         "inboxd.runs.backfill.commands:backfill",
         "Fetch the profiles that an account's conversations lack. Exits 1 if some could not be had.",
-        "inboxd.offline:backfill",
+        "inboxd.offline.backfill:backfill",
     ),
     "backup": Entry(
         "inboxd.maintenance.commands:backup",
@@ -62,37 +62,37 @@ COMMANDS: Final = {
     "endpoints": Entry(
         "inboxd.forwarding.commands:endpoints",
         "Webhook endpoints: where events are pushed to. Add, watch, test and replay them, through the running daemon.",
-        "inboxd.offline:endpoints",
+        "inboxd.offline.endpoints:endpoints",
     ),
     "erase-account": Entry(
         "inboxd.privacy.commands:erase_account",
         "Erase an account with everybody in it, for ever. Exits 1 if something has to be waited for.",
-        "inboxd.offline:privacy",
+        "inboxd.offline.privacy:privacy",
     ),
     "events": Entry(
         "inboxd.events.commands:events",
         "Show what happened, from the event log: time, type, who, text. --follow goes on with what happens.",
-        "inboxd.offline:events",
+        "inboxd.offline.events:events",
     ),
     "export": Entry(
         "inboxd.privacy.commands:export",
         "Print everything that is kept of one person, as JSON.",
-        "inboxd.offline:privacy",
+        "inboxd.offline.privacy:privacy",
     ),
     "forget": Entry(
         "inboxd.privacy.commands:forget",
         "Erase one person everywhere, for ever: messages, profile, picture, raw deliveries, search index.",
-        "inboxd.offline:privacy",
+        "inboxd.offline.privacy:privacy",
     ),
     "import-conversations": Entry(
         "inboxd.conversations.commands:import_conversations",
         "Register known conversations from FILE: CSV with a heading, or JSON Lines; - is standard input.",
-        "inboxd.offline:inbox",
+        "inboxd.offline.inbox:inbox",
     ),
     "import-history": Entry(
         "inboxd.runs.history.commands:import_history",
         "Import the messages that are in an account's mailbox at Meta. Exits 1 if some could not be had.",
-        "inboxd.offline:history",
+        "inboxd.offline.history:history",
     ),
     "restore": Entry(
         "inboxd.maintenance.commands:restore",

@@ -11,8 +11,8 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from inboxd import offline
 from inboxd.domain.event import matching
+from inboxd.offline import events as offline
 from inboxd.simulator.payloads import Conversationalist
 
 from tests.support import ACCOUNT, ANA, T0, Client, Json

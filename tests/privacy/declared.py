@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from inboxd.conversations import personal_data_store as conversations
-from inboxd.offline import personal_data
+from inboxd.offline.privacy import personal_data
 from inboxd.privacy import personal_data_store as privacy
 from inboxd.privacy.deletion_store import DeletionStore
 from inboxd.privacy.retention_worker import RetentionWorker

@@ -10,7 +10,7 @@ from inboxd.conversations import message_store
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.profile import Profile
-from inboxd.offline import personal_data
+from inboxd.offline.privacy import personal_data
 from inboxd.privacy import account_eraser as erasing
 from inboxd.privacy.account_eraser import LAST_STEP, STEP, AccountEraser
 from inboxd.privacy.deletion_store import DeletionStore
