@@ -32,8 +32,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three for two cores: more than half of a test is waiting, for a disk, a deadline or a process."""
-    return max(2, 3 * len(os.sched_getaffinity(0)) // 2)
+    """Two for a core: more than half of a test is waiting, for a disk, a deadline or a process."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 @pytest.hookimpl(trylast=True)
