@@ -45,6 +45,19 @@ async def test_a_large_body_behind_a_broken_address_does_not_lose_the_answer(cli
     writer.close()
 
 
+async def test_a_broken_request_is_answered_to_the_end_while_more_may_still_come(client: Client) -> None:
+    """Who reads to the end does not wait until we have stopped to listen; what they send meanwhile resets nothing."""
+    url = urlsplit(client.admin_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(b"GET /\xb5 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 10)).split()[1] == b"400"
+    for _ in range(3):
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+    writer.close()
+
+
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, logs=Logs(access_sample=1.0))

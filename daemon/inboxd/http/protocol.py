@@ -75,9 +75,14 @@ class RequestProtocol(web.RequestHandler):
         return finished
 
     async def _finish_malformed(self, finishing: Finishing) -> tuple[web.StreamResponse, bool]:
-        """Discard what else the client sends, piece by piece, until it has read the response and leaves."""
+        """Discard what else the client sends, piece by piece, until it has read the response and leaves.
+
+        Our side is closed at once (RFC 9112, 9.6), so that a client that reads to the end does not wait for it.
+        """
         finished = await finishing
         gone = asyncio.Event()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write_eof()
         self.guard.add_on_disconnect(gone.set)
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
