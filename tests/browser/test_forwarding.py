@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 from aiohttp import web
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
@@ -104,6 +105,7 @@ def accepting(receiver: Receiver) -> None:
     receiver.respond = lambda _request, _event: 200
 
 
+@pytest.mark.long
 async def test_an_endpoint_is_added_tested_mended_and_removed(client: Client, browser: Browser) -> None:
     ana = Conversationalist(ACCOUNT, igsid(1), int(time.time() * 1000))
     async with receiving() as receiver:

@@ -76,6 +76,7 @@ def peak_mb(inboxd: Process) -> float:
     return int(line.split()[1]) / 1024
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make", [lambda: batches(40), smallest_items, one_broken_item, brackets, large_items, empty_items]
 )

@@ -1,6 +1,7 @@
 """`inboxd endpoints`, with a daemon and, to look, without one; the receiver is a real server."""
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +53,17 @@ def daemon(inboxd: Process) -> Process:
     return inboxd
 
 
+@pytest.fixture(scope="module")
+def one_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A daemon for the tests that change nothing in it."""
+    process = Process(tmp_path_factory.mktemp("daemon"))
+    process.start()
+    yield process
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    process.logged()
+
+
 def endpoints(daemon: Process, *arguments: str, code: int = 0) -> str:
     """What `inboxd endpoints` prints, on either stream."""
     ended = daemon.run("endpoints", *arguments)
@@ -64,6 +76,7 @@ def as_json(daemon: Process, *arguments: str, code: int = 0) -> Any:
     return json.loads(endpoints(daemon, *arguments, "--json", code=code))
 
 
+@pytest.mark.long
 def test_an_endpoint_is_added_shown_changed_and_removed(daemon: Process, receiver: Receiver) -> None:
     told = endpoints(daemon, "add", receiver.url, "--type", "message.*", "--description", "CRM", "--timeout", "3")
     assert "whsec_" in told
@@ -113,6 +126,7 @@ def test_a_sample_that_is_not_delivered_is_told_by_the_exit_code(daemon: Process
     assert as_json(daemon, "test", made["id"], code=1)["status"] == 503
 
 
+@pytest.mark.long
 def test_failures_attempts_retry_and_replay(daemon: Process, receiver: Receiver) -> None:
     made = as_json(daemon, "add", receiver.url)
     for path in ("failures", "attempts"):
@@ -142,10 +156,12 @@ def test_failures_attempts_retry_and_replay(daemon: Process, receiver: Receiver)
         (("test", "../accounts"), "webhook endpoint", 64),
     ],
 )
-def test_what_cannot_be_done_is_told(daemon: Process, arguments: tuple[str, ...], told: str, code: int) -> None:
-    assert told in endpoints(daemon, *arguments, code=code)
+def test_what_cannot_be_done_is_told(one_for_all: Process, arguments: tuple[str, ...], told: str, code: int) -> None:
+    assert told in endpoints(one_for_all, *arguments, code=code)
+    assert one_for_all.get("/api/webhook-endpoints")[1]["total"] == 0
 
 
+@pytest.mark.long
 def test_without_a_daemon_endpoints_are_seen_and_not_changed(daemon: Process, receiver: Receiver) -> None:
     made = as_json(daemon, "add", receiver.url)
     running = as_json(daemon, "show", made["id"])

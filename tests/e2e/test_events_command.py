@@ -108,6 +108,7 @@ def test_events_are_chosen(inboxd: Process, ana: Conversationalist, *, with_daem
     assert "Traceback" not in beyond.stderr + wrong.stderr
 
 
+@pytest.mark.long
 def test_following_goes_on_over_a_restart_and_ends_cleanly(inboxd: Process, ana: Conversationalist) -> None:
     inboxd.start()
     deliver(inboxd, ana.says("before"))

@@ -169,6 +169,7 @@ def peak_mb(inboxd: Process) -> float:
     return int(found[1]) * 1024 / 1e6
 
 
+@pytest.mark.long
 def test_five_hundred_strangers_fill_no_memory_and_keep_nobody_out(inboxd: Process) -> None:
     inboxd.start()
 

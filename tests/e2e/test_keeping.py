@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.e2e.conftest import Process
@@ -68,6 +69,7 @@ def test_backup_and_restore(inboxd: Process, tmp_path: Path) -> None:
     assert inboxd.get("/api/messaging/conversations")[1]["total"] == 1
 
 
+@pytest.mark.long
 def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Process) -> None:
     inboxd.start()
     say(inboxd, ANA, "adios")
@@ -104,6 +106,7 @@ def test_a_person_is_exported_and_forgotten_with_and_without_a_daemon(inboxd: Pr
     assert erased(inboxd.database) == [ANA, BRUNO_ID], "the last events of the log, each once"
 
 
+@pytest.mark.long
 def test_an_account_is_erased_with_and_without_a_daemon(inboxd: Process) -> None:
     for runs in (True, False):
         inboxd.start()

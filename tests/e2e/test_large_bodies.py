@@ -88,6 +88,7 @@ def test_a_deeply_nested_body_is_looked_at_within_bounds_while_webhooks_are_answ
     assert page(inboxd, "/api/deliveries/1/raw", "*/*") == body
 
 
+@pytest.mark.long
 def test_a_page_of_large_events_and_messages_is_bounded(inboxd: Process) -> None:
     inboxd.start()
     filler, most = b'"' + b"x" * 2_000_000 + b'"', b'"' + b"x" * 20_000 + b'"'  # larger items are no messages

@@ -73,6 +73,7 @@ def most_mb(inboxd: Process) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
+@pytest.mark.long
 def test_large_pictures_take_little_memory(inboxd: Process, meta: str) -> None:
     inboxd.environment |= {
         "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),

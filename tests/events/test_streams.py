@@ -352,6 +352,7 @@ async def test_a_client_that_is_cut_off_before_the_first_event_knows_where_to_go
     await close(writer)
 
 
+@pytest.mark.long
 async def test_nothing_is_told_twice_or_missed_under_load(client: Client, graph: tuple[GraphServer, str]) -> None:
     """Streams that begin while events are recorded, each somewhere in the past."""
     graph[0].behaviour = Behaviour(latency_ms=60_000)

@@ -144,9 +144,9 @@ async def forwarding_house(
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(database_path: Path) -> AsyncIterator[House]:
     """Forwarding by the machine's clock."""
-    async with forwarding_house(tmp_path / "inboxd.sqlite3", Clock()) as opened:
+    async with forwarding_house(database_path, Clock()) as opened:
         yield opened
 
 
@@ -156,7 +156,7 @@ def travel() -> PatientClock:
 
 
 @pytest.fixture
-async def traveling(tmp_path: Path, travel: PatientClock) -> AsyncIterator[House]:
+async def traveling(database_path: Path, travel: PatientClock) -> AsyncIterator[House]:
     """Forwarding by a clock that the test moves."""
-    async with forwarding_house(tmp_path / "inboxd.sqlite3", travel) as opened:
+    async with forwarding_house(database_path, travel) as opened:
         yield opened

@@ -130,7 +130,7 @@ async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schem
         "--checks",
         "all",
         "--max-examples",
-        "25",
+        "12",
         "--phases",
         "examples,coverage,fuzzing",
         "--exclude-path-regex",

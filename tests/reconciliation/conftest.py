@@ -9,6 +9,6 @@ from tests.reconciliation.world import LeapClock, World, world_of
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with world_of(tmp_path / "inboxd.sqlite3", LeapClock()) as found:
+async def world(database_path: Path) -> AsyncIterator[World]:
+    async with world_of(database_path, LeapClock()) as found:
         yield found

@@ -89,15 +89,13 @@ async def test_whatever_arrives_brings_the_schedule_back(world: World) -> None:
 
 async def test_a_list_that_is_in_no_order_is_walked_to_its_end(world: World) -> None:
     world.behave(unordered=True)
+    for number in range(120, 180):  # those stand between the others, and look like the end of what is new
+        world.happens(igsid(number), "long ago", created_ms=T0 - 30 * 86_400_000 - number * 1000)
     async with world.daemon():
         await world.clock.leap(10)
-        for number in range(120):
-            world.happens(igsid(number), f"hello {number}")
-        await world.checked(40)
-        wanted = world.truth()
+        wanted = {world.happens(igsid(number), f"hello {number}"): f"hello {number}" for number in range(120)}
         await world.clock.leap(4 * 3600, step_s=30)
         assert await world.texts() == wanted
-        assert len(wanted) == 120
 
 
 async def test_a_conversation_that_cannot_be_read_stays_due_and_keeps_no_other_back(world: World) -> None:
@@ -117,13 +115,16 @@ async def test_a_conversation_that_cannot_be_read_stays_due_and_keeps_no_other_b
 
 async def test_what_is_read_while_the_api_may_not_show_all_is_read_once_more(world: World) -> None:
     async with world.daemon():
-        await world.clock.leap(10)
-        await world.checked(9.5)
-        world.behave(visible_after_s=0)
-        first = world.happens(ANA, "at once")
+        await world.clock.leap(30)
+        ((next_at,),) = await world.database.read("SELECT next_check_at FROM reconciled_accounts")
+        await world.clock.leap((next_at - world.clock.now_ms()) / 1000 - 40)
         world.behave(visible_after_s=30)
-        second = world.happens(ANA, "half a minute later", created_ms=world.clock.now_ms())
-        world.server.mailbox.message(second).created_ms -= 5000  # type: ignore[union-attr]
+        first = world.happens(ANA, "the newest")
+        await world.clock.leap(20)
+        second = world.happens(ANA, "older, and shown after it")
+        world.server.mailbox.message(second).created_ms -= 30_000  # type: ignore[union-attr]
+        await world.clock.leap(24, step_s=1)
+        assert set(await world.texts()) == {first}, "the second is not shown yet"
         await world.checked(40)
         assert set(await world.texts()) == {first, second}
 
@@ -136,6 +137,10 @@ async def test_no_more_than_the_share_is_spent_and_nothing_is_left_out(world: Wo
         before = world.calls("conversations") + world.calls("/messages")
         await world.clock.leap(3600, step_s=10)
         assert world.calls("conversations") + world.calls("/messages") - before <= 11, "a fifth of 50, and one at start"
+        told = [one["healedCount"] for one in await world.events("reconciliation.healed")]
+        assert sum(told) == len(await world.texts()) > 0, (
+            "a check without calls left ends, and says what it found"
+        )
         await world.clock.leap(5 * 3600, step_s=30)
         assert await world.texts() == world.truth()
         assert len(world.truth()) == 25

@@ -1,5 +1,6 @@
 """What is said of what was missed, and what makes a check come sooner."""
 
+import pytest
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
@@ -125,6 +126,7 @@ async def test_a_message_of_which_only_a_reaction_is_known_is_looked_up(world: W
         assert await world.database.read("SELECT * FROM early_changes") == []
 
 
+@pytest.mark.long
 async def test_lookups_are_few_and_end(world: World) -> None:
     async with world.daemon():
         world.happens(ANA, "hello")
@@ -135,10 +137,10 @@ async def test_lookups_are_few_and_end(world: World) -> None:
         world.server.calls.clear()
         await world.clock.leap(3500, step_s=20)
         assert 0 < world.calls("mid-of-nobody") <= 10
-        await world.clock.leap(24 * 3600, step_s=120)
+        await world.clock.leap(24 * 3600, step_s=240)
         await world.clock.leap(48 * 3600, step_s=600)
         world.server.calls.clear()
-        await world.clock.leap(6 * 3600, step_s=60)
+        await world.clock.leap(6 * 3600, step_s=120)
         assert world.calls("mid-of-nobody") == 0
 
 

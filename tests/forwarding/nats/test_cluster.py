@@ -34,6 +34,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[NatsServer]]:
         one.end()
 
 
+@pytest.mark.long
 async def test_order_and_number_are_kept_while_leaders_change(database: Database, cluster: list[NatsServer]) -> None:
     urls = ",".join(one.url for one in cluster)
     async with reader(cluster[0].url) as client:

@@ -86,6 +86,7 @@ def waiting(database: Path) -> tuple[int, int]:
     return deliveries, events
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("window_s", [0.1, 120])
 async def test_a_daemon_that_is_killed_under_load_loses_nothing_and_publishes_nothing_twice(
     inboxd: Process, server: NatsServer, window_s: float
