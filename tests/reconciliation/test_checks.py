@@ -138,9 +138,7 @@ async def test_no_more_than_the_share_is_spent_and_nothing_is_left_out(world: Wo
         await world.clock.leap(3600, step_s=10)
         assert world.calls("conversations") + world.calls("/messages") - before <= 11, "a fifth of 50, and one at start"
         told = [one["healedCount"] for one in await world.events("reconciliation.healed")]
-        assert sum(told) == len(await world.texts()) > 0, (
-            "a check without calls left ends, and says what it found"
-        )
+        assert sum(told) == len(await world.texts()) > 0, "a check without calls left ends, and says what it found"
         await world.clock.leap(5 * 3600, step_s=30)
         assert await world.texts() == world.truth()
         assert len(world.truth()) == 25
