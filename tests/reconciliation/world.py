@@ -1,5 +1,6 @@
 """A daemon and a simulated Instagram in one process, on a clock that stands still until it is moved."""
 
+import asyncio
 import heapq
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -113,6 +114,15 @@ class World:
     def happens(self, participant_id: str, text: str | None, **more: Any) -> str:
         """A message that no webhook tells of. Returns its mid."""
         return self.server.mailbox.add(NewMessage(ACCOUNT, participant_id, text, **more))
+
+    async def erased(self, participant_id: str) -> None:
+        """Somebody is erased."""
+        forgetting = asyncio.ensure_future(
+            self.client.send("DELETE", f"/api/participants/{ACCOUNT}/{participant_id}")
+        )
+        while not forgetting.done():
+            await self.clock.leap(0.1)
+        await forgetting
 
     async def checked(self, minutes: float = 11) -> None:
         """Time passes, so that the schedule has its turn."""

@@ -191,7 +191,8 @@ class MailboxCheck:
         read_at = self._services.clock.now_ms()  # before it is read: what comes later is not part of it
         floor = state.since if due.erased_at is None else max(state.since, due.erased_at + 1)
         found = await self._messages(due.listed.id, max(floor, due.read_to - OVERLAP_MS))
-        wanted = [one for one in found.messages if one.created_time is None or one.created_time >= floor]
+        undated = due.erased_at is None  # of somebody who was erased, only what is certainly later
+        wanted = [one for one in found.messages if (undated if one.created_time is None else one.created_time >= floor)]
         read = read_conversation(
             sides,
             wanted,
@@ -206,7 +207,9 @@ class MailboxCheck:
 
         def also(connection: sqlite3.Connection, joined: Joined) -> None:
             missed.extend(self.record(connection, joined, check, gaps))
-            if found.complete:
+            if joined.erased_at is not None:
+                store.mark_erased(connection, self._account_id, due.api_key, joined.erased_at)
+            elif found.complete:
                 store.mark_read(connection, self._account_id, due.api_key, known_to, not_before)
             store.count(connection, check.id, calls=found.calls, read=1, healed=len(missed))
 

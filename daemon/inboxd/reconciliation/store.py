@@ -50,6 +50,12 @@ _READ: Final = """
 UPDATE listed_conversations SET read_to = ?, not_before = ?, attempts = 0, error = NULL
 WHERE account_id = ? AND api_key = ?
 """
+_ERASED: Final = """
+UPDATE listed_conversations SET
+    api_id = NULL, participant_id = NULL, participants = NULL, error = NULL, attempts = 0,
+    erased_at = max(updated_time, ?), read_to = max(read_to, updated_time)
+WHERE account_id = ? AND api_key = ?
+"""
 _FAILED: Final = """
 UPDATE listed_conversations SET attempts = attempts + 1, not_before = ?, error = ? WHERE account_id = ? AND api_key = ?
 """
@@ -253,6 +259,11 @@ class ReconciliationStore:
 def mark_read(connection: sqlite3.Connection, account_id: str, key: int, read_to: int, not_before: int) -> None:
     """Note that a conversation was read, in the caller's transaction."""
     connection.execute(_READ, (read_to, not_before, account_id, key))
+
+
+def mark_erased(connection: sqlite3.Connection, account_id: str, key: int, erased_at: int) -> None:
+    """Note that a conversation has nothing but what was erased at `erased_at` (ms), in the caller's transaction."""
+    connection.execute(_ERASED, (erased_at, account_id, key))
 
 
 def count(connection: sqlite3.Connection, check_id: int, *, calls: int, read: int, healed: int) -> None:

@@ -181,6 +181,8 @@ class HistoryWorker(RunWorker[HistoryRun]):
             return outcome
         success = Attempt(item, who, ConversationOutcome.SUCCESS, None, None, 1, self._clock.now_ms())
         until = await self._healed_since(self.account_id, read_at)
+        if erased_to is not None:  # only what is certainly later
+            messages = [one for one in messages if one.created_time is not None]
         ours = [one for one in messages if until is None or one.created_time is None or one.created_time < until]
         if not ours and (messages or erased_to is not None):  # of an erased person, or all for reconciliation
             await self._imports.record(run.id, success._replace(participant_id=None))
@@ -226,6 +228,9 @@ def _finish(
     success: Attempt,
 ) -> None:
     """Store the outcome of a conversation, what was counted of it, and how far it was imported."""
+    if joined.erased_at is not None:  # of an erased person, nothing is noted
+        record(connection, run_id=run.id, attempt=success._replace(participant_id=None))
+        return
     stubs = [one.mid for one in read.messages if one.content is None]
     unavailable = len(stubs) - imported_store.readable(connection, read.key, stubs)
     added = len({one.message_id for one in joined.added})

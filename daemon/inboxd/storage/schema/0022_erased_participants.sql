@@ -1,0 +1,2 @@
+-- What is read at Meta must not bring back who was erased: the event of the erasure says until when.
+CREATE INDEX events_erased ON events (account_id, participant_id, occurred_at) WHERE type = 'participant.erased';
