@@ -117,9 +117,7 @@ class World:
 
     async def erased(self, participant_id: str) -> None:
         """Somebody is erased."""
-        forgetting = asyncio.ensure_future(
-            self.client.send("DELETE", f"/api/participants/{ACCOUNT}/{participant_id}")
-        )
+        forgetting = asyncio.ensure_future(self.client.send("DELETE", f"/api/participants/{ACCOUNT}/{participant_id}"))
         while not forgetting.done():
             await self.clock.leap(0.1)
         await forgetting

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from inboxd.domain.clock_trust import is_believable
+
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 OVERLAP_MS: Final = 5 * MINUTE_MS
@@ -108,6 +110,11 @@ def first_mark(now: int, served_since: int) -> int:
     What is older is for the history import.
     """
     return min(now, max(served_since, now - FIRST_REACH_MS)) // 1000 * 1000
+
+
+def is_known_by(updated_time: int | None, now: int) -> bool:
+    """Whether a conversation can have changed at this time, if it is `now`. What lies far in the future is no time."""
+    return updated_time is not None and is_believable(updated_time, now, None)
 
 
 def read_to(updated_time: int, read_at: int) -> int:

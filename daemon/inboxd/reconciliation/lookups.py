@@ -75,7 +75,10 @@ class MessageLookups:
         try:
             message = await self._check.client.message(wanted.mid, priority=PRIORITY)
         except GraphError as error:
-            if error.of_host or error.action in OF_ACCOUNT:
+            if error.action in OF_ACCOUNT:
+                raise
+            if error.of_host and not wanted.attempts:  # if it fails again, it is about this one
+                await self._store.tried(self._account_id, wanted.mid, now + retry_pause(1))
                 raise
             self._log.info("message_not_found", attempt=wanted.attempts + 1, error=str(error))
             message = None

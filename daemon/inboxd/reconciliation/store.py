@@ -28,6 +28,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
     api_id = excluded.api_id, participant_id = excluded.participant_id, participants = excluded.participants,
     updated_time = excluded.updated_time,
+    read_to = CASE
+        WHEN excluded.updated_time < updated_time THEN min(read_to, excluded.read_to) ELSE read_to
+    END, -- a time that was too late told nothing of how far it was read
     not_before = CASE WHEN attempts = 0 THEN 0 ELSE not_before END
 WHERE (erased_at IS NULL OR excluded.updated_time > erased_at)
   AND (updated_time <> excluded.updated_time OR participants IS NOT excluded.participants)
