@@ -214,6 +214,9 @@ async def test_a_subscription_is_made_and_read_back(graph: Simulated, database: 
         assert await account.subscribed_fields() == ()
         await account.subscribe()
         assert "messages" in await account.subscribed_fields()
+        await account.subscribe(["comments", "no,field", "messages"])
+        assert {"comments", "messages"} <= set(await account.subscribed_fields())
+        assert "field" not in await account.subscribed_fields()
 
 
 async def test_a_host_that_is_down_gets_one_probe_at_a_time(graph: Simulated, database: Database) -> None:

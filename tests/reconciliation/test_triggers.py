@@ -74,6 +74,53 @@ async def test_a_lost_subscription_is_the_cause_of_what_was_missed_meanwhile(wor
         assert [one["reason"] for one in await healed(world)] == ["subscription"]
 
 
+async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a_day(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(600)
+        world.server.subscriptions[ACCOUNT].add("comments")
+        world.behave(unsubscribed="hidden")
+        ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        before = world.server.subscribed
+        await world.sent(*(ana.says(f"number {number}") for number in range(4)))
+        await world.checked(20)
+        assert world.server.subscribed == before, "four may be chance"
+        ana.now = world.clock.now_ms()
+        await world.sent(ana.says("number 4"))
+        await world.checked(20)
+        assert world.server.subscribed == before + 1
+        assert world.server.subscriptions[ACCOUNT] >= {"messages", "comments"}
+        ana.now = world.clock.now_ms()
+        arrives = ana.says("I am heard again")
+        await world.sent(arrives)
+        assert (await world.sources())[mid_of(arrives)] == "webhook"
+
+        world.behave(unsubscribed="no")
+        world.behave(unsubscribed="hidden")
+        for hour in range(22):
+            ana.now = world.clock.now_ms()
+            await world.sent(ana.says(f"hour {hour}"))
+            await world.clock.leap(3600, step_s=60)
+        assert world.server.subscribed == before + 1
+        ana.now = world.clock.now_ms()
+        await world.sent(ana.says("a day later"))
+        await world.clock.leap(4 * 3600, step_s=60)
+        assert world.server.subscribed == before + 2
+
+
+async def test_what_was_missed_for_a_known_reason_does_not_renew_the_subscription(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(600)
+    for number in range(9):
+        world.clock.seconds += 30
+        world.happens(ANA, f"number {number}")
+    world.clock.seconds += 60
+    before = world.server.subscribed
+    async with world.daemon():
+        await world.checked(30)
+        assert len(await world.texts()) == 9
+        assert world.server.subscribed == before
+
+
 async def test_a_companion_without_its_message_asks_for_a_check(world: World) -> None:
     async with world.daemon():
         await world.clock.leap(3 * 3600, step_s=30)

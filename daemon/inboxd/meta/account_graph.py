@@ -1,6 +1,6 @@
 """The Graph API for one account: each call waits for the account's budget, and each answer updates its limits."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from inboxd.domain.account import LoginType
@@ -183,9 +183,13 @@ class AccountGraph:
             return _owner(_fields(linked), "id", page_id=answers.identifier(answer.get("id")))
         return _owner(answer, "user_id", app_scoped_id=answers.identifier(answer.get("id")))
 
-    async def subscribe(self, priority: Priority = Priority.LIVE) -> None:
-        """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
-        fields = ",".join(WEBHOOK_FIELDS[self._login_type])
+    async def subscribe(self, listed: Collection[str] = (), priority: Priority = Priority.LIVE) -> None:
+        """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError.
+
+        It replaces the account's fields, so those that Meta `listed` are named, too.
+        """
+        kept = {one for one in listed if one.isascii() and one.replace("_", "").isalnum()}
+        fields = ",".join(sorted({*WEBHOOK_FIELDS[self._login_type], *kept}))
         await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
 
     async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:

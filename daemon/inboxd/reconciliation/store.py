@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.mailbox import ListedConversation, Party
-from inboxd.domain.reconciliation import Cause, Gap
+from inboxd.domain.reconciliation import RENEW_AFTER_MS, UNSERVED_MESSAGES, Cause, Gap
 from inboxd.storage.database import Database, Read
 
 _STATE: Final = """
@@ -81,6 +81,15 @@ _POSTPONED: Final = """
 UPDATE reconciled_accounts SET next_check_at = ?, failures = failures + 1, quiet_checks = 0, error = ?
 WHERE account_id = ?
 """
+_UNSERVED: Final = """
+SELECT count(*) >= ?3 FROM (
+    SELECT 1 FROM reconciled_accounts AS a CROSS JOIN missed_messages AS x
+        ON x.account_id = a.account_id AND x.sent_at > max(coalesce(a.last_delivered_at, 0), coalesce(a.renewed_at, 0))
+    WHERE a.account_id = ?1 AND coalesce(a.renewed_at, 0) < ?2 AND x.cause = 'not_delivered' AND x.delivered_at IS NULL
+    LIMIT ?3
+)
+"""
+_RENEWED: Final = "UPDATE reconciled_accounts SET renewed_at = ? WHERE account_id = ?"
 _GAPS: Final = "SELECT cause, since, until FROM delivery_gaps WHERE account_id IN ('', ?) AND until >= ?"
 _GAP: Final = "INSERT INTO delivery_gaps (account_id, cause, since, until) VALUES (?, ?, ?, ?)"
 _ALIVE: Final = """
@@ -234,6 +243,18 @@ class ReconciliationStore:
     async def postpone(self, account_id: str, error: str, next_check_at: int) -> None:
         """Note that a check could not be finished. It goes on at `next_check_at`."""
         await self._database.execute(_POSTPONED, (next_check_at, error[:MAX_ERROR], account_id))
+
+    async def claim_renewal(self, account_id: str, now: int) -> bool:
+        """Whether to subscribe again: enough messages in a row were missed. True is told at most once a day."""
+
+        def transaction(connection: sqlite3.Connection) -> bool:
+            about = (account_id, now - RENEW_AFTER_MS, UNSERVED_MESSAGES)
+            unserved = bool(connection.execute(_UNSERVED, about).fetchone()[0])
+            if unserved:
+                connection.execute(_RENEWED, (now, account_id))
+            return unserved
+
+        return await self._database.write(transaction)
 
     async def gaps(self, account_id: str, since: int) -> list[Gap]:
         """Times since `since` in which webhooks for the account could not arrive."""

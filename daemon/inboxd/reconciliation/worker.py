@@ -165,6 +165,7 @@ class ReconciliationWorker:
             self._sooner = None
         self._services.metrics.checks.labels("done").inc()
         if found:
+            await self._renew_subscription()
             told = _event(found, check)
             self._log.warning(
                 "messages_missed",
@@ -175,6 +176,18 @@ class ReconciliationWorker:
                 until=told.until,
                 reason=check.reason,
             )
+
+    async def _renew_subscription(self) -> None:
+        """Subscribe again when Meta lists the subscription and does not serve it. Raises StorageError."""
+        if not await self._services.store.claim_renewal(self._account_id, self._services.clock.now_ms()):
+            return
+        try:
+            fields = await self._managed.graph.subscribed_fields(PRIORITY)
+            await self._managed.graph.subscribe(fields, PRIORITY)
+        except GraphError as error:
+            self._log.warning("subscription_not_renewed", error=str(error))
+        else:
+            self._log.warning("subscription_renewed", fields=list(fields))
 
     async def _postpone(self, state: AccountState, error: GraphError, every_ms: int) -> None:
         """The account or Meta's host cannot be asked now: the same check goes on later."""
