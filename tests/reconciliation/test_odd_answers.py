@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from inboxd.simulator.errors import graph_error
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
@@ -227,3 +228,43 @@ async def test_who_is_erased_while_nobody_knew_which_side_they_are_leaves_no_nam
         assert [(one[0], ANA in one[1]) for one in found] == [(None, True)]
         await world.erased(ANA)
         assert await world.database.read("SELECT participants FROM listed_conversations") == [(None,)]
+
+
+async def test_a_conversation_that_is_not_read_to_its_end_stays_due(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        shown = world.happens(ANA, "on the first page")
+        cut_off = True
+
+        def edge(whole: Handler, request: web.Request, more: tuple[Any, ...]) -> web.Response:
+            def change(body: dict[str, Any]) -> None:
+                body["paging"] = {"next": "https://graph.example/next"}  # there is more, and no cursor
+
+            return changed(whole(request, *more), change) if cut_off else whole(request, *more)
+
+        instead(world, "edge", edge)
+        await world.checked(30)
+        assert await world.texts() == {shown: "on the first page"}
+        assert len(await world.due()) == 1
+        cut_off = False
+        await world.clock.leap(3 * 3600, step_s=30)
+        assert await world.due() == []
+
+
+async def test_a_throttle_in_the_middle_is_not_held_against_the_conversation(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        mids = {world.happens(ANA, "one"), world.happens(BRUNO, "two")}
+        throttled = True
+
+        def edge(whole: Handler, request: web.Request, more: tuple[Any, ...]) -> web.Response:
+            if throttled:
+                return graph_error(400, 613, "Calls to this API have exceeded the rate limit")
+            return whole(request, *more)
+
+        instead(world, "edge", edge)
+        await world.checked(30)
+        assert await world.database.read("SELECT count(*) FROM listed_conversations WHERE attempts > 0") == [(0,)]
+        throttled = False
+        await world.clock.leap(2 * 3600, step_s=30)
+        assert set(await world.texts()) == mids
