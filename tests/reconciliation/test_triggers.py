@@ -117,9 +117,9 @@ async def test_what_was_missed_for_a_known_reason_does_not_renew_the_subscriptio
     async with world.daemon():
         await world.clock.leap(600)
     for number in range(9):
-        world.clock.seconds += 30
+        await world.clock.leap(30)
         world.happens(ANA, f"number {number}")
-    world.clock.seconds += 60
+    await world.clock.leap(60)
     before = world.server.subscribed
     async with world.daemon():
         await world.checked(30)

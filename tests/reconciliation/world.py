@@ -33,6 +33,16 @@ MINUTE = 60
 class LeapClock(TravelClock):
     """Time that moves in leaps: whoever sleeps wakes a little late, as on a busy machine."""
 
+    ahead_ms = 0
+    """How far our wall clock is ahead of Meta's."""
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+    def meta_ms(self) -> int:
+        """The time by Meta's clock."""
+        return self.now_ms() - self.ahead_ms
+
     async def leap(self, seconds: float, *, step_s: float = 5.0) -> None:
         """Let `seconds` pass, `step_s` at a time."""
         end = self.seconds + seconds
@@ -165,7 +175,7 @@ def logged(text: str, event: str) -> list[Json]:
 @asynccontextmanager
 async def world_of(path: Path, clock: LeapClock) -> AsyncIterator[World]:
     """A simulated Instagram, without a daemon yet."""
-    server = GraphServer({TOKEN: ACCOUNT}, now=lambda: clock.now_ms() / 1000)
+    server = GraphServer({TOKEN: ACCOUNT}, now=lambda: clock.meta_ms() / 1000)
     server.behaviour = Behaviour(latency_ms=0)
     async with serving(server.application()) as url:
         yield World(server, url, clock, path)

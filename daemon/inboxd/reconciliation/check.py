@@ -117,7 +117,8 @@ class MailboxCheck:
         """
         now, floor = self._services.clock.now_ms(), floor_of(state.checked_to)
         allowance = self._managed.graph.budget.allowance_for(PRIORITY)
-        rested = state.walked_at is None or now - state.walked_at >= walk_pause(state.walked_pages, allowance)
+        pause_ms, walked_at = walk_pause(state.walked_pages, allowance), state.walked_at
+        rested = walked_at is None or not walked_at <= now < walked_at + pause_ms  # it may be from a wrong clock
         walk, after, complete, seen = Walk(floor), None, False, SeenPages()
         while walk.pages < MOST_PAGES:
             size = CONVERSATIONS if walk.ordered else LARGE_PAGE

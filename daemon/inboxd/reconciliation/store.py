@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.mailbox import ListedConversation, Party
-from inboxd.domain.reconciliation import RENEW_AFTER_MS, UNSERVED_MESSAGES, Cause, Gap
+from inboxd.domain.reconciliation import LONGEST_WAIT_MS, RENEW_AFTER_MS, UNSERVED_MESSAGES, Cause, Gap
 from inboxd.storage.database import Database, Read
 
 _STATE: Final = """
@@ -19,7 +19,8 @@ _HEALED_SINCE: Final = "SELECT since FROM reconciled_accounts WHERE account_id =
 _AT_WORK_MS: Final = 86_400_000
 """Whoever was checked within this time is checked again."""
 _BEGIN: Final = """
-INSERT INTO reconciled_accounts (account_id, since, checked_to) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING
+INSERT INTO reconciled_accounts (account_id, since, checked_to) VALUES (?1, ?2, ?2)
+ON CONFLICT DO UPDATE SET since = excluded.since, checked_to = excluded.checked_to
 """
 _LISTED: Final = """
 INSERT INTO listed_conversations
@@ -39,7 +40,8 @@ _DUE: Final = """
 SELECT l.api_key, l.api_id, l.participants, l.updated_time, l.read_to, l.attempts, l.erased_at
 FROM listed_conversations AS l INDEXED BY listed_conversations_due
 LEFT JOIN conversations AS c ON c.account_id = l.account_id AND c.participant_id = l.participant_id
-WHERE l.account_id = ?1 AND l.updated_time > l.read_to AND l.not_before <= ?2 AND l.api_id IS NOT NULL
+WHERE l.account_id = ?1 AND l.updated_time > l.read_to AND l.api_id IS NOT NULL
+  AND (l.not_before <= ?2 OR l.not_before > ?4) -- the latter is from a clock that was wrong
 ORDER BY l.updated_time > coalesce(c.last_message_at, 0) DESC, l.attempts, l.updated_time LIMIT ?3
 """
 _WAITING: Final = """
@@ -165,7 +167,7 @@ class ReconciliationStore:
         self._database = database
 
     async def begin(self, account_id: str, since: int) -> AccountState:
-        """The state of an account, which is compared from `since` on if it never was."""
+        """The state of an account, which is compared from `since` on."""
         await self._database.execute(_BEGIN, (account_id, since))
         found = await self.state(account_id)
         if found is None:  # pragma: no cover - it was just inserted
@@ -199,7 +201,7 @@ class ReconciliationStore:
 
     async def due(self, account_id: str, now: int, limit: int) -> list[DueConversation]:
         """Conversations to read: first those that have something which no webhook brought, then the longest due."""
-        rows = await self._database.read(_DUE, (account_id, now, limit))
+        rows = await self._database.read(_DUE, (account_id, now, limit, now + LONGEST_WAIT_MS))
         return [
             DueConversation(key, ListedConversation(api_id, updated, _parties(parties)), read_to, attempts, erased_at)
             for key, api_id, parties, updated, read_to, attempts, erased_at in rows

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.domain.clock_trust import UNSET_BEFORE
 from inboxd.domain.event import NewEvent
 from inboxd.domain.reconciliation import (
     CLOSEST_MS,
@@ -17,6 +18,7 @@ from inboxd.domain.reconciliation import (
     Gap,
     check_pause,
     first_mark,
+    is_from_wrong_clock,
     retry_pause,
 )
 from inboxd.domain.retry import FailureAction
@@ -112,10 +114,12 @@ class ReconciliationWorker:
         if not every_ms or not self._managed.account.callable:
             return LOOK_S
         now = self._services.clock.now_ms()
+        if now < UNSET_BEFORE:  # the clock was not set since the boot
+            return LOOK_S
         self._watch_host()
         await self._heed_hints(now)
         state = await self._services.store.state(self._account_id)
-        if state is None:
+        if state is None or state.since > now:  # a clock that was ahead began it
             state = await self._services.store.begin(
                 self._account_id, first_mark(now, self._managed.account.created_at)
             )
@@ -205,8 +209,11 @@ class ReconciliationWorker:
 
     def _due_at(self, state: AccountState, every_ms: int) -> int:
         """When the next check is due (ms)."""
-        due_at = state.next_check_at
-        checked_at = state.checked_at or 0
+        now, due_at, checked_at = self._services.clock.now_ms(), state.next_check_at, state.checked_at or 0
+        if is_from_wrong_clock(self._not_before, now):
+            self._not_before, self._sooner = now, None
+        if is_from_wrong_clock(max(due_at, checked_at), now):
+            return now
         if not state.failures:
             due_at = min(due_at, checked_at + (every_ms if self._active else max(every_ms, LONGEST_PAUSE_MS)))
         if self._sooner is not None:
