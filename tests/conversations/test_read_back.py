@@ -91,7 +91,7 @@ async def daemon(
 
 @pytest.fixture
 def ana() -> Conversationalist:
-    return Conversationalist(ACCOUNT, ANA, T0)
+    return Conversationalist(ACCOUNT, ANA, T0 + 250)
 
 
 def listed(mid: str, text: str | None = "hola", *, sender: Party = WRITER, **more: Any) -> ListedMessage:
@@ -151,6 +151,26 @@ async def test_what_both_bring_at_the_same_time_is_there_once(
 async def test_who_wrote_twice_the_same_in_one_second_wrote_twice(daemon: Daemon) -> None:
     await daemon.read(listed("a", "ok"), listed("b", "ok"))
     assert [one["content"] for one in await daemon.shown()] == ["ok", "ok"]
+
+
+async def test_of_who_was_erased_only_what_is_certainly_later_comes_back(
+    daemon: Daemon, ana: Conversationalist
+) -> None:
+    await daemon.client.deliver(ana.says("forget me"))
+    await daemon.client.settled()
+    await daemon.client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    now = Clock().now_ms()
+    reaction = ListedReaction("❤", (SHOP,))
+    messages = [
+        listed("earlier", created_time=now - 60_000, reactions=(reaction,)),
+        listed("no time", created_time=None),
+        listed("later", created_time=now + 60_000),
+    ]
+    read = read_conversation(SIDES, messages, ALIASES, source=Source.RECONCILED, read_at=now + 600_000)
+    await daemon.service.store(read, emit=True)
+    assert [one["platformMessageId"] for one in await daemon.shown()] == ["later"]
+    rows = await daemon.core.database.read("SELECT mid FROM messages")
+    assert rows == [("later",)]
 
 
 async def test_of_two_that_say_the_same_in_one_second_the_one_that_was_missed_is_added(

@@ -108,6 +108,7 @@ async def test_a_conversation_that_cannot_be_read_stays_due_and_keeps_no_other_b
         mended = break_conversation(world, broken)
         await world.checked(30)
         assert set(await world.texts()) == {other}
+        assert world.calls("/messages") < 12
         assert (await world.client.get(f"/api/accounts/{ACCOUNT}/completeness"))["conversationsFailed"] == 1
         mended()
         await world.checked(60)

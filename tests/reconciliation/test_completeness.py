@@ -116,7 +116,9 @@ async def test_a_person_who_was_forgotten_does_not_come_back(world: World) -> No
             "SELECT api_id, participant_id, participants FROM listed_conversations"
         )
         assert (api_id, participant, parties) == (None, None, None)
+        calls = world.calls("/messages")
         await world.checked(60)
+        assert world.calls("/messages") == calls
         assert await world.texts() == {}
         again = world.happens(ANA, "it is me again", created_ms=world.clock.now_ms())
         await world.checked(75)

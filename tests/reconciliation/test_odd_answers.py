@@ -268,3 +268,28 @@ async def test_a_throttle_in_the_middle_is_not_held_against_the_conversation(wor
         throttled = False
         await world.clock.leap(2 * 3600, step_s=30)
         assert set(await world.texts()) == mids
+
+
+async def test_what_is_shown_late_is_found_behind_newer_messages(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        start, hidden = world.clock.now_ms() // 1000 * 1000, True
+        late = world.happens(ANA, "late", created_ms=start)
+        for number in range(5):
+            world.happens(ANA, f"early {number}", created_ms=start + 10_000 + number * 1000)
+
+        def edge(whole: Handler, request: web.Request, more: tuple[Any, ...]) -> web.Response:
+            def change(body: dict[str, Any]) -> None:
+                body["data"] = [one for one in body["data"] if one["id"] != late or not hidden]
+
+            return changed(whole(request, *more), change)
+
+        instead(world, "edge", edge)
+        await world.checked(30)
+        assert late not in await world.texts()
+        hidden = False
+        for number in range(18):
+            world.happens(ANA, f"new {number}")
+            await world.clock.leap(1)
+        await world.checked(75)
+        assert late in await world.texts()

@@ -107,6 +107,8 @@ async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a
         await world.clock.leap(3600, step_s=60)
         assert world.server.subscribed == before + 2
         await world.clock.leap(26 * 3600, step_s=300)
+        world.behave(unsubscribed="no")
+        world.behave(unsubscribed="hidden")
         ana.now = world.clock.now_ms()
         await world.sent(ana.says("alone"))
         await world.clock.leap(2 * 3600, step_s=60)
