@@ -81,6 +81,9 @@ async def test_whatever_arrives_brings_the_schedule_back(world: World) -> None:
         await world.clock.leap(4 * 3600, step_s=30)
         before = await finished(world)
         ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        await world.sent(ana.says("hello"))
+        await world.checked(2)
+        assert await finished(world) == before + 1, "the last check was longer ago than the schedule's ten minutes"
         for _ in range(6):
             await world.sent(ana.says("hello"))
             await world.checked(10)

@@ -1,5 +1,7 @@
 """What is said of what was missed, and what makes a check come sooner."""
 
+import asyncio
+
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
@@ -96,17 +98,17 @@ async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a
 
         world.behave(unsubscribed="no")
         world.behave(unsubscribed="hidden")
-        for hour in range(22):
+        for number in range(7):
             ana.now = world.clock.now_ms()
-            await world.sent(ana.says(f"hour {hour}"))
-            await world.clock.leap(3600, step_s=60)
+            await world.sent(ana.says(f"later {number}"))
+            await world.clock.leap(3 * 3600, step_s=120)
         assert world.server.subscribed == before + 1
-        await world.clock.leap(2 * 3600, step_s=60)
+        await world.clock.leap(3 * 3600, step_s=120)
         ana.now = world.clock.now_ms()
         await world.sent(ana.says("a day later"))
         await world.clock.leap(3600, step_s=60)
         assert world.server.subscribed == before + 2
-        await world.clock.leap(26 * 3600, step_s=300)
+        await world.clock.leap(26 * 3600, step_s=600)
         world.behave(unsubscribed="no")
         world.behave(unsubscribed="hidden")
         ana.now = world.clock.now_ms()
@@ -206,3 +208,19 @@ async def test_an_answered_message_that_is_not_here_is_looked_up(world: World) -
         await world.sent(answer)
         await world.checked(30)
         assert await world.texts() == {old: "the question", mid_of(answer): "the answer"}
+
+
+async def test_what_came_while_a_login_was_needed_is_added_soon_after_it(world: World) -> None:
+    async with world.daemon():
+        await world.checked(30)
+        world.behave(token_expired=True)
+        await world.clock.leap(1500)
+        mid = world.happens(ANA, "hello?")
+        await world.clock.leap(60)
+        world.behave(token_expired=False)
+        checking = asyncio.ensure_future(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
+        while not checking.done():
+            await world.clock.leap(0.5)
+        await checking
+        await world.clock.leap(60)
+        assert await world.texts() == {mid: "hello?"}

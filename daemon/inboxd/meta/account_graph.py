@@ -195,7 +195,10 @@ class AccountGraph:
     async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
         """The webhook fields that the account is subscribed to; empty when it is not subscribed. Raises GraphError."""
         listed = (await self._call("GET", "me/subscribed_apps", {}, priority)).get("data")
-        apps = [_fields(one) for one in listed[:MOST_APPS]] if isinstance(listed, list) else []
+        if not isinstance(listed, list):  # whoever is not subscribed gets an empty list
+            msg = "no list of subscribed apps"
+            raise unusable(msg)
+        apps = [_fields(one) for one in listed[:MOST_APPS]]
         return tuple(sorted({name for app in apps if self._is_ours(app) for name in _names(app)}))
 
     def _is_ours(self, app: dict[str, Any]) -> bool:

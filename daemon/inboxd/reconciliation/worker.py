@@ -88,6 +88,7 @@ class ReconciliationWorker:
         self._active = False
         """Whether something arrived since the last check began."""
         self._host_is_down = False
+        self._callable = True
         self._log = logs.get("reconciliation").bind(account_id=self._account_id)
         managed.listeners.append(self.wakeup.notify)
         managed.on_resubscribed.append(self.subscription_lost)
@@ -111,9 +112,12 @@ class ReconciliationWorker:
         every_ms = self._plan.every_ms()
         # Switched off, it keeps no calls from history and backfill.
         self._managed.graph.budget.share_reconciliation(self._plan.share() if every_ms else 0.0)
-        if not every_ms or not self._managed.account.callable:
+        callable_before, self._callable = self._callable, self._managed.account.callable
+        if not every_ms or not self._callable:
             return LOOK_S
         now = self._services.clock.now_ms()
+        if not callable_before:
+            self._check_sooner(OUTAGE)
         if now < UNSET_BEFORE:  # the clock was not set since the boot
             return LOOK_S
         self._watch_host()
