@@ -91,7 +91,7 @@ async def daemon(
 
 @pytest.fixture
 def ana() -> Conversationalist:
-    return Conversationalist(ACCOUNT, ANA, T0)
+    return Conversationalist(ACCOUNT, ANA, T0 + 250)
 
 
 def listed(mid: str, text: str | None = "hola", *, sender: Party = WRITER, **more: Any) -> ListedMessage:
@@ -151,6 +151,58 @@ async def test_what_both_bring_at_the_same_time_is_there_once(
 async def test_who_wrote_twice_the_same_in_one_second_wrote_twice(daemon: Daemon) -> None:
     await daemon.read(listed("a", "ok"), listed("b", "ok"))
     assert [one["content"] for one in await daemon.shown()] == ["ok", "ok"]
+
+
+async def test_of_who_was_erased_only_what_is_certainly_later_comes_back(
+    daemon: Daemon, ana: Conversationalist
+) -> None:
+    await daemon.client.deliver(ana.says("forget me"))
+    await daemon.client.settled()
+    await daemon.client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    now = Clock().now_ms()
+    reaction = ListedReaction("❤", (SHOP,))
+    messages = [
+        listed("earlier", created_time=now - 60_000, reactions=(reaction,)),
+        listed("no time", created_time=None),
+        listed("later", created_time=now + 60_000),
+    ]
+    read = read_conversation(SIDES, messages, ALIASES, source=Source.RECONCILED, read_at=now + 600_000)
+    await daemon.service.store(read, emit=True)
+    assert [one["platformMessageId"] for one in await daemon.shown()] == ["later"]
+    rows = await daemon.core.database.read("SELECT mid FROM messages")
+    assert rows == [("later",)]
+
+
+async def test_of_two_that_say_the_same_in_one_second_the_one_that_was_missed_is_added(
+    daemon: Daemon, ana: Conversationalist
+) -> None:
+    came = ana.says("ok")
+    await daemon.client.deliver(came)
+    await daemon.client.settled()
+    joined = await daemon.read(as_listed(came), as_listed(came, "missed"))
+    assert [one.message.mid for one in joined.added] == ["missed"]
+    assert len(await daemon.shown()) == 2
+
+
+async def test_of_two_that_say_the_same_in_one_second_the_first_webhook_hides_none(
+    daemon: Daemon, ana: Conversationalist
+) -> None:
+    late = ana.says("ok")
+    await daemon.read(as_listed(late, "missed"))
+    await daemon.client.deliver(late)
+    await daemon.client.settled()
+    await daemon.read(as_listed(late), as_listed(late, "missed"))
+    assert {one["platformMessageId"] for one in await daemon.shown()} == {mid_of(late), "missed"}
+
+
+async def test_an_answer_is_not_the_question_that_it_repeats(daemon: Daemon, ana: Conversationalist) -> None:
+    said = ana.says("ok?")
+    await daemon.client.deliver(said)
+    await daemon.client.settled()
+    at = said["timestamp"] // 1000 * 1000
+    joined = await daemon.read(listed("another-id", "ok?", sender=SCOPED, created_time=at))
+    assert [one.message.mid for one in joined.added] == ["another-id"]
+    assert [one["senderType"] for one in await daemon.shown()] in (["customer", "user"], ["user", "customer"])
 
 
 async def test_a_message_without_details_is_a_stub_until_the_webhook_brings_it(

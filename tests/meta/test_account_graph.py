@@ -214,6 +214,24 @@ async def test_a_subscription_is_made_and_read_back(graph: Simulated, database: 
         assert await account.subscribed_fields() == ()
         await account.subscribe()
         assert "messages" in await account.subscribed_fields()
+        await account.subscribe(["comments", "no,field", "messages"])
+        assert {"comments", "messages"} <= set(await account.subscribed_fields())
+        assert "field" not in await account.subscribed_fields()
+
+
+@pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": {"id": "1"}}, {"data": "messages"}])
+async def test_an_answer_without_a_list_of_subscriptions_is_no_lost_subscription(
+    database: Database, answer: dict[str, object]
+) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    async with serving(app) as url, meta(url, database) as platform:
+        account = await platform.account()
+        with pytest.raises(GraphError, match="no list"):
+            await account.subscribed_fields()
 
 
 async def test_a_host_that_is_down_gets_one_probe_at_a_time(graph: Simulated, database: Database) -> None:

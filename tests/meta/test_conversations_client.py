@@ -195,6 +195,24 @@ async def test_an_answer_that_is_too_large_for_us_shrinks_the_page_too(database:
         assert len(asked) == 2
 
 
+async def test_answers_that_are_too_large_do_not_stop_the_calls_of_all_accounts(database: Database) -> None:
+    whole = {"data": [{"id": CONVERSATION, "x": "x" * 1024 * 1024}]}
+    async with client_of(database, lambda *_: whole) as (client, asked):
+        with pytest.raises(GraphError, match="larger than") as caught:
+            await client.messages(CONVERSATION, limit=200)
+        assert caught.value.of_host is False, "the host has answered"
+        assert len(asked) >= 6
+        assert client._graph.circuit.open_since is None
+
+
+async def test_a_page_over_which_meta_breaks_down_again_and_again_becomes_smaller(database: Database) -> None:
+    async with client_of(database, lambda *_: UNKNOWN) as (client, asked):
+        for _ in range(8):
+            with pytest.raises(GraphError):
+                await client.conversations(limit=100)
+        assert [int(query["limit"]) for _, query in asked] == [100, 100, 50, 25, 12, 6, 5, 5]
+
+
 async def test_a_sporadic_failure_is_the_callers_and_does_not_change_what_is_asked(database: Database) -> None:
     answers: Iterator[Any] = iter([UNKNOWN, {"data": []}])
     async with client_of(database, lambda *_: next(answers)) as (client, asked):

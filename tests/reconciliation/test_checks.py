@@ -81,6 +81,9 @@ async def test_whatever_arrives_brings_the_schedule_back(world: World) -> None:
         await world.clock.leap(4 * 3600, step_s=30)
         before = await finished(world)
         ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        await world.sent(ana.says("hello"))
+        await world.checked(2)
+        assert await finished(world) == before + 1, "the last check was longer ago than the schedule's ten minutes"
         for _ in range(6):
             await world.sent(ana.says("hello"))
             await world.checked(10)
@@ -106,6 +109,7 @@ async def test_a_conversation_that_cannot_be_read_stays_due_and_keeps_no_other_b
         mended = break_conversation(world, broken)
         await world.checked(30)
         assert set(await world.texts()) == {other}
+        assert world.calls("/messages") < 12
         assert (await world.client.get(f"/api/accounts/{ACCOUNT}/completeness"))["conversationsFailed"] == 1
         mended()
         await world.checked(60)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from inboxd.domain.completeness import Completeness, Window, sentence
-from inboxd.simulator.payloads import Conversationalist
+from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
 from tests.reconciliation.world import World
@@ -112,11 +112,12 @@ async def test_a_person_who_was_forgotten_does_not_come_back(world: World) -> No
             await world.clock.leap(1)
         await forgetting
         assert await world.database.read("SELECT * FROM missed_messages") == []
-        ((api_id, participant, parties),) = await world.database.read(
-            "SELECT api_id, participant_id, participants FROM listed_conversations"
-        )
-        assert (api_id, participant, parties) == (None, None, None)
+        left = "SELECT api_id, participant_id, participants FROM listed_conversations"
+        assert await world.database.read(left) == [(None, None, None)]
+        calls = world.calls("/messages")
         await world.checked(60)
+        assert await world.database.read(left) == [(None, None, None)]
+        assert world.calls("/messages") == calls
         assert await world.texts() == {}
         again = world.happens(ANA, "it is me again", created_ms=world.clock.now_ms())
         await world.checked(75)
@@ -167,3 +168,20 @@ def completeness(missed_since: int | None, healed: int, missing: int = 0) -> Com
 )
 def test_it_is_said_in_one_sentence(found: Completeness, text: str) -> None:
     assert sentence(found, T0) == text
+
+
+async def test_edits_that_are_read_count_no_message_again(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        world.behave(changes_move_updated_time=True)
+        item = Conversationalist(ACCOUNT, ANA, world.clock.now_ms()).says("helo")
+        await world.sent(item)
+        mid = world.happens(ANA, "missed")
+        await world.checked(20)
+        before = await day(world)
+        assert (before["existing"], before["delivered"], before["healed"]) == (2, 1, 1)
+        world.server.mailbox.edit(mid_of(item), "hello")
+        world.server.mailbox.edit(mid, "missed, and edited")
+        await world.checked(75)
+        assert set((await world.texts()).values()) == {"hello", "missed, and edited"}
+        assert await day(world) == before

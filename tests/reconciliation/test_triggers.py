@@ -1,5 +1,7 @@
 """What is said of what was missed, and what makes a check come sooner."""
 
+import asyncio
+
 import pytest
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
@@ -73,6 +75,61 @@ async def test_a_lost_subscription_is_the_cause_of_what_was_missed_meanwhile(wor
         assert await world.texts() == {mid_of(item): "hello?"}
         assert await causes(world) == {mid_of(item): "subscription_lost"}
         assert [one["reason"] for one in await healed(world)] == ["subscription"]
+
+
+async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a_day(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(600)
+        world.server.subscriptions[ACCOUNT].add("comments")
+        world.behave(unsubscribed="hidden")
+        ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        before = world.server.subscribed
+        await world.sent(*(ana.says(f"number {number}") for number in range(4)))
+        await world.checked(20)
+        assert world.server.subscribed == before, "four may be chance"
+        ana.now = world.clock.now_ms()
+        await world.sent(ana.says("number 4"))
+        await world.checked(20)
+        assert world.server.subscribed == before + 1
+        assert world.server.subscriptions[ACCOUNT] >= {"messages", "comments"}
+        ana.now = world.clock.now_ms()
+        arrives = ana.says("I am heard again")
+        await world.sent(arrives)
+        assert (await world.sources())[mid_of(arrives)] == "webhook"
+
+        world.behave(unsubscribed="no")
+        world.behave(unsubscribed="hidden")
+        for number in range(7):
+            ana.now = world.clock.now_ms()
+            await world.sent(ana.says(f"later {number}"))
+            await world.clock.leap(3 * 3600, step_s=120)
+        assert world.server.subscribed == before + 1
+        await world.clock.leap(3 * 3600, step_s=120)
+        ana.now = world.clock.now_ms()
+        await world.sent(ana.says("a day later"))
+        await world.clock.leap(3600, step_s=60)
+        assert world.server.subscribed == before + 2
+        await world.clock.leap(26 * 3600, step_s=600)
+        world.behave(unsubscribed="no")
+        world.behave(unsubscribed="hidden")
+        ana.now = world.clock.now_ms()
+        await world.sent(ana.says("alone"))
+        await world.clock.leap(2 * 3600, step_s=60)
+        assert world.server.subscribed == before + 2, "one since then may be chance"
+
+
+async def test_what_was_missed_for_a_known_reason_does_not_renew_the_subscription(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(600)
+    for number in range(9):
+        await world.clock.leap(30)
+        world.happens(ANA, f"number {number}")
+    await world.clock.leap(60)
+    before = world.server.subscribed
+    async with world.daemon():
+        await world.checked(30)
+        assert len(await world.texts()) == 9
+        assert world.server.subscribed == before
 
 
 async def test_a_companion_without_its_message_asks_for_a_check(world: World) -> None:
@@ -153,3 +210,19 @@ async def test_an_answered_message_that_is_not_here_is_looked_up(world: World) -
         await world.sent(answer)
         await world.checked(30)
         assert await world.texts() == {old: "the question", mid_of(answer): "the answer"}
+
+
+async def test_what_came_while_a_login_was_needed_is_added_soon_after_it(world: World) -> None:
+    async with world.daemon():
+        await world.checked(30)
+        world.behave(token_expired=True)
+        await world.clock.leap(1500)
+        mid = world.happens(ANA, "hello?")
+        await world.clock.leap(60)
+        world.behave(token_expired=False)
+        checking = asyncio.ensure_future(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
+        while not checking.done():
+            await world.clock.leap(0.5)
+        await checking
+        await world.clock.leap(60)
+        assert await world.texts() == {mid: "hello?"}

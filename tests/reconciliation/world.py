@@ -58,6 +58,16 @@ class LeapClock(TravelClock):
             if not self._asleep:  # the daemon has stopped
                 self._usual = math.inf
 
+    ahead_ms = 0
+    """How far our wall clock is ahead of Meta's."""
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+    def meta_ms(self) -> int:
+        """The time by Meta's clock."""
+        return self.now_ms() - self.ahead_ms
+
     async def leap(self, seconds: float, *, step_s: float = 5.0) -> None:
         """Let `seconds` pass, `step_s` at a time."""
         end = self.seconds + seconds
@@ -155,6 +165,13 @@ class World:
         """A message that no webhook tells of. Returns its mid."""
         return self.server.mailbox.add(NewMessage(ACCOUNT, participant_id, text, **more))
 
+    async def erased(self, participant_id: str) -> None:
+        """Somebody is erased."""
+        forgetting = asyncio.ensure_future(self.client.send("DELETE", f"/api/participants/{ACCOUNT}/{participant_id}"))
+        while not forgetting.done():
+            await self.clock.leap(0.1)
+        await forgetting
+
     async def checked(self, minutes: float = 11) -> None:
         """Time passes, so that the schedule has its turn."""
         await self.clock.leap(minutes * MINUTE)
@@ -198,7 +215,7 @@ def logged(text: str, event: str) -> list[Json]:
 @asynccontextmanager
 async def world_of(path: Path, clock: LeapClock) -> AsyncIterator[World]:
     """A simulated Instagram, without a daemon yet."""
-    server = GraphServer({TOKEN: ACCOUNT}, now=lambda: clock.now_ms() / 1000)
+    server = GraphServer({TOKEN: ACCOUNT}, now=lambda: clock.meta_ms() / 1000)
     server.behaviour = Behaviour(latency_ms=0)
     async with serving(server.application()) as url:
         yield World(server, url, clock, path)

@@ -164,7 +164,7 @@ async def ensure_subscribed(
     if "messages" not in fields:
         if "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
             await accounts.update(managed, subscribed_fields=fields)
-        await managed.graph.subscribe(priority)
+        await managed.graph.subscribe(fields, priority)
         fields = await managed.graph.subscribed_fields(priority)
     await accounts.update(managed, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
     return fields

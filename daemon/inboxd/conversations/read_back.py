@@ -72,13 +72,15 @@ def read_conversation(
     """
     read: list[ReadBack] = []
     changes: list[Reacted] = []
+    undated: set[str] = set()
     for one in messages:
         at = one.created_time
         if at is None or not is_believable(at, read_at, None):
+            undated.add(one.id)
             at = read_at if undated_at is None else min(undated_at, read_at)
         read.append(_message(one, sides, aliases, at, source, read_at))
         changes += _reactions(one, sides, at)
-    return ReadConversation(sides.key, sides.username, read, changes)
+    return ReadConversation(sides.key, sides.username, read, changes, frozenset(undated))
 
 
 class ReadBackService:

@@ -11,6 +11,7 @@ from inboxd.conversations import message_store
 from inboxd.conversations.message_store import ChangedMessage, mid_key
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import MessageChange, ReadBack
+from inboxd.events import store as events
 from inboxd.profiles import store as profiles
 from inboxd.storage.connection import fetch_packed
 
@@ -39,6 +40,8 @@ class ReadConversation(NamedTuple):
     messages: Sequence[ReadBack]
     changes: Sequence[MessageChange] = ()
     """Other changes that the API shows, such as reactions. They name messages by the ids in `messages`."""
+    undated: frozenset[str] = frozenset()
+    """The mids in `messages` whose time is not known."""
 
 
 class Joined(NamedTuple):
@@ -51,13 +54,21 @@ class Joined(NamedTuple):
     """Those of `changed` by which a message arrived that was not known."""
     confirmed: list[ChangedMessage]
     """Those by which the API listed, for the first time, a message that a webhook had brought."""
+    erased_at: int | None = None
+    """When the participant was erased (ms), if nothing was stored for that reason."""
 
 
 def join(connection: sqlite3.Connection, read: ReadConversation, now: int) -> Joined:
     """Store what was read of one conversation. `now` in ms.
 
     The participant is created without a fetch: the API told the username, and backfill finds who lacks a profile.
+    Messages from before the participant was erased are left out, also when that was while they were read.
     """
+    erased_at = events.erased_at(connection, *read.key)
+    if erased_at is not None:
+        read = _since(read, erased_at)
+        if not read.messages:
+            return Joined([], [], [], [], erased_at)
     names = _same_messages(connection, read)
     messages: list[MessageChange] = [_named(one, names) for one in read.messages]
     changes = messages + [_named(one, names) for one in read.changes]
@@ -75,6 +86,13 @@ def join(connection: sqlite3.Connection, read: ReadConversation, now: int) -> Jo
     added = [one for one in new if one.message.sent_at is None and one.message.direction is not None]
     confirmed = [one for one in new if one.message.sent_at is not None]
     return Joined(applied.created, [*applied.changed, *waiting], added, confirmed)
+
+
+def _since(read: ReadConversation, erased_at: int) -> ReadConversation:
+    """What is certainly from after `erased_at` (ms)."""
+    messages = [one for one in read.messages if one.at > erased_at and one.mid not in read.undated]
+    left = {one.mid for one in messages}
+    return read._replace(messages=messages, changes=[one for one in read.changes if one.mid in left])
 
 
 def _same_messages(connection: sqlite3.Connection, read: ReadConversation) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+MOST_SEEN: Final = 100_000
+"""Items of one list that are remembered at once."""
 
 
 class Detail(StrEnum):
@@ -105,3 +107,25 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)
+
+
+class SeenPages:
+    """Notices a list that leads nowhere: a cursor comes again, or `patience` pages in a row bring nothing new."""
+
+    def __init__(self, patience: int = 3) -> None:
+        self._patience = patience
+        self._stale = 0
+        self._cursors: set[int] = set()
+        self._items: set[int] = set()
+
+    def goes_on(self, page: "Page[ListedConversation] | Page[ListedMessage]") -> bool:
+        """Note the next page of a list. Returns whether the one after it leads anywhere."""
+        items = {hash(one.id) for one in page}
+        self._stale = 0 if items - self._items else self._stale + 1
+        if page.after is None or hash(page.after) in self._cursors or self._stale >= self._patience:
+            return False
+        if len(self._items) > MOST_SEEN:
+            self._items.clear()
+        self._items |= items
+        self._cursors.add(hash(page.after))
+        return True

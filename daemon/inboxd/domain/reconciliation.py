@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from inboxd.domain.clock_trust import is_believable
+
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 OVERLAP_MS: Final = 5 * MINUTE_MS
@@ -25,8 +27,14 @@ CLOSEST_MS: Final = MINUTE_MS
 """Checks that something other than the schedule asks for are at least this far apart."""
 FIRST_RETRY_MS: Final = MINUTE_MS
 LONGEST_RETRY_MS: Final = 6 * HOUR_MS
+LONGEST_WAIT_MS: Final = 26 * HOUR_MS
+"""What is due later than this is due now. Meta's longest stop that is believed is 25 hours."""
 GAP_MARGIN_MS: Final = MINUTE_MS
 """How much earlier and later than a gap a message may have been sent and still be missed because of it."""
+UNSERVED_MESSAGES: Final = 5
+"""After so many messages in a row that Meta did not deliver, and no reason for it, the account is subscribed again."""
+RENEW_AFTER_MS: Final = 24 * HOUR_MS
+"""At most once in this time."""
 _MOST_DOUBLINGS: Final = 20
 
 
@@ -105,9 +113,19 @@ def floor_of(checked_to: int) -> int:
 def first_mark(now: int, served_since: int) -> int:
     """Where the first check of an account begins: a whole second, as the API has them.
 
-    What is older is for the history import.
+    What is older is for the history import. A moment of the future is from a clock that was wrong.
     """
-    return min(now, max(served_since, now - FIRST_REACH_MS)) // 1000 * 1000
+    return max(served_since if served_since <= now else 0, now - FIRST_REACH_MS) // 1000 * 1000
+
+
+def is_from_wrong_clock(at: int, now: int) -> bool:
+    """Whether our clock was ahead when it said that something happened, or is due, at `at`. Nothing waits so long."""
+    return at > now + LONGEST_WAIT_MS
+
+
+def is_known_by(updated_time: int | None, now: int) -> bool:
+    """Whether a conversation can have changed at this time, if it is `now`. What lies far in the future is no time."""
+    return updated_time is not None and is_believable(updated_time, now, None)
 
 
 def read_to(updated_time: int, read_at: int) -> int:

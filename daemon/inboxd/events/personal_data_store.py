@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from inboxd.events import store
+from inboxd.events.store import PARTICIPANT_ERASED
 from inboxd.storage.account_rows import has_account
 from inboxd.storage.database import Database
 from inboxd.storage.export_rows import Columns, exported
@@ -21,9 +22,6 @@ from inboxd.storage.personal_data import (
     Scan,
     Subject,
 )
-
-PARTICIPANT_ERASED: Final = "participant.erased"
-"""Events of this type are what is left of a participant: they go with the account, or when they expire."""
 
 # The log has no index by account or participant, so its columns are searched as its data is.
 _LOOK: Final = f"""

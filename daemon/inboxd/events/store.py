@@ -10,6 +10,8 @@ from inboxd.domain.event import NewEvent, StoredEvent
 from inboxd.storage.connection import insert_many, one_moment
 from inboxd.storage.personal_data import ExpiredRows
 
+PARTICIPANT_ERASED: Final = "participant.erased"
+"""Events of this type are what is left of a participant: they go with the account, or when they expire."""
 _APPEND: Final = """
 INSERT INTO events (
     type, account_id, occurred_at, data, participant_id, conversation_id, message_id, subject, recorded_at, total
@@ -45,6 +47,10 @@ WHERE total <= (SELECT total FROM events ORDER BY seq DESC LIMIT 1) - ?
 """
 _OLDEST: Final = "SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?)"
 _PRUNE: Final = "DELETE FROM events WHERE seq <= ?"
+_ERASED_AT: Final = f"""
+SELECT max(occurred_at) FROM events INDEXED BY events_erased
+WHERE type = '{PARTICIPANT_ERASED}' AND account_id = ? AND participant_id = ?
+"""  # noqa: S608 - a constant
 _PRUNED: Final = "UPDATE event_log SET pruned_to = max(pruned_to, ?)"
 ROW_BYTES: Final = 120
 """What an event takes in the file beside its data, about."""
@@ -139,6 +145,12 @@ def _page_of_a_moment(
             until = events[-1].seq
             break
     return known, StoredPage(events, max(until, after), until < known.last)
+
+
+def erased_at(connection: sqlite3.Connection, account_id: str, participant_id: str) -> int | None:
+    """When a participant was last erased (ms), as far as the log still has it."""
+    ((found,),) = connection.execute(_ERASED_AT, (account_id, participant_id)).fetchall()
+    return None if found is None else int(found)
 
 
 def expire(connection: sqlite3.Connection, *, before: int, after: int, step: int) -> ExpiredRows:

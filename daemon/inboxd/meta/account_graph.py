@@ -1,6 +1,6 @@
 """The Graph API for one account: each call waits for the account's budget, and each answer updates its limits."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from inboxd.domain.account import LoginType
@@ -183,15 +183,22 @@ class AccountGraph:
             return _owner(_fields(linked), "id", page_id=answers.identifier(answer.get("id")))
         return _owner(answer, "user_id", app_scoped_id=answers.identifier(answer.get("id")))
 
-    async def subscribe(self, priority: Priority = Priority.LIVE) -> None:
-        """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
-        fields = ",".join(WEBHOOK_FIELDS[self._login_type])
+    async def subscribe(self, listed: Collection[str] = (), priority: Priority = Priority.LIVE) -> None:
+        """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError.
+
+        It replaces the account's fields, so those that Meta `listed` are named, too.
+        """
+        kept = {one for one in listed if one.isascii() and one.replace("_", "").isalnum()}
+        fields = ",".join(sorted({*WEBHOOK_FIELDS[self._login_type], *kept}))
         await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
 
     async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
         """The webhook fields that the account is subscribed to; empty when it is not subscribed. Raises GraphError."""
         listed = (await self._call("GET", "me/subscribed_apps", {}, priority)).get("data")
-        apps = [_fields(one) for one in listed[:MOST_APPS]] if isinstance(listed, list) else []
+        if not isinstance(listed, list):  # whoever is not subscribed gets an empty list
+            msg = "no list of subscribed apps"
+            raise unusable(msg)
+        apps = [_fields(one) for one in listed[:MOST_APPS]]
         return tuple(sorted({name for app in apps if self._is_ours(app) for name in _names(app)}))
 
     def _is_ours(self, app: dict[str, Any]) -> bool:

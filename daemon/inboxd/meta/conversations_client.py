@@ -31,11 +31,14 @@ CONVERSATIONS: Final = 50
 MESSAGES: Final = 20
 """Messages of one page. Meta shows the details of so many of the newest."""
 MOST_LISTED: Final = 200
+SMALLEST: Final = 5
+"""A page over which Meta breaks down without saying why does not become smaller than this."""
 GROWS_AFTER: Final = 10
 """After so many pages without trouble a page that was made smaller doubles again."""
 _UNKNOWN_PATH: Final = 2500
 _BAD_PARAMETER: Final = 100
 _DELETED: Final = 9000001
+_BREAKDOWNS: Final = frozenset({1, 2})
 
 
 class PageSize:
@@ -44,6 +47,7 @@ class PageSize:
     def __init__(self) -> None:
         self._most = MOST_LISTED
         self._well = 0
+        self._troubles = 0
 
     def of(self, wanted: int) -> int:
         """The number to request when the caller wants `wanted` items."""
@@ -55,8 +59,16 @@ class PageSize:
         self._most = max(1, min(self._most, requested // 2))
         return requested > 1
 
+    def failed(self, requested: int) -> None:
+        """Note that Meta broke down over a page. When it does so again and again, the page may be too much for it."""
+        self._troubles += 1
+        if self._troubles > 1 and requested > SMALLEST:
+            self._well = 0
+            self._most = max(SMALLEST, min(self._most, requested // 2))
+
     def succeeded(self) -> None:
         """Note that a page came without trouble."""
+        self._troubles = 0
         self._well += 1
         if self._well >= GROWS_AFTER:
             self._well = 0
@@ -232,6 +244,8 @@ async def _sized(page: Callable[[int], Awaitable[Page[T]]], size: PageSize, want
             found = await page(requested)
         except GraphError as error:
             if not error.too_large or not size.shrink(requested):
+                if error.of_host or error.code in _BREAKDOWNS:
+                    size.failed(requested)
                 raise
             continue
         size.succeeded()

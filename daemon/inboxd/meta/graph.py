@@ -114,14 +114,16 @@ class GraphClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: malformed headers
             raise self._unanswered(f"no answer: {type(error).__name__}") from error
         except GraphError as error:
-            raise self._unanswered(str(error), too_large=error.too_large) from error
+            if error.too_large:  # the host answers: more than was to be read at once
+                raise
+            raise self._unanswered(str(error)) from error
 
-    def _unanswered(self, reason: str, *, too_large: bool = False) -> GraphError:
+    def _unanswered(self, reason: str) -> GraphError:
         was_up = not self.circuit.strikes
         self.circuit.failed(reason)
         if was_up and self.circuit.strikes:
             self._log.error("graph_unreachable", url=self._base, error=reason)
-        return transport(reason, too_large=too_large)
+        return transport(reason)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -129,7 +131,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = await read_at_most(response, MAX_ANSWER_BYTES)
     if body is None:
         msg = f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-        raise transport(msg, too_large=True)
+        raise GraphError(msg, FailureAction.RETRY_LATER, too_large=True)
     return body
 
 

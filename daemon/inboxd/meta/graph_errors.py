@@ -126,9 +126,9 @@ def classified(code: int, subcode: int | None, *, too_large: bool = False) -> Gr
     )
 
 
-def transport(reason: str, *, too_large: bool = False) -> GraphError:
-    """The error when Meta did not answer: network, TLS or DNS errors, HTML, redirects, oversized bodies."""
-    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True, too_large=too_large)
+def transport(reason: str) -> GraphError:
+    """The error when Meta did not answer: network, TLS or DNS errors, HTML, redirects."""
+    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True)
 
 
 def unusable(reason: str) -> GraphError:

@@ -9,7 +9,7 @@ import msgspec
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.event import EventType, NewEvent
 from inboxd.events.log import EventLog
-from inboxd.events.personal_data_store import PARTICIPANT_ERASED
+from inboxd.events.store import PARTICIPANT_ERASED
 from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource
 from inboxd.privacy.account_eraser import AccountEraser
 from inboxd.privacy.erasure_store import ErasureStore

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
+import msgspec
+
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations.read_back import ReadBackService, Sides, identity_of, read_conversation, sides_of
 from inboxd.conversations.read_back_store import Joined
 from inboxd.domain.budget import Priority
-from inboxd.domain.mailbox import ListedConversation, ListedMessage
+from inboxd.domain.mailbox import ListedConversation, ListedMessage, SeenPages
 from inboxd.domain.message import Source
 from inboxd.domain.own_identity import OwnIdentity
 from inboxd.domain.reconciliation import (
@@ -18,6 +20,7 @@ from inboxd.domain.reconciliation import (
     Gap,
     Walk,
     floor_of,
+    is_known_by,
     likely_cause,
     read_to,
     retry_pause,
@@ -39,7 +42,9 @@ PRIORITY: Final = Priority.RECONCILIATION
 LARGE_PAGE: Final = 200
 """Items of each page after the first, where most of a list is wanted."""
 MOST_PAGES: Final = 1000
-"""Pages of one list. A longer one is not walked to its end in one check."""
+"""Pages of the list. A longer one is not walked to its end in one check."""
+MOST_MESSAGE_PAGES: Final = 20
+"""Pages of one conversation's messages."""
 AT_ONCE: Final = 20
 """Conversations that are taken from the database at once."""
 MOST_LOGGED: Final = 100
@@ -68,6 +73,10 @@ class _Messages(NamedTuple):
     complete: bool
     """Whether Meta showed all that was wanted."""
     calls: int
+
+
+def _undated(listed: ListedConversation) -> ListedConversation:
+    return msgspec.structs.replace(listed, updated_time=None)
 
 
 class CannotReadError(Exception):
@@ -108,26 +117,29 @@ class MailboxCheck:
         """
         now, floor = self._services.clock.now_ms(), floor_of(state.checked_to)
         allowance = self._managed.graph.budget.allowance_for(PRIORITY)
-        rested = state.walked_at is None or now - state.walked_at >= walk_pause(state.walked_pages, allowance)
-        walk, after, complete = Walk(floor), None, False
+        pause_ms, walked_at = walk_pause(state.walked_pages, allowance), state.walked_at
+        rested = walked_at is None or not walked_at <= now < walked_at + pause_ms  # it may be from a wrong clock
+        walk, after, complete, seen = Walk(floor), None, False, SeenPages()
         while walk.pages < MOST_PAGES:
             size = CONVERSATIONS if walk.ordered else LARGE_PAGE
             page = await self.client.conversations(after=after, limit=size, priority=PRIORITY)
             await self._services.store.count_calls(check, 1)
-            walk = walk.with_page([one.updated_time for one in page])
-            await self._note(page.items, floor, undated_at=now if rested else None)
+            found = [one if is_known_by(one.updated_time, now) else _undated(one) for one in page]
+            walk = walk.with_page([one.updated_time for one in found])
+            await self._note(found, floor, undated_at=now if rested else None)
             after, complete = page.after, page.after is None and not page.cut_off
-            if complete or walk.reached or after is None or not (walk.ordered or rested):
+            if complete or walk.reached or not seen.goes_on(page) or not (walk.ordered or rested):
                 break
         if complete or walk.reached:
             newest = state.checked_to if walk.newest is None else min(walk.newest, now)
             whole = None if walk.ordered else (now, walk.pages)
             await self._services.store.walked(self._account_id, newest, whole=whole)
-        elif not walk.ordered and rested:
+        elif rested:
+            await self._services.store.walked(self._account_id, state.checked_to, whole=(now, walk.pages))
             self._log.warning("reconciliation_list_incomplete", pages=walk.pages)
         return walk.newest is not None and walk.newest > state.checked_to
 
-    async def _note(self, found: tuple[ListedConversation, ...], floor: int, *, undated_at: int | None) -> None:
+    async def _note(self, found: list[ListedConversation], floor: int, *, undated_at: int | None) -> None:
         """Keep the listed conversations that changed. Those without a time count as changed at `undated_at`."""
         own = self._learn([one for one in found if one.participants])
         rows = []
@@ -164,9 +176,11 @@ class MailboxCheck:
         except StorageError:
             raise
         except GraphError as error:
-            if error.of_host or error.action in OF_ACCOUNT:
+            if error.action in OF_ACCOUNT:
                 raise
             await self._set_aside(due, str(error))
+            if error.of_host and not due.attempts:  # the host has just listed; if it fails again, it is about this one
+                raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one conversation, the others go on
             await self._set_aside(due, f"{type(error).__name__}: {error}")
         else:
@@ -191,7 +205,8 @@ class MailboxCheck:
         read_at = self._services.clock.now_ms()  # before it is read: what comes later is not part of it
         floor = state.since if due.erased_at is None else max(state.since, due.erased_at + 1)
         found = await self._messages(due.listed.id, max(floor, due.read_to - OVERLAP_MS))
-        wanted = [one for one in found.messages if one.created_time is None or one.created_time >= floor]
+        undated = due.erased_at is None  # of somebody who was erased, only what is certainly later
+        wanted = [one for one in found.messages if (undated if one.created_time is None else one.created_time >= floor)]
         read = read_conversation(
             sides,
             wanted,
@@ -206,7 +221,9 @@ class MailboxCheck:
 
         def also(connection: sqlite3.Connection, joined: Joined) -> None:
             missed.extend(self.record(connection, joined, check, gaps))
-            if found.complete:
+            if joined.erased_at is not None:
+                store.mark_erased(connection, self._account_id, due.api_key, joined.erased_at)
+            elif found.complete:
                 store.mark_read(connection, self._account_id, due.api_key, known_to, not_before)
             store.count(connection, check.id, calls=found.calls, read=1, healed=len(missed))
 
@@ -219,14 +236,14 @@ class MailboxCheck:
     async def _messages(self, conversation_id: str, floor: int) -> _Messages:
         """The messages of a conversation that are newer than `floor` (ms). Raises GraphError."""
         found: list[ListedMessage] = []
-        walk, after, complete = Walk(floor), None, False
-        while walk.pages < MOST_PAGES and not complete:
+        walk, after, complete, seen = Walk(floor), None, False, SeenPages()
+        while walk.pages < MOST_MESSAGE_PAGES and not complete:
             size = MESSAGES if after is None else LARGE_PAGE
             page = await self.client.messages(conversation_id, after=after, limit=size, priority=PRIORITY)
             found += page.items
             walk, after = walk.with_page([one.created_time for one in page]), page.after
             complete = walk.reached or (after is None and not page.cut_off)
-            if after is None:
+            if not seen.goes_on(page):
                 break
         return _Messages(found, complete, walk.pages)
 

@@ -34,8 +34,8 @@ class MessageLookups:
         self._services = services
         self._store = lookups
         self._check = check
-        self._made: deque[int] = deque()
-        """When lookups of the last hour were made (ms)."""
+        self._made: deque[float] = deque()
+        """When lookups of the last hour were made, by the monotonic clock (s)."""
         self._log = logs.get("reconciliation").bind(account_id=account_id)
 
     async def unknown(self, hints: Sequence[Hint]) -> bool:
@@ -56,7 +56,8 @@ class MessageLookups:
         """Look up what is due, within the hour's number. Raises GraphError and StorageError."""
         now = self._services.clock.now_ms()
         await self._store.collect(self._account_id, now - REACH_MS, now - MINUTE_MS)
-        while self._made and self._made[0] <= now - HOUR_MS:
+        moment = self._services.clock.monotonic()
+        while self._made and self._made[0] <= moment - HOUR_MS / 1000:
             self._made.popleft()
         due = await self._store.due(self._account_id, now, PER_HOUR - len(self._made))
         if not due:
@@ -67,7 +68,7 @@ class MessageLookups:
             if one.mid not in missing:
                 await self._store.tried(self._account_id, one.mid, None)
             elif self._check.free_calls > 0:
-                self._made.append(now)
+                self._made.append(moment)
                 await self._look_up(one, state, check, gaps)
 
     async def _look_up(self, wanted: Lookup, state: AccountState, check: OpenCheck, gaps: list[Gap]) -> None:
@@ -75,7 +76,10 @@ class MessageLookups:
         try:
             message = await self._check.client.message(wanted.mid, priority=PRIORITY)
         except GraphError as error:
-            if error.of_host or error.action in OF_ACCOUNT:
+            if error.action in OF_ACCOUNT:
+                raise
+            if error.of_host and not wanted.attempts:  # if it fails again, it is about this one
+                await self._store.tried(self._account_id, wanted.mid, now + retry_pause(1))
                 raise
             self._log.info("message_not_found", attempt=wanted.attempts + 1, error=str(error))
             message = None

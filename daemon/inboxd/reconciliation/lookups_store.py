@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.conversations.message_store import mid_key
+from inboxd.domain.reconciliation import LONGEST_WAIT_MS
 from inboxd.storage.database import Database
 
 _KNOWN: Final = """
@@ -34,7 +35,7 @@ ON CONFLICT DO NOTHING
 """
 _DUE: Final = """
 SELECT mid, attempts FROM message_lookups INDEXED BY message_lookups_due
-WHERE account_id = ? AND next_at IS NOT NULL AND next_at <= ? ORDER BY next_at DESC LIMIT ?
+WHERE account_id = ?1 AND next_at IS NOT NULL AND (next_at <= ?2 OR next_at > ?4) ORDER BY next_at DESC LIMIT ?3
 """
 _TRIED: Final = """
 UPDATE message_lookups SET attempts = attempts + 1, next_at = ? WHERE account_id = ? AND mid_key = ? AND mid = ?
@@ -83,7 +84,9 @@ class LookupStore:
 
     async def due(self, account_id: str, now: int, limit: int) -> list[Lookup]:
         """What to look up now, the latest first."""
-        return [Lookup(*row) for row in await self._database.read(_DUE, (account_id, now, limit))]
+        return [
+            Lookup(*row) for row in await self._database.read(_DUE, (account_id, now, limit, now + LONGEST_WAIT_MS))
+        ]
 
     async def tried(self, account_id: str, mid: str, next_at: int | None) -> None:
         """Note that a lookup brought nothing. None: it is not tried again."""

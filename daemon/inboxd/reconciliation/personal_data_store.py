@@ -45,7 +45,13 @@ _OF_PARTICIPANT: Final = {
                 SELECT last_message_at FROM conversations WHERE account_id = :account AND participant_id = :participant
             ), 0)),
             read_to = max(read_to, updated_time)
-        WHERE account_id = :account AND participant_id = :participant
+        WHERE (account_id, api_key) IN (
+            SELECT account_id, api_key FROM listed_conversations
+            WHERE account_id = :account AND participant_id = :participant
+            UNION ALL
+            SELECT l.account_id, l.api_key FROM listed_conversations AS l CROSS JOIN json_each(l.participants) AS p
+            WHERE l.account_id = :account AND l.participant_id IS NULL AND p.value ->> 'id' = :participant
+        )
     """,
     "missed_messages": """
         DELETE FROM missed_messages WHERE id IN (

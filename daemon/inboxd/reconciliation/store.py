@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.domain.mailbox import ListedConversation, Party
-from inboxd.domain.reconciliation import Cause, Gap
+from inboxd.domain.reconciliation import LONGEST_WAIT_MS, RENEW_AFTER_MS, UNSERVED_MESSAGES, Cause, Gap
 from inboxd.storage.database import Database, Read
 
 _STATE: Final = """
@@ -19,7 +19,8 @@ _HEALED_SINCE: Final = "SELECT since FROM reconciled_accounts WHERE account_id =
 _AT_WORK_MS: Final = 86_400_000
 """Whoever was checked within this time is checked again."""
 _BEGIN: Final = """
-INSERT INTO reconciled_accounts (account_id, since, checked_to) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING
+INSERT INTO reconciled_accounts (account_id, since, checked_to) VALUES (?1, ?2, ?2)
+ON CONFLICT DO UPDATE SET since = excluded.since, checked_to = excluded.checked_to
 """
 _LISTED: Final = """
 INSERT INTO listed_conversations
@@ -28,6 +29,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
     api_id = excluded.api_id, participant_id = excluded.participant_id, participants = excluded.participants,
     updated_time = excluded.updated_time,
+    read_to = CASE
+        WHEN excluded.updated_time < updated_time THEN min(read_to, excluded.read_to) ELSE read_to
+    END, -- a time that was too late told nothing of how far it was read
     not_before = CASE WHEN attempts = 0 THEN 0 ELSE not_before END
 WHERE (erased_at IS NULL OR excluded.updated_time > erased_at)
   AND (updated_time <> excluded.updated_time OR participants IS NOT excluded.participants)
@@ -36,7 +40,8 @@ _DUE: Final = """
 SELECT l.api_key, l.api_id, l.participants, l.updated_time, l.read_to, l.attempts, l.erased_at
 FROM listed_conversations AS l INDEXED BY listed_conversations_due
 LEFT JOIN conversations AS c ON c.account_id = l.account_id AND c.participant_id = l.participant_id
-WHERE l.account_id = ?1 AND l.updated_time > l.read_to AND l.not_before <= ?2 AND l.api_id IS NOT NULL
+WHERE l.account_id = ?1 AND l.updated_time > l.read_to AND l.api_id IS NOT NULL
+  AND (l.not_before <= ?2 OR l.not_before > ?4) -- the latter is from a clock that was wrong
 ORDER BY l.updated_time > coalesce(c.last_message_at, 0) DESC, l.attempts, l.updated_time LIMIT ?3
 """
 _WAITING: Final = """
@@ -48,6 +53,12 @@ SELECT participants FROM listed_conversations WHERE account_id = ? AND participa
 """
 _READ: Final = """
 UPDATE listed_conversations SET read_to = ?, not_before = ?, attempts = 0, error = NULL
+WHERE account_id = ? AND api_key = ?
+"""
+_ERASED: Final = """
+UPDATE listed_conversations SET
+    api_id = NULL, participant_id = NULL, participants = NULL, error = NULL, attempts = 0,
+    erased_at = max(updated_time, ?), read_to = max(read_to, updated_time)
 WHERE account_id = ? AND api_key = ?
 """
 _FAILED: Final = """
@@ -72,6 +83,15 @@ _POSTPONED: Final = """
 UPDATE reconciled_accounts SET next_check_at = ?, failures = failures + 1, quiet_checks = 0, error = ?
 WHERE account_id = ?
 """
+_UNSERVED: Final = """
+SELECT count(*) >= ?3 FROM (
+    SELECT 1 FROM reconciled_accounts AS a CROSS JOIN missed_messages AS x
+        ON x.account_id = a.account_id AND x.sent_at > max(coalesce(a.last_delivered_at, 0), coalesce(a.renewed_at, 0))
+    WHERE a.account_id = ?1 AND coalesce(a.renewed_at, 0) < ?2 AND x.cause = 'not_delivered' AND x.delivered_at IS NULL
+    LIMIT ?3
+)
+"""
+_RENEWED: Final = "UPDATE reconciled_accounts SET renewed_at = ? WHERE account_id = ?"
 _GAPS: Final = "SELECT cause, since, until FROM delivery_gaps WHERE account_id IN ('', ?) AND until >= ?"
 _GAP: Final = "INSERT INTO delivery_gaps (account_id, cause, since, until) VALUES (?, ?, ?, ?)"
 _ALIVE: Final = """
@@ -147,7 +167,7 @@ class ReconciliationStore:
         self._database = database
 
     async def begin(self, account_id: str, since: int) -> AccountState:
-        """The state of an account, which is compared from `since` on if it never was."""
+        """The state of an account, which is compared from `since` on."""
         await self._database.execute(_BEGIN, (account_id, since))
         found = await self.state(account_id)
         if found is None:  # pragma: no cover - it was just inserted
@@ -181,7 +201,7 @@ class ReconciliationStore:
 
     async def due(self, account_id: str, now: int, limit: int) -> list[DueConversation]:
         """Conversations to read: first those that have something which no webhook brought, then the longest due."""
-        rows = await self._database.read(_DUE, (account_id, now, limit))
+        rows = await self._database.read(_DUE, (account_id, now, limit, now + LONGEST_WAIT_MS))
         return [
             DueConversation(key, ListedConversation(api_id, updated, _parties(parties)), read_to, attempts, erased_at)
             for key, api_id, parties, updated, read_to, attempts, erased_at in rows
@@ -226,6 +246,18 @@ class ReconciliationStore:
         """Note that a check could not be finished. It goes on at `next_check_at`."""
         await self._database.execute(_POSTPONED, (next_check_at, error[:MAX_ERROR], account_id))
 
+    async def claim_renewal(self, account_id: str, now: int) -> bool:
+        """Whether to subscribe again: enough messages in a row were missed. True is told at most once a day."""
+
+        def transaction(connection: sqlite3.Connection) -> bool:
+            about = (account_id, now - RENEW_AFTER_MS, UNSERVED_MESSAGES)
+            unserved = bool(connection.execute(_UNSERVED, about).fetchone()[0])
+            if unserved:
+                connection.execute(_RENEWED, (now, account_id))
+            return unserved
+
+        return await self._database.write(transaction)
+
     async def gaps(self, account_id: str, since: int) -> list[Gap]:
         """Times since `since` in which webhooks for the account could not arrive."""
         rows = await self._database.read(_GAPS, (account_id, since))
@@ -253,6 +285,11 @@ class ReconciliationStore:
 def mark_read(connection: sqlite3.Connection, account_id: str, key: int, read_to: int, not_before: int) -> None:
     """Note that a conversation was read, in the caller's transaction."""
     connection.execute(_READ, (read_to, not_before, account_id, key))
+
+
+def mark_erased(connection: sqlite3.Connection, account_id: str, key: int, erased_at: int) -> None:
+    """Note that a conversation has nothing but what was erased at `erased_at` (ms), in the caller's transaction."""
+    connection.execute(_ERASED, (erased_at, account_id, key))
 
 
 def count(connection: sqlite3.Connection, check_id: int, *, calls: int, read: int, healed: int) -> None:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.domain.clock_trust import UNSET_BEFORE
 from inboxd.domain.event import NewEvent
 from inboxd.domain.reconciliation import (
     CLOSEST_MS,
@@ -17,6 +18,7 @@ from inboxd.domain.reconciliation import (
     Gap,
     check_pause,
     first_mark,
+    is_from_wrong_clock,
     retry_pause,
 )
 from inboxd.domain.retry import FailureAction
@@ -86,6 +88,7 @@ class ReconciliationWorker:
         self._active = False
         """Whether something arrived since the last check began."""
         self._host_is_down = False
+        self._callable = True
         self._log = logs.get("reconciliation").bind(account_id=self._account_id)
         managed.listeners.append(self.wakeup.notify)
         managed.on_resubscribed.append(self.subscription_lost)
@@ -109,13 +112,18 @@ class ReconciliationWorker:
         every_ms = self._plan.every_ms()
         # Switched off, it keeps no calls from history and backfill.
         self._managed.graph.budget.share_reconciliation(self._plan.share() if every_ms else 0.0)
-        if not every_ms or not self._managed.account.callable:
+        callable_before, self._callable = self._callable, self._managed.account.callable
+        if not every_ms or not self._callable:
             return LOOK_S
         now = self._services.clock.now_ms()
+        if not callable_before:
+            self._check_sooner(OUTAGE)
+        if now < UNSET_BEFORE:  # the clock was not set since the boot
+            return LOOK_S
         self._watch_host()
         await self._heed_hints(now)
         state = await self._services.store.state(self._account_id)
-        if state is None:
+        if state is None or state.since > now:  # a clock that was ahead began it
             state = await self._services.store.begin(
                 self._account_id, first_mark(now, self._managed.account.created_at)
             )
@@ -165,6 +173,7 @@ class ReconciliationWorker:
             self._sooner = None
         self._services.metrics.checks.labels("done").inc()
         if found:
+            await self._renew_subscription()
             told = _event(found, check)
             self._log.warning(
                 "messages_missed",
@@ -175,6 +184,18 @@ class ReconciliationWorker:
                 until=told.until,
                 reason=check.reason,
             )
+
+    async def _renew_subscription(self) -> None:
+        """Subscribe again when Meta lists the subscription and does not serve it. Raises StorageError."""
+        if not await self._services.store.claim_renewal(self._account_id, self._services.clock.now_ms()):
+            return
+        try:
+            fields = await self._managed.graph.subscribed_fields(PRIORITY)
+            await self._managed.graph.subscribe(fields, PRIORITY)
+        except GraphError as error:
+            self._log.warning("subscription_not_renewed", error=str(error))
+        else:
+            self._log.warning("subscription_renewed", fields=list(fields))
 
     async def _postpone(self, state: AccountState, error: GraphError, every_ms: int) -> None:
         """The account or Meta's host cannot be asked now: the same check goes on later."""
@@ -192,8 +213,11 @@ class ReconciliationWorker:
 
     def _due_at(self, state: AccountState, every_ms: int) -> int:
         """When the next check is due (ms)."""
-        due_at = state.next_check_at
-        checked_at = state.checked_at or 0
+        now, due_at, checked_at = self._services.clock.now_ms(), state.next_check_at, state.checked_at or 0
+        if is_from_wrong_clock(self._not_before, now):
+            self._not_before, self._sooner = now, None
+        if is_from_wrong_clock(max(due_at, checked_at), now):
+            return now
         if not state.failures:
             due_at = min(due_at, checked_at + (every_ms if self._active else max(every_ms, LONGEST_PAUSE_MS)))
         if self._sooner is not None:

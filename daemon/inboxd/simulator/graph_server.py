@@ -56,6 +56,8 @@ class GraphServer:
         self._subscribed_again: set[str] = set()
         self.calls: list[str] = []
         """The path of every Graph call, in order."""
+        self.subscribed = 0
+        """How often an account was subscribed. Each time replaces its fields."""
         self.tokens = {text: Token(of) if isinstance(of, str) else of for text, of in tokens.items()}
         self.subscriptions: dict[str, set[str]] = {}
         self.limits: dict[str, RateLimit] = {}
@@ -240,8 +242,9 @@ class GraphServer:
     def _subscribed_apps(self, request: web.Request, _text: str, token: Token) -> web.Response:
         fields = self.subscriptions.setdefault(token.account_id, set())
         if request.method == "POST":
-            fields |= set(request.query.get("subscribed_fields", "").split(","))
+            self.subscriptions[token.account_id] = set(request.query.get("subscribed_fields", "").split(","))
             self._subscribed_again.add(token.account_id)
+            self.subscribed += 1
             return web.json_response({"success": True})
         if request.method == "DELETE":
             fields.clear()

@@ -1,7 +1,9 @@
 """History imports over the admin API: a real daemon, a simulated Instagram with a mailbox and its quirks."""
 
 import asyncio
+import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -11,9 +13,14 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 from inboxd import app
 from inboxd.config.schema import AccountSettings, ReconciliationSettings, Settings
 from inboxd.config.secrets import Secrets
+from inboxd.conversations.read_back import Sides, read_conversation
+from inboxd.conversations.read_back_store import ReadConversation
+from inboxd.domain.retry import RetryPolicy
+from inboxd.runtime.backoff import Backoff
 from inboxd.simulator.errors import graph_error
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.mailbox import NewMessage
@@ -359,9 +366,132 @@ async def test_who_was_erased_does_not_come_back(client: Client, server: GraphSe
     for since in (None, "2020-01-01"):
         assert (await finished(client, await start(client, since=since)))["status"] == "completed"
         assert [one["participantPlatformId"] for one in await client.conversations()] == [igsid(1)]
-    server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(0), text="me again", created_ms=T0))
+    soon = int(time.time() * 1000) + 2000
+    server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(0), text="me again", created_ms=soon))
     await finished(client, await start(client))
     assert [one["content"] for one in (await everything(client))[igsid(0)]] == ["me again"]
+
+
+async def test_who_was_erased_before_the_first_import_does_not_come_with_it(
+    client: Client, server: GraphServer
+) -> None:
+    fill(server, 2, 2)
+    await client.deliver(Conversationalist(ACCOUNT, igsid(0), T0).says("hello"))
+    await client.settled()
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{igsid(0)}")
+    done = await finished(client, await start(client))
+    assert (done["status"], done["successCount"], done["messagesAdded"]) == ("completed", 2, 2)
+    assert [one["participantPlatformId"] for one in await client.conversations()] == [igsid(1)]
+    with closing(sqlite3.connect(client.database)) as connection:
+        for table in ("imported_conversations", "run_items"):
+            rows = connection.execute(f"SELECT participant_id FROM {table}").fetchall()
+            assert (igsid(0),) not in rows
+
+
+async def test_who_is_erased_while_an_import_reads_them_stays_erased(client: Client, server: GraphServer) -> None:
+    fill(server, 2, 2)
+    await client.deliver(Conversationalist(ACCOUNT, igsid(0), T0).says("hello"))
+    await client.settled()
+    behave(server, latency_ms=2000)
+    run = await start(client)
+    node = server.mailbox.conversation_with(ACCOUNT, igsid(0)).id
+
+    async def is_read() -> bool:
+        return node in reads(server)
+
+    await eventually(is_read)
+    await client.send("DELETE", f"/api/participants/{ACCOUNT}/{igsid(0)}")
+    behave(server, latency_ms=1)
+    assert (await finished(client, run))["successCount"] == 2
+    assert [one["participantPlatformId"] for one in await client.conversations()] == [igsid(1)]
+
+
+@pytest.mark.parametrize("cursors", [["A", "B"], [f"c{number}" for number in range(5000)]], ids=["circle", "endless"])
+async def test_a_list_without_an_end_ends_the_import(client: Client, server: GraphServer, cursors: list[str]) -> None:
+    fill(server, 3, 2)
+    listed = server.conversations.listed
+
+    def endless(request: Any, caller: Any) -> Any:
+        after = request.query.get("after")
+        found = listed(request.clone(rel_url=request.rel_url.without_query_params("after")), caller)
+        cursor = cursors[(cursors.index(after) + 1) % len(cursors)] if after else cursors[0]
+        paging = {"cursors": {"after": cursor}, "next": "https://graph.example/next"}
+        return web.json_response({**json.loads(str(found.text)), "paging": paging})
+
+    server.conversations.listed = endless  # type: ignore[method-assign]
+    done = await finished(client, await start(client))
+    assert (done["status"], done["successCount"]) == ("failed", 3)
+    assert "goes on" in done["reason"]
+    assert reads(server).count("list") < 40
+
+
+async def test_messages_without_an_end_are_read_once(client: Client, server: GraphServer) -> None:
+    fill(server, 2, 2)
+    edge = server.conversations.edge
+
+    def endless(request: Any, caller: Any, node: str) -> Any:
+        after = request.query.get("after")
+        found = edge(request.clone(rel_url=request.rel_url.without_query_params("after")), caller, node)
+        paging = {"cursors": {"after": "B" if after == "A" else "A"}, "next": "https://graph.example/next"}
+        return web.json_response({**json.loads(str(found.text)), "paging": paging})
+
+    server.conversations.edge = endless  # type: ignore[method-assign]
+    done = await finished(client, await start(client))
+    assert (done["status"], done["messagesAdded"]) == ("completed", 4)
+    assert len(reads(server)) < 12
+
+
+async def test_a_cursor_that_has_ended_costs_a_walk_from_the_top(
+    client: Client, server: GraphServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inboxd.runs.history.mailbox.CONVERSATIONS", 2)
+    monkeypatch.setattr("inboxd.runs.history.mailbox.LIST", RetryPolicy(2, Backoff(base_s=0.01), 0, 0))
+    fill(server, 6, 1)
+    listed, ended = server.conversations.listed, 0
+
+    def forgetful(request: Any, caller: Any) -> Any:
+        nonlocal ended
+        if "after" in request.query and len(set(reads(server))) >= 5 and ended < 2:
+            ended += 1
+            return graph_error(400, 100, "Invalid cursors values")
+        return listed(request, caller)
+
+    server.conversations.listed = forgetful  # type: ignore[method-assign]
+    done = await finished(client, await start(client))
+    assert ended == 2
+    assert (done["status"], done["successCount"], done["total"]) == ("completed", 6, 6)
+    assert max(Counter(one for one in reads(server) if one != "list").values()) == 1
+
+
+async def test_a_conversation_for_which_meta_breaks_down_costs_the_others_nothing(
+    client: Client, server: GraphServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inboxd.runs.history.mailbox.HOST_BACKOFF", Backoff(base_s=0.01))
+    monkeypatch.setattr("inboxd.meta.throttle.FIRST_REST_S", 0.01)
+    fill(server, 4, 1)
+    node, edge = server.mailbox.conversation_with(ACCOUNT, igsid(2)).id, server.conversations.edge
+
+    def breaks_down(request: Any, caller: Any, of: str) -> Any:
+        return web.Response(status=502, text="<html>Sorry</html>") if of == node else edge(request, caller, of)
+
+    server.conversations.edge = breaks_down  # type: ignore[assignment, method-assign]
+    done = await finished(client, await start(client))
+    assert (done["status"], done["successCount"], done["errorCount"]) == ("completed", 3, 1)
+
+
+async def test_a_conversation_that_cannot_be_stored_costs_the_others_nothing(
+    client: Client, server: GraphServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(sides: Sides, *arguments: Any, **more: Any) -> ReadConversation:
+        if sides.key.participant_id == igsid(1):
+            msg = "something that nobody thought of"
+            raise ValueError(msg)
+        return read_conversation(sides, *arguments, **more)
+
+    monkeypatch.setattr("inboxd.runs.history.worker.read_conversation", store)
+    fill(server, 3, 1)
+    done = await finished(client, await start(client))
+    assert (done["status"], done["successCount"], done["errorCount"]) == ("completed", 2, 1)
 
 
 async def test_a_conversation_that_moves_up_meanwhile_is_found(

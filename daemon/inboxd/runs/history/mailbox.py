@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.budget import Priority
-from inboxd.domain.mailbox import ListedConversation, ListedMessage, Page
+from inboxd.domain.mailbox import ListedConversation, ListedMessage, Page, SeenPages
 from inboxd.domain.retry import FailureAction, RetryPolicy, decide
 from inboxd.meta.conversations_client import MESSAGES, MOST_LISTED, ConversationsClient
 from inboxd.meta.graph_errors import GraphError
@@ -26,6 +26,8 @@ REFUSED_REST_S: Final = 60.0
 LONGEST_REFUSED_S: Final = 3600.0
 """Rest after Meta refused the account's messages, twice as long each time."""
 HOST_BACKOFF: Final = Backoff(cap_s=60)
+MOST_SILENCES: Final = 8
+"""After so many calls in a row without an answer, it is found out whether Meta answers other calls."""
 
 
 class FailedReadError(Exception):
@@ -75,7 +77,7 @@ class MailboxReader:
         """The newest messages of a conversation, those from before `since` (ms) left out. Raises FailedReadError."""
         found: dict[str, ListedMessage] = {}
         after: str | None = None
-        read_at = 0
+        read_at, seen = 0, SeenPages()
         for number in range(MOST_PAGES):
             limit = MOST_LISTED if number else MESSAGES
             page = await self._read_messages(api_id, after, limit)
@@ -83,7 +85,7 @@ class MailboxReader:
             found |= {one.id: one for one in page if one.id not in found and (one.created_time or since) >= since}
             is_old = bool(page.items) and all((one.created_time or since) < since for one in page)
             after = page.after
-            if after is None or is_old or len(found) >= MOST_MESSAGES:
+            if not seen.goes_on(page) or is_old or len(found) >= MOST_MESSAGES:
                 break
         return ReadMessages(list(found.values())[:MOST_MESSAGES], read_at)
 
@@ -102,6 +104,8 @@ class MailboxReader:
             except GraphError as error:
                 if error.of_host:
                     silences += 1
+                    if silences >= MOST_SILENCES and await self._host_answers():
+                        raise FailedReadError(error, silences) from error
                     await self._rest(silences)
                     continue
                 if error.action is FailureAction.LACKS_PERMISSION:
@@ -119,6 +123,14 @@ class MailboxReader:
             if throttle.strikes:
                 throttle.reset()
             return found
+
+    async def _host_answers(self) -> bool:
+        """Whether Meta answers the smallest call of this API: then it is this one that it cannot answer."""
+        try:
+            await self._client.conversations(limit=1, priority=Priority.HISTORY)
+        except GraphError as error:
+            return not error.of_host
+        return True
 
     async def _rest(self, silences: int) -> None:
         """Wait after so many calls in a row without an answer, unless the open circuit makes all calls wait anyway."""

@@ -10,7 +10,7 @@ from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations.read_back import ReadBackService, Sides, identity_of, read_conversation, sides_of
 from inboxd.conversations.read_back_store import Joined, ReadConversation
 from inboxd.domain.history import HistoryRun
-from inboxd.domain.mailbox import ListedConversation
+from inboxd.domain.mailbox import ListedConversation, SeenPages
 from inboxd.domain.message import Source
 from inboxd.domain.run import ConversationOutcome, RunStatus
 from inboxd.runs.history import imported_conversations_store as imported_store
@@ -26,6 +26,7 @@ from inboxd.runs.store import Attempt, record
 from inboxd.runs.worker import InterruptedRun, RunWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule
 
 SCHEDULE: Final = Schedule(storage_event="history_waits_for_storage", storage_rest_s=1)
@@ -33,6 +34,10 @@ AFTER_START_S: Final = 1.0
 """Rest before the first call of an import that an earlier process began: its last calls count for the pace, too."""
 MOST_WALKS: Final = 5
 """How often the list is walked. A conversation that moved up meanwhile is found by the next walk."""
+STALE_PAGES: Final = 20
+"""After so many pages of the list in a row without a conversation that was not listed yet, it leads nowhere. While one
+page is worked on, a whole page of conversations may move up."""
+MAX_REASON: Final = 300
 _NEW: Final = Imported(None, 0, None)
 
 
@@ -96,12 +101,18 @@ class HistoryWorker(RunWorker[HistoryRun]):
 
         A conversation that got a message meanwhile has moved up, past the walk. Raises InterruptedRun, FailedReadError.
         """
-        walks, found, after, worked = 0, 0, None, False
+        walks, found, after, worked, seen = 0, 0, None, False, SeenPages(STALE_PAGES)
         while (run := await self._still_running(run_id)) is not None:
             if not run.dry_run and run.processed >= (run.max_conversations or run.processed + 1):
                 await self._end(run_id, RunStatus.COMPLETED)
                 return
-            page = await self._wait(self._mailbox.conversations(after))
+            try:
+                page = await self._wait(self._mailbox.conversations(after))
+            except FailedReadError:
+                if after is None or not worked:
+                    raise
+                after, worked, seen = None, False, SeenPages(STALE_PAGES)  # cursors end: what is done costs no call
+                continue
             listed = [one for one in page if one.updated_time is None or one.updated_time >= run.since]
             found += len(listed)
             due = await self._due(run, listed)
@@ -110,7 +121,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
                 await self._do_page(run, due)
             worked = worked or bool(due)
             after = page.after
-            if page.cut_off:
+            if not seen.goes_on(page) and (page.cut_off or after is not None):
                 await self._end(run_id, RunStatus.FAILED, "Meta says that the list goes on, but not how to read on")
                 return
             if after is None or (walks and page.items and not due):
@@ -118,7 +129,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
                 if run.dry_run or not worked or walks >= MOST_WALKS:
                     await self._end(run_id, RunStatus.COMPLETED)
                     return
-                after, worked = None, False
+                after, worked, seen = None, False, SeenPages(STALE_PAGES)
 
     async def _found(self, run: HistoryRun, total: int) -> None:
         """Store how many conversations there are to do, as far as is known."""
@@ -153,13 +164,27 @@ class HistoryWorker(RunWorker[HistoryRun]):
         most = None if run.max_conversations is None else run.max_conversations - run.processed
         try:
             for one in due[:most]:
-                counts[await self._import(run, one)] += 1
+                counts[await self._import_or_set_aside(run, one)] += 1
                 await self._tell_progress(run.id)
                 if await self._still_running(run.id) is None:
                     break
         finally:
             if counts:
                 await self._imports.add_batch(run.id, began, self._clock.now_ms(), dict(counts))
+
+    async def _import_or_set_aside(self, run: HistoryRun, due: _Due) -> ConversationOutcome:
+        """Import one conversation. Whatever is wrong with it, the others go on. Raises InterruptedRun, StorageError."""
+        try:
+            return await self._import(run, due)
+        except (InterruptedRun, StorageError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one conversation
+            reason = f"it cannot be stored: {type(error).__name__}: {error}"[:MAX_REASON]
+            self._log.warning("history_failed", run_id=run.id, error=reason)
+            failed = ConversationOutcome.ERROR
+            tried = Attempt(item_of(due.listed.id), None, failed, None, reason, 1, self._clock.now_ms())
+            await self._imports.record(run.id, tried)
+            return failed
 
     async def _import(self, run: HistoryRun, due: _Due) -> ConversationOutcome:
         """Import one conversation, in one transaction with its outcome. Raises InterruptedRun."""
@@ -181,6 +206,8 @@ class HistoryWorker(RunWorker[HistoryRun]):
             return outcome
         success = Attempt(item, who, ConversationOutcome.SUCCESS, None, None, 1, self._clock.now_ms())
         until = await self._healed_since(self.account_id, read_at)
+        if erased_to is not None:  # only what is certainly later
+            messages = [one for one in messages if one.created_time is not None]
         ours = [one for one in messages if until is None or one.created_time is None or one.created_time < until]
         if not ours and (messages or erased_to is not None):  # of an erased person, or all for reconciliation
             await self._imports.record(run.id, success._replace(participant_id=None))
@@ -226,6 +253,9 @@ def _finish(
     success: Attempt,
 ) -> None:
     """Store the outcome of a conversation, what was counted of it, and how far it was imported."""
+    if joined.erased_at is not None:  # of an erased person, nothing is noted
+        record(connection, run_id=run.id, attempt=success._replace(participant_id=None))
+        return
     stubs = [one.mid for one in read.messages if one.content is None]
     unavailable = len(stubs) - imported_store.readable(connection, read.key, stubs)
     added = len({one.message_id for one in joined.added})
