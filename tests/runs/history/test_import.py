@@ -267,6 +267,23 @@ async def test_what_was_imported_is_not_read_again(client: Client, server: Graph
     assert len(reads(server)) == 3
 
 
+async def test_what_is_done_is_never_more_than_what_was_found(client: Client, server: GraphServer) -> None:
+    fill(server, 5, 2)
+    await finished(client, await start(client))
+    for who in (1, 3):
+        server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(who), text="more"))
+    server.behaviour = msgspec.structs.replace(QUIET, latency_ms=500)
+    run = await start(client)
+
+    async def passed_over() -> bool:
+        return int((await look(client, run))["successCount"]) >= 3
+
+    await eventually(passed_over)
+    seen = await look(client, run)
+    assert (seen["status"], seen["total"]) == ("running", 5)
+    assert (await finished(client, run))["successCount"] == 5
+
+
 async def test_an_import_is_paused_resumed_and_cancelled(client: Client, server: GraphServer) -> None:
     fill(server, 12, 1)
     behave(server, latency_ms=60)

@@ -104,8 +104,8 @@ class HistoryWorker(RunWorker[HistoryRun]):
             page = await self._wait(self._mailbox.conversations(after))
             listed = [one for one in page if one.updated_time is None or one.updated_time >= run.since]
             found += len(listed)
-            due = await self._due(run, listed)
-            await self._found(run, found if run.dry_run else run.processed + len(due))
+            due, passed = await self._due(run, listed)
+            await self._found(run, found if run.dry_run else run.processed + passed + len(due))
             if not run.dry_run:
                 await self._do_page(run, due)
             worked = worked or bool(due)
@@ -124,27 +124,32 @@ class HistoryWorker(RunWorker[HistoryRun]):
         """Store how many conversations there are to do, as far as is known."""
         await self._imported.set_total(run.id, min(total, run.max_conversations or total))
 
-    async def _due(self, run: HistoryRun, listed: list[ListedConversation]) -> list[_Due]:
-        """Those of `listed` that have no outcome in the run. Those that an earlier run has imported get theirs here."""
+    async def _due(self, run: HistoryRun, listed: list[ListedConversation]) -> tuple[list[_Due], int]:
+        """Those of `listed` that have no outcome in the run, without those that an earlier run has imported.
+
+        Those get their outcome here. The second value says how many.
+        """
         if run.dry_run or not listed:
-            return []
+            return [], 0
         self._own = self._own.learn([one.participants for one in listed])
         ids = {one.id: one for one in listed}
         done = await self._imported.done(run.id, ids)
         known = await self._imported.known(self.account_id, ids)
         new = [one for one in ids.values() if one.id not in done]
         covered = {one.id for one in new if known.get(one.id, _NEW).covers(one.updated_time, run.since)}
-        if covered and run.max_conversations is None:  # the limit is for those that are read
+        passed = 0 if run.max_conversations else len(covered)  # the limit is for those that are read
+        if passed:
             at = self._clock.now_ms()
             success = ConversationOutcome.SUCCESS
             await self._imports.record_all(
                 run.id, [Attempt(item_of(one), None, success, None, None, 0, at) for one in sorted(covered)]
             )
-        return [
+        due = [
             _Due(one, sides_of(one, self.account_id, self._own, self._aliases), known.get(one.id, _NEW))
             for one in new
             if one.id not in covered
         ]
+        return due, passed
 
     async def _do_page(self, run: HistoryRun, due: list[_Due]) -> None:
         """Import the conversations of one page, and store the counts. Raises InterruptedRun."""
