@@ -9,7 +9,7 @@ from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 
 from tests.reconciliation.world import World
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Json
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Json
 
 PATH = f"/api/accounts/{ACCOUNT}/completeness"
 HOUR_MS = 3_600_000
@@ -94,6 +94,20 @@ async def test_conversations_that_go_on_without_webhooks_are_an_alarm(world: Wor
         await world.checked(25)
         assert (await world.client.get(PATH))["isUndelivered"] is False
         assert await metric(world, f'inboxd_undelivered_seconds{{account="{ACCOUNT}"}}') == 0
+
+
+async def test_any_webhook_shows_that_deliveries_arrive(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        world.happens(ANA, "dropped")
+        await world.checked()
+        assert (await world.client.get(PATH))["undeliveredSince"] is not None
+        bruno = Conversationalist(ACCOUNT, BRUNO, world.clock.now_ms())
+        await world.sent(bruno.sees(bruno.answers("an answer of last week")))
+        await world.clock.leap(2.5 * 3600, step_s=20)
+        assert (await world.client.get(PATH))["undeliveredSince"] is None
+        assert await metric(world, f'inboxd_undelivered_seconds{{account="{ACCOUNT}"}}') == 0
+        assert "Meta has delivered nothing since" not in await page(world, "/")
 
 
 async def test_of_an_account_that_is_not_served_nothing_is_told(world: World) -> None:

@@ -61,7 +61,7 @@ class Completeness(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     """Those among them that could not be read."""
     undelivered_since: int | None
-    """When the first message was sent that no webhook brought, after the last one that a webhook brought."""
+    """When the first message was sent that no webhook brought, after the last webhook."""
     windows: Sequence[Window]
 
     def undelivered_ms(self, now: int) -> int:

@@ -47,7 +47,7 @@ class ReconciliationMetrics:
         )
         self.undelivered = Gauge(
             "inboxd_undelivered_seconds",
-            "Time since the first message that no webhook brought, after the last one that a webhook brought.",
+            "Time since the first message that no webhook brought, after the last webhook.",
             ["account"],
             registry=registry,
         )

@@ -61,7 +61,7 @@ class CompletenessResource(Resource, frozen=True):
     conversations_failed: int
     """Those among them that could not be read. They are tried again."""
     undelivered_since: str | None
-    """When the first message was sent that no webhook brought, after the last one that a webhook brought."""
+    """When the first message was sent that no webhook brought, after the last webhook."""
     windows: list[WindowResource]
     """24 hours, 7 days and 30 days."""
 

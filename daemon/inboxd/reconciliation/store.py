@@ -72,6 +72,9 @@ _POSTPONED: Final = """
 UPDATE reconciled_accounts SET next_check_at = ?, failures = failures + 1, quiet_checks = 0, error = ?
 WHERE account_id = ?
 """
+_ARRIVED: Final = """
+UPDATE reconciled_accounts SET last_delivered_at = max(coalesce(last_delivered_at, 0), ?) WHERE account_id = ?
+"""
 _GAPS: Final = "SELECT cause, since, until FROM delivery_gaps WHERE account_id IN ('', ?) AND until >= ?"
 _GAP: Final = "INSERT INTO delivery_gaps (account_id, cause, since, until) VALUES (?, ?, ?, ?)"
 _ALIVE: Final = """
@@ -226,6 +229,10 @@ class ReconciliationStore:
         """Note that a check could not be finished. It goes on at `next_check_at`."""
         await self._database.execute(_POSTPONED, (next_check_at, error[:MAX_ERROR], account_id))
 
+    async def arrived(self, account_id: str, at: int) -> None:
+        """Note that webhooks reached the account at `at` (ms)."""
+        await self._database.write(lambda connection: note_arrival(connection, account_id, at))
+
     async def gaps(self, account_id: str, since: int) -> list[Gap]:
         """Times since `since` in which webhooks for the account could not arrive."""
         rows = await self._database.read(_GAPS, (account_id, since))
@@ -253,6 +260,11 @@ class ReconciliationStore:
 def mark_read(connection: sqlite3.Connection, account_id: str, key: int, read_to: int, not_before: int) -> None:
     """Note that a conversation was read, in the caller's transaction."""
     connection.execute(_READ, (read_to, not_before, account_id, key))
+
+
+def note_arrival(connection: sqlite3.Connection, account_id: str, at: int) -> None:
+    """Note that webhooks reached the account at `at` (ms), in the caller's transaction."""
+    connection.execute(_ARRIVED, (at, account_id))
 
 
 def count(connection: sqlite3.Connection, check_id: int, *, calls: int, read: int, healed: int) -> None:
