@@ -20,7 +20,7 @@ from inboxd.simulator.mailbox import NewMessage
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, TOKEN, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, OWN_PAGE, T0, TOKEN, Client, Json, eventually
 
 PATH = "/api/workers/import-history"
 PAGE = "100200300400500"
@@ -234,6 +234,8 @@ async def test_events_are_told_only_when_asked(client: Client, server: GraphServ
     kinds = Counter(one["type"] for one in events if one["type"].startswith(("message.", "conversation.")))
     wanted = {"conversation.created": 2, "message.received": 4, "message.sent": 2} if emit else {}
     assert kinds == Counter(wanted)
+    told = [one for one in events if one["type"].startswith("message.") and one["data"]["participantPlatformId"] == ANA]
+    assert [one["data"]["message"]["content"] for one in told] == [f"message {number} of 1" for number in range(3 * emit)]
     runs = [one for one in events if one["type"].startswith("run.")]
     assert {one["data"]["kind"] for one in runs} == {"history"}
     assert (runs[-1]["type"], runs[-1]["data"]["successCount"]) == ("run.completed", 2)
