@@ -235,7 +235,9 @@ async def test_events_are_told_only_when_asked(client: Client, server: GraphServ
     wanted = {"conversation.created": 2, "message.received": 4, "message.sent": 2} if emit else {}
     assert kinds == Counter(wanted)
     told = [one for one in events if one["type"].startswith("message.") and one["data"]["participantPlatformId"] == ANA]
-    assert [one["data"]["message"]["content"] for one in told] == [f"message {number} of 1" for number in range(3 * emit)]
+    assert [one["data"]["message"]["content"] for one in told] == [
+        f"message {number} of 1" for number in range(3 * emit)
+    ]
     runs = [one for one in events if one["type"].startswith("run.")]
     assert {one["data"]["kind"] for one in runs} == {"history"}
     assert (runs[-1]["type"], runs[-1]["data"]["successCount"]) == ("run.completed", 2)
