@@ -159,10 +159,14 @@ class AccountCheck:
 async def ensure_subscribed(
     accounts: AccountManager, managed: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
 ) -> tuple[str, ...]:
-    """Subscribe the account if it is not subscribed. Read the fields back and store them. Raises GraphError."""
+    """Subscribe the account if it is not subscribed, or if that is doubted. Read the fields back and store them.
+
+    Raises GraphError.
+    """
     fields = await managed.graph.subscribed_fields(priority)
-    if "messages" not in fields:
-        if "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
+    is_lost = "messages" not in fields
+    if is_lost or managed.deliveries_doubted:
+        if is_lost and "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
             await accounts.update(managed, subscribed_fields=fields)
         await managed.graph.subscribe(priority)
         fields = await managed.graph.subscribed_fields(priority)

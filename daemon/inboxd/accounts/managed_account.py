@@ -16,6 +16,8 @@ class ManagedAccount:
         self.token_origin = token_origin
         self.listeners: list[Callable[[], None]] = []  # called when anything about the account has changed
         self.on_resubscribed: list[Callable[[int, int], None]] = []
+        self.deliveries_doubted = False
+        """Whether no webhook comes although conversations go on: it is subscribed again even if Meta lists it."""
         self.asking: set[str] = set()
         """Participants whose profile somebody is fetching."""
         self.lock = asyncio.Lock()

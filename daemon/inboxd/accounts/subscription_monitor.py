@@ -43,18 +43,20 @@ class SubscriptionMonitor:
         return max(self._rest_s(), 1.0)
 
     async def look(self) -> None:
-        """Check the subscription once, and subscribe again if it was lost. Raises StorageError."""
+        """Check the subscription once, and subscribe again if it was lost or is doubted. Raises StorageError."""
         self._not_before = self._clock.now_ms() + EVERY_MS
         before = self._managed.account.subscribed_fields
         try:
             fields = await self._managed.graph.subscribed_fields()
-            if "messages" in fields:
+            if "messages" in fields and not self._managed.deliveries_doubted:
                 await self._accounts.update(
                     self._managed, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
                 )
                 self._tell_resubscribed()
                 return
-            if "messages" in (before or ()):
+            if "messages" in fields:
+                self._log.warning("subscription_doubted", fields=list(fields))
+            elif "messages" in (before or ()):
                 self._lost_since = self._managed.account.subscription_checked_at or self._clock.now_ms()
                 self._metrics.subscriptions_lost.inc()
                 self._log.error("subscription_lost", fields=list(before or ()))

@@ -25,6 +25,8 @@ CLOSEST_MS: Final = MINUTE_MS
 """Checks that something other than the schedule asks for are at least this far apart."""
 FIRST_RETRY_MS: Final = MINUTE_MS
 LONGEST_RETRY_MS: Final = 6 * HOUR_MS
+DOUBT_MS: Final = 30 * MINUTE_MS
+"""When webhooks have brought nothing for so long although conversations went on, the subscription is doubted."""
 GAP_MARGIN_MS: Final = MINUTE_MS
 """How much earlier and later than a gap a message may have been sent and still be missed because of it."""
 _MOST_DOUBLINGS: Final = 20

@@ -50,6 +50,13 @@ async def of_account(read: Read, account_id: str, now: int) -> Completeness:
     )
 
 
+async def undelivered_since(read: Read, account_id: str) -> int | None:
+    """When the first message was sent (ms) that no webhook brought, after the last webhook. Raises StorageError."""
+    rows = await read(_ACCOUNT, (account_id,))
+    at: int | None = rows[0][4] if rows else None
+    return at
+
+
 async def remark(read: Read, clock: Clock, account_id: str) -> str:
     """The completeness of one account in one sentence. Raises StorageError."""
     now = clock.now_ms()

@@ -10,6 +10,7 @@ from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.event import NewEvent
 from inboxd.domain.reconciliation import (
     CLOSEST_MS,
+    DOUBT_MS,
     LONGEST_PAUSE_MS,
     MINUTE_MS,
     SOON_MS,
@@ -22,7 +23,7 @@ from inboxd.domain.reconciliation import (
 from inboxd.domain.retry import FailureAction
 from inboxd.events.log import EventLog
 from inboxd.meta.graph_errors import GraphError
-from inboxd.reconciliation import healing_store, store
+from inboxd.reconciliation import completeness_store, healing_store, store
 from inboxd.reconciliation.check import PRIORITY, MailboxCheck, Services
 from inboxd.reconciliation.event_types import HEALED, CauseName, HealedEventData
 from inboxd.reconciliation.healing_store import Found
@@ -96,6 +97,7 @@ class ReconciliationWorker:
     def arrived(self) -> None:
         """Something of the account arrived: webhooks reach us, and the schedule applies again."""
         self._arrived_at = self._services.clock.now_ms()
+        self._managed.deliveries_doubted = False
         if not self._active:
             self._active = True
             self.wakeup.notify()
@@ -148,6 +150,7 @@ class ReconciliationWorker:
         waiting = await self._services.store.waiting(self._account_id)
         quiet = not (changed or read or waiting.conversations or active or self._active)
         await self._finish(state, check, every_ms, quiet=quiet)
+        await self._doubt_deliveries()
 
     async def _finish(self, state: AccountState, check: OpenCheck, every_ms: int, *, quiet: bool) -> None:
         now = self._services.clock.now_ms()
@@ -179,6 +182,12 @@ class ReconciliationWorker:
                 until=told.until,
                 reason=check.reason,
             )
+
+    async def _doubt_deliveries(self) -> None:
+        """See whether webhooks still come. If not, the account may not be subscribed, whatever Meta lists."""
+        since = await completeness_store.undelivered_since(self._database.read, self._account_id)
+        is_long = since is not None and self._services.clock.now_ms() - since >= DOUBT_MS
+        self._managed.deliveries_doubted = is_long and self._arrived_at is None
 
     async def _postpone(self, state: AccountState, error: GraphError, every_ms: int) -> None:
         """The account or Meta's host cannot be asked now: the same check goes on later."""
