@@ -67,6 +67,15 @@ async def test_behaviour_can_be_switched_over_http(graph: tuple[GraphServer, str
     assert len(server.calls) == 3
 
 
+def test_no_two_messages_of_a_story_have_one_id() -> None:
+    items = [
+        item for payload in story(ACCOUNT, T0) for entry in payload["entry"] for item in entry.get("messaging", [])
+    ]
+    items += [item for payload in story(ACCOUNT, T0) for item in payload["entry"][0].get("standby", [])]
+    mids = [one["message"]["mid"] for one in items if "message" in one and not one["message"].get("is_deleted")]
+    assert len(mids) == len(set(mids)) > 50
+
+
 async def test_the_sender_signs_repeats_and_retries() -> None:
     got: list[bytes] = []
     verdicts: list[Verdict] = []

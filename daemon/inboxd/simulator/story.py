@@ -117,7 +117,7 @@ def _special(who: Conversationalist, opening: Item, number: int) -> Iterator[Ite
 
 def _asides(account_id: str, started_at: int, first: int) -> list[dict[str, Any]]:
     """Webhook events other than direct messages: comments, opt-ins, handovers, standby, a message to oneself."""
-    who = Conversationalist(account_id, igsid(first), started_at + 60_000)
+    who = Conversationalist(account_id, igsid(first), started_at + 60_000, first_number=1000)
     fan = person(igsid(first + 1))
     username = fan.username if fan is not None else ""
     return [
