@@ -3,8 +3,12 @@
 import asyncio
 import re
 
+import msgspec
 import pytest
 from inboxd.domain.completeness import Completeness, Window, sentence
+from inboxd.maintenance.doctor.account_checks import completeness_diagnosis
+from inboxd.maintenance.doctor.diagnosis import Severity
+from inboxd.reconciliation.resources import CompletenessResource
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid
 
@@ -108,6 +112,26 @@ async def test_any_webhook_shows_that_deliveries_arrive(world: World) -> None:
         assert (await world.client.get(PATH))["undeliveredSince"] is None
         assert await metric(world, f'inboxd_undelivered_seconds{{account="{ACCOUNT}"}}') == 0
         assert "Meta has delivered nothing since" not in await page(world, "/")
+
+
+async def test_an_account_that_cannot_be_compared_is_not_said_to_miss_nothing(world: World) -> None:
+    async with world.daemon():
+        await world.checked(20)
+        assert ((await world.client.get(PATH))["isStale"], (await day(world))["missing"]) == (False, 0)
+        world.behave(error_rate=1.0)
+        await world.clock.leap(4 * 3600, step_s=20)
+        found = await world.client.get(PATH)
+        assert found["isStale"] is True
+        assert re.fullmatch(r"nothing missed in 7 days; not compared with Meta since .*: .*", found["summary"])
+        assert "What webhooks do not bring is not noticed" in await page(world, "/")
+        name = f'inboxd_reconciliation_last_check_timestamp_seconds{{account="{ACCOUNT}"}}'
+        assert world.clock.now_ms() / 1000 - await metric(world, name) > 3 * 3600
+        diagnosis = completeness_diagnosis(msgspec.convert(found, CompletenessResource))
+        assert (diagnosis.health, "not compared with Meta since" in diagnosis.detail) == (Severity.WARNING, True)
+        world.behave(error_rate=0.0)
+        await world.clock.leap(1.5 * 3600, step_s=20)
+        found = await world.client.get(PATH)
+        assert (found["isStale"], found["summary"]) == (False, "nothing missed in 7 days")
 
 
 async def test_of_an_account_that_is_not_served_nothing_is_told(world: World) -> None:
