@@ -118,7 +118,7 @@ def _result(run: ImportSummary) -> str:
         return f"{found} to import"
     messages = f"{counted(run.messages_added, 'message')} added, {run.messages_known} known already"
     if run.messages_unavailable:
-        messages += f", {run.messages_unavailable} of which Meta shows no details"
+        messages += f", {run.messages_unavailable} that Meta lists without details"
     reason = f" ({run.reason})" if run.reason else ""
     done = f"{run.success_count} of {found}, {counted(run.error_count, 'error')}"
     return f"run {run.job_id}: {run.status}{reason}, {done}: {messages}"
