@@ -31,6 +31,7 @@ from inboxd.reconciliation import store as checks
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
+from inboxd.runs.history.worker import Reconciled
 from inboxd.runtime.clock import Clock
 
 NewFeature = Callable[[Core], Feature]
@@ -116,7 +117,8 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
-    imports = history.build(core, accounts=manager, events=told, healed_since=partial(checks.healed_since, read))
+    reconciled = Reconciled(partial(checks.healed_since, read), partial(checks.erased_to, read))
+    imports = history.build(core, accounts=manager, events=told, reconciled=reconciled)
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
     healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
     pushing = options.forwarding_options(settings)

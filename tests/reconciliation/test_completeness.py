@@ -161,6 +161,23 @@ async def test_a_person_who_was_forgotten_does_not_come_back(world: World) -> No
         assert await world.texts() == {again: "it is me again"}
 
 
+async def test_a_history_import_does_not_bring_back_who_was_forgotten(world: World) -> None:
+    async with world.daemon():
+        world.happens(ANA, "long ago", created_ms=world.clock.now_ms() - 48 * HOUR_MS)
+        await world.clock.leap(10)
+        ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        await world.sent(ana.says("forget me"))
+        await world.checked()
+        forgetting = asyncio.ensure_future(world.client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}"))
+        while not forgetting.done():
+            await world.clock.leap(1)
+        run = await world.client.send("POST", "/api/workers/import-history", {"accountId": ACCOUNT}, status=202)
+        await world.checked(3)
+        assert (await world.client.get(run["links"]["self"]))["status"] == "completed"
+        assert await world.texts() == {}
+        assert await world.client.conversations() == []
+
+
 async def test_an_export_tells_what_was_missed(world: World) -> None:
     async with world.daemon():
         await world.clock.leap(10)

@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -71,6 +71,11 @@ WHERE account_id = ?
 _POSTPONED: Final = """
 UPDATE reconciled_accounts SET next_check_at = ?, failures = failures + 1, quiet_checks = 0, error = ?
 WHERE account_id = ?
+"""
+_ERASED: Final = """
+SELECT l.api_key, l.erased_at FROM json_each(?2) AS k
+CROSS JOIN listed_conversations AS l ON l.account_id = ?1 AND l.api_key = k.value
+WHERE l.erased_at IS NOT NULL
 """
 _ARRIVED: Final = """
 UPDATE reconciled_accounts SET last_delivered_at = max(coalesce(last_delivered_at, 0), ?) WHERE account_id = ?
@@ -141,6 +146,16 @@ async def healed_since(read: Read, account_id: str, now: int) -> int | None:
     """
     rows = await read(_HEALED_SINCE, (account_id, now - _AT_WORK_MS))
     return rows[0][0] if rows else None
+
+
+async def erased_to(read: Read, account_id: str, api_ids: Collection[str]) -> dict[str, int]:
+    """Up to when (ms) messages must not come back, by id of the conversation, where its participant was erased.
+
+    Raises StorageError.
+    """
+    keys = {api_key(one): one for one in api_ids}
+    rows = await read(_ERASED, (account_id, _json(sorted(keys))))
+    return {keys[key]: at for key, at in rows}
 
 
 class ReconciliationStore:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -36,8 +36,13 @@ MOST_WALKS: Final = 5
 _NEW: Final = Imported(None, 0, None)
 
 
-HealedSince = Callable[[str, int], Awaitable[int | None]]
-"""Since when (ms) reconciliation finds what webhooks do not bring to an account, told at a moment (ms). None: not."""
+class Reconciled(NamedTuple):
+    """What reconciliation knows. Both may raise StorageError."""
+
+    healed_since: Callable[[str, int], Awaitable[int | None]]
+    """Since when (ms) it finds what webhooks do not bring to an account, told at a moment (ms). None: it does not."""
+    erased_to: Callable[[str, Collection[str]], Awaitable[Mapping[str, int]]]
+    """Up to when (ms) the messages of these conversations of an account must not come back, by id, if at all."""
 
 
 class HistoryServices(NamedTuple):
@@ -48,7 +53,7 @@ class HistoryServices(NamedTuple):
     read_back: ReadBackService
     aliases: Mapping[str, str]
     """Every id by which a served account may be named, and its main id."""
-    healed_since: HealedSince
+    reconciled: Reconciled
     clock: Clock
     random: Callable[[], float]
 
@@ -73,7 +78,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
         self._imported = services.imported
         self._read_back = services.read_back
         self._aliases = services.aliases
-        self._healed_since = services.healed_since
+        self._reconciled = services.reconciled
         self._mailbox = MailboxReader(managed, services.clock, services.random, self._callable)
         self._own = identity_of(managed.account)
         self._is_new = True
@@ -134,7 +139,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
         self._own = self._own.learn([one.participants for one in listed])
         ids = {one.id: one for one in listed}
         done = await self._imported.done(run.id, ids)
-        known = await self._imported.known(self.account_id, ids)
+        known = await self._known(ids)
         new = [one for one in ids.values() if one.id not in done]
         covered = {one.id for one in new if known.get(one.id, _NEW).covers(one.updated_time, run.since)}
         passed = 0 if run.max_conversations else len(covered)  # the limit is for those that are read
@@ -150,6 +155,14 @@ class HistoryWorker(RunWorker[HistoryRun]):
             if one.id not in covered
         ]
         return due, passed
+
+    async def _known(self, ids: Collection[str]) -> dict[str, Imported]:
+        """What is known of these conversations: what was imported, and whose participant was erased."""
+        known = dict(await self._imported.known(self.account_id, ids))
+        for api_id, at in (await self._reconciled.erased_to(self.account_id, ids)).items():
+            one = known.get(api_id, _NEW)
+            known[api_id] = one._replace(erased_to=max(at, one.erased_to or 0))
+        return known
 
     async def _do_page(self, run: HistoryRun, due: list[_Due]) -> None:
         """Import the conversations of one page, and store the counts. Raises InterruptedRun."""
@@ -185,7 +198,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
             await self._imports.record(run.id, tried)
             return outcome
         success = Attempt(item, who, ConversationOutcome.SUCCESS, None, None, 1, self._clock.now_ms())
-        until = await self._healed_since(self.account_id, read_at)
+        until = await self._reconciled.healed_since(self.account_id, read_at)
         ours = [one for one in messages if until is None or one.created_time is None or one.created_time < until]
         if not ours and (messages or erased_to is not None):  # of an erased person, or all for reconciliation
             await self._imports.record(run.id, success._replace(participant_id=None))
