@@ -52,7 +52,7 @@ from inboxd.profiles.sync import ProfileSyncs, SyncServices
 from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.reconciliation import personal_data_store as reconciliation_data
 from inboxd.reconciliation.event_types import EVENT_TYPES as RECONCILIATION_EVENTS
-from inboxd.reconciliation.store import erased_to, healed_since
+from inboxd.reconciliation.store import ReconciliationStore
 from inboxd.runs import personal_data_store as runs_data
 from inboxd.runs.account_workers import RunWorkers
 from inboxd.runs.backfill.account_workers import BackfillWorkers
@@ -64,7 +64,7 @@ from inboxd.runs.history.imported_conversations_store import ImportedConversatio
 from inboxd.runs.history.service import HistoryService
 from inboxd.runs.history.store import HistoryStore
 from inboxd.runs.history.worker import SCHEDULE as HISTORY_SCHEDULE
-from inboxd.runs.history.worker import HistoryServices, HistoryWorker, Reconciled
+from inboxd.runs.history.worker import HistoryServices, HistoryWorker
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
@@ -247,7 +247,7 @@ async def _importing(settings: Settings, secrets: Secrets, database_path: Path) 
             imported=ImportedConversationStore(database),
             read_back=ReadBackService(database, event_log, clock),
             aliases=accounts.aliases,
-            reconciled=Reconciled(partial(healed_since, database.read), partial(erased_to, database.read)),
+            reconciled=ReconciliationStore(database),
             clock=clock,
             random=random.random,
         )

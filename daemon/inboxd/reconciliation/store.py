@@ -2,14 +2,14 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from inboxd.domain.mailbox import ListedConversation, Party
 from inboxd.domain.reconciliation import Cause, Gap
-from inboxd.storage.database import Database, Read
+from inboxd.storage.database import Database
 
 _STATE: Final = """
 SELECT since, checked_to, checked_at, next_check_at, quiet_checks, failures, error, walked_at, walked_pages
@@ -139,30 +139,25 @@ class Waiting(NamedTuple):
     """How many of them could not be read."""
 
 
-async def healed_since(read: Read, account_id: str, now: int) -> int | None:
-    """Since when (ms) the messages of an account that webhooks do not bring are found by checks. `now` in ms.
-
-    None when the account is not checked. Raises StorageError.
-    """
-    rows = await read(_HEALED_SINCE, (account_id, now - _AT_WORK_MS))
-    return rows[0][0] if rows else None
-
-
-async def erased_to(read: Read, account_id: str, api_ids: Collection[str]) -> dict[str, int]:
-    """Up to when (ms) messages must not come back, by id of the conversation, where its participant was erased.
-
-    Raises StorageError.
-    """
-    keys = {api_key(one): one for one in api_ids}
-    rows = await read(_ERASED, (account_id, _json(sorted(keys))))
-    return {keys[key]: at for key, at in rows}
-
-
 class ReconciliationStore:
     """The tables of reconciliation. Every method raises StorageError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def healed_since(self, account_id: str, now: int) -> int | None:
+        """Since when (ms) the messages of an account that webhooks do not bring are found by checks. `now` in ms.
+
+        None when the account is not checked.
+        """
+        rows = await self._database.read(_HEALED_SINCE, (account_id, now - _AT_WORK_MS))
+        return rows[0][0] if rows else None
+
+    async def erased_to(self, account_id: str, api_ids: Collection[str]) -> Mapping[str, int]:
+        """Up to when (ms) messages must not come back, by id of the conversation, where its participant was erased."""
+        keys = {api_key(one): one for one in api_ids}
+        rows = await self._database.read(_ERASED, (account_id, _json(sorted(keys))))
+        return {keys[key]: at for key, at in rows}
 
     async def begin(self, account_id: str, since: int) -> AccountState:
         """The state of an account, which is compared from `since` on if it never was."""

@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations.read_back import ReadBackService, Sides, identity_of, read_conversation, sides_of
@@ -36,13 +36,14 @@ MOST_WALKS: Final = 5
 _NEW: Final = Imported(None, 0, None)
 
 
-class Reconciled(NamedTuple):
-    """What reconciliation knows. Both may raise StorageError."""
+class Reconciled(Protocol):
+    """What reconciliation knows. Every method may raise StorageError."""
 
-    healed_since: Callable[[str, int], Awaitable[int | None]]
-    """Since when (ms) it finds what webhooks do not bring to an account, told at a moment (ms). None: it does not."""
-    erased_to: Callable[[str, Collection[str]], Awaitable[Mapping[str, int]]]
-    """Up to when (ms) the messages of these conversations of an account must not come back, by id, if at all."""
+    async def healed_since(self, account_id: str, now: int) -> int | None:
+        """Since when (ms) it finds what webhooks do not bring to an account, at `now` (ms). None: it does not."""
+
+    async def erased_to(self, account_id: str, api_ids: Collection[str]) -> Mapping[str, int]:
+        """Up to when (ms) the messages of these conversations must not come back, by id, if at all."""
 
 
 class HistoryServices(NamedTuple):
