@@ -366,6 +366,7 @@ async def test_a_refusal_of_the_owner_is_waited_for(client: Client, server: Grap
         return bool((await look(client, run))["status"] == "waiting-for-budget")
 
     await eventually(waits)
+    assert "the owner switched off message access" in (await look(client, run))["reason"]
     calls = len(reads(server))
     assert calls <= 2
     await asyncio.sleep(0.3)
