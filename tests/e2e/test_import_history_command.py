@@ -97,12 +97,10 @@ def test_an_import_goes_on_after_a_sigkill_where_it_was(simulated: Simulated) ->
     inboxd = simulated.inboxd
     inboxd.environment["INBOXD_LOGS__ACCESS_SAMPLE"] = "1"
     inboxd.start()
+    simulated.ask("behaviour", {"latency_ms": 4000}, "PUT")  # until somebody watches
     started = json.loads(inboxd.run("import-history", "--account", ACCOUNT, "--json").stdout)
     path = started["links"]["self"]
     deadline = time.monotonic() + 60
-    while inboxd.get(path)[1]["totalProcessed"] < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
     follow = [INBOXD, "import-history", "follow", "--account", ACCOUNT]
     with subprocess.Popen(
         follow, env=inboxd.environment, cwd=inboxd.folder, stdout=subprocess.PIPE, text=True
@@ -110,6 +108,10 @@ def test_an_import_goes_on_after_a_sigkill_where_it_was(simulated: Simulated) ->
         while not any(
             line["event"] == "request" and (line["method"], line["path"]) == ("GET", PATH) for line in inboxd.logged()
         ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        simulated.ask("behaviour", {"latency_ms": 1}, "PUT")
+        while inboxd.get(path)[1]["totalProcessed"] < 3:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         inboxd.signal(signal.SIGKILL)
