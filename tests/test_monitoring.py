@@ -74,6 +74,9 @@ def test_what_is_drawn_and_watched_exists() -> None:
         "inboxd_traffic_findings",
         'result="no_room"',
         "inboxd_connections_refused_total",
+        "inboxd_undelivered_seconds",
+        "inboxd_reconciliation_last_check_timestamp_seconds",
+        "inboxd_history_conversations",
     ],
 )
 def test_whatever_rests_or_is_refused_is_drawn(series: str) -> None:
@@ -175,7 +178,9 @@ def test_where_the_runbook_is_read_is_a_setting_of_prometheus() -> None:
     assert re.search(r"external_labels:\n(?:\s+#.*\n)*\s+inboxd_runbook: https://", text)
 
 
-@pytest.mark.parametrize("series", ["inboxd_graph_unreachable", 'inboxd_deliveries_total{result="no_room"}'])
+@pytest.mark.parametrize(
+    "series", ["inboxd_graph_unreachable", 'inboxd_deliveries_total{result="no_room"}', "inboxd_undelivered_seconds"]
+)
 def test_what_is_no_fault_of_ours_has_an_alert_too(series: str) -> None:
     assert series in ALERTS.read_text(encoding="utf-8")
 

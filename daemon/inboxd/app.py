@@ -27,7 +27,7 @@ from inboxd.profiles import feature as profiles
 from inboxd.receiving import feature as receiving
 from inboxd.reconciliation import completeness_store
 from inboxd.reconciliation import feature as reconciliation
-from inboxd.reconciliation import store as checks
+from inboxd.reconciliation.store import ReconciliationStore
 from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
@@ -116,7 +116,7 @@ async def build_features(
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
-    imports = history.build(core, accounts=manager, events=told, healed_since=partial(checks.healed_since, read))
+    imports = history.build(core, accounts=manager, events=told, reconciled=ReconciliationStore(core.database))
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
     healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
     pushing = options.forwarding_options(settings)

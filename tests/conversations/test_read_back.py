@@ -324,8 +324,10 @@ def test_the_account_is_known_by_each_of_its_ids_and_by_its_name(own: OwnIdentit
         listed("e", sender=Party("1", "somebody")),
     ]
     inbound, outbound = Direction.INBOUND, Direction.OUTBOUND
-    assert [one.direction for one in messages(found, given)] == [inbound, outbound, outbound, inbound, None]
-    assert [one.sender_id for one in messages(found, given)] == [ANA, ACCOUNT, ACCOUNT, ANA, None]
+    read = {one.mid: (one.direction, one.sender_id) for one in messages(found, given)}
+    assert read == {
+        "a": (inbound, ANA), "b": (outbound, ACCOUNT), "c": (outbound, ACCOUNT), "d": (inbound, ANA), "e": (None, None),
+    }  # fmt: skip
 
 
 def test_the_conversation_with_oneself_has_only_sent_messages() -> None:

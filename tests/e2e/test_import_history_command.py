@@ -13,8 +13,9 @@ import pytest
 from inboxd.simulator.people import igsid
 
 from tests.e2e.conftest import INBOXD, Process, free_port
-from tests.support import ACCOUNT, T0
+from tests.support import ACCOUNT, T0, Json
 
+PATH = "/api/workers/import-history"
 TOKEN = "simulator-token"
 PEOPLE = 8
 MESSAGES = 3
@@ -94,16 +95,40 @@ def test_a_mailbox_is_imported(simulated: Simulated, *, daemon_runs: bool) -> No
 @pytest.mark.long
 def test_an_import_goes_on_after_a_sigkill_where_it_was(simulated: Simulated) -> None:
     inboxd = simulated.inboxd
+    inboxd.environment["INBOXD_LOGS__ACCESS_SAMPLE"] = "1"
     inboxd.start()
+    simulated.ask("behaviour", {"latency_ms": 4000}, "PUT")  # until somebody watches
     started = json.loads(inboxd.run("import-history", "--account", ACCOUNT, "--json").stdout)
     path = started["links"]["self"]
     deadline = time.monotonic() + 60
-    while inboxd.get(path)[1]["totalProcessed"] < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    inboxd.signal(signal.SIGKILL)
-    inboxd.wait()
-    before = simulated.reads()
+    follow = [INBOXD, "import-history", "follow", "--account", ACCOUNT]
+    with subprocess.Popen(
+        follow, env=inboxd.environment, cwd=inboxd.folder, stdout=subprocess.PIPE, text=True
+    ) as watching:
+        while not any(
+            line["event"] == "request" and (line["method"], line["path"]) == ("GET", PATH) for line in inboxd.logged()
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        simulated.ask("behaviour", {"latency_ms": 1}, "PUT")
+        while inboxd.get(path)[1]["totalProcessed"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        inboxd.signal(signal.SIGKILL)
+        inboxd.wait()
+        before = simulated.reads()
+        counting = inboxd.run("import-history", "--account", ACCOUNT, "--dry-run")
+        assert (counting.returncode, "is not finished" in counting.stderr) == (75, True), counting.stderr
+        assert simulated.reads() == before, "who only counts imports nothing"
+        the_rest(inboxd, simulated, started, before)
+        assert watching.wait(60) == 0
+        assert watching.stdout is not None
+        assert f"{PEOPLE} of {PEOPLE} conversations" in watching.stdout.read()
+
+
+def the_rest(inboxd: Process, simulated: Simulated, started: Json, before: list[str]) -> None:
+    """The daemon starts again, and nothing is read twice."""
+    path, deadline = started["links"]["self"], time.monotonic() + 60
     inboxd.start()
     while (run := inboxd.get(path)[1])["status"] != "completed":
         assert time.monotonic() < deadline, run

@@ -8,8 +8,9 @@ from inboxd.runtime.clock import iso_utc
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.e2e.conftest import Process, free_port
+from tests.e2e.test_commands import simulator
 from tests.e2e.test_process import post
-from tests.support import ADMIN_TOKEN, ANA, T0
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0
 
 STRANGER = "17841499999999999"
 
@@ -22,6 +23,23 @@ def text(inboxd: Process, path: str) -> str:
     return found
 
 
+def wait_for(inboxd: Process, findings: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(inboxd.get("/api/traffic")[1]["findings"]) != findings:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_account_is_usual_as_soon_as_it_is_added(inboxd: Process) -> None:
+    with simulator(inboxd):
+        inboxd.start()
+        said = Conversationalist(ACCOUNT, ANA, T0).says("hello")
+        assert post(inboxd, json.dumps(delivery(ACCOUNT, T0, [said])).encode()) == 200
+        wait_for(inboxd, 1)
+        assert inboxd.run("account", "add", "--token-file", "token").returncode == 0
+        wait_for(inboxd, 0)
+
+
 def test_an_account_that_nobody_added_is_said_everywhere(inboxd: Process) -> None:
     inboxd.environment["INBOXD_INSTAGRAM__GRAPH_URL"] = f"http://127.0.0.1:{free_port()}"
     inboxd.start()
@@ -32,10 +50,7 @@ def test_an_account_that_nobody_added_is_said_everywhere(inboxd: Process) -> Non
     for number in range(5):
         said = json.dumps(delivery(STRANGER, T0, [somebody.says(str(number))])).encode()
         assert post(inboxd, said) == 200
-    deadline = time.monotonic() + 20
-    while not inboxd.get("/api/traffic")[1]["findings"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(inboxd, 1)
 
     (finding,) = inboxd.get("/api/traffic")[1]["findings"]
     assert (finding["cause"], finding["accountId"]) == ("unserved", STRANGER)

@@ -29,6 +29,18 @@ async def test_what_no_webhook_brought_is_added(world: World) -> None:
         assert conversation["participantUsername"] is not None
 
 
+async def test_what_is_added_comes_in_the_order_in_which_it_was_written(world: World) -> None:
+    texts = ["one", "two", "three", "four"]
+    async with world.daemon():
+        await world.clock.leap(10)
+        for text in texts:  # within one second, which is all that Meta tells
+            world.happens(ANA, text)
+        await world.checked()
+        assert [one["message"]["content"] for one in await world.events("message.received")] == texts
+        (conversation,) = await world.client.conversations()
+        assert [one["content"] for one in await world.client.messages(conversation)] == texts
+
+
 async def test_a_message_missed_between_two_that_came_is_found(world: World) -> None:
     async with world.daemon():
         await world.clock.leap(10)

@@ -3,13 +3,17 @@
 import asyncio
 import re
 
+import msgspec
 import pytest
 from inboxd.domain.completeness import Completeness, Window, sentence
+from inboxd.maintenance.doctor.account_checks import completeness_diagnosis
+from inboxd.maintenance.doctor.diagnosis import Severity
+from inboxd.reconciliation.resources import CompletenessResource
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
 from tests.reconciliation.world import World
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, T0, Json
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, T0, Json
 
 PATH = f"/api/accounts/{ACCOUNT}/completeness"
 HOUR_MS = 3_600_000
@@ -96,6 +100,40 @@ async def test_conversations_that_go_on_without_webhooks_are_an_alarm(world: Wor
         assert await metric(world, f'inboxd_undelivered_seconds{{account="{ACCOUNT}"}}') == 0
 
 
+async def test_any_webhook_shows_that_deliveries_arrive(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        world.happens(ANA, "dropped")
+        await world.checked()
+        assert (await world.client.get(PATH))["undeliveredSince"] is not None
+        bruno = Conversationalist(ACCOUNT, BRUNO, world.clock.now_ms())
+        await world.sent(bruno.sees(bruno.answers("an answer of last week")))
+        await world.clock.leap(2.5 * 3600, step_s=20)
+        assert (await world.client.get(PATH))["undeliveredSince"] is None
+        assert await metric(world, f'inboxd_undelivered_seconds{{account="{ACCOUNT}"}}') == 0
+        assert "Meta has delivered nothing since" not in await page(world, "/")
+
+
+async def test_an_account_that_cannot_be_compared_is_not_said_to_miss_nothing(world: World) -> None:
+    async with world.daemon():
+        await world.checked(20)
+        assert ((await world.client.get(PATH))["isStale"], (await day(world))["missing"]) == (False, 0)
+        world.behave(error_rate=1.0)
+        await world.clock.leap(4 * 3600, step_s=20)
+        found = await world.client.get(PATH)
+        assert found["isStale"] is True
+        assert re.fullmatch(r"nothing missed in 7 days; not compared with Meta since .*: .*", found["summary"])
+        assert "What webhooks do not bring is not noticed" in await page(world, "/")
+        name = f'inboxd_reconciliation_last_check_timestamp_seconds{{account="{ACCOUNT}"}}'
+        assert world.clock.now_ms() / 1000 - await metric(world, name) > 3 * 3600
+        diagnosis = completeness_diagnosis(msgspec.convert(found, CompletenessResource))
+        assert (diagnosis.health, "not compared with Meta since" in diagnosis.detail) == (Severity.WARNING, True)
+        world.behave(error_rate=0.0)
+        await world.clock.leap(1.5 * 3600, step_s=20)
+        found = await world.client.get(PATH)
+        assert (found["isStale"], found["summary"]) == (False, "nothing missed in 7 days")
+
+
 async def test_of_an_account_that_is_not_served_nothing_is_told(world: World) -> None:
     async with world.daemon():
         await world.client.get("/api/accounts/4711/completeness", status=404)
@@ -122,6 +160,24 @@ async def test_a_person_who_was_forgotten_does_not_come_back(world: World) -> No
         again = world.happens(ANA, "it is me again", created_ms=world.clock.now_ms())
         await world.checked(75)
         assert await world.texts() == {again: "it is me again"}
+
+
+@pytest.mark.parametrize("logged", [True, False], ids=["logged", "expired"])
+async def test_a_history_import_does_not_bring_back_who_was_forgotten(world: World, *, logged: bool) -> None:
+    async with world.daemon():
+        world.happens(ANA, "long ago", created_ms=world.clock.now_ms() - 48 * HOUR_MS)
+        await world.clock.leap(10)
+        ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        await world.sent(ana.says("forget me"))
+        await world.checked()
+        await world.erased(ANA)
+        if not logged:
+            await world.database.execute("DELETE FROM events")
+        run = await world.client.send("POST", "/api/workers/import-history", {"accountId": ACCOUNT}, status=202)
+        await world.checked(3)
+        assert (await world.client.get(run["links"]["self"]))["status"] == "completed"
+        assert await world.texts() == {}
+        assert await world.client.conversations() == []
 
 
 async def test_an_export_tells_what_was_missed(world: World) -> None:

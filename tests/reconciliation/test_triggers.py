@@ -51,6 +51,27 @@ async def test_what_came_while_the_daemon_was_down_is_added_soon_after_its_start
         assert until - begun >= 2_400_000
 
 
+async def test_a_subscription_that_brings_nothing_for_half_an_hour_is_renewed(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(10)
+        ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
+        await world.sent(ana.says("hello"))
+        world.behave(unsubscribed="hidden")
+        for number in range(3):
+            ana.now = world.clock.now_ms()
+            await world.sent(ana.says(f"lost {number}"))
+            await world.clock.leap(20 * 60, step_s=20)
+        ana.now = world.clock.now_ms()
+        there_again = ana.says("there again")
+        await world.sent(there_again)
+        await world.clock.leap(20 * 60, step_s=20)
+        assert await world.texts() == world.truth()
+        assert (await world.sources())[mid_of(there_again)] == "webhook"
+        calls = world.calls("subscribed_apps")
+        await world.clock.leap(2 * 3600, step_s=20)
+        assert world.calls("subscribed_apps") - calls == 2, "hourly, and only to look"
+
+
 async def test_what_came_while_meta_was_down_is_added_soon_after_that(world: World) -> None:
     async with world.daemon():
         await world.clock.leap(3 * 3600, step_s=30)

@@ -1,3 +1,4 @@
+import asyncio
 import io
 import json
 from typing import Any
@@ -11,10 +12,12 @@ from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.people import igsid, person
 from inboxd.simulator.sender import Unreliability, WebhookSender
 from inboxd.simulator.serving import serving
-from inboxd.simulator.story import story
+from inboxd.simulator.standalone import TRAFFIC_PATH, Traffic, serve
+from inboxd.simulator.story import PEOPLE, story
 from PIL import Image
 
-from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN, decoded
+from tests.e2e.conftest import free_port
+from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN, decoded, eventually
 
 
 def test_people_are_the_same_every_time_and_of_every_kind() -> None:
@@ -64,6 +67,15 @@ async def test_behaviour_can_be_switched_over_http(graph: tuple[GraphServer, str
     assert len(server.calls) == 3
 
 
+def test_no_two_messages_of_a_story_have_one_id() -> None:
+    items = [
+        item for payload in story(ACCOUNT, T0) for entry in payload["entry"] for item in entry.get("messaging", [])
+    ]
+    items += [item for payload in story(ACCOUNT, T0) for item in payload["entry"][0].get("standby", [])]
+    mids = [one["message"]["mid"] for one in items if "message" in one and not one["message"].get("is_deleted")]
+    assert len(mids) == len(set(mids)) > 50
+
+
 async def test_the_sender_signs_repeats_and_retries() -> None:
     got: list[bytes] = []
     verdicts: list[Verdict] = []
@@ -84,6 +96,49 @@ async def test_the_sender_signs_repeats_and_retries() -> None:
     assert set(verdicts) == {Verdict.VALID}
     assert sender.acknowledged > len(payloads)
     assert {len(set(got))} == {len(payloads)}
+
+
+async def test_traffic_is_sent_again_as_the_switches_say() -> None:
+    got: list[str] = []
+
+    async def receive(request: web.Request) -> web.Response:
+        for entry in (await request.json())["entry"]:
+            got.extend(one["sender"]["id"] for one in entry.get("messaging", ()) if "sender" in one)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    instagram = GraphServer({TOKEN: ACCOUNT})
+    async with serving(app) as hook, aiohttp.ClientSession() as session:
+        traffic = Traffic(ACCOUNT, WebhookSender(session, f"{hook}/", APP_SECRET, instagram=instagram))
+        acknowledged, given_up = await traffic.send()
+        first = set(got) - {ACCOUNT}
+        assert (acknowledged > 50, given_up, len(first)) == (True, 0, PEOPLE)
+        got.clear()
+        await traffic.send()
+        assert len(set(got) - first - {ACCOUNT}) == PEOPLE, "other people"
+        got.clear()
+        instagram.behaviour = Behaviour(webhooks_dropped=1)
+        assert await traffic.send() == (0, 0)
+    assert got == []
+    people = {one.participant_id for one in instagram.mailbox.truth()} - {ACCOUNT}
+    assert len(people) == 3 * PEOPLE, "what no webhook told of happened all the same"
+
+
+async def test_without_an_address_there_is_no_traffic() -> None:
+    port = free_port()
+    running = asyncio.ensure_future(serve(port=port, account_id=ACCOUNT, webhook_url=None, app_secret=""))
+    async with aiohttp.ClientSession() as session:
+
+        async def status() -> bool:
+            try:
+                async with session.post(f"http://127.0.0.1:{port}{TRAFFIC_PATH}") as response:
+                    return response.status == 409 and "--webhook-url" in await response.text()
+            except aiohttp.ClientError:
+                return False
+
+        await eventually(status)
+    running.cancel()
 
 
 async def test_tokens_end_after_sixty_days_unless_they_are_refreshed() -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from inboxd.conversations import read_back_store
@@ -66,18 +67,22 @@ def read_conversation(
     read_at: int,
     undated_at: int | None = None,
 ) -> ReadConversation:
-    """What the messages of one conversation say, read at `read_at` (ms).
+    """What the messages of one conversation say, read at `read_at` (ms), in the order in which they were sent.
 
     A message whose time is missing or not believable counts as sent at `undated_at`, else at `read_at`.
     """
     read: list[ReadBack] = []
     changes: list[Reacted] = []
+    instead_at = read_at if undated_at is None else min(undated_at, read_at)
+    dated: list[tuple[int, ListedMessage]] = []
     undated: set[str] = set()
-    for one in messages:
+    for one in reversed(messages):  # the API lists the newest first, to the second
         at = one.created_time
         if at is None or not is_believable(at, read_at, None):
             undated.add(one.id)
-            at = read_at if undated_at is None else min(undated_at, read_at)
+            at = instead_at
+        dated.append((at, one))
+    for at, one in sorted(dated, key=itemgetter(0)):  # ids and events are given in the order of the conversation
         read.append(_message(one, sides, aliases, at, source, read_at))
         changes += _reactions(one, sides, at)
     return ReadConversation(sides.key, sides.username, read, changes, frozenset(undated))

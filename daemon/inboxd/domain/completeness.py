@@ -10,6 +10,8 @@ WINDOWS_H: Final = (24, 7 * 24, 30 * 24)
 """The hours that completeness is told of."""
 FEW: Final = 10
 """Of fewer messages no share is judged."""
+STALE_MS: Final = 2 * 3_600_000
+"""An account that was not compared for so long is said. Checks are at most an hour apart."""
 _WEEK_MS: Final = 7 * 86_400_000
 
 
@@ -61,19 +63,32 @@ class Completeness(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     """Those among them that could not be read."""
     undelivered_since: int | None
-    """When the first message was sent that no webhook brought, after the last one that a webhook brought."""
+    """When the first message was sent that no webhook brought, after the last webhook."""
     windows: Sequence[Window]
 
     def undelivered_ms(self, now: int) -> int:
         """How long webhooks have brought nothing although conversations went on."""
         return 0 if self.undelivered_since is None else max(0, now - self.undelivered_since)
 
+    def is_stale(self, now: int) -> bool:
+        """Whether the last comparison is so long ago that the numbers say little."""
+        return self.checked_at is not None and now - self.checked_at >= STALE_MS
+
+    def not_compared(self, now: int) -> str:
+        """Since when it is not compared with Meta, and why where that is known, if it was compared before."""
+        why = f": {self.error}" if self.error else ""
+        return f"not compared with Meta since {_day(self.checked_at or now, now)}{why}"
+
 
 def sentence(found: Completeness, now: int) -> str:
     """Completeness of the last week in one sentence, without its final dot."""
     if found.since is None or found.checked_at is None:
         return f"not compared with Meta yet: {found.error}" if found.error else "not compared with Meta yet"
-    week = next(one for one in found.windows if one.hours == WINDOWS_H[1])
+    text = _of_week(next(one for one in found.windows if one.hours == WINDOWS_H[1]), now)
+    return f"{text}; {found.not_compared(now)}" if found.is_stale(now) else text
+
+
+def _of_week(week: Window, now: int) -> str:
     if not week.missed:
         return f"nothing missed in 7 days, of {week.existing} messages" if week.existing else "nothing missed in 7 days"
     missing = f", {week.missing} still missing" if week.missing else ""

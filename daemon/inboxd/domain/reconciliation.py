@@ -33,6 +33,8 @@ GAP_MARGIN_MS: Final = MINUTE_MS
 """How much earlier and later than a gap a message may have been sent and still be missed because of it."""
 UNSERVED_MESSAGES: Final = 5
 """After so many messages in a row that Meta did not deliver, and no reason for it, the account is subscribed again."""
+UNSERVED_MS: Final = 30 * MINUTE_MS
+"""The same after fewer, if so much time is between the first of them and the last."""
 RENEW_AFTER_MS: Final = 24 * HOUR_MS
 """At most once in this time."""
 _MOST_DOUBLINGS: Final = 20

@@ -100,6 +100,10 @@ def build(
         stalled = lambda: receiving.monitor.stall is not None  # noqa: E731
         watchdogs.append(Job(Watchdog(process.notifier, probe, describe, stalled=stalled)))
 
+    def account_workers(_account_id: str) -> Sequence[Job]:
+        traffic.wakeup.notify()  # an account that is served from now on is unusual no more
+        return ()
+
     def use_silent_after(new: Mapping[str, Any]) -> None:
         traffic.silent_after_hours = new["traffic.silent_after_hours"]
 
@@ -112,6 +116,7 @@ def build(
             Job(LoopMonitor(clock, core.metrics, process.on_beat)),
             *watchdogs,
         ),
+        account_workers=account_workers,
         on_processed=traffic.observe,
         operations=[operation for api in apis for operation in api.operations()],
         templates="inboxd.maintenance",

@@ -13,7 +13,7 @@ from inboxd.conversations.read_back import ReadBackService
 from inboxd.http.command_access import CommandAccess
 from inboxd.offline.configuration import configuration, event_log_of
 from inboxd.options import account_options
-from inboxd.reconciliation.store import healed_since
+from inboxd.reconciliation.store import ReconciliationStore
 from inboxd.runs.account_workers import RunWorkers
 from inboxd.runs.commands import OpenedRuns, RunsAccess
 from inboxd.runs.history.imported_conversations_store import ImportedConversationStore
@@ -61,7 +61,7 @@ async def _importing(settings: Settings, secrets: Secrets, database_path: Path) 
             imported=ImportedConversationStore(database),
             read_back=ReadBackService(database, event_log, clock),
             aliases=accounts.aliases,
-            healed_since=partial(healed_since, database.read),
+            reconciled=ReconciliationStore(database),
             clock=clock,
             random=random.random,
         )

@@ -14,7 +14,10 @@ PATH: Final = "/api/accounts/{id}/completeness"
 
 
 class CompletenessApi:
-    """`completeness` tells of one of `accounts`. `below` and `after_hours` say when webhooks bring too little."""
+    """`completeness` tells of one of `accounts`. `below` and `after_hours` say when webhooks bring too little.
+
+    `every` says how often accounts are compared; 0: never.
+    """
 
     def __init__(
         self,
@@ -22,12 +25,14 @@ class CompletenessApi:
         accounts: Callable[[], Collection[str]],
         clock: Clock,
         *,
+        every: Callable[[], int],
         below: Callable[[], float],
         after_hours: Callable[[], int],
     ) -> None:
         self._completeness = completeness
         self._accounts = accounts
         self._clock = clock
+        self._every = every
         self._below = below
         self._after_hours = after_hours
 
@@ -46,5 +51,12 @@ class CompletenessApi:
         if account_id not in self._accounts():
             raise not_found("account")
         found = await self._completeness(account_id)
-        now, below, after_hours = self._clock.now_ms(), self._below(), self._after_hours()
-        return answer(CompletenessResource.of(account_id, found, now, below=below, after_hours=after_hours))
+        resource = CompletenessResource.of(
+            account_id,
+            found,
+            self._clock.now_ms(),
+            compared=self._every() > 0,
+            below=self._below(),
+            after_hours=self._after_hours(),
+        )
+        return answer(resource)

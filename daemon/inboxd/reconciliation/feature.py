@@ -65,16 +65,19 @@ def build(core: Core, options: Options, *, accounts: AccountManager, events: Eve
 
     async def collect() -> None:
         found = {account_id: await completeness(account_id) for account_id in sorted(accounts.served)}
-        metrics.collect(found, clock.now_ms())
+        metrics.collect(found, clock.now_ms(), compared=every() > 0)
 
     overview = CompletenessOverview(
         completeness,
-        lambda: {one.account.id: one.account.display_name for one in accounts.served.values()},
+        lambda: {account_id: one.account for account_id, one in accounts.served.items()},
         clock,
+        every=every,
         below=below,
         after_hours=after_hours,
     )
-    api = CompletenessApi(completeness, lambda: accounts.served, clock, below=below, after_hours=after_hours)
+    api = CompletenessApi(
+        completeness, lambda: accounts.served, clock, every=every, below=below, after_hours=after_hours
+    )
     return Feature(
         name="reconciliation",
         start=lambda _features: alive.begin(),

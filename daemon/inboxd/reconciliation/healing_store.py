@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from inboxd.conversations.message_store import ChangedMessage, mid_key
 from inboxd.conversations.read_back_store import Joined
 from inboxd.domain.reconciliation import HOUR_MS, Cause
+from inboxd.reconciliation import store
 
 _HOUR: Final = """
 INSERT INTO completeness_hours (account_id, hour, seen, delivered, healed) VALUES (?, ?, ?, ?, ?)
@@ -18,9 +19,6 @@ _MISSED: Final = """
 INSERT INTO missed_messages
     (account_id, participant_id, mid_key, mid, check_id, sent_at, found_at, healed_at, cause)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-"""
-_DELIVERED: Final = """
-UPDATE reconciled_accounts SET last_delivered_at = max(coalesce(last_delivered_at, 0), ?) WHERE account_id = ?
 """
 _SHOWN: Final = """
 UPDATE missed_messages SET healed_at = ?, check_id = ?
@@ -101,7 +99,7 @@ def record(
     _save(connection, account_id, hours)
     if joined.confirmed:
         newest = max(one.message.shown_at for one in joined.confirmed)
-        connection.execute(_DELIVERED, (newest, account_id))
+        store.note_arrival(connection, account_id, newest)
     return found
 
 

@@ -47,15 +47,21 @@ class ReconciliationMetrics:
         )
         self.undelivered = Gauge(
             "inboxd_undelivered_seconds",
-            "Time since the first message that no webhook brought, after the last one that a webhook brought.",
+            "Time since the first message that no webhook brought, after the last webhook.",
+            ["account"],
+            registry=registry,
+        )
+        self.checked_at = Gauge(
+            "inboxd_reconciliation_last_check_timestamp_seconds",
+            "When the account was last compared with the Conversations API.",
             ["account"],
             registry=registry,
         )
 
-    def collect(self, accounts: Mapping[str, Completeness], now: int) -> None:
-        """Set the gauges, for each request of `/metrics`. `now` is in ms."""
+    def collect(self, accounts: Mapping[str, Completeness], now: int, *, compared: bool) -> None:
+        """Set the gauges, for each request of `/metrics`. `now` is in ms. `compared`: accounts are compared at all."""
         gauges = (self.existing, self.delivered_share, self.missing, self.conversations_due, self.undelivered)
-        for one in gauges:
+        for one in (*gauges, self.checked_at):
             one.clear()  # of accounts that are no longer served
         for account_id, found in accounts.items():
             day = found.windows[0]
@@ -64,3 +70,5 @@ class ReconciliationMetrics:
             self.missing.labels(account_id).set(day.missing)
             self.conversations_due.labels(account_id).set(found.waiting)
             self.undelivered.labels(account_id).set(found.undelivered_ms(now) / 1000)
+            if compared and found.checked_at is not None:
+                self.checked_at.labels(account_id).set(found.checked_at / 1000)

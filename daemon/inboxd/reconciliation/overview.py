@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from inboxd.domain.account import Account
 from inboxd.domain.completeness import Completeness, sentence
 from inboxd.domain.reconciliation import HOUR_MS
 from inboxd.feature import Card, Need, OverviewPart
@@ -12,30 +13,35 @@ _ACCOUNTS: Final = "/accounts"
 
 
 class CompletenessOverview:
-    """This feature's part of the overview. `names` are of the accounts that are served, by id."""
+    """This feature's part of the overview. `accounts` are those that are served, by id."""
 
     def __init__(
         self,
         completeness: Callable[[str], Awaitable[Completeness]],
-        names: Callable[[], Mapping[str, str]],
+        accounts: Callable[[], Mapping[str, Account]],
         clock: Clock,
         *,
+        every: Callable[[], int],
         below: Callable[[], float],
         after_hours: Callable[[], int],
     ) -> None:
         self._completeness = completeness
-        self._names = names
+        self._accounts = accounts
         self._clock = clock
+        self._every = every
         self._below = below
         self._after_hours = after_hours
 
     async def read(self) -> OverviewPart:
         """Each account's completeness in one sentence, and which of them somebody should look at."""
         now, rows, needs = self._clock.now_ms(), [], []
-        for account_id, name in sorted(self._names().items()):
-            found = await self._completeness(account_id)
+        for account_id, account in sorted(self._accounts().items()):
+            found, name = await self._completeness(account_id), account.display_name
             rows.append((name, sentence(found, now), found.windows[1].missed > 0))
             needs += completeness_needs(name, found, now, below=self._below(), after_hours=self._after_hours())
+            if self._every() and account.callable and found.is_stale(now):  # what else an account needs is said there
+                text = f"{name}: {found.not_compared(now)}. What webhooks do not bring is not noticed: inboxd doctor."
+                needs.append(Need(text, _ACCOUNTS, position=25))
         return OverviewPart(Card("reconciliation_card.html", {"rows": rows}, position=25), needs)
 
 

@@ -50,6 +50,8 @@ class CompletenessResource(Resource, frozen=True):
     """Whether webhooks brought less than `reconciliation.alert_below` of a day's messages."""
     is_undelivered: bool
     """Whether webhooks brought nothing for `reconciliation.alert_after_hours` although conversations went on."""
+    is_stale: bool
+    """Whether it was not compared for two hours, although `reconciliation.every_minutes` is not 0."""
     compared_since: str | None
     """Earlier messages are for the history import. Null before the first check."""
     checked_at: str | None
@@ -61,18 +63,21 @@ class CompletenessResource(Resource, frozen=True):
     conversations_failed: int
     """Those among them that could not be read. They are tried again."""
     undelivered_since: str | None
-    """When the first message was sent that no webhook brought, after the last one that a webhook brought."""
+    """When the first message was sent that no webhook brought, after the last webhook."""
     windows: list[WindowResource]
     """24 hours, 7 days and 30 days."""
 
     @classmethod
-    def of(cls, account_id: str, found: Completeness, now: int, *, below: float, after_hours: int) -> Self:
-        """From the numbers at `now` (ms). They are poor under the share `below`."""
+    def of(
+        cls, account_id: str, found: Completeness, now: int, *, compared: bool, below: float, after_hours: int
+    ) -> Self:
+        """From the numbers at `now` (ms). They are poor under the share `below`. `compared`: the setting says so."""
         return cls(
             account_id=account_id,
             summary=sentence(found, now),
             is_poor=found.windows[0].is_poor(below),
             is_undelivered=found.undelivered_ms(now) >= after_hours * HOUR_MS,
+            is_stale=compared and found.is_stale(now),
             compared_since=iso(found.since),
             checked_at=iso(found.checked_at),
             next_check_at=iso(found.next_check_at),
@@ -105,6 +110,7 @@ class CompletenessResource(Resource, frozen=True):
             summary="3 missed by Meta since Monday, 3 healed",
             is_poor=False,
             is_undelivered=False,
+            is_stale=False,
             compared_since="2026-10-02T08:00:00.000Z",
             checked_at="2026-12-02T11:50:04.512Z",
             next_check_at="2026-12-02T12:00:04.512Z",

@@ -2,14 +2,21 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from inboxd.domain.mailbox import ListedConversation, Party
-from inboxd.domain.reconciliation import LONGEST_WAIT_MS, RENEW_AFTER_MS, UNSERVED_MESSAGES, Cause, Gap
-from inboxd.storage.database import Database, Read
+from inboxd.domain.reconciliation import (
+    LONGEST_WAIT_MS,
+    RENEW_AFTER_MS,
+    UNSERVED_MESSAGES,
+    UNSERVED_MS,
+    Cause,
+    Gap,
+)
+from inboxd.storage.database import Database
 
 _STATE: Final = """
 SELECT since, checked_to, checked_at, next_check_at, quiet_checks, failures, error, walked_at, walked_pages
@@ -55,7 +62,7 @@ _READ: Final = """
 UPDATE listed_conversations SET read_to = ?, not_before = ?, attempts = 0, error = NULL
 WHERE account_id = ? AND api_key = ?
 """
-_ERASED: Final = """
+_MARK_ERASED: Final = """
 UPDATE listed_conversations SET
     api_id = NULL, participant_id = NULL, participants = NULL, error = NULL, attempts = 0,
     erased_at = max(updated_time, ?), read_to = max(read_to, updated_time)
@@ -84,14 +91,22 @@ UPDATE reconciled_accounts SET next_check_at = ?, failures = failures + 1, quiet
 WHERE account_id = ?
 """
 _UNSERVED: Final = """
-SELECT count(*) >= ?3 FROM (
-    SELECT 1 FROM reconciled_accounts AS a CROSS JOIN missed_messages AS x
+SELECT count(*) >= ?3 OR max(sent_at) - min(sent_at) >= ?4 FROM (
+    SELECT x.sent_at FROM reconciled_accounts AS a CROSS JOIN missed_messages AS x
         ON x.account_id = a.account_id AND x.sent_at > max(coalesce(a.last_delivered_at, 0), coalesce(a.renewed_at, 0))
     WHERE a.account_id = ?1 AND coalesce(a.renewed_at, 0) < ?2 AND x.cause = 'not_delivered' AND x.delivered_at IS NULL
     LIMIT ?3
 )
 """
 _RENEWED: Final = "UPDATE reconciled_accounts SET renewed_at = ? WHERE account_id = ?"
+_ERASED: Final = """
+SELECT l.api_key, l.erased_at FROM json_each(?2) AS k
+CROSS JOIN listed_conversations AS l ON l.account_id = ?1 AND l.api_key = k.value
+WHERE l.erased_at IS NOT NULL
+"""
+_ARRIVED: Final = """
+UPDATE reconciled_accounts SET last_delivered_at = max(coalesce(last_delivered_at, 0), ?) WHERE account_id = ?
+"""
 _GAPS: Final = "SELECT cause, since, until FROM delivery_gaps WHERE account_id IN ('', ?) AND until >= ?"
 _GAP: Final = "INSERT INTO delivery_gaps (account_id, cause, since, until) VALUES (?, ?, ?, ?)"
 _ALIVE: Final = """
@@ -151,20 +166,25 @@ class Waiting(NamedTuple):
     """How many of them could not be read."""
 
 
-async def healed_since(read: Read, account_id: str, now: int) -> int | None:
-    """Since when (ms) the messages of an account that webhooks do not bring are found by checks. `now` in ms.
-
-    None when the account is not checked. Raises StorageError.
-    """
-    rows = await read(_HEALED_SINCE, (account_id, now - _AT_WORK_MS))
-    return rows[0][0] if rows else None
-
-
 class ReconciliationStore:
     """The tables of reconciliation. Every method raises StorageError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def healed_since(self, account_id: str, now: int) -> int | None:
+        """Since when (ms) the messages of an account that webhooks do not bring are found by checks. `now` in ms.
+
+        None when the account is not checked.
+        """
+        rows = await self._database.read(_HEALED_SINCE, (account_id, now - _AT_WORK_MS))
+        return rows[0][0] if rows else None
+
+    async def erased_to(self, account_id: str, api_ids: Collection[str]) -> Mapping[str, int]:
+        """Up to when (ms) messages must not come back, by id of the conversation, where its participant was erased."""
+        keys = {api_key(one): one for one in api_ids}
+        rows = await self._database.read(_ERASED, (account_id, _json(sorted(keys))))
+        return {keys[key]: at for key, at in rows}
 
     async def begin(self, account_id: str, since: int) -> AccountState:
         """The state of an account, which is compared from `since` on."""
@@ -247,16 +267,20 @@ class ReconciliationStore:
         await self._database.execute(_POSTPONED, (next_check_at, error[:MAX_ERROR], account_id))
 
     async def claim_renewal(self, account_id: str, now: int) -> bool:
-        """Whether to subscribe again: enough messages in a row were missed. True is told at most once a day."""
+        """Whether to subscribe again: messages in a row were missed, many or for long. True at most once a day."""
 
         def transaction(connection: sqlite3.Connection) -> bool:
-            about = (account_id, now - RENEW_AFTER_MS, UNSERVED_MESSAGES)
+            about = (account_id, now - RENEW_AFTER_MS, UNSERVED_MESSAGES, UNSERVED_MS)
             unserved = bool(connection.execute(_UNSERVED, about).fetchone()[0])
             if unserved:
                 connection.execute(_RENEWED, (now, account_id))
             return unserved
 
         return await self._database.write(transaction)
+
+    async def arrived(self, account_id: str, at: int) -> None:
+        """Note that webhooks reached the account at `at` (ms)."""
+        await self._database.write(lambda connection: note_arrival(connection, account_id, at))
 
     async def gaps(self, account_id: str, since: int) -> list[Gap]:
         """Times since `since` in which webhooks for the account could not arrive."""
@@ -289,7 +313,12 @@ def mark_read(connection: sqlite3.Connection, account_id: str, key: int, read_to
 
 def mark_erased(connection: sqlite3.Connection, account_id: str, key: int, erased_at: int) -> None:
     """Note that a conversation has nothing but what was erased at `erased_at` (ms), in the caller's transaction."""
-    connection.execute(_ERASED, (erased_at, account_id, key))
+    connection.execute(_MARK_ERASED, (erased_at, account_id, key))
+
+
+def note_arrival(connection: sqlite3.Connection, account_id: str, at: int) -> None:
+    """Note that webhooks reached the account at `at` (ms), in the caller's transaction."""
+    connection.execute(_ARRIVED, (at, account_id))
 
 
 def count(connection: sqlite3.Connection, check_id: int, *, calls: int, read: int, healed: int) -> None:

@@ -87,6 +87,8 @@ class ReconciliationWorker:
         self._gaps: list[Gap] = []
         self._active = False
         """Whether something arrived since the last check began."""
+        self._arrived_at: int | None = None
+        """When something arrived, until that is stored (ms)."""
         self._host_is_down = False
         self._callable = True
         self._log = logs.get("reconciliation").bind(account_id=self._account_id)
@@ -95,7 +97,8 @@ class ReconciliationWorker:
         services.signals.listeners[self._account_id] = self.arrived
 
     def arrived(self) -> None:
-        """Something of the account arrived: the schedule applies again."""
+        """Something of the account arrived: webhooks reach us, and the schedule applies again."""
+        self._arrived_at = self._services.clock.now_ms()
         if not self._active:
             self._active = True
             self.wakeup.notify()
@@ -109,6 +112,7 @@ class ReconciliationWorker:
     async def poll(self) -> float:
         """Check when it is due. Raises StorageError."""
         await self._keep_gaps()
+        await self._keep_arrival()
         every_ms = self._plan.every_ms()
         # Switched off, it keeps no calls from history and backfill.
         self._managed.graph.budget.share_reconciliation(self._plan.share() if every_ms else 0.0)
@@ -248,6 +252,11 @@ class ReconciliationWorker:
         while self._gaps:
             await self._services.store.note_gap(self._account_id, self._gaps[0])
             del self._gaps[0]
+
+    async def _keep_arrival(self) -> None:
+        if (at := self._arrived_at) is not None:
+            await self._services.store.arrived(self._account_id, at)
+            self._arrived_at = None if self._arrived_at == at else self._arrived_at
 
 
 def _event(found: list[Found], check: OpenCheck) -> HealedEventData:

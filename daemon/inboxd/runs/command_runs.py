@@ -91,6 +91,9 @@ class Runs(Protocol):
     async def details(self, run_id: str, offset: int) -> Details:
         """The run with the PAGE problems from number `offset` on."""
 
+    async def unfinished(self, account_id: str) -> RunSummary:
+        """The account's run that is not finished."""
+
     async def steer(self, account_id: str, how: Steering) -> RunSummary:
         """Pause, resume or cancel the account's run that is not finished."""
 
@@ -115,7 +118,7 @@ class LocalRuns:
             run = await new.start(self._service)
         except RunActiveError as error:
             found = await self._runs.get(error.run_id)
-            if found is None or found.status is RunStatus.PAUSED:
+            if found is None or found.status is RunStatus.PAUSED or found.dry_run is not new.dry_run:
                 raise StillActiveError(str(error)) from error
             run = found  # a stopped daemon left it: it goes on where it was
         return self._summary(run)
@@ -135,15 +138,23 @@ class LocalRuns:
         resource = self._kind.resource(**fields, errors=problems, limit=PAGE, offset=offset, batches=[])
         return Details(resource, problems)
 
+    async def unfinished(self, account_id: str) -> RunSummary:
+        """The account's run that is not finished. Raises NoRunError."""
+        return self._summary(await self._unfinished(account_id))
+
     async def steer(self, account_id: str, how: Steering) -> RunSummary:
         """Pause, resume or cancel the account's run that is not finished. Raises NoRunError, StillActiveError."""
-        run = await self._runs.active(account_id)
-        if run is None:
-            raise NoRunError(account_id, self._kind.what)
+        run = await self._unfinished(account_id)
         if not await self._service.steer(run, how):
             msg = f"the run {run.id} is {run.status.value}"
             raise StillActiveError(msg)
         return self._summary(await self._get(run.id))
+
+    async def _unfinished(self, account_id: str) -> Any:  # noqa: ANN401 - a run of the kind
+        run = await self._runs.active(account_id)
+        if run is None:
+            raise NoRunError(account_id, self._kind.what)
+        return run
 
     async def _get(self, run_id: str) -> Any:  # noqa: ANN401 - a run of the kind
         run = await self._runs.get(run_id)
@@ -182,11 +193,15 @@ class RemoteRuns:
         found = await self._remote.call("GET", address, self._kind.resource)
         return Details(found, found.errors)
 
+    async def unfinished(self, account_id: str) -> RunSummary:
+        """The account's run that is not finished. Raises NoRunError."""
+        for status in UNFINISHED:  # there is one at most
+            query = urlencode({"accountId": account_id, "status": status.value, "limit": 1})
+            for run in self._kind.rows(await self._remote.call("GET", f"{self._kind.path}?{query}", self._kind.listed)):
+                return run
+        raise NoRunError(account_id, self._kind.what)
+
     async def steer(self, account_id: str, how: Steering) -> RunSummary:
         """Pause, resume or cancel the account's run that is not finished. Raises NoRunError."""
-        path = self._kind.path
-        for status in UNFINISHED:  # there is one at most
-            address = f"{path}?{urlencode({'accountId': account_id, 'status': status.value, 'limit': 1})}"
-            for run in self._kind.rows(await self._remote.call("GET", address, self._kind.listed)):
-                return await self._remote.call("POST", f"{path}/{run.job_id}/{how.value}", self._kind.summary)
-        raise NoRunError(account_id, self._kind.what)
+        run = await self.unfinished(account_id)
+        return await self._remote.call("POST", f"{self._kind.path}/{run.job_id}/{how.value}", self._kind.summary)

@@ -1,6 +1,7 @@
 """What the commands of every kind of run have in common: starting one, watching it, steering it, and the result."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inboxd.domain.run import ConversationOutcome, RunStatus, Steering
-from inboxd.http.client import AdminClient
+from inboxd.http.client import AdminClient, UnreachableError
 from inboxd.http.command_access import CommandAccess
 from inboxd.runs.command_runs import PAGE, LocalRuns, NewRun, RemoteRuns, Runs, RunsOfKind
 from inboxd.runs.resources import RunSummary
@@ -25,6 +26,8 @@ from inboxd.runtime.terminal import printable
 
 LOOK_S: Final = 0.5
 """Between two looks at a run that is watched."""
+PATIENCE_S: Final = 60.0
+"""How long a daemon that does not answer is waited for: one that is restarted goes on with its runs."""
 MOST_PAGES: Final = 25
 """How many pages of problems are read."""
 MOST_SHOWN: Final = 50
@@ -48,8 +51,8 @@ Told = Callable[[Any], str]
 """The line that says how a run stands or ended."""
 
 
-def add_steering(group: click.Group, kind: RunsOfKind) -> None:
-    """Add commands to `group` that steer the run that is not finished."""
+def add_steering(group: click.Group, kind: RunsOfKind, told: Told) -> None:
+    """Add commands to `group` that steer and watch the run that is not finished."""
     texts = {
         Steering.PAUSE: "Pause the account's run; what is done stays done.",
         Steering.RESUME: "Go on with the account's paused run, where it was.",
@@ -57,6 +60,7 @@ def add_steering(group: click.Group, kind: RunsOfKind) -> None:
     }
     for how, text in texts.items():
         group.add_command(_steering(kind, how, text))
+    group.add_command(_following(kind, told))
 
 
 def _steering(kind: RunsOfKind, how: Steering, text: str) -> click.Command:
@@ -71,16 +75,41 @@ def _steering(kind: RunsOfKind, how: Steering, text: str) -> click.Command:
     return steer
 
 
+def _following(kind: RunsOfKind, told: Told) -> click.Command:
+    @click.command("follow")
+    @config_option
+    @json_option
+    @account_option
+    @click.pass_obj
+    def follow(set_up: RunsSetup, config_path: Path | None, *, as_json: bool, account_id: str) -> None:
+        """Watch the account's run until it is finished. Without a daemon it goes on here."""
+        sys.exit(run_async(_follow(set_up(config_path).walking, kind, account_id, told, as_json=as_json)))
+
+    return follow
+
+
 async def start(access: RunsAccess, kind: RunsOfKind, new: NewRun, told: Told, *, follow: bool, as_json: bool) -> int:
     """Start a run, watch it if asked to (always, without a daemon), and print its result. Returns the exit code."""
     async with _runs(access.walking, kind) as runs:
         run = await runs.start(new)
         counts_later = new.dry_run and not RunStatus(run.status).finished
-        if (follow or runs.ends_with_us or counts_later) and not RunStatus(run.status).finished:
-            run = await _watch(runs, run, quiet=as_json)
-        finished = RunStatus(run.status).finished and not run.dry_run
-        details = (await runs.details(run.job_id, 0)).resource if finished else run
-        lines = [] if as_json or not finished else await _problems(runs, run)
+        return await _result(runs, run, told, follow=follow or runs.ends_with_us or counts_later, as_json=as_json)
+
+
+async def _follow(
+    access: CommandAccess[OpenedRuns], kind: RunsOfKind, account_id: str, told: Told, *, as_json: bool
+) -> int:
+    async with _runs(access, kind) as runs:
+        return await _result(runs, await runs.unfinished(account_id), told, follow=True, as_json=as_json)
+
+
+async def _result(runs: Runs, run: RunSummary, told: Told, *, follow: bool, as_json: bool) -> int:
+    """Print how a run ended, or how it stands if it is not to be watched. Returns the exit code."""
+    if follow and not RunStatus(run.status).finished:
+        run = await _watch(runs, run, quiet=as_json)
+    finished = RunStatus(run.status).finished and not run.dry_run
+    details = (await runs.details(run.job_id, 0)).resource if finished else run
+    lines = [] if as_json or not finished else await _problems(runs, run)
     if as_json:
         click.echo(msgspec.json.encode(details).decode())
     else:
@@ -133,6 +162,8 @@ async def _watch(runs: Runs, run: RunSummary, *, quiet: bool) -> RunSummary:
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[eta]}"),
     )
+    loop = asyncio.get_running_loop()
+    answered_at = loop.time()
     with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
         bar = progress.add_task(run.status, total=run.total, rate="", eta="")
         while True:
@@ -149,7 +180,12 @@ async def _watch(runs: Runs, run: RunSummary, *, quiet: bool) -> RunSummary:
             if RunStatus(run.status).finished:
                 return run
             await asyncio.sleep(LOOK_S)
-            run = await runs.look(run.job_id)
+            try:
+                run, answered_at = await runs.look(run.job_id), loop.time()
+            except UnreachableError:
+                if loop.time() - answered_at > PATIENCE_S:
+                    raise
+                progress.update(bar, description="the daemon does not answer")
 
 
 def _human(seconds: int) -> str:

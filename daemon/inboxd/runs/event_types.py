@@ -11,7 +11,7 @@ class RunEventData(Resource, frozen=True):
 
     run_id: str
     kind: str
-    """Such as `backfill`."""
+    """`backfill` or `history`."""
     status: str
     origin: str
     total: int

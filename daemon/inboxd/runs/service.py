@@ -104,7 +104,8 @@ class RunService(Generic[R]):
             again, why = iso_utc(now + int(graph.circuit.stopped_s() * 1000)), graph.circuit.reason
             return RunStatus.WAITING, f"Meta's host does not answer ({why}); it is asked again at {again}"
         if wait_s > 1.0:
-            return RunStatus.WAITING, f"the next call may be made at {iso_utc(now + int(wait_s * 1000))}"
+            why = budget.report(self._pace.throttle(graph)).reason or "what it may take of this hour's calls is used up"
+            return RunStatus.WAITING, f"the next call may be made at {iso_utc(now + int(wait_s * 1000))}: {why}"
         if budget.slowness > 1:
             until = iso_utc(now + int(budget.slowed_s() * 1000))
             slower = times_slower(budget.slowness)

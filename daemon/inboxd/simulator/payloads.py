@@ -11,13 +11,16 @@ BARE: Final = ("like_heart", "ephemeral", "fallback")
 
 
 class Conversationalist:
-    """Makes the items of the conversation of one participant with one account, with new mids and a clock of its own."""
+    """Makes the items of the conversation of one participant with one account, with new mids and a clock of its own.
 
-    def __init__(self, account_id: str, participant_id: str, started_at: int) -> None:
+    Two for the same conversation need different numbers for their messages.
+    """
+
+    def __init__(self, account_id: str, participant_id: str, started_at: int, *, first_number: int = 1) -> None:
         self.account_id = account_id
         self.participant_id = participant_id
         self.now = started_at
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first_number)
 
     def says(self, text: str, **message: Any) -> Item:
         """The participant writes."""

@@ -23,10 +23,15 @@ _ANSWERS: Final = (
 )
 
 
-def story(account_id: str, started_at: int, *, people: int = PEOPLE, seed: int = 1) -> list[dict[str, Any]]:
-    """Deliveries in which each of `people` participants writes and every kind of webhook event occurs."""
+def story(
+    account_id: str, started_at: int, *, people: int = PEOPLE, first: int = 0, seed: int = 1
+) -> list[dict[str, Any]]:
+    """Deliveries in which each of `people` participants writes and every kind of webhook event occurs.
+
+    `first` is the number of the first person: another story needs other people.
+    """
     rng = random.Random(seed)
-    talkers = [Conversationalist(account_id, igsid(n), started_at + n * 700) for n in range(people)]
+    talkers = [Conversationalist(account_id, igsid(first + n), started_at + n * 700) for n in range(people)]
     payloads: list[dict[str, Any]] = [test_button()]
     running = [_accompanied(who, _talk(who, n, rng), rng) for n, who in enumerate(talkers)]
     while running:
@@ -39,7 +44,7 @@ def story(account_id: str, started_at: int, *, people: int = PEOPLE, seed: int =
                 batch += items
         if batch:
             payloads.append(delivery(account_id, batch[-1]["timestamp"], batch))
-    payloads += _asides(account_id, started_at)
+    payloads += _asides(account_id, started_at, first)
     return payloads
 
 
@@ -110,13 +115,15 @@ def _special(who: Conversationalist, opening: Item, number: int) -> Iterator[Ite
             yield who.says("Red", quick_reply={"payload": "COLOUR_RED"})
 
 
-def _asides(account_id: str, started_at: int) -> list[dict[str, Any]]:
+def _asides(account_id: str, started_at: int, first: int) -> list[dict[str, Any]]:
     """Webhook events other than direct messages: comments, opt-ins, handovers, standby, a message to oneself."""
-    who = Conversationalist(account_id, igsid(0), started_at + 60_000)
-    fan = person(igsid(1))
+    who = Conversationalist(account_id, igsid(first), started_at + 60_000, first_number=1000)
+    fan = person(igsid(first + 1))
     username = fan.username if fan is not None else ""
     return [
-        delivery(account_id, started_at // 1000, [comment(igsid(1), username, "precio?", 1)], field="changes"),
+        delivery(
+            account_id, started_at // 1000, [comment(igsid(first + 1), username, "precio?", first + 1)], field="changes"
+        ),
         delivery(account_id, who.now, [who.opts_in(), who.hands_over()]),
         delivery(account_id, who.now, [who.says("while the other app has the thread")], field="standby"),
         delivery(account_id, who.now, [who.notes_to_self("reorder boxes")]),

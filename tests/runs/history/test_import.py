@@ -27,7 +27,7 @@ from inboxd.simulator.mailbox import NewMessage
 from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, TOKEN, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, OWN_PAGE, T0, TOKEN, Client, Json, eventually
 
 PATH = "/api/workers/import-history"
 PAGE = "100200300400500"
@@ -241,6 +241,10 @@ async def test_events_are_told_only_when_asked(client: Client, server: GraphServ
     kinds = Counter(one["type"] for one in events if one["type"].startswith(("message.", "conversation.")))
     wanted = {"conversation.created": 2, "message.received": 4, "message.sent": 2} if emit else {}
     assert kinds == Counter(wanted)
+    told = [one for one in events if one["type"].startswith("message.") and one["data"]["participantPlatformId"] == ANA]
+    assert [one["data"]["message"]["content"] for one in told] == [
+        f"message {number} of 1" for number in range(3 * emit)
+    ]
     runs = [one for one in events if one["type"].startswith("run.")]
     assert {one["data"]["kind"] for one in runs} == {"history"}
     assert (runs[-1]["type"], runs[-1]["data"]["successCount"]) == ("run.completed", 2)
@@ -272,6 +276,23 @@ async def test_what_was_imported_is_not_read_again(client: Client, server: Graph
     assert (done["successCount"], done["messagesAdded"], done["messagesKnown"]) == (5, 1, 2)
     assert Counter(reads(server))["list"] == 2, "and once more to see that nothing moved"
     assert len(reads(server)) == 3
+
+
+async def test_what_is_done_is_never_more_than_what_was_found(client: Client, server: GraphServer) -> None:
+    fill(server, 5, 2)
+    await finished(client, await start(client))
+    for who in (1, 3):
+        server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(who), text="more"))
+    server.behaviour = msgspec.structs.replace(QUIET, latency_ms=500)
+    run = await start(client)
+
+    async def passed_over() -> bool:
+        return int((await look(client, run))["successCount"]) >= 3
+
+    await eventually(passed_over)
+    seen = await look(client, run)
+    assert (seen["status"], seen["total"]) == ("running", 5)
+    assert (await finished(client, run))["successCount"] == 5
 
 
 async def test_an_import_is_paused_resumed_and_cancelled(client: Client, server: GraphServer) -> None:
@@ -352,6 +373,7 @@ async def test_a_refusal_of_the_owner_is_waited_for(client: Client, server: Grap
         return bool((await look(client, run))["status"] == "waiting-for-budget")
 
     await eventually(waits)
+    assert "the owner switched off message access" in (await look(client, run))["reason"]
     calls = len(reads(server))
     assert calls <= 2
     await asyncio.sleep(0.3)

@@ -39,8 +39,9 @@ def completeness_diagnosis(found: CompletenessResource) -> Diagnosis:
         detail = f"complete: no webhook since {found.undelivered_since} although its conversations go on"
         remedy = "See 'No deliveries although conversations go on' in docs/operations.md: the proxy, the certificate."
         return Diagnosis(name, Severity.WRONG, detail, remedy)
-    if found.error is not None:
-        detail = f"complete: it cannot be compared with Meta: {found.error}"
+    if found.error is not None or found.is_stale:
+        since = "" if found.checked_at is None else f" since {found.checked_at}"
+        detail = f"complete: not compared with Meta{since}" + (f": {found.error}" if found.error else "")
         return Diagnosis(name, Severity.WARNING, detail, f"inboxd account check {found.account_id}")
     if found.is_poor or found.conversations_failed:
         failed = f"; {counted(found.conversations_failed, 'conversation')} cannot be read"

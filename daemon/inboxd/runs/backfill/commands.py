@@ -68,7 +68,7 @@ def backfill(
 ) -> None:
     """Fetch the profiles that an account's conversations lack. Exits 1 if some could not be had.
 
-    Who failed is printed with the reason. pause, resume and cancel are for the run that is not finished.
+    Who failed is printed with the reason. follow, pause, resume and cancel are for the run that is not finished.
     """
     if context.invoked_subcommand is not None:
         return
@@ -78,9 +78,6 @@ def backfill(
     set_up: RunsSetup = context.obj
     new = _new(options["account_id"], options)
     sys.exit(run_async(start(set_up(config_path), KIND, new, _result, follow=follow, as_json=as_json)))
-
-
-add_steering(backfill, KIND)
 
 
 def _new(account_id: str, options: BackfillOptions) -> NewRun:
@@ -120,3 +117,6 @@ def _result(run: BackfillSummary) -> str:
     profiles, errors = counted(run.success_count, "profile"), counted(run.error_count, "error")
     counts = f"{profiles}, {errors}, {run.skipped_count} skipped"
     return f"run {run.job_id}: {run.status}, {counts} of {counted(run.total, 'conversation')}"
+
+
+add_steering(backfill, KIND, _result)

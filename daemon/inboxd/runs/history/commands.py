@@ -74,7 +74,7 @@ def import_history(
 ) -> None:
     """Import the messages that are in an account's mailbox at Meta. Exits 1 if some could not be had.
 
-    Imported messages do not count as unread. pause, resume and cancel are for the import that is not finished.
+    Imported messages do not count as unread. follow, pause, resume and cancel are for the import that is not finished.
     """
     if context.invoked_subcommand is not None:
         return
@@ -84,9 +84,6 @@ def import_history(
     set_up: RunsSetup = context.obj
     new = _new(options["account_id"], options)
     sys.exit(run_async(start(set_up(config_path), KIND, new, _result, follow=follow, as_json=as_json)))
-
-
-add_steering(import_history, KIND)
 
 
 def _new(account_id: str, options: ImportOptions) -> NewRun:
@@ -118,7 +115,10 @@ def _result(run: ImportSummary) -> str:
         return f"{found} to import"
     messages = f"{counted(run.messages_added, 'message')} added, {run.messages_known} known already"
     if run.messages_unavailable:
-        messages += f", {run.messages_unavailable} of which Meta shows no details"
+        messages += f", {run.messages_unavailable} that Meta lists without details"
     reason = f" ({run.reason})" if run.reason else ""
     done = f"{run.success_count} of {found}, {counted(run.error_count, 'error')}"
     return f"run {run.job_id}: {run.status}{reason}, {done}: {messages}"
+
+
+add_steering(import_history, KIND, _result)

@@ -14,11 +14,11 @@ from inboxd.runs.history.metrics import HistoryMetrics
 from inboxd.runs.history.pages import HistoryPages
 from inboxd.runs.history.service import HistoryService
 from inboxd.runs.history.store import HistoryStore
-from inboxd.runs.history.worker import SCHEDULE, HealedSince, HistoryServices, HistoryWorker
+from inboxd.runs.history.worker import SCHEDULE, HistoryServices, HistoryWorker, Reconciled
 
 
-def build(core: Core, *, accounts: AccountManager, events: Events, healed_since: HealedSince) -> Feature:
-    """Build the feature. Reconciliation tells `healed_since`.
+def build(core: Core, *, accounts: AccountManager, events: Events, reconciled: Reconciled) -> Feature:
+    """Build the feature. `reconciled` is what reconciliation knows.
 
     Backfill declares what both kinds share: tables, event types, templates.
     """
@@ -30,7 +30,7 @@ def build(core: Core, *, accounts: AccountManager, events: Events, healed_since:
         imported=ImportedConversationStore(core.database),
         read_back=ReadBackService(core.database, events.log, core.clock),
         aliases=accounts.aliases,
-        healed_since=healed_since,
+        reconciled=reconciled,
         clock=core.clock,
         random=core.random,
     )

@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.conversations.read_back import ReadBackService, Sides, identity_of, read_conversation, sides_of
@@ -41,8 +41,14 @@ MAX_REASON: Final = 300
 _NEW: Final = Imported(None, 0, None)
 
 
-HealedSince = Callable[[str, int], Awaitable[int | None]]
-"""Since when (ms) reconciliation finds what webhooks do not bring to an account, told at a moment (ms). None: not."""
+class Reconciled(Protocol):
+    """What reconciliation knows. Every method may raise StorageError."""
+
+    async def healed_since(self, account_id: str, now: int) -> int | None:
+        """Since when (ms) it finds what webhooks do not bring to an account, at `now` (ms). None: it does not."""
+
+    async def erased_to(self, account_id: str, api_ids: Collection[str]) -> Mapping[str, int]:
+        """Up to when (ms) the messages of these conversations must not come back, by id, if at all."""
 
 
 class HistoryServices(NamedTuple):
@@ -53,7 +59,7 @@ class HistoryServices(NamedTuple):
     read_back: ReadBackService
     aliases: Mapping[str, str]
     """Every id by which a served account may be named, and its main id."""
-    healed_since: HealedSince
+    reconciled: Reconciled
     clock: Clock
     random: Callable[[], float]
 
@@ -78,7 +84,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
         self._imported = services.imported
         self._read_back = services.read_back
         self._aliases = services.aliases
-        self._healed_since = services.healed_since
+        self._reconciled = services.reconciled
         self._mailbox = MailboxReader(managed, services.clock, services.random, self._callable)
         self._own = identity_of(managed.account)
         self._is_new = True
@@ -115,8 +121,8 @@ class HistoryWorker(RunWorker[HistoryRun]):
                 continue
             listed = [one for one in page if one.updated_time is None or one.updated_time >= run.since]
             found += len(listed)
-            due = await self._due(run, listed)
-            await self._found(run, found if run.dry_run else run.processed + len(due))
+            due, passed = await self._due(run, listed)
+            await self._found(run, found if run.dry_run else run.processed + passed + len(due))
             if not run.dry_run:
                 await self._do_page(run, due)
             worked = worked or bool(due)
@@ -135,27 +141,40 @@ class HistoryWorker(RunWorker[HistoryRun]):
         """Store how many conversations there are to do, as far as is known."""
         await self._imported.set_total(run.id, min(total, run.max_conversations or total))
 
-    async def _due(self, run: HistoryRun, listed: list[ListedConversation]) -> list[_Due]:
-        """Those of `listed` that have no outcome in the run. Those that an earlier run has imported get theirs here."""
+    async def _due(self, run: HistoryRun, listed: list[ListedConversation]) -> tuple[list[_Due], int]:
+        """Those of `listed` that have no outcome in the run, without those that an earlier run has imported.
+
+        Those get their outcome here. The second value says how many.
+        """
         if run.dry_run or not listed:
-            return []
+            return [], 0
         self._own = self._own.learn([one.participants for one in listed])
         ids = {one.id: one for one in listed}
         done = await self._imported.done(run.id, ids)
-        known = await self._imported.known(self.account_id, ids)
+        known = await self._known(ids)
         new = [one for one in ids.values() if one.id not in done]
         covered = {one.id for one in new if known.get(one.id, _NEW).covers(one.updated_time, run.since)}
-        if covered and run.max_conversations is None:  # the limit is for those that are read
+        passed = 0 if run.max_conversations else len(covered)  # the limit is for those that are read
+        if passed:
             at = self._clock.now_ms()
             success = ConversationOutcome.SUCCESS
             await self._imports.record_all(
                 run.id, [Attempt(item_of(one), None, success, None, None, 0, at) for one in sorted(covered)]
             )
-        return [
+        due = [
             _Due(one, sides_of(one, self.account_id, self._own, self._aliases), known.get(one.id, _NEW))
             for one in new
             if one.id not in covered
         ]
+        return due, passed
+
+    async def _known(self, ids: Collection[str]) -> dict[str, Imported]:
+        """What is known of these conversations: what was imported, and whose participant was erased."""
+        known = dict(await self._imported.known(self.account_id, ids))
+        for api_id, at in (await self._reconciled.erased_to(self.account_id, ids)).items():
+            one = known.get(api_id, _NEW)
+            known[api_id] = one._replace(erased_to=max(at, one.erased_to or 0))
+        return known
 
     async def _do_page(self, run: HistoryRun, due: list[_Due]) -> None:
         """Import the conversations of one page, and store the counts. Raises InterruptedRun."""
@@ -205,7 +224,7 @@ class HistoryWorker(RunWorker[HistoryRun]):
             await self._imports.record(run.id, tried)
             return outcome
         success = Attempt(item, who, ConversationOutcome.SUCCESS, None, None, 1, self._clock.now_ms())
-        until = await self._healed_since(self.account_id, read_at)
+        until = await self._reconciled.healed_since(self.account_id, read_at)
         if erased_to is not None:  # only what is certainly later
             messages = [one for one in messages if one.created_time is not None]
         ours = [one for one in messages if until is None or one.created_time is None or one.created_time < until]

@@ -12,7 +12,7 @@ CREATE TABLE reconciled_accounts (
     error             TEXT,                         -- why the last one could not
     walked_at         INTEGER,                      -- when a list that is in no order was last walked to its end…
     walked_pages      INTEGER NOT NULL DEFAULT 0,   -- …and how many pages it had
-    last_delivered_at INTEGER                       -- time of the newest message that both the API and a webhook brought
+    last_delivered_at INTEGER                       -- when a webhook last reached the account
 ) STRICT;
 
 -- Conversations that changed. One with updated_time > read_to is due.
