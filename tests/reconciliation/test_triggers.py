@@ -56,6 +56,7 @@ async def test_a_subscription_that_brings_nothing_for_half_an_hour_is_renewed(wo
         await world.clock.leap(10)
         ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
         await world.sent(ana.says("hello"))
+        await world.clock.leap(60)
         world.behave(unsubscribed="hidden")
         for number in range(3):
             ana.now = world.clock.now_ms()
