@@ -50,13 +50,13 @@ class LeapClock(TravelClock):
         self._busy_in_a_row = 0
 
     async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        if not self._asleep:  # a daemon starts
+            self._usual, self._busy_in_a_row = math.inf, 0
         self._asleep += 1
         try:
             return await super().wait(event, timeout_s)
         finally:
             self._asleep -= 1
-            if not self._asleep:  # the daemon has stopped
-                self._usual = math.inf
 
     ahead_ms = 0
     """How far our wall clock is ahead of Meta's."""
