@@ -17,6 +17,7 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.core import open_core
 from inboxd.feature import Feature
+from inboxd.features import build_features
 from inboxd.maintenance.feature import Process
 from inboxd.offline.privacy import personal_data
 from inboxd.profiles.avatar_store import AvatarStore
@@ -109,7 +110,7 @@ async def features(settings: Settings, secrets: Secrets, tmp_path: Path) -> Asyn
     """The features of a daemon."""
     async with AsyncExitStack() as stack:
         core = await open_core(stack, tmp_path / "built.sqlite3", Clock(), on_give_up=pytest.fail)
-        yield await app.build_features(core, stack, settings, secrets, Process())
+        yield await build_features(core, stack, settings, secrets, Process())
 
 
 def declared(features: tuple[Feature, ...]) -> Counter[str]:
@@ -171,6 +172,7 @@ def offenders(found: Callable[[Path], object]) -> dict[str, object]:
 
 def test_the_composition_root_can_be_read_at_once() -> None:
     assert lines_of(SOURCE / "app.py") < 150
+    assert lines_of(SOURCE / "features.py") < 150
 
 
 def test_no_module_is_long() -> None:

@@ -1,4 +1,4 @@
-"""What one capability of inboxd gives to the house. `app.py` builds each feature and starts what it gives.
+"""What one capability of inboxd gives to the house. `features.py` builds each, `app.py` starts what it gives.
 
 A feature is a folder. Its `feature.py` has one function, `build`, which takes what the feature needs by name and
 returns a `Feature`, or a subclass that also offers services to the features above it.
