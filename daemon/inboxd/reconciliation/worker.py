@@ -191,6 +191,7 @@ class ReconciliationWorker:
 
     async def _renew_subscription(self) -> None:
         """Subscribe again when Meta lists the subscription and does not serve it. Raises StorageError."""
+        await self._keep_arrival()  # what came during the check counts
         if not await self._services.store.claim_renewal(self._account_id, self._services.clock.now_ms()):
             return
         try:
