@@ -21,6 +21,7 @@ from inboxd.forwarding.endpoint import Endpoint, EndpointKind
 from inboxd.forwarding.service import EndpointService
 from inboxd.forwarding.worker import EndpointWorker
 from inboxd.http.resource import Resource
+from inboxd.receiving.store import Inbox
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
 
@@ -132,7 +133,12 @@ async def forwarding_house(
         accounts: Any = SimpleNamespace(vault=Vault(keys), aliases={"90010": ACCOUNT})
         told = events.build(core, events.Options(keep_days=0, max_size_mb=0, ids_only=False), types=TYPES)
         feature = await forwarding.build(
-            core, stack, forwarding.Options(allow_networks=networks), accounts=accounts, events=told
+            core,
+            stack,
+            forwarding.Options(allow_networks=networks),
+            inbox=Inbox(core.database, clock, max_waiting=100),
+            accounts=accounts,
+            events=told,
         )
         await stack.enter_async_context(core.supervisor)
         assert feature.start is not None

@@ -16,6 +16,7 @@ from inboxd.forwarding.endpoint import Endpoint
 from inboxd.forwarding.feeder import Feeder
 from inboxd.forwarding.items import Source
 from inboxd.forwarding.metrics import ForwardingMetrics
+from inboxd.forwarding.pacing import PushPacing
 from inboxd.forwarding.progress_store import Attempt, ProgressStore, RetryState
 from inboxd.forwarding.recorder import SAVE_S, Recorder
 from inboxd.forwarding.service import JSON
@@ -25,7 +26,7 @@ from inboxd.forwarding.window import Entry, Window
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageError
-from inboxd.runtime.worker import Schedule, Wakeup
+from inboxd.runtime.worker import Schedule, WakeupOfOne
 
 LANES: Final = 8
 """Items that are pushed to one endpoint at a time."""
@@ -44,6 +45,7 @@ class Tools:
     endpoints: EndpointStore
     progress: ProgressStore
     target: TargetClient
+    pacing: PushPacing
     source_of: Callable[[Endpoint], Source]
     metrics: ForwardingMetrics
     clock: Clock
@@ -66,7 +68,7 @@ class EndpointWorker:
 
     def __init__(self, endpoint_id: str, tools: Tools) -> None:
         self.name = f"forwarding:{endpoint_id}"
-        self.wakeup = Wakeup()
+        self.wakeup = WakeupOfOne()
         self._id = endpoint_id
         self._tools = tools
         self._clock = tools.clock
@@ -121,19 +123,21 @@ class EndpointWorker:
             raise
 
     async def _step(self) -> float | None:
+        await self._tools.pacing.let_receiving_go_first()
         reading = self._reading
         if reading is None or self._must_close(reading):
             return await self._prepare()
         entry = self._take(reading)
         if entry is None:
             async with self._lock:
-                if self._is_current(reading) and await self._fill(reading):
-                    self.wakeup.notify()
+                if self._is_current(reading):
+                    await self._fill(reading)
             if not self._is_current(reading):
                 return 0
             entry = self._take(reading)
         if entry is None:
-            return await self._idle(reading)
+            wants = not self._resting and not self.wakeup.stopping and not reading.recorder.overflows
+            return 0 if wants and reading.feeder.wants(reading.window) else await self._idle(reading)
         if not await self._slot(reading.endpoint.rate_limit):
             reading.window.put_back(entry)
             await self._save(reading)
@@ -195,21 +199,20 @@ class EndpointWorker:
         self.wakeup.notify()
         return 0
 
-    async def _fill(self, reading: _Reading) -> bool:
-        """Read what can be pushed next. Returns whether there is something."""
+    async def _fill(self, reading: _Reading) -> None:
+        """Read what can be pushed next."""
         if reading.recorder.overflows:
             await reading.recorder.save(reading.window)
         if self.wakeup.stopping:
-            return False
+            return
         if reading.feeder.is_full != self._told_full:
             self._told_full = reading.feeder.is_full
             if self._told_full:
                 self._log.warning("endpoint_retries_full", retries=reading.recorder.rows)
         if not self._resting:
-            return await reading.feeder.fill(reading.window)
-        if reading.window.in_flight or self._rest_until > self._now:
-            return False
-        return await reading.feeder.fill_for_probe(reading.window)
+            await reading.feeder.fill(reading.window)
+        elif not reading.window.in_flight and self._rest_until <= self._now:
+            await reading.feeder.fill_for_probe(reading.window)
 
     # --- pushing ---
 
@@ -218,7 +221,10 @@ class EndpointWorker:
             return None
         if self._resting and (reading.window.in_flight or self._rest_until > self._now):
             return None
-        return reading.window.take()
+        entry = reading.window.take()
+        if entry is not None and (reading.window.is_ready or reading.feeder.wants(reading.window)):
+            self.wakeup.notify()  # the next lane begins when the event loop has served others: webhooks come first
+        return entry
 
     async def _slot(self, rate_limit: float) -> bool:
         """Wait for the rate limit; False when the worker was told to stop."""
