@@ -123,13 +123,13 @@ class EndpointWorker:
             raise
 
     async def _step(self) -> float | None:
-        await self._tools.pacing.let_receiving_go_first()
         reading = self._reading
         if reading is None or self._must_close(reading):
             return await self._prepare()
         entry = self._take(reading)
         if entry is None:
             async with self._lock:
+                await self._tools.pacing.let_receiving_go_first()
                 if self._is_current(reading):
                     await self._fill(reading)
             if not self._is_current(reading):
@@ -227,13 +227,15 @@ class EndpointWorker:
         return entry
 
     async def _slot(self, rate_limit: float) -> bool:
-        """Wait for the rate limit; False when the worker was told to stop."""
-        if not rate_limit:
-            return True
-        now = self._clock.monotonic()
-        at = max(now, self._next_slot)
-        self._next_slot = at + 1 / rate_limit
-        return at <= now or not await self._clock.wait(self.wakeup.stopped, at - now)
+        """Wait until the next push may begin; False when the worker was told to stop."""
+        if rate_limit:
+            now = self._clock.monotonic()
+            at = max(now, self._next_slot)
+            self._next_slot = at + 1 / rate_limit
+            if at > now and await self._clock.wait(self.wakeup.stopped, at - now):
+                return False
+        await self._tools.pacing.turn(self.wakeup.stopped)
+        return not self.wakeup.stopping
 
     async def _push(self, reading: _Reading, entry: Entry) -> Answer:
         endpoint, item = reading.endpoint, entry.item
