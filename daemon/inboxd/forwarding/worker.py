@@ -81,7 +81,8 @@ class EndpointWorker:
         self._reload = False
         self._resting = False
         """Whether the endpoint fails as a whole."""
-        self._rest_until = 0
+        self._rest_until = 0.0
+        """When one item is tried (s, monotonic). A clock that is set must make no rest longer."""
         self._failed_lanes: set[str] = set()
         """Lanes that failed since the last success; only the first few."""
         self._told_full = False
@@ -104,7 +105,7 @@ class EndpointWorker:
     def reload(self) -> None:
         """The endpoint, or what waits for it, was changed: read it again, and try at once."""
         self._reload, self._is_off = True, False
-        self._rest_until = 0
+        self._rest_until = 0.0
         self.wakeup.notify()
 
     async def poll(self) -> float | None:
@@ -158,7 +159,7 @@ class EndpointWorker:
         """Whether what is in memory is to be dropped as soon as nothing is on its way."""
         if self._reload or reading.recorder.is_stale:
             return True
-        return self._resting and self._rest_until > self._now and not reading.window.in_flight
+        return self._resting and self._rest_s > 0 and not reading.window.in_flight
 
     async def _prepare(self) -> float | None:
         """Drop what is in memory, and read anew. While the endpoint rests, nothing is read."""
@@ -175,9 +176,9 @@ class EndpointWorker:
                     await reading.recorder.save(reading.window, stragglers=True)
                     self._reading = None
             self._reload = False
-            rest_ms = self._rest_until - self._now
-            if self._is_off or (self._resting and rest_ms > 0):
-                return None if self._is_off else rest_ms / 1000
+            rest_s = self._rest_s
+            if self._is_off or (self._resting and rest_s > 0):
+                return None if self._is_off else rest_s
             return await self._read_endpoint()
 
     async def _read_endpoint(self) -> float | None:
@@ -211,7 +212,7 @@ class EndpointWorker:
                 self._log.warning("endpoint_retries_full", retries=reading.recorder.rows)
         if not self._resting:
             await reading.feeder.fill(reading.window)
-        elif not reading.window.in_flight and self._rest_until <= self._now:
+        elif not reading.window.in_flight and self._rest_s <= 0:
             await reading.feeder.fill_for_probe(reading.window)
 
     # --- pushing ---
@@ -219,7 +220,7 @@ class EndpointWorker:
     def _take(self, reading: _Reading) -> Entry | None:
         if reading.recorder.overflows or reading.window.in_flight >= LANES or self.wakeup.stopping:
             return None
-        if self._resting and (reading.window.in_flight or self._rest_until > self._now):
+        if self._resting and (reading.window.in_flight or self._rest_s > 0):
             return None
         entry = reading.window.take()
         if entry is not None and (reading.window.is_ready or reading.feeder.wants(reading.window)):
@@ -281,7 +282,7 @@ class EndpointWorker:
         self._failed_lanes.clear()
         reading.recorder.health = reading.recorder.health._replace(last_success_at=now, failing_since=None)
         if self._resting:
-            self._resting, self._rest_until = False, 0
+            self._resting, self._rest_until = False, 0.0
             reading.feeder.look = True
             reading.window.all_due(now)
             self._log.info("endpoint_recovered")
@@ -312,7 +313,7 @@ class EndpointWorker:
             host = host_of(reading.endpoint.url)
             self._log.warning("endpoint_failing", host=host, error=answer.error, retry_in_s=round(rest_s))
         self._resting = True
-        self._rest_until = max(self._rest_until, self._now + round(rest_s * 1000))
+        self._rest_until = max(self._rest_until, self._clock.monotonic() + rest_s)
 
     async def _disable(self, reading: _Reading, reason: str) -> None:
         async with self._lock:
@@ -322,6 +323,11 @@ class EndpointWorker:
                 self._log.error("endpoint_disabled", host=host_of(reading.endpoint.url), reason=reason)
 
     # --- saving ---
+
+    @property
+    def _rest_s(self) -> float:
+        """How long it still rests; not positive when it does not."""
+        return self._rest_until - self._clock.monotonic()
 
     @property
     def _now(self) -> int:
@@ -350,8 +356,10 @@ class EndpointWorker:
                 await self._save(reading)
                 return 0
             rests.append(left_s)
-        due = self._rest_until if self._resting else reading.window.next_due
-        if due is not None and (due > self._now or not self._resting):
+        due = reading.window.next_due
+        if self._resting:
+            rests += [self._rest_s] if self._rest_s > 0 else []
+        elif due is not None:
             rests.append(max(0.01, (due - self._now) / 1000))
         return min(rests, default=None)
 
