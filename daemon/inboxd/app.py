@@ -119,16 +119,9 @@ async def build_features(
     imports = history.build(core, accounts=manager, events=told, healed_since=partial(checks.healed_since, read))
     published = nats.build(core, stack, options.nats_options(settings, secrets), events=told)
     healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
-    pushing = options.forwarding_options(settings)
+    push = options.forwarding_options(settings)
     pushed = await forwarding.build(
-        core,
-        stack,
-        pushing,
-        inbox=received.inbox,
-        accounts=manager,
-        events=told,
-        consumers=(published,),
-        via=received.via,
+        core, stack, push, inbox=received.inbox, accounts=manager, events=told, consumers=(published,), via=received.via
     )
     below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]
