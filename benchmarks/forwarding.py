@@ -46,9 +46,9 @@ class Receivers:
 
 
 @contextmanager
-def receivers(timed: str = "") -> Iterator[Receivers]:
+def receivers(timed: str = "", nice: int = 0) -> Iterator[Receivers]:
     """Receivers that notice when each message comes to the one with the name `timed`."""
-    command = [sys.executable, str(HERE / "receiver.py"), f"--times={timed}"]
+    command = [sys.executable, str(HERE / "receiver.py"), f"--times={timed}", f"--nice={nice}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -173,9 +173,12 @@ def size(folder: Path, *, count: int, events: int, batch: int) -> None:
 
 
 def acks(server: Server, numbers: Counter, rate: float, seconds: float, rounds: int, several: int) -> None:
-    """How long Meta waits for an acknowledgement with forwarding and without, in turns."""
+    """How long Meta waits for an acknowledgement with forwarding and without, in turns.
+
+    The receivers are on another machine in earnest. So they take the processor from nobody here.
+    """
     count, found = round(rate * seconds), []
-    with receivers() as there:
+    with receivers(nice=10) as there:
         urls = [there.url(str(number)) for number in range(several)]
         for number in range(rounds):
             p99 = {}
@@ -191,7 +194,7 @@ def acks(server: Server, numbers: Counter, rate: float, seconds: float, rounds: 
     print(f"\nAcknowledgements at {rate:g}/s, {several} endpoints: p99 with forwarding ", end="")
     print(f"{statistics.median(one[True] for one in found):.1f} ms, without ", end="")
     print(f"{statistics.median(one[False] for one in found):.1f} ms, **{ratio:.2f}x** (target 1.2x)")
-    print("  each round:", [f"{one[True]:.1f}/{one[False]:.1f}" for one in found], flush=True)
+    print("  each round:", ", ".join(f"{one[True]:.1f}/{one[False]:.1f}" for one in found), flush=True)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ prints, as JSON, how many requests each name had and, for `--times`, when each m
 import argparse
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -73,4 +74,7 @@ async def serve(timed: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", default="")
-    uvloop.run(serve(parser.parse_args().times))
+    parser.add_argument("--nice", type=int, default=0, help="run only when the others leave the processor")
+    options = parser.parse_args()
+    os.nice(options.nice)
+    uvloop.run(serve(options.times))

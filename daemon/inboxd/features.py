@@ -80,7 +80,14 @@ async def build_features(
     healing = reconciliation.build(core, options.reconciliation_options(settings), accounts=manager, events=told)
     pushing = options.forwarding_options(settings)
     pushed = await forwarding.build(
-        core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
+        core,
+        stack,
+        pushing,
+        inbox=received.inbox,
+        accounts=manager,
+        events=told,
+        consumers=(published,),
+        via=received.via,
     )
     below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.payloads import Conversationalist
@@ -130,6 +131,36 @@ async def test_types_that_do_not_exist_are_refused_with_those_that_do(client: Cl
     assert "kind 'meta'" in meta["detail"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"eventTypes": "message.received"}, "'eventTypes': Expected a list or null, got text."),
+        ({"url": ""}, "'url': Expected text of length >= 1."),
+        ({"kind": "special"}, "'kind': Expected 'standard' or 'meta', got 'special'."),
+        ({"rateLimit": "9"}, "'rateLimit': Expected a number, got text."),
+        ({"accountIds": [ACCOUNT, 5]}, "'accountIds[1]': Expected text, got a whole number."),
+    ],
+)
+async def test_a_wrong_member_is_said_in_words(client: Client, wrong: dict[str, Any], said: str) -> None:
+    problem = await client.send("POST", PATH, {"url": "http://127.0.0.1:9/", **wrong}, status=422)
+    assert problem["detail"] == said
+
+
+async def test_a_cursor_must_be_text(client: Client) -> None:
+    made = await create(client)
+    problem = await client.send("POST", f"{PATH}/{made['id']}/replay", {"after": 4}, status=422)
+    assert problem["detail"] == "'after': Expected text or null, got a whole number."
+
+
+async def test_redirects_are_not_followed_and_that_is_said(client: Client) -> None:
+    async with receiving() as receiver:
+        receiver.respond = lambda _request, _event: web.Response(status=307, headers={"Location": receiver.url})
+        made = await create(client, receiver.url, enabled=False)
+        tested = await client.send("POST", f"{PATH}/{made['id']}/test")
+        assert (tested["delivered"], tested["status"], len(receiver.bodies)) == (False, 307, 1)
+        assert "redirects are not followed" in tested["error"]
+
+
 async def test_only_what_is_given_is_changed(client: Client) -> None:
     made = await create(client, eventTypes=["message.*"], description="CRM")
     changed = await client.send("PATCH", f"{PATH}/{made['id']}", {"accountIds": [ACCOUNT], "timeoutSeconds": 2})
@@ -230,6 +261,8 @@ async def test_a_replay_sends_the_same_events_again(client: Client) -> None:
         assert receiver.ids[6:] == first
         for wrong in ({}, {"after": "1", "since": "2020-01-01T00:00:00Z"}, {"since": "yesterday"}, {"after": "999999"}):
             await client.send("POST", f"{PATH}/{made['id']}/replay", wrong, status=422)
+        later = await client.send("POST", f"{PATH}/{made['id']}/replay", {"since": "2999-01-01T00:00:00Z"}, status=422)
+        assert "in the future" in later["detail"]
 
 
 async def test_there_are_no_more_endpoints_than_can_be_looked_after(client: Client) -> None:

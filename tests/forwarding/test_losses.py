@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from inboxd.forwarding.progress_store import ProgressStore
 from inboxd.storage.personal_data import Subject
+from structlog.testing import capture_logs
 
 from tests.forwarding.conftest import House
 from tests.forwarding.receivers import Receiver, receiving
@@ -54,6 +55,48 @@ async def test_an_event_that_was_erased_meanwhile_is_not_pushed(
     assert [event["data"]["text"] for event in receiver.delivered] == ["text 2", "text 3"]
     _, total = await ProgressStore(traveling.core.database).failures(endpoint.id, None, limit=5, offset=0)
     assert total == 0
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_set_makes_no_rest_longer(
+    traveling: House, travel: TravelClock, receiver: Receiver, hours: int
+) -> None:
+    receiver.respond = lambda _request, _event: "reset"
+    await traveling.endpoint(receiver.url)
+    await traveling.happen(10, conversations=5)
+    await travel.travel(2)
+    travel.wall_ms += hours * 3_600_000
+    receiver.respond = lambda _request, _event: 200
+    await travel.travel(60)
+    assert sorted(event["data"]["text"] for event in receiver.delivered) == [f"text {number}" for number in range(10)]
+
+
+async def test_an_endpoint_can_be_removed_while_it_answers_nothing(house: House, receiver: Receiver) -> None:
+    receiver.respond = lambda _request, _event: "hang"
+    endpoint = await house.endpoint(receiver.url)
+    await house.happen(3, conversations=3)
+
+    async def pushed() -> bool:
+        return len(receiver.bodies) == 3
+
+    await eventually(pushed)
+    with capture_logs() as logged:
+        await house.service.delete(endpoint)
+    assert [one["event"] for one in logged] == ["endpoint_deleted"]
+    assert await house.service.get(endpoint.id) is None
+    for table in ("webhook_retries", "webhook_attempts"):
+        assert await house.core.database.read(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+async def test_what_nobody_wants_is_passed_over_at_once(
+    house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inboxd.events.store.SCAN", 10)
+    endpoint = await house.endpoint(receiver.url, event_types=["message.sent"])
+    await house.happen(95)
+    await house.happen(1, kind="message.sent")
+    await house.caught_up(endpoint)
+    assert [event["data"]["text"] for event in receiver.delivered] == ["text 95"]
 
 
 def erased(

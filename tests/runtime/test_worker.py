@@ -9,7 +9,7 @@ import pytest
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageBusyError, StorageClosedError, StorageError, StorageUnavailableError
-from inboxd.runtime.worker import Schedule, Wakeup, each, work
+from inboxd.runtime.worker import Schedule, Wakeup, WakeupOfOne, each, work
 from inboxd.storage.database import Database
 from structlog.testing import capture_logs
 
@@ -366,3 +366,34 @@ async def test_items_are_handled_again_only_where_storage_refused() -> None:
     async with running(Polled(step), clock):
         await clock.travel(6)
     assert did == ["a", ("b", "odd"), "c"]
+
+
+async def test_a_wakeup_of_one_reaches_one_lane_and_loses_nothing() -> None:
+    gate = asyncio.Event()
+
+    async def step() -> float | None:
+        await gate.wait()
+        return None
+
+    worker = Polled(step)
+    worker.wakeup = WakeupOfOne()
+    async with running(worker, schedule=Schedule(lanes=3)):
+        await polls(worker, 3)
+        worker.wakeup.notify()  # every lane polls: the one that ends first must poll again
+        gate.set()
+        await polls(worker, 4)
+        await turns()
+        assert worker.polls == 4
+        worker.wakeup.notify()
+        await turns()
+        assert worker.polls == 5, "one lane, not three"
+
+
+async def test_a_stop_reaches_every_lane_of_a_wakeup_of_one() -> None:
+    worker = Polled(answering(None))
+    worker.wakeup = WakeupOfOne()
+    async with running(worker, schedule=Schedule(lanes=3)) as task:
+        await polls(worker, 3)
+        await turns()
+        assert not task.done()
+    assert task.exception() is None

@@ -17,6 +17,7 @@ from inboxd.forwarding.endpoint import Endpoint, EndpointKind
 from inboxd.forwarding.items import DeliverySource, EventSource, Source
 from inboxd.forwarding.metrics import ForwardingMetrics
 from inboxd.forwarding.overview import PATH, ForwardingOverview
+from inboxd.forwarding.pacing import PushPacing
 from inboxd.forwarding.pages import ForwardingPages
 from inboxd.forwarding.progress_store import ProgressStore
 from inboxd.forwarding.service import EndpointService
@@ -24,6 +25,7 @@ from inboxd.forwarding.store import EndpointStore
 from inboxd.forwarding.target import TargetClient
 from inboxd.forwarding.worker import Tools
 from inboxd.forwarding.workers import EndpointWorkers
+from inboxd.receiving.store import Inbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ async def build(
     stack: AsyncExitStack,
     options: Options,
     *,
+    inbox: Inbox,
     accounts: AccountManager,
     events: Events,
     consumers: Sequence[Feature] = (),
@@ -74,6 +77,7 @@ async def build(
         endpoints=store,
         progress=progress,
         target=target,
+        pacing=PushPacing(inbox, core.clock),
         source_of=source_of,
         metrics=metrics,
         clock=core.clock,

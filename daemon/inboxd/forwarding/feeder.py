@@ -43,22 +43,21 @@ class Feeder:
         """Whether so much waits for retries that nothing fresh is read."""
         return self._recorder.rows >= MAX_ROWS
 
-    async def fill(self, window: Window) -> bool:
-        """Read what can be pushed next. Returns whether there is something. Raises StorageError."""
-        found = False
+    def wants(self, window: Window) -> bool:
+        """Whether something fresh can be read."""
+        return self.look and window.room > 0 and not self.is_full
+
+    async def fill(self, window: Window) -> None:
+        """Read what can be pushed next. Raises StorageError."""
         for _ in range(LANES_AT_ONCE):
             lane = window.due_lane(self._clock.now_ms())
             if lane is None:
                 break
-            found |= await self._load(window, lane, LANE_ROWS)
-        limit = min(PAGE, window.room)
-        if not self.look or not limit or self.is_full:
-            return found
-        page = await self._read(window, limit)
-        self._add(window, page)
-        return found or bool(page.items)
+            await self._load(window, lane, LANE_ROWS)
+        if self.wants(window):
+            self._add(window, await self._read(window, min(PAGE, window.room)))
 
-    async def fill_for_probe(self, window: Window) -> bool:
+    async def fill_for_probe(self, window: Window) -> None:
         """Read one item to try an endpoint with that fails: a fresh one if there is any, since that may be sound."""
         if self.look and not self.is_full:
             page = await self._read(window, PROBE_PAGE)
@@ -66,10 +65,11 @@ class Feeder:
                 if not window.is_blocked(item.lane):
                     self._add(window, ItemPage(page.items[:number], item.seq, more=True))
                     self.look = True
-                    return True
+                    return
             self._add(window, page)
         lane = window.first_lane()
-        return lane is not None and await self._load(window, lane, 1)
+        if lane is not None:
+            await self._load(window, lane, 1)
 
     async def _read(self, window: Window, limit: int) -> ItemPage:
         self.look = False  # before reading: what is appended meanwhile is looked for again
@@ -91,7 +91,7 @@ class Feeder:
         self._recorder.rows += len(waiting)
         self._recorder.keep(waiting)
 
-    async def _load(self, window: Window, lane: str, limit: int) -> bool:
+    async def _load(self, window: Window, lane: str, limit: int) -> None:
         """Read what of a lane is to be tried again."""
         entries, gone = [], 0
         try:
@@ -115,4 +115,3 @@ class Feeder:
             window.block(lane, self._clock.now_ms())
         else:
             window.unblock(lane)
-        return bool(entries)

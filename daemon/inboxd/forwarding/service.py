@@ -173,6 +173,8 @@ class EndpointService:
 
     async def replay(self, endpoint: Endpoint, *, after: int | None = None, since: int | None = None) -> Endpoint:
         """Push again everything after a cursor, or since a time (ms). Raises BadEndpointError."""
+        if since is not None and since > self._clock.now_ms():
+            raise BadEndpointError(f"There is nothing since {iso_utc(since)}: that is in the future.")
         cursor = await self._store.cursor_at(endpoint.kind, since) if since is not None else after or 0
         newest = await self._store.newest(endpoint.kind)
         if cursor > newest:

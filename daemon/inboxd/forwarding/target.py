@@ -36,6 +36,18 @@ RESOLVE_S: Final = 3.0
 FORBIDDEN: Final = "inboxd does not connect to the address of this host"
 _NO_NAME: Final = re.compile(r"[0-9.]+|(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?")
 """Numbers that the resolver takes for an IPv4 address, and that aiohttp refuses."""
+_CERTIFICATE: Final = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is self-signed, and not trusted on this machine",
+    19: "is of an authority that is not trusted on this machine",
+    20: "is of an authority that is not trusted on this machine, or the server does not send the one in between",
+    21: "is of an authority that is not trusted on this machine, or the server does not send the one in between",
+    62: "is not for this host",
+    64: "is not for this IP address",
+}
+"""OpenSSL's reasons for refusing a certificate (openssl-verification-options(1)), as far as users can do something."""
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 
@@ -264,9 +276,10 @@ def tamed(text: str) -> str:
 
 def _said(status: int) -> str:
     try:
-        return f"HTTP {status} {HTTPStatus(status).phrase}"
+        said = f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
-        return f"HTTP {status}"
+        said = f"HTTP {status}"
+    return f"{said}: redirects are not followed; set the URL that it leads to" if status in _REDIRECTS else said
 
 
 def _unreached(error: Exception, latency_ms: int) -> tuple[Unreached, int, str]:
@@ -274,7 +287,7 @@ def _unreached(error: Exception, latency_ms: int) -> tuple[Unreached, int, str]:
     if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.InvalidURL | UnicodeError):
         return Unreached.REFUSED, latency_ms, "the name of the host is not known"
     if isinstance(error, aiohttp.ClientSSLError):
-        return Unreached.REFUSED, latency_ms, "the certificate of the host is not valid, or TLS failed"
+        return Unreached.REFUSED, latency_ms, _tls_reason(error)
     if is_forbidden(error):
         return Unreached.FORBIDDEN, latency_ms, FORBIDDEN
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -282,6 +295,13 @@ def _unreached(error: Exception, latency_ms: int) -> tuple[Unreached, int, str]:
     if isinstance(error, aiohttp.ClientResponseError):
         return Unreached.RESET, latency_ms, "the answer is not HTTP as it must be; perhaps another port, or https://"
     return Unreached.RESET, latency_ms, f"the connection broke: {type(error).__name__}"
+
+
+def _tls_reason(error: aiohttp.ClientSSLError) -> str:
+    if not isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "TLS failed; perhaps the port is another, or http:// is meant"
+    code = getattr(error.certificate_error, "verify_code", 0)
+    return f"the certificate of the host {_CERTIFICATE.get(code, 'is not valid')}"
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

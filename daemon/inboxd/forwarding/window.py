@@ -69,6 +69,11 @@ class Window:
         return len(self._busy)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether there may be something to take."""
+        return bool(self._ready)
+
+    @property
     def room(self) -> int:
         """How many more items may be read."""
         return 0 if self._bytes >= MAX_BYTES else max(0, MAX_ITEMS - len(self._open))

@@ -16,6 +16,7 @@ from inboxd.forwarding.endpoint import Endpoint
 from inboxd.forwarding.feeder import Feeder
 from inboxd.forwarding.items import Source
 from inboxd.forwarding.metrics import ForwardingMetrics
+from inboxd.forwarding.pacing import PushPacing
 from inboxd.forwarding.progress_store import Attempt, ProgressStore, RetryState
 from inboxd.forwarding.recorder import SAVE_S, Recorder
 from inboxd.forwarding.service import JSON
@@ -25,7 +26,7 @@ from inboxd.forwarding.window import Entry, Window
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageError
-from inboxd.runtime.worker import Schedule, Wakeup
+from inboxd.runtime.worker import Schedule, WakeupOfOne
 
 LANES: Final = 8
 """Items that are pushed to one endpoint at a time."""
@@ -44,6 +45,7 @@ class Tools:
     endpoints: EndpointStore
     progress: ProgressStore
     target: TargetClient
+    pacing: PushPacing
     source_of: Callable[[Endpoint], Source]
     metrics: ForwardingMetrics
     clock: Clock
@@ -66,7 +68,7 @@ class EndpointWorker:
 
     def __init__(self, endpoint_id: str, tools: Tools) -> None:
         self.name = f"forwarding:{endpoint_id}"
-        self.wakeup = Wakeup()
+        self.wakeup = WakeupOfOne()
         self._id = endpoint_id
         self._tools = tools
         self._clock = tools.clock
@@ -79,7 +81,8 @@ class EndpointWorker:
         self._reload = False
         self._resting = False
         """Whether the endpoint fails as a whole."""
-        self._rest_until = 0
+        self._rest_until = 0.0
+        """When one item is tried (s, monotonic). A clock that is set must make no rest longer."""
         self._failed_lanes: set[str] = set()
         """Lanes that failed since the last success; only the first few."""
         self._told_full = False
@@ -102,7 +105,7 @@ class EndpointWorker:
     def reload(self) -> None:
         """The endpoint, or what waits for it, was changed: read it again, and try at once."""
         self._reload, self._is_off = True, False
-        self._rest_until = 0
+        self._rest_until = 0.0
         self.wakeup.notify()
 
     async def poll(self) -> float | None:
@@ -127,13 +130,15 @@ class EndpointWorker:
         entry = self._take(reading)
         if entry is None:
             async with self._lock:
-                if self._is_current(reading) and await self._fill(reading):
-                    self.wakeup.notify()
+                await self._tools.pacing.let_receiving_go_first()
+                if self._is_current(reading):
+                    await self._fill(reading)
             if not self._is_current(reading):
                 return 0
             entry = self._take(reading)
         if entry is None:
-            return await self._idle(reading)
+            wants = not self._resting and not self.wakeup.stopping and not reading.recorder.overflows
+            return 0 if wants and reading.feeder.wants(reading.window) else await self._idle(reading)
         if not await self._slot(reading.endpoint.rate_limit):
             reading.window.put_back(entry)
             await self._save(reading)
@@ -154,7 +159,7 @@ class EndpointWorker:
         """Whether what is in memory is to be dropped as soon as nothing is on its way."""
         if self._reload or reading.recorder.is_stale:
             return True
-        return self._resting and self._rest_until > self._now and not reading.window.in_flight
+        return self._resting and self._rest_s > 0 and not reading.window.in_flight
 
     async def _prepare(self) -> float | None:
         """Drop what is in memory, and read anew. While the endpoint rests, nothing is read."""
@@ -171,9 +176,9 @@ class EndpointWorker:
                     await reading.recorder.save(reading.window, stragglers=True)
                     self._reading = None
             self._reload = False
-            rest_ms = self._rest_until - self._now
-            if self._is_off or (self._resting and rest_ms > 0):
-                return None if self._is_off else rest_ms / 1000
+            rest_s = self._rest_s
+            if self._is_off or (self._resting and rest_s > 0):
+                return None if self._is_off else rest_s
             return await self._read_endpoint()
 
     async def _read_endpoint(self) -> float | None:
@@ -195,39 +200,43 @@ class EndpointWorker:
         self.wakeup.notify()
         return 0
 
-    async def _fill(self, reading: _Reading) -> bool:
-        """Read what can be pushed next. Returns whether there is something."""
+    async def _fill(self, reading: _Reading) -> None:
+        """Read what can be pushed next."""
         if reading.recorder.overflows:
             await reading.recorder.save(reading.window)
         if self.wakeup.stopping:
-            return False
+            return
         if reading.feeder.is_full != self._told_full:
             self._told_full = reading.feeder.is_full
             if self._told_full:
                 self._log.warning("endpoint_retries_full", retries=reading.recorder.rows)
         if not self._resting:
-            return await reading.feeder.fill(reading.window)
-        if reading.window.in_flight or self._rest_until > self._now:
-            return False
-        return await reading.feeder.fill_for_probe(reading.window)
+            await reading.feeder.fill(reading.window)
+        elif not reading.window.in_flight and self._rest_s <= 0:
+            await reading.feeder.fill_for_probe(reading.window)
 
     # --- pushing ---
 
     def _take(self, reading: _Reading) -> Entry | None:
         if reading.recorder.overflows or reading.window.in_flight >= LANES or self.wakeup.stopping:
             return None
-        if self._resting and (reading.window.in_flight or self._rest_until > self._now):
+        if self._resting and (reading.window.in_flight or self._rest_s > 0):
             return None
-        return reading.window.take()
+        entry = reading.window.take()
+        if entry is not None and (reading.window.is_ready or reading.feeder.wants(reading.window)):
+            self.wakeup.notify()  # the next lane begins when the event loop has served others: webhooks come first
+        return entry
 
     async def _slot(self, rate_limit: float) -> bool:
-        """Wait for the rate limit; False when the worker was told to stop."""
-        if not rate_limit:
-            return True
-        now = self._clock.monotonic()
-        at = max(now, self._next_slot)
-        self._next_slot = at + 1 / rate_limit
-        return at <= now or not await self._clock.wait(self.wakeup.stopped, at - now)
+        """Wait until the next push may begin; False when the worker was told to stop."""
+        if rate_limit:
+            now = self._clock.monotonic()
+            at = max(now, self._next_slot)
+            self._next_slot = at + 1 / rate_limit
+            if at > now and await self._clock.wait(self.wakeup.stopped, at - now):
+                return False
+        await self._tools.pacing.turn(self.wakeup.stopped)
+        return not self.wakeup.stopping
 
     async def _push(self, reading: _Reading, entry: Entry) -> Answer:
         endpoint, item = reading.endpoint, entry.item
@@ -273,7 +282,7 @@ class EndpointWorker:
         self._failed_lanes.clear()
         reading.recorder.health = reading.recorder.health._replace(last_success_at=now, failing_since=None)
         if self._resting:
-            self._resting, self._rest_until = False, 0
+            self._resting, self._rest_until = False, 0.0
             reading.feeder.look = True
             reading.window.all_due(now)
             self._log.info("endpoint_recovered")
@@ -304,7 +313,7 @@ class EndpointWorker:
             host = host_of(reading.endpoint.url)
             self._log.warning("endpoint_failing", host=host, error=answer.error, retry_in_s=round(rest_s))
         self._resting = True
-        self._rest_until = max(self._rest_until, self._now + round(rest_s * 1000))
+        self._rest_until = max(self._rest_until, self._clock.monotonic() + rest_s)
 
     async def _disable(self, reading: _Reading, reason: str) -> None:
         async with self._lock:
@@ -314,6 +323,11 @@ class EndpointWorker:
                 self._log.error("endpoint_disabled", host=host_of(reading.endpoint.url), reason=reason)
 
     # --- saving ---
+
+    @property
+    def _rest_s(self) -> float:
+        """How long it still rests; not positive when it does not."""
+        return self._rest_until - self._clock.monotonic()
 
     @property
     def _now(self) -> int:
@@ -342,8 +356,10 @@ class EndpointWorker:
                 await self._save(reading)
                 return 0
             rests.append(left_s)
-        due = self._rest_until if self._resting else reading.window.next_due
-        if due is not None and (due > self._now or not self._resting):
+        due = reading.window.next_due
+        if self._resting:
+            rests += [self._rest_s] if self._rest_s > 0 else []
+        elif due is not None:
             rests.append(max(0.01, (due - self._now) / 1000))
         return min(rests, default=None)
 

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from inboxd.http.compression import compressed
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
+from inboxd.http.validation import in_words
 
 T = TypeVar("T")
 
@@ -25,12 +26,6 @@ MAX_DEPTH: Final = 64
 PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _EXACT: Final = 2**53
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
-_PATTERNS: Final = {
-    r"^[0-9]{1,32}$(?!\n)": "the id of an account or a person, a string of digits",
-    r"^[0-9]{1,18}$(?!\n)": "a string of digits",
-    r"^([0-9]{1,18}|latest)$(?!\n)": "`nextCursor` of an earlier answer, which is a number, or `latest`",
-}
-"""The patterns that clients often miss, in words."""
 _QUERY: Final = web.RequestKey("asked.query", object)
 _BODY: Final = web.RequestKey("asked.body", object)
 OPERATIONS: Final = web.AppKey("operations", list["Operation"])
@@ -199,15 +194,7 @@ def parsed_query(request: web.Request, kind: type[Query]) -> Query:
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$.")
-        raise _bad(f"'{where.rstrip('`')}': {in_words(text)}." if where else f"{in_words(text)}.") from error
-
-
-def in_words(text: str) -> str:
-    """A validation error, with patterns that clients often miss said in words."""
-    for pattern, words in _PATTERNS.items():
-        text = text.replace(f"`str` matching regex {pattern!r}", words)
-    return text
+        raise _bad(f"{in_words(error, kind)}.") from error
 
 
 def _value(name: str, text: str, hint: Any) -> object:  # noqa: ANN401 - any type hint
@@ -241,7 +228,7 @@ async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 
     except RecursionError as error:  # from the decoder or from _whole
         raise _bad(f"The body is nested more than {MAX_DEPTH} levels deep.") from error
     except msgspec.ValidationError as error:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{in_words(str(error))}.") from error
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{in_words(error, kind)}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _bad("The body must be a JSON object.") from error
 

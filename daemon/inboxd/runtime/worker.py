@@ -1,9 +1,10 @@
 """The one loop of every background task: poll, wait, poll again; wait for storage when it refuses."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageClosedError, StorageError
@@ -41,6 +42,65 @@ class Wakeup:
         """End the loop after the poll in hand, and cut every wait short."""
         self.stopped.set()
         self.notify()
+
+
+class WakeupOfOne(Wakeup):
+    """The wakeup of a worker whose lanes share work that comes in small pieces: each `notify` reaches one lane.
+
+    A poll that finds more than it takes calls `notify` again, so lanes begin one after the other, and no lane is woken
+    in vain. A notification that comes while every lane polls is for the lane that ends first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: deque[_Turn] = deque()
+        self._missed = False
+
+    @property
+    def next(self) -> asyncio.Event:
+        """Set by a `notify` that is for this lane. Each lane takes its own."""
+        return _Turn(self)
+
+    def notify(self) -> None:
+        """There is something to do: one lane polls soon."""
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self._missed = True
+
+    def stop(self) -> None:
+        """End every lane after the poll in hand."""
+        self.stopped.set()
+        while self._waiting:
+            self._waiting.popleft().set()
+
+    def wait(self, turn: "_Turn") -> None:
+        """A lane begins to wait."""
+        if self._missed or self.stopping:
+            self._missed = False
+            turn.set()
+        else:
+            self._waiting.append(turn)
+
+    def leave(self, turn: "_Turn") -> None:
+        """A lane waits no more."""
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+
+
+class _Turn(asyncio.Event):
+    """What one lane waits for."""
+
+    def __init__(self, wakeup: WakeupOfOne) -> None:
+        super().__init__()
+        self._wakeup = wakeup
+
+    async def wait(self) -> Literal[True]:
+        self._wakeup.wait(self)
+        try:
+            return await super().wait()
+        finally:
+            self._wakeup.leave(self)
 
 
 class Worker(Protocol):

@@ -59,6 +59,11 @@ class NatsServer:
                 return
         raise AssertionError((self.folder / "nats.log").read_text())
 
+    def pause(self, number: signal.Signals) -> None:
+        """SIGSTOP: it keeps its connections and answers nothing, until SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
             self._process.send_signal(number)

@@ -382,3 +382,40 @@ async def test_the_cursor_is_stored_at_most_once_a_second(publishing: Publishing
     await eventually(published)
     await publishing.stop()
     assert await publishing.database.read("SELECT cursor FROM event_consumers") == [(22,)]
+
+
+async def test_a_server_that_hangs_is_waited_for_and_holds_nobody(publishing: Publishing, server: NatsServer) -> None:
+    await publishing.append(3)
+    await publishing.start()
+    await publishing.done()
+    server.pause(signal.SIGSTOP)
+    try:
+        await publishing.append(300)
+
+        async def noticed() -> bool:
+            return (await publishing.status()).waits_for is not None
+
+        await eventually(noticed, within_s=40)
+    finally:
+        server.pause(signal.SIGCONT)
+    await publishing.done()
+    async with reader(server.url) as client:
+        found = await messages(client)
+    assert [(one, body) for one, _, body in found] == await publishing.logged()
+
+
+async def test_a_server_that_dies_while_events_are_erased_gets_the_rest_without_them(
+    publishing: Publishing, server: NatsServer
+) -> None:
+    await publishing.append(5)
+    await publishing.start()
+    await publishing.done()
+    server.end()
+    await publishing.append(10)
+    await publishing.database.execute("DELETE FROM events WHERE seq BETWEEN 6 AND 10")
+    await server.start()
+    await publishing.done()
+    async with reader(server.url) as client:
+        found = await messages(client)
+    assert len(found) == 10
+    assert [(one, body) for one, _, body in found] == await publishing.logged()
