@@ -1,0 +1,66 @@
+-- The outbox: what is to be sent, until Meta has it, and what became of it.
+CREATE TABLE outbound_messages (
+    id              INTEGER PRIMARY KEY,
+    account_id      TEXT    NOT NULL,
+    kind            TEXT    NOT NULL CHECK (kind IN ('message', 'private_reply', 'comment_reply')),
+    participant_id  TEXT,                           -- NULL until Meta says who wrote the comment
+    comment_id      TEXT,                           -- the comment that is answered
+    lane            TEXT    NOT NULL,               -- what keeps its order: a participant, or a comment
+    state           TEXT    NOT NULL
+        CHECK (state IN ('queued', 'sending', 'unknown', 'sent', 'delivered', 'read', 'failed', 'canceled')),
+    holds           INTEGER NOT NULL DEFAULT 1,     -- 1 while the later ones of its lane wait for it
+    due_at          INTEGER,                        -- ms; when the worker looks at it; NULL behind another, or when finished
+    sent_by         TEXT    NOT NULL CHECK (sent_by IN ('human', 'automation')),
+    body            TEXT,                           -- JSON, as requested; NULL after an erasure
+    requested_by    TEXT    NOT NULL,               -- the name of the token
+    idempotency_key TEXT,
+    fingerprint     BLOB,                           -- of the request that brought the key
+    expires_at      INTEGER,                        -- ms; not sent after this
+    reason_code     TEXT,                           -- why it waits, is unknown or failed: a word for programs
+    reason          TEXT,                           -- …and a sentence for people
+    meta_code       INTEGER,
+    meta_subcode    INTEGER,
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL,
+    settled_at      INTEGER                         -- ms; when it became sent, failed or canceled
+) STRICT;
+
+CREATE UNIQUE INDEX outbound_by_key ON outbound_messages (requested_by, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX outbound_due ON outbound_messages (account_id, due_at, id) WHERE due_at IS NOT NULL;
+CREATE INDEX outbound_lanes ON outbound_messages (account_id, lane, id) WHERE holds = 1;
+CREATE INDEX outbound_by_state ON outbound_messages (state, id);
+CREATE INDEX outbound_by_person ON outbound_messages (account_id, participant_id, id);
+
+-- One call of the Send API each, in order.
+CREATE TABLE outbound_parts (
+    id               INTEGER PRIMARY KEY,
+    outbound_id      INTEGER NOT NULL REFERENCES outbound_messages (id) ON DELETE CASCADE,
+    position         INTEGER NOT NULL,
+    state            TEXT    NOT NULL CHECK (state IN ('queued', 'sending', 'unknown', 'sent', 'failed', 'canceled')),
+    content          TEXT,                          -- JSON of one message; NULL after an erasure
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    began_at         INTEGER,                       -- ms; the latest attempt
+    after_message_id INTEGER,                       -- the newest row of messages then: what became of it has a greater id
+    tag              TEXT,                          -- HUMAN_AGENT, or NULL
+    mid              TEXT,                          -- Meta's id of it
+    mid_key          INTEGER,                       -- as in messages
+    sent_at          INTEGER,                       -- ms; when Meta's answer, or the proof, was seen
+    delivered_at     INTEGER,                       -- ms; its echo
+    UNIQUE (outbound_id, position)
+) STRICT;
+
+CREATE INDEX outbound_parts_by_mid ON outbound_parts (mid_key) WHERE mid_key IS NOT NULL;
+
+-- What each call came to. The row is committed before the call is made.
+CREATE TABLE outbound_attempts (
+    id       INTEGER PRIMARY KEY,
+    part_id  INTEGER NOT NULL REFERENCES outbound_parts (id) ON DELETE CASCADE,
+    began_at INTEGER NOT NULL,                      -- ms
+    ended_at INTEGER,                               -- ms; NULL while under way, and for ever after a crash
+    outcome  TEXT,                                  -- sent, refused, waits, unknown
+    code     INTEGER,                               -- Meta's
+    subcode  INTEGER,
+    reason   TEXT
+) STRICT;
+
+CREATE INDEX outbound_attempts_by_part ON outbound_attempts (part_id, id);

@@ -1,0 +1,2 @@
+-- Comments and mentions, as threads of their own kind.
+SELECT 1;
