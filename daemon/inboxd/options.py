@@ -193,6 +193,8 @@ def _configured_accounts(settings: Settings, secrets: Secrets) -> list[Configure
             name=account.name,
             page_id=account.page_id or None,
             token=secrets.account_tokens.get(account.id),
+            human_agent=account.human_agent,
+            wants_comments=account.comments,
         )
         for account in settings.accounts
     ]

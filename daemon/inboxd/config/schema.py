@@ -241,6 +241,8 @@ class AccountSettings(_Section, frozen=True):
     name: str = ""
     login_type: Literal["instagram", "facebook"] = "instagram"
     page_id: Annotated[str, Meta(pattern=_ID_OR_NONE)] = ""
+    human_agent: bool = False
+    comments: bool = False
 
 
 class Settings(_Section, frozen=True):
