@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from inboxd import listeners
 from inboxd.accounts import feature as accounts
@@ -30,10 +31,13 @@ from inboxd.runs.backfill.schedule import ScheduleOptions
 from inboxd.runtime.secret import Secret
 from inboxd.sending import feature as sending
 
+ALL_SCOPES: Final = ("read", "write", "send")
+"""The scopes of the admin token."""
+
 
 def access_tokens(admin_token: Secret | None, named_tokens: Iterable[NamedToken]) -> list[AccessToken]:
     """Who may use the admin API."""
-    everything = [] if admin_token is None else [AccessToken("admin", ("read", "write"), admin_token)]
+    everything = [] if admin_token is None else [AccessToken("admin", ALL_SCOPES, admin_token)]
     return everything + [AccessToken(one.name, one.scopes, one.token) for one in named_tokens]
 
 
