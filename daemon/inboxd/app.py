@@ -114,7 +114,7 @@ async def build_features(
         projections=given.projections,
         observers=given.observers,
     )
-    outbox = sending.build(core, options.sending_options(settings), accounts=manager, event_log=told.log)
+    outbox = sending.build(core, options.sending_options(settings, path), accounts=manager, event_log=told.log)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )

@@ -30,6 +30,7 @@ from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.backfill.schedule import ScheduleOptions
 from inboxd.runtime.secret import Secret
 from inboxd.sending import feature as sending
+from inboxd.sending.uploads.store import UPLOAD_FOLDER
 
 ALL_SCOPES: Final = ("read", "write", "send")
 """The scopes of the admin token."""
@@ -118,8 +119,8 @@ def conversation_options(settings: Settings) -> conversations.Options:
     )
 
 
-def sending_options(settings: Settings) -> sending.Options:
-    """How messages are sent."""
+def sending_options(settings: Settings, database: Path) -> sending.Options:
+    """How messages are sent. Files are kept beside the database."""
     options = settings.sending
     return sending.Options(
         per_second=options.per_second,
@@ -129,6 +130,9 @@ def sending_options(settings: Settings) -> sending.Options:
         automation_pause_minutes=options.automation_pause_minutes,
         keep_days=options.keep_days,
         max_waiting=options.max_waiting,
+        upload_folder=database.parent / UPLOAD_FOLDER,
+        max_uploads_mb=options.max_uploads_mb,
+        base_url=settings.public.base_url,
     )
 
 

@@ -1,7 +1,7 @@
 """What a file is, by its first bytes, and whether Instagram takes it as an attachment.
 
-Source: "Send messages" of the Instagram Platform: png, jpeg and gif up to 8 MB; aac, m4a, wav and mp4, video in mp4, ogg,
-avi, mov and webm, and pdf up to 25 MB. Instagram's own HEIC pictures are refused there.
+Source: "Send messages" of the Instagram Platform: png, jpeg and gif up to 8 MB; aac, m4a, wav and mp4, video in mp4,
+ogg, avi, mov and webm, and pdf up to 25 MB. Instagram's own HEIC pictures are refused there.
 """
 
 from typing import Final, NamedTuple

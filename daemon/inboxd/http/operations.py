@@ -70,6 +70,8 @@ class Operation:
     """The answer is one resource. It gets an ETag, and supports conditional requests."""
     open: bool = False
     """The operation needs no token."""
+    streams: int = 0
+    """The most bytes of a body that the handler reads itself, as it arrives. 0: the body is small, and read before."""
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Request headers that the operation reads, with their JSON schema; its `description` says what they mean."""
     examples: Mapping[str, Any] = field(default_factory=dict)

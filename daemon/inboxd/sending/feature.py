@@ -1,13 +1,21 @@
 """Builds this feature: messages of the account are kept in the outbox until Meta has them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.events.log import EventLog
-from inboxd.feature import Core, Feature, Setting
+from inboxd.feature import Core, Feature, Job, Setting
 from inboxd.sending.event_types import event_types
 from inboxd.sending.service import OutboxService
+from inboxd.sending.uploads import personal_data_store as uploaded
+from inboxd.sending.uploads import sweeper
+from inboxd.sending.uploads.api import UploadsApi
+from inboxd.sending.uploads.public_files import PublicFiles
+from inboxd.sending.uploads.service import UploadService
+from inboxd.sending.uploads.store import UploadStore
+from inboxd.sending.uploads.sweeper import UploadSweeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,10 @@ class Options:
     keep_days: int
     max_waiting: int
     """Messages that may wait to be sent."""
+    upload_folder: Path
+    max_uploads_mb: int
+    base_url: str
+    """Where Meta reaches the public listener; empty when that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,7 @@ class Sending(Feature):
     """This feature, and what the features above it use."""
 
     outbox: OutboxService
+    uploads: UploadService
 
 
 def build(core: Core, options: Options, *, accounts: AccountManager, event_log: EventLog) -> Sending:
@@ -46,9 +59,18 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
         max_waiting=max_waiting,
         hold_after_failure=lambda: after_failure() == "hold",
     )
+    max_uploads_mb = Setting("sending.max_uploads_mb", options.max_uploads_mb)
+    files = UploadStore(database, options.upload_folder)
+    uploads = UploadService(files, clock, base_url=options.base_url, max_bytes=lambda: max_uploads_mb() * 1024 * 1024)
     return Sending(
         name="sending",
         outbox=outbox,
+        uploads=uploads,
+        start=lambda _features: files.sweep_partial(),
+        workers=(Job(UploadSweeper(files, clock), sweeper.SCHEDULE),),
+        operations=UploadsApi(uploads, files).operations(),
+        public_routes=PublicFiles(uploads, files).add_routes,
+        personal_data=uploaded.personal_data(database, files),
         event_types=event_types(accounts.aliases),
-        reload=(after_failure.rule, max_waiting.rule, keep_days.rule),
+        reload=(after_failure.rule, max_waiting.rule, keep_days.rule, max_uploads_mb.rule),
     )

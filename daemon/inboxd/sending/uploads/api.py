@@ -1,17 +1,18 @@
 """The operations for files that are sent as attachments."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from aiohttp import hdrs, web
+from aiohttp import BodyPartReader, hdrs, web
 from msgspec import Meta
 
 from inboxd.domain.media_type import MAX_BYTES, UnsendableFileError
-from inboxd.http.auth import owner_of
+from inboxd.http.auth import OWNER
 from inboxd.http.operations import Operation, Query, answer, not_found, path_id, query
 from inboxd.http.problems import ProblemError
-from inboxd.http.protocol import send_continue
+from inboxd.http.protocol import allow_more_time, send_continue
 from inboxd.http.resource import Resource
 from inboxd.runtime.clock import iso_utc
 from inboxd.sending.uploads.service import UploadService
@@ -27,6 +28,8 @@ from inboxd.sending.uploads.upload import (
 PATH: Final = "/api/messaging/uploads"
 MAX_BODY_BYTES: Final = MAX_BYTES + 64 * 1024
 """Of a request: the largest file, and the frame of a form."""
+MOST_S: Final = 300.0
+"""How long a file may take to arrive. Each piece of it has the time of a whole request."""
 _PIECE: Final = 64 * 1024
 _STATUS: Final[dict[type[UploadError], HTTPStatus]] = {
     NoPublicAddressError: HTTPStatus.CONFLICT,
@@ -100,7 +103,10 @@ class UploadsApi:
         send_continue(request)
         wanted = query(request, UploadQuery).type
         try:
-            upload = await self._uploads.receive(await _pieces(request), wanted, owner_of(request))
+            async with asyncio.timeout(MOST_S):
+                upload = await self._uploads.receive(_pieces(request), wanted, request[OWNER].name)
+        except TimeoutError as error:
+            raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, f"The file took longer than {MOST_S:.0f} s.") from error
         except UnsendableFileError as error:
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
         except UploadError as error:
@@ -125,19 +131,29 @@ class UploadsApi:
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """The bytes of the file as they arrive. Raises ProblemError when a form has no file."""
-    if not request.content_type.startswith("multipart/"):
-        return request.content.iter_chunked(_PIECE)
+    """The bytes of the file as they arrive. Raises ProblemError when a form has no file, or cannot be decoded."""
+    pieces = _of_form(request) if request.content_type.startswith("multipart/") else _of_body(request)
     try:
-        form = await request.multipart()
-        while (part := await form.next()) is not None:
-            if getattr(part, "filename", None) is not None:
-                return _of_part(part)
-    except (ValueError, AssertionError) as error:  # what aiohttp raises for a malformed form
+        async for piece in pieces:
+            allow_more_time(request)
+            yield piece
+    except (ProblemError, web.HTTPException, web.RequestPayloadError, ConnectionError):
+        raise
+    except Exception as error:  # what aiohttp raises for the parts of a form has no end of kinds
         raise ProblemError(HTTPStatus.BAD_REQUEST, "The form cannot be decoded.") from error
-    raise ProblemError(HTTPStatus.BAD_REQUEST, "The form has no file. Send it as a part with a filename.")
 
 
-async def _of_part(part: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - aiohttp's reader of a part
-    while piece := await part.read_chunk(_PIECE):
+async def _of_body(request: web.Request) -> AsyncIterator[bytes]:
+    async for piece in request.content.iter_chunked(_PIECE):
         yield piece
+
+
+async def _of_form(request: web.Request) -> AsyncIterator[bytes]:
+    form = await request.multipart()
+    while (part := await form.next()) is not None:
+        if isinstance(part, BodyPartReader) and part.filename is not None:
+            while piece := await part.read_chunk(_PIECE):
+                yield piece
+            return
+        await part.release()
+    raise ProblemError(HTTPStatus.BAD_REQUEST, "The form has no file. Send it as a part with a filename.")

@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
+from inboxd.http.access_log import SHOWN_PATH
 from inboxd.http.problems import SAFE_HEADERS
 from inboxd.runtime import logs
 from inboxd.sending.uploads.service import MEDIA_PATH, UploadService
@@ -30,6 +31,7 @@ class PublicFiles:
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """The bytes of a file."""
+        request[SHOWN_PATH] = MEDIA_PATH
         upload = await self._uploads.shown(request.match_info["link"])
         if upload is None or not self._store.path(upload).is_file():
             raise web.HTTPNotFound

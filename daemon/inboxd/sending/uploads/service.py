@@ -11,7 +11,6 @@ from inboxd.sending.uploads.upload import (
     NoPublicAddressError,
     NoUploadRoomError,
     Upload,
-    UploadError,
     UploadGoneError,
     UploadLink,
 )
@@ -89,6 +88,3 @@ class UploadService:
                 "[public] to the https:// address under which Meta reaches it, or give the attachment an 'url'."
             )
             raise NoPublicAddressError(msg)
-
-
-__all__ = ["AT_ONCE", "KEEP_MS", "MEDIA_PATH", "UploadError", "UploadService"]
