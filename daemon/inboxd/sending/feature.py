@@ -24,6 +24,8 @@ class Options:
     keep_days: int
     max_waiting: int
     """Messages that may wait to be sent."""
+    allow_http: bool
+    """Whether URLs in messages need not be https: for the simulator."""
 
 
 @dataclass(frozen=True, kw_only=True)
