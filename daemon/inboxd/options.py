@@ -133,6 +133,7 @@ def sending_options(settings: Settings, database: Path) -> sending.Options:
         upload_folder=database.parent / UPLOAD_FOLDER,
         max_uploads_mb=options.max_uploads_mb,
         base_url=settings.public.base_url,
+        allow_http=options.allow_http,
     )
 
 

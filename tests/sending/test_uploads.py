@@ -16,13 +16,14 @@ from inboxd import app
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.domain.media_type import UnsendableFileError, media_type
+from inboxd.domain.outbound import AttachmentType, OutboundAttachment
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
 from inboxd.sending.uploads.public_files import PublicFiles
 from inboxd.sending.uploads.service import KEEP_MS, UploadService
 from inboxd.sending.uploads.store import UploadStore, use
 from inboxd.sending.uploads.sweeper import UploadSweeper
-from inboxd.sending.uploads.upload import LINK_S, NoUploadRoomError, Upload, UploadGoneError
+from inboxd.sending.uploads.upload import LINK_S, NoUploadRoomError, Upload, UploadGoneError, WrongUploadError
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database, open_for_reading
 
@@ -46,6 +47,10 @@ async def uploaded(client: Client, data: object, query: str = "", *, status: int
         body: Json = await response.json(content_type=None)
         assert response.status == status, body
         return body
+
+
+def attached(upload: Upload, kind: AttachmentType = AttachmentType.IMAGE) -> OutboundAttachment:
+    return OutboundAttachment(type=kind, upload_id=str(upload.id))
 
 
 async def _is(value: bool) -> bool:  # noqa: FBT001 - what `eventually` waits for
@@ -235,7 +240,9 @@ async def test_files_go_when_their_time_is_over_and_no_message_waits_for_them(
             "(account_id, kind, lane, state, sent_by, requested_by, created_at, updated_at) "
             "VALUES ('1', 'message', 'p:2', 'queued', 'human', 'admin', 1, 1)"
         )
-        use(connection, 1, [uploads[0].id], clock.now)
+        with pytest.raises(WrongUploadError, match="of type 'image'"):
+            use(connection, 1, [attached(uploads[0], AttachmentType.VIDEO)], clock.now)
+        use(connection, 1, [attached(uploads[0])], clock.now)
 
     await database.write(queue)
     await sweeper.poll()
@@ -247,7 +254,7 @@ async def test_files_go_when_their_time_is_over_and_no_message_waits_for_them(
     await sweeper.poll()
     assert not list((tmp_path / "uploads").glob("*"))
     with pytest.raises(UploadGoneError, match="Upload the file again"):
-        await database.write(lambda connection: use(connection, 1, [uploads[1].id], clock.now))
+        await database.write(lambda connection: use(connection, 1, [attached(uploads[1])], clock.now))
 
 
 async def test_all_files_together_are_bounded(database: Database, tmp_path: Path) -> None:

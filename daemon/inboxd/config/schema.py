@@ -182,6 +182,7 @@ class SendingSettings(_Section, frozen=True):
     keep_days: Days = 90
     max_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
     max_uploads_mb: Annotated[int, Meta(ge=50, le=1_000_000)] = 500
+    allow_http: bool = False
 
 
 class TrafficSettings(_Section, frozen=True):

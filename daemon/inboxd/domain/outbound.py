@@ -113,7 +113,7 @@ class OutboundAttachment(_Piece, frozen=True):
 
     type: AttachmentType
     url: Annotated[str, Meta(max_length=2048)] | None = None
-    upload_id: Annotated[str, Meta(max_length=64)] | None = None
+    upload_id: Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)")] | None = None
     media_id: Annotated[str, Meta(pattern=r"^[0-9]{1,32}$(?!\n)")] | None = None
 
 

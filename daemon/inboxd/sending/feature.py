@@ -7,7 +7,10 @@ from typing import Literal
 from inboxd.accounts.manager import AccountManager
 from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Setting
+from inboxd.sending import expiry_worker, personal_data_store
+from inboxd.sending.api import OutboundApi
 from inboxd.sending.event_types import event_types
+from inboxd.sending.expiry_worker import ExpiryWorker
 from inboxd.sending.service import OutboxService
 from inboxd.sending.uploads import personal_data_store as uploaded
 from inboxd.sending.uploads import sweeper
@@ -36,6 +39,8 @@ class Options:
     max_uploads_mb: int
     base_url: str
     """Where Meta reaches the public listener; empty when that is not known."""
+    allow_http: bool
+    """Whether URLs in messages need not be https: for the simulator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +57,14 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
     after_failure = Setting("sending.after_failure", options.after_failure)
     max_waiting = Setting("sending.max_waiting", options.max_waiting)
     keep_days = Setting("sending.keep_days", options.keep_days)
-    outbox = OutboxService(
-        database,
-        event_log,
-        clock,
-        max_waiting=max_waiting,
-        hold_after_failure=lambda: after_failure() == "hold",
-    )
+
+    def hold() -> bool:
+        return after_failure() == "hold"
+
+    outbox = OutboxService(database, event_log, clock, max_waiting=max_waiting, hold_after_failure=hold)
+    expiry = ExpiryWorker(database, event_log, clock, hold_after_failure=hold)
+    expiry.on_released = outbox.notify
+    api = OutboundApi(database, outbox, accounts.served, allow_http=options.allow_http)
     max_uploads_mb = Setting("sending.max_uploads_mb", options.max_uploads_mb)
     files = UploadStore(database, options.upload_folder)
     uploads = UploadService(files, clock, base_url=options.base_url, max_bytes=lambda: max_uploads_mb() * 1024 * 1024)
@@ -67,10 +73,11 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
         outbox=outbox,
         uploads=uploads,
         start=lambda _features: files.sweep_partial(),
-        workers=(Job(UploadSweeper(files, clock), sweeper.SCHEDULE),),
-        operations=UploadsApi(uploads, files).operations(),
         public_routes=PublicFiles(uploads, files).add_routes,
-        personal_data=uploaded.personal_data(database, files),
         event_types=event_types(accounts.aliases),
+        operations=(*api.operations(), *UploadsApi(uploads, files).operations()),
+        workers=(Job(expiry, expiry_worker.SCHEDULE), Job(UploadSweeper(files, clock), sweeper.SCHEDULE)),
+        expiries=personal_data_store.expiries(database, clock, days=keep_days),
+        personal_data=(*personal_data_store.personal_data(database), *uploaded.personal_data(database, files)),
         reload=(after_failure.rule, max_waiting.rule, keep_days.rule, max_uploads_mb.rule),
     )

@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 
 from inboxd.domain.media_type import SNIFFED_BYTES, MediaType, media_type
+from inboxd.domain.outbound import OutboundAttachment
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageUnavailableError
-from inboxd.sending.uploads.upload import Upload, UploadGoneError, UploadTooLargeError
+from inboxd.sending.uploads.upload import Upload, UploadGoneError, UploadTooLargeError, WrongUploadError
 from inboxd.storage.database import Database
 
 UPLOAD_FOLDER: Final = "uploads"
@@ -172,14 +173,20 @@ class UploadStore:
         return failed
 
 
-def use(connection: sqlite3.Connection, outbound_id: int, upload_ids: Sequence[int], now: int) -> None:
-    """Keep the files until the message is sent. Raises UploadGoneError when one is not there."""
-    for upload_id in upload_ids:
-        row = connection.execute(_BY_ID, (upload_id,)).fetchone()
+def use(connection: sqlite3.Connection, outbound_id: int, attachments: Sequence[OutboundAttachment], now: int) -> None:
+    """Keep the uploads of `attachments` until the message is sent.
+
+    Raises UploadGoneError when one is not there, and WrongUploadError when it is of another type.
+    """
+    for one in attachments:
+        row = connection.execute(_BY_ID, (int(one.upload_id or 0),)).fetchone()
         if row is None or Upload(*row).expires_at <= now:
-            msg = f"There is no upload {upload_id}, or it has expired. Upload the file again."
+            msg = f"There is no upload {one.upload_id}, or it has expired. Upload the file again."
             raise UploadGoneError(msg)
-        connection.execute(_USE, (outbound_id, upload_id))
+        if Upload(*row).type != one.type:
+            msg = f"The upload {one.upload_id} is of type '{Upload(*row).type}', and the attachment says '{one.type}'."
+            raise WrongUploadError(msg)
+        connection.execute(_USE, (outbound_id, one.upload_id))
 
 
 def _inserted(connection: sqlite3.Connection, row: tuple[object, ...]) -> int:

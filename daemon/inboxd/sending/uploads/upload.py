@@ -74,3 +74,7 @@ class NoUploadRoomError(UploadError):
 
 class UploadTooLargeError(UploadError):
     """The file is larger than Instagram takes."""
+
+
+class WrongUploadError(UploadError):
+    """The file is of another type than the attachment."""
