@@ -111,8 +111,7 @@ async def build_features(
         accounts=manager,
         event_log=told.log,
         profiles=people,
-        projections=given.projections,
-        observers=given.observers,
+        given=given,
     )
     outbox = sending.build(core, options.sending_options(settings, path), accounts=manager, event_log=told.log)
     runs = backfill.build(

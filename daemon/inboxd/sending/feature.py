@@ -11,6 +11,7 @@ from inboxd.sending import expiry_worker, personal_data_store
 from inboxd.sending.api import OutboundApi
 from inboxd.sending.event_types import event_types
 from inboxd.sending.expiry_worker import ExpiryWorker
+from inboxd.sending.pages import AnsweringPages
 from inboxd.sending.service import OutboxService
 from inboxd.sending.uploads import personal_data_store as uploaded
 from inboxd.sending.uploads import sweeper
@@ -68,11 +69,15 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
     max_uploads_mb = Setting("sending.max_uploads_mb", options.max_uploads_mb)
     files = UploadStore(database, options.upload_folder)
     uploads = UploadService(files, clock, base_url=options.base_url, max_bytes=lambda: max_uploads_mb() * 1024 * 1024)
+    answering = AnsweringPages(database, outbox, accounts.served, clock)
     return Sending(
         name="sending",
         outbox=outbox,
         uploads=uploads,
         start=lambda _features: files.sweep_partial(),
+        pages=(answering,),
+        templates="inboxd.sending",
+        thread_part=answering.part,
         public_routes=PublicFiles(uploads, files).add_routes,
         event_types=event_types(accounts.aliases),
         operations=(*api.operations(), *UploadsApi(uploads, files).operations()),
