@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from inboxd.simulator.behaviour import Behaviour
-from inboxd.simulator.errors import graph_error
+from inboxd.simulator.errors import RefusedError, missing, refused
 from inboxd.simulator.field_expansion import Fields
 from inboxd.simulator.mailbox import (
     KeptConversation,
@@ -24,8 +24,8 @@ from inboxd.simulator.mailbox import (
 )
 from inboxd.simulator.payloads import Item
 from inboxd.simulator.people import person
+from inboxd.simulator.posts import OWN_NAME
 
-OWN_NAME: Final = "the.shop"
 CONVERSATION_FIELDS: Final = frozenset(
     {"id", "updated_time", "participants", "messages", "message_count", "unread_count", "link"}
 )
@@ -42,18 +42,6 @@ class Caller(NamedTuple):
 
     account_id: str
     page_id: str | None
-
-
-class RefusedError(Exception):
-    """A call is answered with this error."""
-
-    def __init__(self, response: web.Response) -> None:
-        super().__init__()
-        self.response = response
-
-
-def _refused(code: int, message: str, *, status: int = 400, subcode: int | None = None) -> RefusedError:
-    return RefusedError(graph_error(status, code, message, subcode=subcode))
 
 
 class ConversationsApi:
@@ -92,14 +80,14 @@ class ConversationsApi:
         try:
             self._pace(caller, behaviour.conversation_calls_per_s)
             if behaviour.tools_off:
-                raise _refused(
+                raise refused(
                     200, "The account owner has disabled access to direct messages", status=403, subcode=2534041
                 )
             if self._random.random() < behaviour.conversation_error_rate:
-                raise _refused(1, "An unknown error occurred", status=500)
+                raise refused(1, "An unknown error occurred", status=500)
             return web.json_response(make())
-        except RefusedError as refused:
-            return refused.response
+        except RefusedError as error:
+            return error.response
 
     def _pace(self, caller: Caller, most: int) -> None:
         calls, now = self._calls.setdefault(caller.account_id, deque()), self._now()
@@ -108,14 +96,14 @@ class ConversationsApi:
         calls.append(now)
         if 0 < most < len(calls):
             self.refused += 1
-            raise _refused(613, "Calls to this API have exceeded the rate limit", subcode=2534040)
+            raise refused(613, "Calls to this API have exceeded the rate limit", subcode=2534040)
 
     def _conversations(self, request: web.Request, caller: Caller) -> Item:
         node = request.match_info.get("node", "me")
         if node not in {"me", caller.page_id, caller.account_id if caller.page_id is None else None}:
-            raise _refused(3, "Application does not have the capability to make this API call.")
+            raise refused(3, "Application does not have the capability to make this API call.")
         if request.query.get("platform", "instagram") != "instagram":
-            raise _refused(100, "Param platform must be one of {INSTAGRAM}")
+            raise refused(100, "Param platform must be one of {INSTAGRAM}")
         fields = _parsed(request.query.get("fields", "id,updated_time"))
         _require_known(fields, CONVERSATION_FIELDS)
         found = [
@@ -137,7 +125,7 @@ class ConversationsApi:
 
     def _node(self, request: web.Request, caller: Caller, node: str) -> Item:
         if not self.knows(node, caller):
-            raise _missing(node)
+            raise missing(node)
         fields = _parsed(request.query.get("fields", ""))
         conversation = self._mailbox.conversation(node)
         if conversation is not None:
@@ -149,14 +137,14 @@ class ConversationsApi:
         for rank, message in enumerate(visible):
             if message.mid == node and rank < self._behaviour().details_for_newest:
                 return self._shown_message(message, fields or _parsed("id,created_time"), caller)
-        raise _refused(_DELETED, "The message was deleted")
+        raise refused(_DELETED, "The message was deleted")
 
     def _edge(self, request: web.Request, caller: Caller, node: str) -> Item:
         if not self._behaviour().messages_edge:
-            raise _refused(2500, "Unknown path components: /messages")
+            raise refused(2500, "Unknown path components: /messages")
         conversation = self._mailbox.conversation(node)
         if conversation is None or not self.knows(node, caller):
-            raise _missing(node)
+            raise missing(node)
         fields = _parsed(request.query.get("fields", "id,created_time"))
         return self._messages(conversation, fields, request.query, caller, request)
 
@@ -171,7 +159,7 @@ class ConversationsApi:
         shown = []
         for message in page["data"]:
             if message.mid not in readable and wants_details and behaviour.old_details == "error":
-                raise _refused(_DELETED, "The message was deleted")
+                raise refused(_DELETED, "The message was deleted")
             asked = fields if message.mid in readable else _parsed("id,created_time")
             shown.append(self._shown_message(message, asked, caller))
         return {**page, "data": shown}
@@ -181,7 +169,7 @@ class ConversationsApi:
         behaviour, limit = self._behaviour(), _number(asked.get("limit"), _DEFAULT_LIMIT)
         if 0 < behaviour.most_listed < limit:
             message = "Please reduce the amount of data you're asking for, then retry your request"
-            raise _refused(1, message, status=500)
+            raise refused(1, message, status=500)
         start, empty = _position(asked.get("after"))
         if asked.get("before"):
             end, _ = _position(asked["before"])
@@ -279,18 +267,13 @@ def _parsed(text: str) -> Fields:
     try:
         return Fields.parse(text)
     except ValueError as error:
-        raise _refused(2500, str(error)) from error
+        raise refused(2500, str(error)) from error
 
 
 def _require_known(fields: Fields, known: frozenset[str]) -> None:
     unknown = fields.keys() - known
     if unknown:
-        raise _refused(100, f"Tried accessing nonexisting field ({min(unknown)})")
-
-
-def _missing(node: str) -> RefusedError:
-    message = f"Unsupported get request. Object with ID '{node}' does not exist, or cannot be loaded"
-    return _refused(100, message, subcode=33)
+        raise refused(100, f"Tried accessing nonexisting field ({min(unknown)})")
 
 
 def _number(text: str | None, otherwise: int) -> int:
@@ -309,4 +292,4 @@ def _position(cursor: str | None) -> tuple[int, bool]:
         kind, _, text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
         return int(text), kind == "empty"
     except (ValueError, binascii.Error, UnicodeDecodeError) as error:
-        raise _refused(100, "Invalid cursors values") from error
+        raise refused(100, "Invalid cursors values") from error

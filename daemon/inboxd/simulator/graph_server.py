@@ -6,26 +6,35 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from inboxd.simulator.avatars import avatar
+from inboxd.simulator.background import Background
 from inboxd.simulator.behaviour import Behaviour
-from inboxd.simulator.conversations_api import OWN_NAME, Caller, ConversationsApi
+from inboxd.simulator.conversations_api import Caller, ConversationsApi
+from inboxd.simulator.customer import Customer
+from inboxd.simulator.dispatch import Dispatch
 from inboxd.simulator.errors import graph_error
 from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.mailbox import Mailbox, NewMessage
+from inboxd.simulator.payloads import Item
 from inboxd.simulator.people import Person, person
+from inboxd.simulator.posts import OWN_NAME, Posts
+from inboxd.simulator.sending_api import SendingApi
 
-__all__ = ("CALLS_PATH", "CONSENT_PATH", "CONTROL_PATH", "MAILBOX_PATH", "Behaviour", "GraphServer", "Token")
+__all__ = (
+    "CALLS_PATH", "CONSENT_PATH", "CONTROL_PATH", "MAILBOX_PATH", "SENT_PATH", "Behaviour", "GraphServer", "Token",
+)  # fmt: skip
 
 CONTROL_PATH: Final = "/_simulator/behaviour"
 CONSENT_PATH: Final = "/_simulator/consent"
 CALLS_PATH: Final = "/_simulator/calls"
 MAILBOX_PATH: Final = "/_simulator/mailbox"
+SENT_PATH: Final = "/_simulator/sent"
 DAY_S: Final = 86_400
 LIFETIME_S: Final = 60 * DAY_S
 
@@ -66,7 +75,15 @@ class GraphServer:
         self._now = now
         self.mailbox = Mailbox(now)
         """Every message that exists."""
+        self.posts = Posts(now)
+        """Every post and comment that exists."""
+        self.webhooks: Callable[[Item], Awaitable[object]] | None = None
+        """Sends a webhook payload. A WebhookSender for this server sets it; without one, no webhook is sent."""
+        self._background = Background()
+        self._dispatch = Dispatch(lambda: self._behaviour, self._random, self._background, self.tell)
+        customer = Customer(self.mailbox, lambda: self._behaviour, self._background, self.tell, now)
         self.conversations = ConversationsApi(self.mailbox, lambda: self._behaviour, self._random, now)
+        self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, customer, now)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -90,20 +107,34 @@ class GraphServer:
         """Whether webhooks are sent for an account."""
         return not self.is_down and (self._behaviour.unsubscribed == "no" or account_id in self._subscribed_again)
 
+    def happen(self, payload: Item) -> None:
+        """Let what a webhook payload tells happen, without a webhook."""
+        self.mailbox.apply(payload)
+        self.posts.apply(payload)
+
+    async def tell(self, payload: Item) -> None:
+        """Let what a webhook payload tells happen, and send it."""
+        self.happen(payload)
+        if self.webhooks is not None:
+            await self.webhooks(payload)
+
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application()
+        app.cleanup_ctx.extend([self.sending.running, self._background.until_stopped])
         app.router.add_get(CONTROL_PATH, self._get_behaviour)
         app.router.add_put(CONTROL_PATH, self._put_behaviour)
         app.router.add_get(CALLS_PATH, self._get_calls)
         app.router.add_get(MAILBOX_PATH, self._get_mailbox)
         app.router.add_post(MAILBOX_PATH, self._add_message)
+        app.router.add_get(SENT_PATH, self._get_sent)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
         app.router.add_get("/{version}/me", self._graph(self._me))
         app.router.add_get("/{version}/{node}/conversations", self._graph(self._conversations))
         app.router.add_get("/{version}/{node}/messages", self._graph(self._messages))
+        app.router.add_post("/{version}/{node}/messages", self._graph(self._send, counted=False))
         app.router.add_route("*", "/{version}/me/subscribed_apps", self._graph(self._subscribed_apps))
         app.router.add_get("/{version}/{node}", self._graph(self._node))
         return app
@@ -126,6 +157,10 @@ class GraphServer:
         found = self.mailbox.truth(request.query.get("account_id"))
         return web.Response(body=msgspec.json.encode({"messages": found}), content_type="application/json")
 
+    async def _get_sent(self, request: web.Request) -> web.Response:
+        found = self.sending.ledger.view(request.query.get("account_id"))
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
     async def _add_message(self, request: web.Request) -> web.Response:
         try:
             new = msgspec.json.decode(await request.read(), type=NewMessage)
@@ -144,8 +179,16 @@ class GraphServer:
             raise web.HTTPFound(self.behaviour.picture_redirect)
         return web.Response(body=avatar(request.match_info["igsid"]), content_type="image/png")
 
-    def _graph(self, answer: Callable[[web.Request, str, Token], web.Response]) -> Callable[[web.Request], Any]:
-        """A handler for a Graph call: refused because of behaviour, token or limit, or else answered."""
+    def _graph(
+        self,
+        answer: Callable[[web.Request, str, Token], web.Response | Awaitable[web.Response]],
+        *,
+        counted: bool = True,
+    ) -> Callable[[web.Request], Any]:
+        """A handler for a Graph call: refused because of behaviour, token or limit, or else answered.
+
+        Calls that are not `counted` have limits of their own.
+        """
 
         async def handler(request: web.Request) -> web.Response:
             self.calls.append(request.path)
@@ -160,8 +203,9 @@ class GraphServer:
                 return graph_error(400, 190, "Invalid OAuth access token", subcode=467)
             if token.issued_at and self._now() - token.issued_at > LIFETIME_S:
                 return graph_error(400, 190, "Error validating access token: Session has expired", subcode=463)
-            limit = self._limit(token.account_id)
-            response = self._refusal(request, text, limit) or answer(request, text, token)
+            limit = self._limit(token.account_id) if counted else None
+            found = self._refusal(request, text, limit) or answer(request, text, token)
+            response = found if isinstance(found, web.Response) else await found
             response.headers.update(self._usage(limit))
             return response
 
@@ -229,6 +273,9 @@ class GraphServer:
     def _messages(self, request: web.Request, _text: str, token: Token) -> web.Response:
         caller = Caller(token.account_id, token.page_id)
         return self.conversations.edge(request, caller, request.match_info["node"])
+
+    async def _send(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        return await self.sending.messages(request, Caller(token.account_id, token.page_id))
 
     def _node(self, request: web.Request, text: str, token: Token) -> web.Response:
         """A person, who has a number, or a conversation or message, which has not."""
