@@ -15,7 +15,8 @@ from aiohttp import web
 from inboxd.simulator.avatars import avatar
 from inboxd.simulator.background import Background
 from inboxd.simulator.behaviour import Behaviour
-from inboxd.simulator.conversations_api import Caller, ConversationsApi
+from inboxd.simulator.caller import Caller
+from inboxd.simulator.conversations_api import ConversationsApi
 from inboxd.simulator.customer import Customer
 from inboxd.simulator.dispatch import Dispatch
 from inboxd.simulator.errors import graph_error

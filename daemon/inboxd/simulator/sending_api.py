@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import web
 
 from inboxd.simulator.behaviour import Behaviour
-from inboxd.simulator.conversations_api import Caller
+from inboxd.simulator.caller import Caller
 from inboxd.simulator.customer import Customer
 from inboxd.simulator.dispatch import Dispatch, Done
 from inboxd.simulator.errors import RefusedError, missing, refused
@@ -240,7 +240,7 @@ class SendingApi:
 
 def _check_node(node: str, caller: Caller) -> None:
     """Refuse a node that is not the caller's. With Facebook Login, the account's own id is the wrong one."""
-    if node in {"me", caller.page_id} or (caller.page_id is None and node == caller.account_id):
+    if caller.is_own_node(node):
         return
     if node == caller.account_id:
         raise refused(3, "Application does not have the capability to make this API call.")
