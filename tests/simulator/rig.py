@@ -46,6 +46,11 @@ class Rig:
         ) as response:
             return response.status, await response.json()
 
+    async def delete(self, path: str, *, token: str = TOKEN) -> tuple[int, Json]:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self.session.delete(f"{self.url}/v25.0/{path}", headers=headers) as response:
+            return response.status, await response.json()
+
     async def send(self, message: Json | str, to: str = ANA, *, path: str = "me", **rest: Any) -> tuple[int, Json]:
         content = {"text": message} if isinstance(message, str) else message
         token = rest.pop("token", TOKEN)

@@ -126,6 +126,10 @@ class Posts:
         parent = self._comments.get(comment.parent_id or "")
         return comment.deleted or (parent is not None and parent.deleted)
 
+    def all(self) -> list[Post]:
+        """Every post, in the order in which they became known."""
+        return list(self._posts.values())
+
     def truth(self, account_id: str | None = None) -> list[KeptComment]:
         """Every comment that was ever written, under the posts of one account or all, oldest first."""
         found = [

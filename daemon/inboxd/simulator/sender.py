@@ -47,7 +47,9 @@ class WebhookSender:
         self.faults = (
             None
             if instagram is None
-            else WebhookFaults(lambda: instagram.behaviour, instagram.sends_webhooks, self._random)
+            else WebhookFaults(
+                lambda: instagram.behaviour, instagram.sends_webhooks, instagram.subscribed.has, self._random
+            )
         )
         self.acknowledged = 0
 
