@@ -109,7 +109,7 @@ class _Piece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 class OutboundAttachment(_Piece, frozen=True):
-    """One attachment: a file by its `url` or `uploadId`, one of the account's own posts by its `mediaId`, or a heart."""
+    """One attachment: a file by its `url` or `uploadId`, an own post by its `mediaId`, or a heart."""
 
     type: AttachmentType
     url: Annotated[str, Meta(max_length=2048)] | None = None

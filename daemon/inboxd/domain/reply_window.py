@@ -6,17 +6,17 @@ Source: Meta's "Send messages" and "Human Agent" pages.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
 import msgspec
 
 from inboxd.domain.account import DAY_MS
-from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.conversation import Conversation, ConversationKey
 from inboxd.domain.message import Direction, MessageChange, Reacted, ReadBack, Sent
 from inboxd.domain.outbound import SentBy
 from inboxd.domain.referral import referral_of
-from inboxd.runtime.clock import iso_utc
 
 WINDOW_MS: Final = DAY_MS
 """The standard window."""
@@ -76,9 +76,16 @@ class ReplyWindow(msgspec.Struct, frozen=True, kw_only=True):
     """When Meta last said that the account does not have it. None when the setting was confirmed since."""
 
     @classmethod
-    def never_opened(cls) -> Self:
-        """The window of a participant who has never written."""
-        return cls()
+    def of(cls, conversation: Conversation) -> Self:
+        """The window of a conversation."""
+        return cls(
+            customer_wrote_at=conversation.customer_wrote_at,
+            ad_clicked_at=conversation.ad_clicked_at,
+            refused_at=conversation.window_refused_at,
+            tag_refused_at=conversation.tag_refused_at,
+            human_agent=conversation.human_agent,
+            human_agent_refused_at=conversation.human_agent_refused_at,
+        )
 
     @property
     def closes_at(self) -> int | None:
@@ -125,13 +132,13 @@ class ReplyWindow(msgspec.Struct, frozen=True, kw_only=True):
     def _words(self, sent_by: SentBy, now: int) -> str:
         closed_at, until = self.closes_at or 0, self.human_agent_until
         why = "when Meta refused a message" if closed_at == self.refused_at else "after what the participant last did"
-        words = f"The reply window closed at {iso_utc(closed_at)}, {why}"
+        words = f"The reply window closed at {_utc(closed_at)}, {why}"
         if until is None:
             return f"{words}. It opens again when they write."
         if now < until:
-            return f'{words}. Only a human may answer until {iso_utc(until)} ("sentBy": "human").'
+            return f'{words}. Only a human may answer until {_utc(until)} ("sentBy": "human").'
         if sent_by is SentBy.HUMAN:
-            words += f", and the time for human answers ended at {iso_utc(until)}"
+            words += f", and the time for human answers ended at {_utc(until)}"
         return f"{words}. It opens again when they write."
 
 
@@ -147,8 +154,8 @@ def opening_of(change: MessageChange) -> Opening | None:
     if isinstance(change, Sent | ReadBack):
         if change.direction is not Direction.INBOUND:
             return None
-        details = None if change.content is None else change.content.details
-        return Opening(change.at, change.at if _is_from_ad(details) else None)
+        details = {} if change.content is None else change.content.details or {}
+        return Opening(change.at, change.at if is_from_ad(details.get("referral")) else None)
     if isinstance(change, Reacted) and change.by == key.participant_id and change.reaction is not None:
         return Opening(change.at)
     return None
@@ -164,6 +171,12 @@ def openings_of(changes: Iterable[MessageChange]) -> dict[ConversationKey, Openi
     return found
 
 
-def _is_from_ad(details: dict[str, object] | None) -> bool:
-    referral = referral_of((details or {}).get("referral"))
+def is_from_ad(value: object) -> bool:
+    """Whether a referral in Meta's JSON, which may be anything, is from an ad."""
+    referral = referral_of(value)
     return referral is not None and (referral.source or "").upper() == AD_SOURCE
+
+
+def _utc(at: int) -> str:
+    """A time (ms) for people."""
+    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC"
