@@ -68,6 +68,7 @@ CREATE TABLE outbound_attempts (
 ) STRICT;
 
 CREATE INDEX outbound_attempts_by_part ON outbound_attempts (part_id, id);
+CREATE INDEX outbound_attempts_by_time ON outbound_attempts (began_at);
 
 -- The source 3: sent from here, and neither a webhook nor the API has shown it yet.
 DROP VIEW v1_messages;
