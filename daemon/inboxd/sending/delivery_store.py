@@ -209,7 +209,9 @@ def begin(connection: sqlite3.Connection, part: OutboundPart, tag: Tag | None, n
     return int(connection.execute(_ATTEMPT, (part.id, now)).fetchone()[0])
 
 
-def ended(connection: sqlite3.Connection, attempt_id: int, outcome: str, now: int, reason: Reason | None = None) -> None:
+def ended(
+    connection: sqlite3.Connection, attempt_id: int, outcome: str, now: int, reason: Reason | None = None
+) -> None:
     """Store what an attempt came to: `sent`, `refused`, `waits` or `unknown`."""
     code, subcode, words = (None,) * 3 if reason is None else (reason.meta_code, reason.meta_subcode, reason.words)
     connection.execute(_ENDED, (now, outcome, code, subcode, words, attempt_id))
