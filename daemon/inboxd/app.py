@@ -33,6 +33,7 @@ from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
 from inboxd.runtime.clock import Clock
 from inboxd.sending import feature as sending
+from inboxd.sending.uploads import feature as uploads
 
 NewFeature = Callable[[Core], Feature]
 
@@ -113,7 +114,9 @@ async def build_features(
         profiles=people,
         given=given,
     )
-    outbox = sending.build(core, options.sending_options(settings, path), accounts=manager, event_log=told.log)
+    files = uploads.build(core, options.upload_options(settings, path))
+    answers = options.sending_options(settings)
+    outbox = sending.build(core, answers, accounts=manager, event_log=told.log, uploads=files.service)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
@@ -124,7 +127,7 @@ async def build_features(
     pushed = await forwarding.build(
         core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
     )
-    below = [received, told, served, people, inbox, outbox, runs, imports, healing, pushed, published]
+    below = [received, told, served, people, inbox, outbox, files, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]
     erasing = privacy.build(
         core,

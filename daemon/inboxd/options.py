@@ -30,6 +30,7 @@ from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.backfill.schedule import ScheduleOptions
 from inboxd.runtime.secret import Secret
 from inboxd.sending import feature as sending
+from inboxd.sending.uploads import feature as uploads
 from inboxd.sending.uploads.store import UPLOAD_FOLDER
 
 ALL_SCOPES: Final = ("read", "write", "send")
@@ -119,8 +120,17 @@ def conversation_options(settings: Settings) -> conversations.Options:
     )
 
 
-def sending_options(settings: Settings, database: Path) -> sending.Options:
-    """How messages are sent. Files are kept beside the database."""
+def upload_options(settings: Settings, database: Path) -> uploads.Options:
+    """Files are kept beside the database."""
+    return uploads.Options(
+        folder=database.parent / UPLOAD_FOLDER,
+        max_mb=settings.sending.max_uploads_mb,
+        base_url=settings.public.base_url,
+    )
+
+
+def sending_options(settings: Settings) -> sending.Options:
+    """How messages are sent."""
     options = settings.sending
     return sending.Options(
         per_second=options.per_second,
@@ -130,9 +140,6 @@ def sending_options(settings: Settings, database: Path) -> sending.Options:
         automation_pause_minutes=options.automation_pause_minutes,
         keep_days=options.keep_days,
         max_waiting=options.max_waiting,
-        upload_folder=database.parent / UPLOAD_FOLDER,
-        max_uploads_mb=options.max_uploads_mb,
-        base_url=settings.public.base_url,
         allow_http=options.allow_http,
     )
 

@@ -1,25 +1,30 @@
 """Builds this feature: messages of the account are kept in the outbox until Meta has them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from inboxd.accounts.manager import AccountManager
+from inboxd.domain.outbound import OutboundKind
+from inboxd.domain.reconciliation import MINUTE_MS
 from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Setting
-from inboxd.sending import expiry_worker, personal_data_store
+from inboxd.meta.send_budget import SendLimits
+from inboxd.sending import delivery_store, expiry_worker, personal_data_store
+from inboxd.sending.actions_api import ActionsApi
 from inboxd.sending.api import OutboundApi
+from inboxd.sending.channels import ChannelFactory, ChannelTools
+from inboxd.sending.delivery_store import Concluding
+from inboxd.sending.echoes import Echoes
 from inboxd.sending.event_types import event_types
 from inboxd.sending.expiry_worker import ExpiryWorker
+from inboxd.sending.metrics import SendingMetrics
+from inboxd.sending.overview import SendingOverview
 from inboxd.sending.pages import AnsweringPages
+from inboxd.sending.senders import Senders
 from inboxd.sending.service import OutboxService
-from inboxd.sending.uploads import personal_data_store as uploaded
-from inboxd.sending.uploads import sweeper
-from inboxd.sending.uploads.api import UploadsApi
-from inboxd.sending.uploads.public_files import PublicFiles
+from inboxd.sending.settlement import Settlement
 from inboxd.sending.uploads.service import UploadService
-from inboxd.sending.uploads.store import UploadStore
-from inboxd.sending.uploads.sweeper import UploadSweeper
+from inboxd.sending.worker import Tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +41,6 @@ class Options:
     keep_days: int
     max_waiting: int
     """Messages that may wait to be sent."""
-    upload_folder: Path
-    max_uploads_mb: int
-    base_url: str
-    """Where Meta reaches the public listener; empty when that is not known."""
     allow_http: bool
     """Whether URLs in messages need not be https: for the simulator."""
 
@@ -49,10 +50,13 @@ class Sending(Feature):
     """This feature, and what the features above it use."""
 
     outbox: OutboxService
-    uploads: UploadService
+    channels: dict[OutboundKind, ChannelFactory]
+    """How each kind is sent. A feature above adds its own kind when it is built."""
 
 
-def build(core: Core, options: Options, *, accounts: AccountManager, event_log: EventLog) -> Sending:
+def build(
+    core: Core, options: Options, *, accounts: AccountManager, event_log: EventLog, uploads: UploadService
+) -> Sending:
     """Build the feature."""
     database, clock = core.database, core.clock
     after_failure = Setting("sending.after_failure", options.after_failure)
@@ -65,24 +69,40 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
     outbox = OutboxService(database, event_log, clock, max_waiting=max_waiting, hold_after_failure=hold)
     expiry = ExpiryWorker(database, event_log, clock, hold_after_failure=hold)
     expiry.on_released = outbox.notify
+    pause = Setting("sending.automation_pause_minutes", options.automation_pause_minutes)
+    metrics = SendingMetrics(core.metrics.registry)
+    settlement = Settlement(Concluding(event_log, hold), lambda: pause() * MINUTE_MS)
+    channel_tools = ChannelTools(database, event_log, clock, accounts.aliases, uploads)
+    limits = SendLimits(options.per_second, options.per_hour, options.private_replies_per_hour)
+    tools = Tools(
+        database=database, accounts=accounts, settlement=settlement, metrics=metrics, clock=clock, random=core.random
+    )
+    senders = Senders(accounts, tools, channel_tools, limits)
+    outbox.notify.append(senders.notify)
+    echoes = Echoes(settlement, clock, senders.notify)
     api = OutboundApi(database, outbox, accounts.served, allow_http=options.allow_http)
-    max_uploads_mb = Setting("sending.max_uploads_mb", options.max_uploads_mb)
-    files = UploadStore(database, options.upload_folder)
-    uploads = UploadService(files, clock, base_url=options.base_url, max_bytes=lambda: max_uploads_mb() * 1024 * 1024)
     answering = AnsweringPages(database, outbox, accounts.served, clock)
+    actions = ActionsApi(database, event_log, clock, senders.sender_of)
+
+    async def collect() -> None:
+        metrics.show(await delivery_store.backlogs(database.read), clock.now_ms())
+
     return Sending(
         name="sending",
         outbox=outbox,
-        uploads=uploads,
-        start=lambda _features: files.sweep_partial(),
+        channels=senders.factories,
+        event_types=event_types(accounts.aliases),
+        projections=(echoes.project,),
+        operations=[*api.operations(), *actions.operations()],
+        workers=(Job(expiry, expiry_worker.SCHEDULE),),
+        account_workers=senders.workers_of,
+        on_account_removed=senders.account_removed,
+        expiries=personal_data_store.expiries(database, clock, days=keep_days),
+        personal_data=personal_data_store.personal_data(database),
+        collect=collect,
         pages=(answering,),
         templates="inboxd.sending",
         thread_part=answering.part,
-        public_routes=PublicFiles(uploads, files).add_routes,
-        event_types=event_types(accounts.aliases),
-        operations=(*api.operations(), *UploadsApi(uploads, files).operations()),
-        workers=(Job(expiry, expiry_worker.SCHEDULE), Job(UploadSweeper(files, clock), sweeper.SCHEDULE)),
-        expiries=personal_data_store.expiries(database, clock, days=keep_days),
-        personal_data=(*personal_data_store.personal_data(database), *uploaded.personal_data(database, files)),
-        reload=(after_failure.rule, max_waiting.rule, keep_days.rule, max_uploads_mb.rule),
+        overview=SendingOverview(database.read, accounts, senders.report, clock).read,
+        reload=(after_failure.rule, max_waiting.rule, keep_days.rule, pause.rule, senders.rule),
     )
