@@ -49,7 +49,7 @@ class SendBudget:
 
     def limit(self, limits: SendLimits) -> None:
         """Use these from now on. What was sent already counts against the hours."""
-        self._limits = limits
+        self.limits = limits
         self._at_once = max(1, int(limits.per_second))
         self._short = CallWindow(self._at_once / limits.per_second)
 
@@ -91,12 +91,12 @@ class SendBudget:
         """The state now."""
         now = self._clock.monotonic()
         stops = [(throttle.stopped_s(), throttle.reason) for throttle in self._throttles()]
-        hour_s = self._room_s(self._hour, self._limits.per_hour)
-        stops.append((hour_s, f"{self._limits.per_hour} sends of this hour are used"))
+        hour_s = self._room_s(self._hour, self.limits.per_hour)
+        stops.append((hour_s, f"{self.limits.per_hour} sends of this hour are used"))
         longest_s, reason = max(stops, key=lambda stop: stop[0])
         waits = longest_s > 0 and math.isfinite(longest_s)
         return SendReport(
-            allowance=self._limits.per_hour,
+            allowance=self.limits.per_hour,
             used=self._hour.used(now),
             waits_until=self._clock.now_ms() + int(longest_s * 1000) if waits else None,
             reason=reason if waits else None,
@@ -106,8 +106,8 @@ class SendBudget:
         return (*self._graph.budget.throttles, self.throttle)
 
     def _windows(self, private: bool) -> list[tuple[CallWindow, int]]:  # noqa: FBT001 - private
-        hour = [(self._hour, self._limits.per_hour)]
-        return [*hour, (self._private, self._limits.private_replies_per_hour)] if private else hour
+        hour = [(self._hour, self.limits.per_hour)]
+        return [*hour, (self._private, self.limits.private_replies_per_hour)] if private else hour
 
     def _pace_s(self) -> float:
         return self._room_s(self._short, self._at_once)

@@ -39,8 +39,9 @@ _PART_SENT: Final = """
 UPDATE outbound_parts SET state = 'sent', mid = ?2, mid_key = ?3, sent_at = ?4, delivered_at = ?5
 WHERE id = ?1 AND state IN ('sending', 'unknown')
 """
+_IS_UNKNOWN: Final = "SELECT EXISTS (SELECT 1 FROM outbound_parts WHERE id = ? AND state = 'unknown')"
 _UNCOUNT: Final = "UPDATE outbound_parts SET attempts = max(attempts - 1, 0) WHERE id = ?"
-_PARTICIPANT: Final = "UPDATE outbound_messages SET participant_id = ? WHERE id = ? AND participant_id IS NULL"
+_PARTICIPANT: Final = "UPDATE outbound_messages SET participant_id = ? WHERE id = ?"
 _SET: Final = """
 UPDATE outbound_messages SET
     state = :state, holds = :holds, due_at = :due_at, reason_code = :reason_code, reason = :reason,
@@ -62,7 +63,15 @@ WHERE account_id = :account AND due_at IS NOT NULL AND due_at <= :now AND state 
 """
 _HASTEN: Final = """
 UPDATE outbound_messages INDEXED BY outbound_due SET due_at = ?2
-WHERE account_id = ?1 AND due_at IS NOT NULL AND due_at > ?2 AND state IN ('queued', 'sending')
+WHERE account_id = ?1 AND due_at IS NOT NULL AND due_at > ?2
+"""
+_BURY: Final = """
+UPDATE outbound_messages SET
+    due_at = NULL, holds = 0, reason_code = 'refused', reason = 'Its row cannot be read; the log has the traceback.',
+    state = CASE WHEN EXISTS (
+        SELECT 1 FROM outbound_parts AS p WHERE p.outbound_id = ?1 AND p.state IN ('sending', 'unknown')
+    ) THEN 'unknown' ELSE 'failed' END
+WHERE id = ?1 RETURNING account_id, lane
 """
 _RECENT: Final = """
 SELECT o.kind = 'private_reply', coalesce(a.ended_at, a.began_at)
@@ -72,9 +81,8 @@ JOIN outbound_messages AS o ON o.id = p.outbound_id
 WHERE a.began_at > ?2 AND o.account_id = ?1 AND coalesce(a.outcome, '') <> 'waits'
 """
 _LATEST_ATTEMPT: Final = """
-SELECT began_at, ended_at, code, subcode, reason, (
-    SELECT count(*) FROM outbound_attempts AS w WHERE w.part_id = ?1 AND w.outcome = 'waits'
-), (SELECT count(*) FROM outbound_attempts AS r WHERE r.part_id = ?1 AND r.outcome = 'refused')
+SELECT began_at, ended_at, code, subcode, reason,
+    (SELECT count(*) FROM outbound_attempts AS r WHERE r.part_id = ?1 AND r.outcome = 'refused')
 FROM outbound_attempts WHERE part_id = ?1 ORDER BY id DESC LIMIT 1
 """
 _SEEN: Final = """
@@ -131,8 +139,6 @@ class LatestAttempt(NamedTuple):
     code: int | None
     subcode: int | None
     reason: str | None
-    waits: int
-    """How many attempts never left."""
     refusals: int
     """How many Meta refused."""
 
@@ -194,6 +200,12 @@ class Concluding:
             store.release(connection, one.account_id, one.lane, now)
         return state
 
+    def advance(self, connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
+        """The same for a message that is sent: it may be delivered or read now. Of any other nothing changes."""
+        one = store.get(connection, outbound_id)
+        if one is not None and one.state in {OutboundState.SENT, OutboundState.DELIVERED}:
+            self.conclude(connection, outbound_id, now)
+
 
 def due(connection: sqlite3.Connection, account_id: str, busy: Iterable[int]) -> Due | None:
     """What is due first of an account, without the messages in `busy`."""
@@ -227,13 +239,18 @@ def mark_sent(connection: sqlite3.Connection, part_id: int, mid: str, now: int, 
     return connection.execute(_PART_SENT, (part_id, mid, mid_key(mid), now, delivered_at)).rowcount > 0
 
 
+def is_unknown(connection: sqlite3.Connection, part_id: int) -> bool:
+    """Whether it is still not known whether a part was sent."""
+    return bool(connection.execute(_IS_UNKNOWN, (part_id,)).fetchone()[0])
+
+
 def uncount(connection: sqlite3.Connection, part_id: int) -> None:
     """The latest attempt did not leave: it is none of those that may have sent the part."""
     connection.execute(_UNCOUNT, (part_id,))
 
 
 def set_participant(connection: sqlite3.Connection, outbound_id: int, participant_id: str) -> None:
-    """Meta told who the author of a comment is."""
+    """Meta told who the author of a comment is, as a participant."""
     connection.execute(_PARTICIPANT, (participant_id, outbound_id))
 
 
@@ -255,8 +272,14 @@ def postpone(
 
 
 def hasten(connection: sqlite3.Connection, account_id: str, now: int) -> int:
-    """Everything of an account that waits to be sent is due at `now` (ms): something has changed."""
+    """Everything of an account that waits is due at `now` (ms): something has changed."""
     return connection.execute(_HASTEN, (account_id, now)).rowcount
+
+
+def bury(connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
+    """Never look at a message again whose row cannot be read. Its lane goes on."""
+    for account_id, lane in connection.execute(_BURY, (outbound_id,)).fetchall():
+        store.release(connection, account_id, lane, now)
 
 
 def look_at(connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
