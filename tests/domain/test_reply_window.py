@@ -187,17 +187,16 @@ def test_a_message_may_be_sent_until_it_expires_and_not_after(found: ReplyWindow
 
 
 def test_the_words_say_since_when_and_for_whom() -> None:
-    bot = HUMAN_AGENT.decide(SentBy.AUTOMATION, T0 + 30 * HOUR_MS)
-    late = HUMAN_AGENT.decide(SentBy.HUMAN, T0 + 8 * DAY_MS)
-    refused = window(refused_at=T0 + 5).decide(SentBy.HUMAN, T0 + 6)
-    assert [isinstance(one, Closed) and one.words for one in (bot, late, refused)] == [
-        (
-            "The reply window closed at 2026-09-22 14:13 UTC, after what the participant last did. Only a human may answer "
-            'until 2026-09-28 14:13 UTC ("sentBy": "human").'
-        ),
-        (
-            "The reply window closed at 2026-09-22 14:13 UTC, after what the participant last did, and the time for human "
-            "answers ended at 2026-09-28 14:13 UTC. It opens again when they write."
-        ),
-        "The reply window closed at 2026-09-21 14:13 UTC, when Meta refused a message. It opens again when they write.",
+    found = (
+        HUMAN_AGENT.decide(SentBy.AUTOMATION, T0 + 30 * HOUR_MS),
+        HUMAN_AGENT.decide(SentBy.HUMAN, T0 + 8 * DAY_MS),
+        window(refused_at=T0 + 5).decide(SentBy.HUMAN, T0 + 6),
+    )
+    closed = "The reply window closed at 2026-09-22 14:13 UTC, after what the participant last did"
+    refused = "The reply window closed at 2026-09-21 14:13 UTC, when Meta refused a message"
+    until = "2026-09-28 14:13 UTC"
+    assert [isinstance(one, Closed) and one.words for one in found] == [
+        f'{closed}. Only a human may answer until {until} ("sentBy": "human").',
+        f"{closed}, and the time for human answers ended at {until}. It opens again when they write.",
+        f"{refused}. It opens again when they write.",
     ]
