@@ -71,6 +71,8 @@ from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
 from inboxd.sending import personal_data_store as sending_data
 from inboxd.sending.event_types import event_types as sending_events
+from inboxd.sending.uploads import personal_data_store as uploads_data
+from inboxd.sending.uploads.store import UPLOAD_FOLDER, UploadStore
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import PersonalData
 
@@ -186,6 +188,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
         *sending_data.personal_data(database),
+        *uploads_data.personal_data(database, UploadStore(database, database.path.parent / UPLOAD_FOLDER)),
         *runs_data.personal_data(),
         *reconciliation_data.personal_data(database),
         *forwarding_data.personal_data(),
