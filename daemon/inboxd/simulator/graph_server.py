@@ -95,7 +95,7 @@ class GraphServer:
         self.conversations = ConversationsApi(self.mailbox, lambda: self._behaviour, self._random, now)
         self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, customer, now)
         self.comments = CommentsApi(self.posts, lambda: self._behaviour, self._dispatch, self.sending.ledger)
-        self._comment_control = CommentControl(self.posts, lambda: self._behaviour, self.tell)
+        self.comment_control = CommentControl(self.posts, lambda: self._behaviour, self.tell)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -142,7 +142,7 @@ class GraphServer:
         app.router.add_post(MAILBOX_PATH, self._add_message)
         app.router.add_get(SENT_PATH, self._get_sent)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
-        self._comment_control.add_routes(app)
+        self.comment_control.add_routes(app)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
         app.router.add_get("/{version}/me", self._graph(self._me))
@@ -186,7 +186,10 @@ class GraphServer:
             new = msgspec.json.decode(await request.read(), type=NewMessage)
         except msgspec.DecodeError as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"id": self.mailbox.add(new)}, status=201)
+        mid = self.mailbox.add(new)
+        if new.webhook:
+            await self.tell(self.mailbox.webhook(mid))
+        return web.json_response({"id": mid}, status=201)
 
     async def _consent(self, request: web.Request) -> web.Response:
         self._consented.add(request.match_info["igsid"])

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from inboxd.simulator.payloads import Item
+from inboxd.simulator.payloads import Item, delivery
 
 _MENTION: Final = "story_mention"
 
@@ -69,7 +69,7 @@ class TrueMessage(msgspec.Struct, frozen=True):
 
 
 class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message to add, without a webhook. Its conversation is made when there is none."""
+    """A message to add. Its conversation is made when there is none."""
 
     account_id: str
     participant_id: str
@@ -81,6 +81,8 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As in webhooks."""
     requests: bool = False
     """The conversation is in the folder of requests."""
+    webhook: bool = False
+    """A webhook tells of it. An outbound message is then as one that was written in the app."""
 
 
 class Mailbox:
@@ -100,7 +102,7 @@ class Mailbox:
                 self._happen(str(entry["id"]), item)
 
     def add(self, new: NewMessage) -> str:
-        """Add a message that no webhook tells of. Returns its id."""
+        """Add a message. Returns its id."""
         parties = (new.account_id, new.participant_id) if new.outbound else (new.participant_id, new.account_id)
         mid = self.new_mid(new.account_id, new.participant_id)
         now_ms = int(self._now() * 1000)
@@ -117,6 +119,21 @@ class Mailbox:
     def new_mid(self, account_id: str, participant_id: str) -> str:
         """An id for a new message."""
         return f"aWdfZAG1faXRlbToxOklHTWVzc2FnZAUlE{account_id}{participant_id}n{next(self._numbers)}ZD"
+
+    def webhook(self, mid: str) -> Item:
+        """The webhook payload that tells of a message. Raises KeyError when there is no such message."""
+        conversation = self._of_mid[mid]
+        message = conversation.messages[mid]
+        known: Item = {"mid": mid, "text": message.text, "attachments": list(message.attachments) or None}
+        if message.sender_id == conversation.account_id:
+            known["is_echo"] = True
+        item = {
+            "sender": {"id": message.sender_id},
+            "recipient": {"id": message.recipient_id},
+            "timestamp": message.created_ms,
+            "message": {name: value for name, value in known.items() if value is not None},
+        }
+        return delivery(conversation.account_id, message.created_ms, [item])
 
     def edit(self, mid: str, text: str, at_ms: int | None = None) -> None:
         """The sender changes the text."""
