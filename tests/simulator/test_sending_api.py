@@ -251,6 +251,16 @@ async def test_an_ad_opens_it_for_longer(rig: Rig) -> None:
     assert error_of(await rig.send("x")) == (400, 10, 2534022)
 
 
+async def test_the_window_may_need_a_subscription(rig: Rig) -> None:
+    rig.behave(window_needs_subscription=True)
+    rig.add(text="hola", created_ms=int(rig.now[0] * 1000))
+    assert error_of(await rig.send("x")) == (400, 10, 2534022)
+    await rig.post("me/subscribed_apps", subscribed_fields="messages")
+    assert error_of(await rig.send("x")) == (400, 10, 2534022), "only what comes from now on"
+    await rig.sender().send(payload_of(rig, Conversationalist(ACCOUNT, ANA, int(rig.now[0] * 1000)).says("there?")))
+    assert (await rig.send("x"))[0] == 200
+
+
 async def test_the_tag_of_a_human_agent(writes: Rig) -> None:
     tag = {"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT"}
     writes.now[0] = T0 / 1000 + 6 * 86_400

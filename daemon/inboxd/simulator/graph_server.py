@@ -83,7 +83,7 @@ class GraphServer:
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
         self._now = now
-        self.mailbox = Mailbox(now)
+        self.mailbox = Mailbox(now, self._opens_window)
         """Every message that exists."""
         self.posts = Posts(now)
         """Every post and comment that exists."""
@@ -119,6 +119,12 @@ class GraphServer:
         """Whether webhooks are sent for an account."""
         stopped = self._behaviour.unsubscribed != "no" and not self.subscribed.was_renewed(account_id)
         return not self.is_down and not stopped
+
+    def _opens_window(self, account_id: str) -> bool:
+        """Whether what participants do counts as reaching the app. Without a subscription it may not."""
+        return not self._behaviour.window_needs_subscription or (
+            self.sends_webhooks(account_id) and self.subscribed.has(account_id, "messages")
+        )
 
     def happen(self, payload: Item) -> None:
         """Let what a webhook payload tells happen, without a webhook."""

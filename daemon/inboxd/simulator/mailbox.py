@@ -86,10 +86,14 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mailbox:
-    """All conversations of all accounts. `now` tells the time in seconds since the epoch."""
+    """All conversations of all accounts. `now` tells the time in seconds since the epoch.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `opens(account_id)` says whether what participants do now opens the window to answer.
+    """
+
+    def __init__(self, now: Callable[[], float], opens: Callable[[str], bool] = lambda _account_id: True) -> None:
         self._now = now
+        self._opens = opens
         self._conversations: dict[tuple[str, str], KeptConversation] = {}
         self._by_id: dict[str, KeptConversation] = {}
         self._of_mid: dict[str, KeptConversation] = {}
@@ -112,7 +116,7 @@ class Mailbox:
         conversation = self.conversation_with(new.account_id, new.participant_id)
         conversation.requests = conversation.requests or new.requests
         self._keep(conversation, message)
-        if not new.outbound:
+        if not new.outbound and self._opens(new.account_id):
             conversation.opened_ms = max(conversation.opened_ms, created_ms)
         return mid
 
@@ -213,9 +217,8 @@ class Mailbox:
         sender_id = str((item.get("sender") or {}).get("id") or account_id)
         message, reaction = (item.get(name) or {} for name in ("message", "reaction"))
         arrives = bool(message) and not message.get("is_deleted") and message.get("mid") not in self._of_mid
-        if sender_id == account_id or not (
-            arrives or "postback" in item or "referral" in item or reaction.get("action") == "react"
-        ):
+        acts = arrives or "postback" in item or "referral" in item or reaction.get("action") == "react"
+        if sender_id == account_id or not acts or not self._opens(account_id):
             return
         conversation = self.conversation_with(account_id, sender_id)
         conversation.opened_ms = max(conversation.opened_ms, at_ms)
