@@ -32,6 +32,7 @@ from inboxd.reload import Reloader
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
 from inboxd.runtime.clock import Clock
+from inboxd.sending import feature as sending
 
 NewFeature = Callable[[Core], Feature]
 
@@ -113,6 +114,7 @@ async def build_features(
         projections=given.projections,
         observers=given.observers,
     )
+    outbox = sending.build(core, options.sending_options(settings), accounts=manager, event_log=told.log)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
@@ -123,7 +125,7 @@ async def build_features(
     pushed = await forwarding.build(
         core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
     )
-    below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
+    below = [received, told, served, people, inbox, outbox, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]
     erasing = privacy.build(
         core,

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from inboxd import listeners
 from inboxd.accounts import feature as accounts
@@ -28,11 +29,15 @@ from inboxd.reconciliation import feature as reconciliation
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.backfill.schedule import ScheduleOptions
 from inboxd.runtime.secret import Secret
+from inboxd.sending import feature as sending
+
+ALL_SCOPES: Final = ("read", "write", "send")
+"""The scopes of the admin token."""
 
 
 def access_tokens(admin_token: Secret | None, named_tokens: Iterable[NamedToken]) -> list[AccessToken]:
     """Who may use the admin API."""
-    everything = [] if admin_token is None else [AccessToken("admin", ("read", "write"), admin_token)]
+    everything = [] if admin_token is None else [AccessToken("admin", ALL_SCOPES, admin_token)]
     return everything + [AccessToken(one.name, one.scopes, one.token) for one in named_tokens]
 
 
@@ -110,6 +115,20 @@ def conversation_options(settings: Settings) -> conversations.Options:
     storage = settings.storage
     return conversations.Options(
         keep_webhook_events_days=storage.keep_webhook_events_days, keep_messages_days=storage.keep_messages_days
+    )
+
+
+def sending_options(settings: Settings) -> sending.Options:
+    """How messages are sent."""
+    options = settings.sending
+    return sending.Options(
+        per_second=options.per_second,
+        per_hour=options.per_hour,
+        private_replies_per_hour=options.private_replies_per_hour,
+        after_failure=options.after_failure,
+        automation_pause_minutes=options.automation_pause_minutes,
+        keep_days=options.keep_days,
+        max_waiting=options.max_waiting,
     )
 
 

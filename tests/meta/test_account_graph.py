@@ -6,8 +6,9 @@ import pytest
 from aiohttp import web
 from inboxd.domain.account import LoginType
 from inboxd.domain.retry import FailureAction
-from inboxd.meta.account_graph import MANY_PEOPLE, Owner
+from inboxd.meta.account_graph import MANY_PEOPLE
 from inboxd.meta.graph_errors import GraphError
+from inboxd.meta.owner import Owner
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.people import igsid

@@ -16,8 +16,9 @@ from inboxd.domain.account import Account, AccountChange, AccountState, LoginTyp
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
 from inboxd.events.log import EventLog
-from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
+from inboxd.meta.account_graph import AccountGraph, RefreshedToken
 from inboxd.meta.graph_errors import GraphError
+from inboxd.meta.owner import Owner
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.secret import Secret

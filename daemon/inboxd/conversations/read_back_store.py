@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inboxd.conversations import early_changes_store as early_changes
-from inboxd.conversations import message_store
+from inboxd.conversations import message_store, reply_window_store
 from inboxd.conversations.message_store import ChangedMessage, mid_key
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import MessageChange, ReadBack
+from inboxd.domain.reply_window import openings_of
 from inboxd.profiles import store as profiles
 from inboxd.storage.connection import fetch_packed
 
@@ -63,6 +64,7 @@ def join(connection: sqlite3.Connection, read: ReadConversation, now: int) -> Jo
     changes = messages + [_named(one, names) for one in read.changes]
     listed = {mid for mid, at in _known(connection, read.key, messages).items() if at is not None}
     applied = message_store.apply_changes(connection, {read.key}, [(None, one) for one in changes], now)
+    reply_window_store.opened(connection, openings_of(changes), now)
     for key, _ in applied.created:
         profiles.register(connection, key, read.username, None, now)
     if not applied.created and read.username is not None:

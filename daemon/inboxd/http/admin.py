@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from inboxd.http.auth import AccessToken, Gate
+from inboxd.http.auth import SCOPES, AccessToken, Gate
 from inboxd.http.forms import MAX_FORM_BYTES
 from inboxd.http.operations import OPERATIONS, Operation, add_operations
 from inboxd.http.pages import Pages
@@ -43,6 +43,7 @@ def admin_application(
     middlewares = [problem_middleware, error_pages, gate.middleware, _body_middleware]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[OPERATIONS] = []
+    app[SCOPES] = {}
     add_operations(app, operations)
     set_up(app, clock, templates, navigation)
     everything: list[Pages] = [Sessions(gate), files, *pages]

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
+from inboxd.http.auth import SCOPES
 from inboxd.http.compression import compressed
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 
@@ -77,12 +78,16 @@ class Operation:
     """Gives schemas, by name, that the answer refers to beside those of its types. Called for the OpenAPI document."""
     id: str = ""
     """The `operationId`. Without it, the names of the handler and its class make one."""
+    needs: str = ""
+    """The scope that a token needs. Empty: `read` for GET, `write` for all else."""
     follows: str = ""
     """The path of another feature's operation. The document lists this one behind it, and not where it was added."""
 
     @property
     def scope(self) -> str:
         """The scope that a token needs."""
+        if self.needs:
+            return self.needs
         return "read" if self.method == hdrs.METH_GET else "write"
 
 
@@ -91,7 +96,9 @@ def add_operations(app: web.Application, operations: Sequence[Operation]) -> Non
     for operation in operations:
         # aiohttp's default pattern matches no braces. Ids come from outside and may contain them.
         path = PATH_PARAMETER.sub(r"{\1:[^/]+}", operation.path)
-        app.router.add_route(operation.method, path, _checked(operation))
+        route = app.router.add_route(operation.method, path, _checked(operation))
+        if operation.needs and route.resource is not None:
+            app[SCOPES][operation.method, route.resource.canonical] = operation.needs
     app[OPERATIONS].extend(operations)
 
 

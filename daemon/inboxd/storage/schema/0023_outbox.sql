@@ -20,6 +20,7 @@ CREATE TABLE outbound_messages (
     reason          TEXT,                           -- …and a sentence for people
     meta_code       INTEGER,
     meta_subcode    INTEGER,
+    recorded        TEXT,                           -- the state that the event log was last told
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL,
     settled_at      INTEGER                         -- ms; when it became sent, failed or canceled
@@ -30,6 +31,9 @@ CREATE INDEX outbound_due ON outbound_messages (account_id, due_at, id) WHERE du
 CREATE INDEX outbound_lanes ON outbound_messages (account_id, lane, id) WHERE holds = 1;
 CREATE INDEX outbound_by_state ON outbound_messages (state, id);
 CREATE INDEX outbound_by_person ON outbound_messages (account_id, participant_id, id);
+CREATE INDEX outbound_by_comment ON outbound_messages (account_id, comment_id) WHERE comment_id IS NOT NULL;
+CREATE INDEX outbound_expiring ON outbound_messages (expires_at)
+    WHERE expires_at IS NOT NULL AND state IN ('queued', 'sending');
 
 -- One call of the Send API each, in order.
 CREATE TABLE outbound_parts (

@@ -1,0 +1,198 @@
+"""What can be done with the outbox: accept, cancel, retry. Each is one transaction."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from inboxd.conversations import store as conversations
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.outbound import FINAL, OutboundKind, OutboundState, PartState, SentBy, holds, state_of
+from inboxd.domain.reply_window import Closed, ReplyWindow
+from inboxd.events.log import EventLog
+from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import InboxdError
+from inboxd.sending import store
+from inboxd.sending.event_recording import record_outbound
+from inboxd.sending.outbound import NewOutbound, NotNowError, OutboxFullError, StoredOutbound, WindowClosedError
+from inboxd.storage.database import Database
+
+_RECOUNT_S: Final = 1.0
+_UNSENT: Final = (PartState.QUEUED, PartState.FAILED, PartState.UNKNOWN)
+
+
+class Accepted(NamedTuple):
+    """An outbound message that is in the outbox, durably."""
+
+    outbound: StoredOutbound
+    is_new: bool
+    """False when its idempotency key had brought it already."""
+
+
+class OutboxService:
+    """Accepts, cancels and retries outbound messages. `notify` is told the account that has something to send."""
+
+    def __init__(
+        self,
+        database: Database,
+        event_log: EventLog,
+        clock: Clock,
+        *,
+        max_waiting: Callable[[], int],
+        hold_after_failure: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._event_log = event_log
+        self._clock = clock
+        self._max_waiting = max_waiting
+        self._hold_after_failure = hold_after_failure
+        self._store = store.OutboundStore(database.read)
+        self._waiting, self._counted_at = 0, float("-inf")
+        self.notify: list[Callable[[str], None]] = []
+        """Called on the event loop, with the account, when one of its messages may be due. Must not raise."""
+
+    async def accept(self, new: NewOutbound) -> Accepted:
+        """Put a message into the outbox; it is durable when this returns.
+
+        For kind `message` the reply window is decided, and the message expires when it closes.
+        Raises WindowClosedError, OutboundConflictError, OutboxFullError and StorageError.
+        """
+        await self._require_room()
+        now = self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> Accepted:
+            known = store.known(connection, new)
+            if known is not None:
+                return Accepted(_whole(connection, known), is_new=False)
+            checked = _with_window(connection, new, now) if new.kind is OutboundKind.MESSAGE else new
+            outbound_id = store.accept(connection, checked, now)
+            record_outbound(connection, self._event_log, outbound_id, now)
+            return Accepted(_whole(connection, outbound_id), is_new=True)
+
+        accepted = await self._database.write(transaction)
+        if accepted.is_new:
+            self._waiting += 1
+            self._tell(new.account_id)
+        return accepted
+
+    async def cancel(self, outbound_id: int) -> StoredOutbound | None:
+        """Do not send what is not sent of a message. Later ones of its lane go on. None when there is none.
+
+        Raises NotNowError while a call is being made, and when nothing is left to be sent; and StorageError.
+        """
+        now = self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> StoredOutbound | None:
+            one = store.get(connection, outbound_id)
+            if one is None or one.state is OutboundState.CANCELED:
+                return one
+            if one.state in FINAL:
+                msg = f"It is {one.state} already."
+                raise NotNowError(msg)
+            if any(part.state is PartState.SENDING for part in one.parts):
+                msg = "It is being sent at this moment. Look again in a few seconds."
+                raise NotNowError(msg)
+            self._set(connection, one, OutboundState.CANCELED, (PartState.CANCELED, _UNSENT), now)
+            return store.get(connection, outbound_id)
+
+        return await self._changed(transaction)
+
+    async def retry(self, outbound_id: int, *, force: bool) -> StoredOutbound | None:
+        """Send what failed once more. None when there is none.
+
+        With `force` also what is unknown: it may then be sent twice.
+        Raises NotNowError in any other state, WindowClosedError, and StorageError.
+        """
+        now = self._clock.now_ms()
+
+        def transaction(connection: sqlite3.Connection) -> StoredOutbound | None:
+            one = store.get(connection, outbound_id)
+            if one is None:
+                return None
+            _require_retryable(one, force=force)
+            expires_at = one.expires_at
+            if one.kind is OutboundKind.MESSAGE and one.key is not None:
+                expires_at = require_open(connection, one.key, one.sent_by, now)
+            were = (PartState.FAILED, PartState.UNKNOWN)
+            self._set(connection, one, OutboundState.QUEUED, (PartState.QUEUED, were), now, expires_at=expires_at)
+            return store.get(connection, outbound_id)
+
+        return await self._changed(transaction)
+
+    def _set(
+        self,
+        connection: sqlite3.Connection,
+        one: StoredOutbound,
+        state: OutboundState,
+        parts: tuple[PartState, tuple[PartState, ...]],
+        now: int,
+        *,
+        expires_at: int | None = None,
+    ) -> None:
+        became, were = parts
+        after = [became if part.state in were else part.state for part in one.parts]
+        state = state_of(after) if state is OutboundState.QUEUED else state
+        keeps = holds(state, hold_after_failure=self._hold_after_failure())
+        store.set_state(connection, one, state, parts=parts, holds=keeps, now=now, expires_at=expires_at)
+        record_outbound(connection, self._event_log, one.id, now)
+
+    async def _changed(
+        self, transaction: Callable[[sqlite3.Connection], StoredOutbound | None]
+    ) -> StoredOutbound | None:
+        changed = await self._database.write(transaction)
+        if changed is not None:
+            self._tell(changed.account_id)
+        return changed
+
+    async def _require_room(self) -> None:
+        """Raise OutboxFullError when too many wait. They are counted at most once a second."""
+        if self._clock.monotonic() - self._counted_at > _RECOUNT_S:
+            self._counted_at = self._clock.monotonic()
+            self._waiting = await self._store.waiting(self._max_waiting() + 1)
+        if self._waiting >= self._max_waiting():
+            msg = f"{self._max_waiting()} messages wait to be sent. Wait until some are sent, or cancel some."
+            raise OutboxFullError(msg)
+
+    def _tell(self, account_id: str) -> None:
+        for tell in self.notify:
+            tell(account_id)
+
+
+def require_open(connection: sqlite3.Connection, key: ConversationKey, sent_by: SentBy, now: int) -> int | None:
+    """Until when (ms) a message of `sent_by` may be sent. Raises WindowClosedError when it may not be at `now`."""
+    conversation = conversations.get_by_key(connection, key)
+    window = ReplyWindow() if conversation is None else ReplyWindow.of(conversation)
+    decision = window.decide(sent_by, now)
+    if isinstance(decision, Closed):
+        raise WindowClosedError(decision.words)
+    return window.expires_at(sent_by)
+
+
+def _with_window(connection: sqlite3.Connection, new: NewOutbound, now: int) -> NewOutbound:
+    key = ConversationKey(new.account_id, new.participant_id or "")
+    return msgspec.structs.replace(new, expires_at=require_open(connection, key, new.sent_by, now))
+
+
+def _require_retryable(one: StoredOutbound, *, force: bool) -> None:
+    """Raises NotNowError."""
+    if one.body is None:
+        msg = "Its content was erased. It cannot be sent again."
+        raise NotNowError(msg)
+    if one.state is OutboundState.UNKNOWN and not force:
+        msg = (
+            "It may have been sent: Meta's answer was not seen, and inboxd is finding out. Look into the conversation. "
+            'With {"force": true} it is sent again, and the participant may get it twice.'
+        )
+        raise NotNowError(msg)
+    if one.state not in {OutboundState.FAILED, OutboundState.UNKNOWN}:
+        msg = f"Only a failed message can be retried. This one is {one.state}."
+        raise NotNowError(msg)
+
+
+def _whole(connection: sqlite3.Connection, outbound_id: int) -> StoredOutbound:
+    found = store.get(connection, outbound_id)
+    if found is None:  # pragma: no cover - it was just stored
+        msg = f"outbound {outbound_id} is not there"
+        raise InboxdError(msg)
+    return found
