@@ -94,9 +94,7 @@ class Applied(NamedTuple):
     """False when it was known, with whatever is new of it."""
 
 
-def apply(
-    connection: sqlite3.Connection, account_id: str, told: Sequence[ToldComment], now: int
-) -> list[Applied]:
+def apply(connection: sqlite3.Connection, account_id: str, told: Sequence[ToldComment], now: int) -> list[Applied]:
     """Join what is told of comments of an account, in the caller's transaction. `now` in ms."""
     own = _own_names(connection, account_id)
     applied = [_apply(connection, account_id, _owned(one, own), now) for one in told]

@@ -151,7 +151,7 @@ def delete_problem(comment: Comment) -> str | None:
 
 
 def private_reply_problem(comment: Comment, now: int) -> str | None:
-    """Why no private reply to `comment` can be sent at `now` (ms), whether or not one was; None when it can be tried."""
+    """Why `comment` cannot have a private reply at `now` (ms), as far as itself tells; None when it can be tried."""
     if comment.comment_id is None:
         return "Meta did not give it an id"
     if comment.is_own:

@@ -28,7 +28,9 @@ MEDIA_FIELDS: Final = (
     "id,permalink,media_type,media_product_type,thumbnail_url,media_url,caption,username,timestamp",
     "id,permalink,media_type,thumbnail_url,media_url,caption,username,timestamp",
 )
-_MENTIONED_COMMENT: Final = "mentioned_comment.comment_id({}){{id,text,timestamp,username,media{{id,permalink,caption,username}}}}"
+_MENTIONED_COMMENT: Final = (
+    "mentioned_comment.comment_id({}){{id,text,timestamp,username,media{{id,permalink,caption,username}}}}"
+)
 _MENTIONED_MEDIA: Final = (
     "mentioned_media.media_id({}){{id,permalink,media_type,media_url,thumbnail_url,caption,username,timestamp}}"
 )
@@ -89,7 +91,9 @@ class CommentsClient:
     async def mention(self, comment_id: str, priority: Priority) -> ReadComment:
         """A comment of somebody else that mentions the account."""
         wanted = {"fields": _MENTIONED_COMMENT.format(_node(comment_id))}
-        fields = _fields((await self._graph.request("GET", self._account_id, wanted, priority)).get("mentioned_comment"))
+        fields = _fields(
+            (await self._graph.request("GET", self._account_id, wanted, priority)).get("mentioned_comment")
+        )
         found = _comment(fields)
         if found is None or found.id != comment_id:
             msg = "no mention where one was requested"
