@@ -69,6 +69,8 @@ from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.metrics import Metrics
 from inboxd.runtime.supervisor import Supervisor
+from inboxd.sending import personal_data_store as sending_data
+from inboxd.sending.event_types import event_types as sending_events
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import PersonalData
 
@@ -133,7 +135,8 @@ def events(config_path: Path | None) -> CommandAccess[EventReader]:
 def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
     """The types of all features' events. A test compares them with those of a running daemon's features."""
     conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
-    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
+    messaging = (*conversations, *sending_events(accounts))
+    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *messaging, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
 
 
 def _configuration(config_path: Path | None) -> _Configuration:
@@ -182,6 +185,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *accounts_data.personal_data(),
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
+        *sending_data.personal_data(database),
         *runs_data.personal_data(),
         *reconciliation_data.personal_data(database),
         *forwarding_data.personal_data(),

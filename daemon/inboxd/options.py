@@ -129,6 +129,7 @@ def sending_options(settings: Settings) -> sending.Options:
         automation_pause_minutes=options.automation_pause_minutes,
         keep_days=options.keep_days,
         max_waiting=options.max_waiting,
+        allow_http=options.allow_http,
     )
 
 

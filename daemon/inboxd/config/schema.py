@@ -181,6 +181,7 @@ class SendingSettings(_Section, frozen=True):
     automation_pause_minutes: Annotated[int, Meta(ge=0, le=10_080)] = 60
     keep_days: Days = 90
     max_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    allow_http: bool = False
 
 
 class TrafficSettings(_Section, frozen=True):

@@ -51,7 +51,7 @@ def record_outbound(connection: sqlite3.Connection, log: EventLog, outbound_id: 
     one = store.get(connection, outbound_id)
     if one is None or one.state not in _TOLD or not store.mark_recorded(connection, outbound_id, one.state):
         return
-    if log.ids_only:
+    if log.ids_only or one.participant_id is None:  # an erasure could not tell whose it is
         kept = KeptOutbound(kind=one.kind, state=one.state, reason_code=one.reason_code)
     else:
         kept = KeptOutbound(outbound=one, conversation=_snapshot(connection, one.conversation_id))

@@ -5,8 +5,11 @@ from typing import Literal
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.events.log import EventLog
-from inboxd.feature import Core, Feature, Setting
+from inboxd.feature import Core, Feature, Job, Setting
+from inboxd.sending import expiry_worker, personal_data_store
+from inboxd.sending.api import OutboundApi
 from inboxd.sending.event_types import event_types
+from inboxd.sending.expiry_worker import ExpiryWorker
 from inboxd.sending.service import OutboxService
 
 
@@ -24,6 +27,8 @@ class Options:
     keep_days: int
     max_waiting: int
     """Messages that may wait to be sent."""
+    allow_http: bool
+    """Whether URLs in messages need not be https: for the simulator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +44,21 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
     after_failure = Setting("sending.after_failure", options.after_failure)
     max_waiting = Setting("sending.max_waiting", options.max_waiting)
     keep_days = Setting("sending.keep_days", options.keep_days)
-    outbox = OutboxService(
-        database,
-        event_log,
-        clock,
-        max_waiting=max_waiting,
-        hold_after_failure=lambda: after_failure() == "hold",
-    )
+
+    def hold() -> bool:
+        return after_failure() == "hold"
+
+    outbox = OutboxService(database, event_log, clock, max_waiting=max_waiting, hold_after_failure=hold)
+    expiry = ExpiryWorker(database, event_log, clock, hold_after_failure=hold)
+    expiry.on_released = outbox.notify
+    api = OutboundApi(database, outbox, accounts.served, allow_http=options.allow_http)
     return Sending(
         name="sending",
         outbox=outbox,
         event_types=event_types(accounts.aliases),
+        operations=api.operations(),
+        workers=(Job(expiry, expiry_worker.SCHEDULE),),
+        expiries=personal_data_store.expiries(database, clock, days=keep_days),
+        personal_data=personal_data_store.personal_data(database),
         reload=(after_failure.rule, max_waiting.rule, keep_days.rule),
     )

@@ -115,6 +115,10 @@ class OutboxFullError(InboxdError):
     """Too many messages wait to be sent."""
 
 
+class UnknownCommentError(InboxdError):
+    """There is no such comment."""
+
+
 class NotNowError(InboxdError):
     """The outbound message is not in a state for this; the message says what to do."""
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -11,23 +11,23 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.outbound import FINAL, OutboundKind, OutboundState, PartState, SentBy, holds, state_of
 from inboxd.domain.reply_window import Closed, ReplyWindow
 from inboxd.events.log import EventLog
-from inboxd.runtime.clock import Clock
+from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import InboxdError
 from inboxd.sending import store
+from inboxd.sending.comment_source import CommentSource
 from inboxd.sending.event_recording import record_outbound
-from inboxd.sending.outbound import NewOutbound, NotNowError, OutboxFullError, StoredOutbound, WindowClosedError
+from inboxd.sending.outbound import (
+    NewOutbound,
+    NotNowError,
+    OutboxFullError,
+    StoredOutbound,
+    UnknownCommentError,
+    WindowClosedError,
+)
 from inboxd.storage.database import Database
 
 _RECOUNT_S: Final = 1.0
 _UNSENT: Final = (PartState.QUEUED, PartState.FAILED, PartState.UNKNOWN)
-
-
-class Accepted(NamedTuple):
-    """An outbound message that is in the outbox, durably."""
-
-    outbound: StoredOutbound
-    is_new: bool
-    """False when its idempotency key had brought it already."""
 
 
 class OutboxService:
@@ -49,31 +49,41 @@ class OutboxService:
         self._hold_after_failure = hold_after_failure
         self._store = store.OutboundStore(database.read)
         self._waiting, self._counted_at = 0, float("-inf")
+        self.comments: CommentSource | None = None
+        """Set by the feature that keeps comments."""
         self.notify: list[Callable[[str], None]] = []
         """Called on the event loop, with the account, when one of its messages may be due. Must not raise."""
 
-    async def accept(self, new: NewOutbound) -> Accepted:
-        """Put a message into the outbox; it is durable when this returns.
+    async def known(self, requested_by: str, key: str | None, fingerprint: bytes) -> StoredOutbound | None:
+        """The message that an idempotency key of somebody has brought already.
 
-        For kind `message` the reply window is decided, and the message expires when it closes.
-        Raises WindowClosedError, OutboundConflictError, OutboxFullError and StorageError.
+        Raises OutboundConflictError when the key was used for another request, and StorageError.
+        """
+        if key is None:
+            return None
+        return await self._database.reading(lambda connection: store.known(connection, requested_by, key, fingerprint))
+
+    async def accept(self, new: NewOutbound) -> StoredOutbound:
+        """Put a message into the outbox; it is durable when this returns. What its idempotency key brought stays one.
+
+        Whether it may be sent is decided for the moment, and until when: by the reply window, or by the comment that it
+        answers in private. A reply to a comment brings its own end.
+        Raises WindowClosedError, UnknownCommentError, OutboundConflictError, OutboxFullError and StorageError.
         """
         await self._require_room()
         now = self._clock.now_ms()
 
-        def transaction(connection: sqlite3.Connection) -> Accepted:
-            known = store.known(connection, new)
+        def transaction(connection: sqlite3.Connection) -> StoredOutbound:
+            known = store.known(connection, new.requested_by, new.idempotency_key, new.fingerprint)
             if known is not None:
-                return Accepted(_whole(connection, known), is_new=False)
-            checked = _with_window(connection, new, now) if new.kind is OutboundKind.MESSAGE else new
-            outbound_id = store.accept(connection, checked, now)
+                return known
+            outbound_id = store.accept(connection, self._until(connection, new, now), now)
             record_outbound(connection, self._event_log, outbound_id, now)
-            return Accepted(_whole(connection, outbound_id), is_new=True)
+            return _whole(connection, outbound_id)
 
         accepted = await self._database.write(transaction)
-        if accepted.is_new:
-            self._waiting += 1
-            self._tell(new.account_id)
+        self._waiting += 1
+        self._tell(new.account_id)
         return accepted
 
     async def cancel(self, outbound_id: int) -> StoredOutbound | None:
@@ -137,6 +147,23 @@ class OutboxService:
         store.set_state(connection, one, state, parts=parts, holds=keeps, now=now, expires_at=expires_at)
         record_outbound(connection, self._event_log, one.id, now)
 
+    def _until(self, connection: sqlite3.Connection, new: NewOutbound, now: int) -> NewOutbound:
+        """The message with its end. Raises WindowClosedError and UnknownCommentError."""
+        if new.kind is OutboundKind.MESSAGE:
+            key = ConversationKey(new.account_id, new.participant_id or "")
+            return msgspec.structs.replace(new, expires_at=require_open(connection, key, new.sent_by, now))
+        if new.kind is OutboundKind.COMMENT_REPLY:
+            return new
+        comment = None if self.comments is None else self.comments(connection, new.account_id, new.comment_id or "")
+        if comment is None:
+            msg = "There is no comment with this id in this account."
+            raise UnknownCommentError(msg)
+        if comment.expires_at <= now:
+            ended = iso_utc(comment.expires_at)
+            msg = f"Instagram takes private replies for seven days. For this comment they ended at {ended}."
+            raise WindowClosedError(msg)
+        return msgspec.structs.replace(new, participant_id=comment.participant_id, expires_at=comment.expires_at)
+
     async def _changed(
         self, transaction: Callable[[sqlite3.Connection], StoredOutbound | None]
     ) -> StoredOutbound | None:
@@ -167,11 +194,6 @@ def require_open(connection: sqlite3.Connection, key: ConversationKey, sent_by: 
     if isinstance(decision, Closed):
         raise WindowClosedError(decision.words)
     return window.expires_at(sent_by)
-
-
-def _with_window(connection: sqlite3.Connection, new: NewOutbound, now: int) -> NewOutbound:
-    key = ConversationKey(new.account_id, new.participant_id or "")
-    return msgspec.structs.replace(new, expires_at=require_open(connection, key, new.sent_by, now))
 
 
 def _require_retryable(one: StoredOutbound, *, force: bool) -> None:

@@ -94,6 +94,11 @@ _EXPIRING: Final = """
 SELECT id FROM outbound_messages INDEXED BY outbound_expiring
 WHERE expires_at IS NOT NULL AND state IN ('queued', 'sending') AND expires_at <= ? ORDER BY expires_at LIMIT ?
 """
+_KEY_OF: Final = "SELECT account_id, participant_id FROM conversations WHERE id = ?"
+_MID_OF: Final = """
+SELECT m.mid FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation_id
+WHERE m.id = ? AND c.account_id = ? AND c.participant_id = ? AND m.timeline_at IS NOT NULL AND m.deleted_at IS NULL
+"""
 _NEXT_EXPIRY: Final = """
 SELECT min(expires_at) FROM outbound_messages INDEXED BY outbound_expiring
 WHERE expires_at IS NOT NULL AND state IN ('queued', 'sending')
@@ -144,6 +149,19 @@ class OutboundStore:
         rows = await self._read(f"{_COLUMNS}{where} ORDER BY o.id DESC LIMIT ?", [*parameters, limit])
         return [_decode(row[0]) for row in rows]
 
+    async def key_of(self, conversation_id: int) -> ConversationKey | None:
+        """The two sides of a conversation. Raises StorageError."""
+        rows = await self._read(_KEY_OF, (conversation_id,))
+        return ConversationKey(*rows[0]) if rows else None
+
+    async def mid_of(self, key: ConversationKey, message_id: int) -> str | None:
+        """Meta's id of a message of a conversation; None when it cannot be answered. Raises StorageError.
+
+        A message that came without an id has one of ours, with a colon.
+        """
+        rows = await self._read(_MID_OF, (message_id, *key))
+        return rows[0][0] if rows and ":" not in rows[0][0] else None
+
     async def waiting(self, most: int) -> int:
         """How many are queued, counted up to `most`. Raises StorageError."""
         return int((await self._read(_COUNT_WAITING, (most,)))[0][0])
@@ -154,18 +172,18 @@ class OutboundStore:
         return found
 
 
-def known(connection: sqlite3.Connection, new: NewOutbound) -> int | None:
-    """The message that the idempotency key of `new` has brought already; None when there is none.
+def known(
+    connection: sqlite3.Connection, requested_by: str, key: str | None, fingerprint: bytes | None
+) -> StoredOutbound | None:
+    """The message that an idempotency key of somebody has brought already; None when there is none.
 
     Raises OutboundConflictError when the key was used for another request.
     """
-    if new.idempotency_key is None:
-        return None
-    found = connection.execute(_BY_KEY, (new.requested_by, new.idempotency_key)).fetchone()
-    if found is not None and found[1] != new.fingerprint:
+    rows = [] if key is None else fetch(connection, _BY_KEY, (requested_by, key))
+    if rows and rows[0][1] != fingerprint:
         msg = "The Idempotency-Key was used for another request. Use a new key for each message."
-        raise OutboundConflictError(msg, outbound_id=found[0])
-    return None if found is None else int(found[0])
+        raise OutboundConflictError(msg, outbound_id=rows[0][0])
+    return get(connection, rows[0][0]) if rows else None
 
 
 def accept(connection: sqlite3.Connection, new: NewOutbound, now: int) -> int:

@@ -68,3 +68,35 @@ CREATE TABLE outbound_attempts (
 ) STRICT;
 
 CREATE INDEX outbound_attempts_by_part ON outbound_attempts (part_id, id);
+
+CREATE VIEW v1_outbound_messages AS
+SELECT
+    CAST(o.id AS TEXT)                       AS id,
+    o.account_id                             AS client_account_id,
+    o.participant_id                         AS participant_platform_id,
+    o.comment_id                             AS comment_id,
+    o.kind                                   AS kind,
+    o.state                                  AS state,
+    o.reason_code                            AS reason_code,
+    o.reason                                 AS reason,
+    o.meta_code                              AS meta_code,
+    o.meta_subcode                           AS meta_subcode,
+    o.sent_by                                AS sent_by,
+    o.requested_by                           AS requested_by,
+    o.body ->> '$.text'                      AS text,
+    o.body -> '$.attachments'                AS attachments,
+    o.body -> '$.quickReplies'               AS quick_replies,
+    o.body -> '$.template'                   AS template,
+    (
+        SELECT json_group_array(json_object(
+            'state', p.state, 'platformMessageId', p.mid, 'tag', p.tag, 'attempts', p.attempts,
+            'sentAt', strftime('%Y-%m-%dT%H:%M:%fZ', p.sent_at / 1000.0, 'unixepoch'),
+            'deliveredAt', strftime('%Y-%m-%dT%H:%M:%fZ', p.delivered_at / 1000.0, 'unixepoch')
+        ))
+        FROM (SELECT * FROM outbound_parts WHERE outbound_id = o.id ORDER BY position) AS p
+    )                                        AS parts,
+    strftime('%Y-%m-%dT%H:%M:%fZ', o.expires_at / 1000.0, 'unixepoch') AS expires_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', o.created_at / 1000.0, 'unixepoch') AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', o.updated_at / 1000.0, 'unixepoch') AS updated_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', o.settled_at / 1000.0, 'unixepoch') AS settled_at
+FROM outbound_messages AS o;
