@@ -43,6 +43,10 @@ class KeptConversation:
     requests: bool = False
     changed_ms: int = 0
     """When something other than a new message changed it."""
+    opened_ms: int = 0
+    """When the participant last did something that opens the window to answer."""
+    ad_ms: int = 0
+    """When the participant last came from an ad."""
     messages: dict[str, KeptMessage] = field(default_factory=dict)
 
 
@@ -98,7 +102,7 @@ class Mailbox:
     def add(self, new: NewMessage) -> str:
         """Add a message that no webhook tells of. Returns its id."""
         parties = (new.account_id, new.participant_id) if new.outbound else (new.participant_id, new.account_id)
-        mid = f"aWdfZAG1faXRlbToxOklHTWVzc2FnZAUlE{new.account_id}{new.participant_id}n{next(self._numbers)}ZD"
+        mid = self.new_mid(new.account_id, new.participant_id)
         now_ms = int(self._now() * 1000)
         created_ms = now_ms if new.created_ms is None else new.created_ms
         arrived_s = min(self._now(), created_ms / 1000)
@@ -106,7 +110,13 @@ class Mailbox:
         conversation = self.conversation_with(new.account_id, new.participant_id)
         conversation.requests = conversation.requests or new.requests
         self._keep(conversation, message)
+        if not new.outbound:
+            conversation.opened_ms = max(conversation.opened_ms, created_ms)
         return mid
+
+    def new_mid(self, account_id: str, participant_id: str) -> str:
+        """An id for a new message."""
+        return f"aWdfZAG1faXRlbToxOklHTWVzc2FnZAUlE{account_id}{participant_id}n{next(self._numbers)}ZD"
 
     def edit(self, mid: str, text: str, at_ms: int | None = None) -> None:
         """The sender changes the text."""
@@ -153,6 +163,10 @@ class Mailbox:
             self._conversations[key] = self._by_id[found.id] = found
         return self._conversations[key]
 
+    def has_conversation(self, account_id: str, participant_id: str) -> bool:
+        """Whether the two have ever written to each other."""
+        return (account_id, participant_id) in self._conversations
+
     def truth(self, account_id: str | None = None) -> list[TrueMessage]:
         """Every message that was ever sent, of one account or of all, oldest first."""
         found = [
@@ -166,6 +180,7 @@ class Mailbox:
     def _happen(self, account_id: str, item: Item) -> None:
         at_ms = int(item.get("timestamp") or self._now() * 1000)
         message, edit, reaction = (item.get(name) or {} for name in ("message", "message_edit", "reaction"))
+        self._open(account_id, item, at_ms)
         if message.get("is_deleted"):
             self.unsend(message["mid"], at_ms)
         elif message or "postback" in item:
@@ -175,6 +190,21 @@ class Mailbox:
         elif reaction and "sender" in item:
             emoji = reaction.get("emoji") if reaction.get("action") == "react" else None
             self.react(reaction["mid"], item["sender"]["id"], emoji, at_ms)
+
+    def _open(self, account_id: str, item: Item, at_ms: int) -> None:
+        """What a participant really does opens the window to answer. Deletes, edits and reads do not."""
+        sender_id = str((item.get("sender") or {}).get("id") or account_id)
+        message, reaction = (item.get(name) or {} for name in ("message", "reaction"))
+        arrives = bool(message) and not message.get("is_deleted") and message.get("mid") not in self._of_mid
+        if sender_id == account_id or not (
+            arrives or "postback" in item or "referral" in item or reaction.get("action") == "react"
+        ):
+            return
+        conversation = self.conversation_with(account_id, sender_id)
+        conversation.opened_ms = max(conversation.opened_ms, at_ms)
+        referral = message.get("referral") or item.get("referral") or {}
+        if referral.get("source") == "ADS":
+            conversation.ad_ms = max(conversation.ad_ms, at_ms)
 
     def _arrive(self, account_id: str, item: Item, at_ms: int) -> None:
         body = item.get("message") or {**item["postback"], "text": item["postback"].get("title")}
