@@ -1,4 +1,4 @@
-"""A simulated Graph API with comments and posts, and deliveries about them."""
+"""A simulated Instagram with posts and comments, and deliveries about them."""
 
 import json
 from dataclasses import dataclass, field
@@ -6,11 +6,14 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from inboxd.simulator.comment_payloads import comment_payload, mention_payload
 from inboxd.simulator.graph_server import GraphServer
+from inboxd.simulator.posts import KeptComment
 
 from tests.support import ACCOUNT, ANA, T0, Client, Json
 
 POST = "17900000000000001"
+THEIR_POST = "17900000000000003"
 COMMENT = "18000000000000001"
 REPLY = "18000000000000002"
 GONE: Json = {"error": {"message": "Unsupported get request", "code": 100, "error_subcode": 33}}
@@ -22,87 +25,61 @@ def refusal(code: int, subcode: int | None = None) -> Json:
 
 
 @dataclass
-class CommentsGraph:
-    """What the Graph API shows of comments and posts. Everything else is the simulator's."""
+class Shop:
+    """The simulated account with a post, what it was asked, and what it answers instead."""
 
-    nodes: dict[str, Json] = field(default_factory=dict)
-    """The fields of a comment or a post, or an error envelope, by id."""
-    mentioned: Json = field(default_factory=dict)
+    server: GraphServer
     calls: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    """Method, path below the version, and query of each call about comments."""
-    answers: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """What to answer instead, by method and path."""
+    """Method, path below the version, and query of each call."""
+    answers: dict[tuple[str, str], Json] = field(default_factory=dict)
+    """What to answer instead of what the simulator would, by method and path."""
 
-    def comment(self, comment_id: str = COMMENT, **fields: object) -> None:
-        """Let there be a comment."""
-        self.nodes[comment_id] = {
-            "id": comment_id,
-            "text": "precio?",
-            "timestamp": "2026-09-21T14:13:20+0000",
-            "username": "ana_x",
-            "from": {"id": ANA, "username": "ana_x"},
-            "hidden": False,
-            "like_count": 0,
-            "media": {"id": POST},
-            **fields,
-        }
-
-    def post(self, media_id: str = POST, **fields: object) -> None:
-        """Let there be a post of the account."""
-        self.nodes[media_id] = {
-            "id": media_id,
-            "permalink": f"https://www.instagram.com/p/{media_id}/",
-            "media_type": "IMAGE",
-            "media_product_type": "FEED",
-            "media_url": "https://scontent.cdninstagram.com/v/1.jpg",
-            "caption": "The new blue one",
-            "username": "the.shop",
-            "timestamp": "2026-09-20T09:00:00+0000",
-            **fields,
-        }
+    def __post_init__(self) -> None:
+        self.server.posts.publish(ACCOUNT, media_id=POST, caption="The new blue one", created_ms=T0 - 86_400_000)
+        self.server.posts.publish(None, media_id=THEIR_POST, caption="with @the.shop", username="bruno")
 
     def count(self, method: str, path: str) -> int:
         """How many such calls there were."""
         return sum(call[:2] == (method, path) for call in self.calls)
 
-    def on(self, server: GraphServer) -> web.Application:
-        """The application of `server`, with comments."""
-        app = server.application()
-        app.middlewares.append(self._middleware)
+    def application(self) -> web.Application:
+        """The simulator's application, watched."""
+        app = self.server.application()
+        app.middlewares.append(self._watch)
         return app
 
     @web.middleware
-    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         path = request.path.partition("/v25.0/")[2]
-        node = path.partition("/")[0]
-        if node not in self.nodes and not (node == ACCOUNT and "mentioned_" in request.query.get("fields", "")):
-            return await handler(request)
         self.calls.append((request.method, path, dict(request.query)))
         answer = self.answers.get((request.method, path))
         if answer is None:
-            answer = self._answer(request, node)
+            return await handler(request)
         return web.json_response(answer, status=400 if "error" in answer else 200)
 
-    def _answer(self, request: web.Request, node: str) -> Json:
-        if node == ACCOUNT:
-            return {"id": ACCOUNT, **self.mentioned}
-        found = self.nodes[node]
-        if "error" in found:
-            return found
-        if request.method == "DELETE":
-            self.nodes[node] = GONE
-            return {"success": True}
-        if request.method == "POST" and "hide" in request.query:
-            found["hidden"] = request.query["hide"] == "true"
-            return {"success": True}
-        return found
+    async def comment(self, client: Client, text: str | None = "precio?", **more: Any) -> KeptComment:
+        """Somebody comments, and a webhook tells of it unless `webhook` is false."""
+        webhook = more.pop("webhook", True)
+        found = {"from_id": ANA, "username": "ana_x", "created_ms": T0, **more}
+        media_id = found.pop("media_id", POST)
+        written = self.server.posts.write(media_id, found.pop("from_id"), text, **found)
+        post = self.server.posts.post(media_id)
+        assert post is not None
+        if webhook and post.account_id is not None:
+            await _post(client, comment_payload(post, written, self.server.behaviour))
+        for account_id in written.mentions if webhook else ():
+            await _post(client, mention_payload(account_id, media_id, written.id, T0, self.server.behaviour))
+        return written
 
 
 async def tell(client: Client, value: Any, *, field: str = "comments", at_ms: int = T0) -> None:
     """Deliver a webhook about a comment."""
     change = {"field": field, "value": value}
-    entry = {"id": ACCOUNT, "time": at_ms // 1000, "changes": [change]}
-    status, answer, _ = await client.post(json.dumps({"object": "instagram", "entry": [entry]}).encode())
+    await _post(client, {"object": "instagram", "entry": [{"id": ACCOUNT, "time": at_ms // 1000, "changes": [change]}]})
+
+
+async def _post(client: Client, payload: Json) -> None:
+    status, answer, _ = await client.post(json.dumps(payload).encode())
     assert status == 200, answer
     await client.settled()
 
@@ -134,3 +111,8 @@ async def events(client: Client, types: str = "comment.*,mention.*") -> list[Jso
     await client.settled()
     found: list[Json] = (await client.get(f"/api/events?types={types}"))["events"]
     return found
+
+
+async def told(client: Client, types: str = "comment.*,mention.*") -> list[str]:
+    """The types of the events about comments."""
+    return [one["type"] for one in await events(client, types)]
