@@ -1,0 +1,49 @@
+"""A daemon beside a simulated Instagram with a post."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from inboxd import app
+from inboxd.config.schema import EventSettings, Settings
+from inboxd.config.secrets import Secrets
+from inboxd.simulator.graph_server import Behaviour, GraphServer
+from inboxd.simulator.serving import serving
+
+from tests.comments.rig import Shop
+from tests.support import ACCOUNT, TOKEN, Client
+
+Run = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture
+def shop() -> Shop:
+    server = GraphServer({TOKEN: ACCOUNT})
+    server.behaviour = Behaviour(latency_ms=1)
+    return Shop(server)
+
+
+@pytest.fixture
+async def graph(shop: Shop) -> AsyncIterator[tuple[GraphServer, str]]:
+    async with serving(shop.application()) as url:
+        yield shop.server, url
+
+
+@pytest.fixture
+def run(settings: Settings, secrets: Secrets, tmp_path: Path) -> Run:
+    """A daemon on the same file at each call. `changes` replace sections of its settings."""
+
+    @asynccontextmanager
+    async def running(*, ids_only: bool = False, **changes: object) -> AsyncIterator[Client]:
+        changed = msgspec.structs.replace(settings, events=EventSettings(ids_only=ids_only), **changes)
+        path = tmp_path / "inboxd.sqlite3"
+        async with (
+            app.run_daemon(changed, secrets, path, on_give_up=pytest.fail) as daemon,
+            aiohttp.ClientSession() as session,
+        ):
+            yield Client(session, daemon.public_url, daemon.admin_url, path)
+
+    return running
