@@ -91,9 +91,9 @@ class GraphServer:
         """Sends a webhook payload. A WebhookSender for this server sets it; without one, no webhook is sent."""
         self._background = Background()
         self._dispatch = Dispatch(lambda: self._behaviour, self._random, self._background, self.tell)
-        customer = Customer(self.mailbox, lambda: self._behaviour, self._background, self.tell, now)
+        self.customer = Customer(self.mailbox, lambda: self._behaviour, self._background, self.tell, now)
         self.conversations = ConversationsApi(self.mailbox, lambda: self._behaviour, self._random, now)
-        self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, customer, now)
+        self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, self.customer, now)
         self.comments = CommentsApi(self.posts, lambda: self._behaviour, self._dispatch, self.sending.ledger)
         self.comment_control = CommentControl(self.posts, lambda: self._behaviour, self.tell)
 
