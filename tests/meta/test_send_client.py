@@ -24,7 +24,7 @@ from inboxd.domain.outbound import (
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.send_bodies import Recipient
-from inboxd.meta.send_client import Accepted, NotSentError, OutcomeUnknownError, SendClient
+from inboxd.meta.send_client import SendReceipt, NotSentError, OutcomeUnknownError, SendClient
 from inboxd.meta.send_errors import BY_SUBCODE, TABLE, SendError, SendFailure, send_row
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
@@ -53,7 +53,7 @@ class Line:
         self.bodies: list[Json] = []
         self.requests: list[web.Request] = []
 
-    async def send(self, content: PartContent = HELLO, recipient: Recipient = TO_ANA, **more: Any) -> Accepted:
+    async def send(self, content: PartContent = HELLO, recipient: Recipient = TO_ANA, **more: Any) -> SendReceipt:
         return await self.client.message(recipient, content, address_of, **more)
 
 
@@ -91,7 +91,7 @@ def refusing(code: int, subcode: int | None = None, status: int = 400) -> Handle
 @pytest.mark.parametrize(("login_type", "node"), [(LoginType.INSTAGRAM, "me"), (LoginType.FACEBOOK, PAGE)])
 async def test_a_message_goes_to_the_node_of_its_product(database: Database, login_type: LoginType, node: str) -> None:
     async with line(database, answering(SENT), login_type) as sending:
-        assert await sending.send() == Accepted("mid.1", ANA)
+        assert await sending.send() == SendReceipt("mid.1", ANA)
         (request,) = sending.requests
     assert request.path == f"/v25.0/{node}/messages"
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"

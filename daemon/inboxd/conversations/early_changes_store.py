@@ -13,7 +13,8 @@ import msgspec
 from inboxd.conversations import message_store, reply_window_store
 from inboxd.conversations.message_store import ChangedMessage
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
+from inboxd.domain.message import MessageChange
+from inboxd.domain.partyless_change import AnyPartylessChange, placed
 from inboxd.domain.reply_window import openings_of
 from inboxd.storage.connection import fetch_packed, insert_many
 

@@ -10,20 +10,22 @@ import msgspec
 from inboxd.domain.clock_trust import is_believable
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import (
-    AnyPartylessChange,
     Attachment,
     Content,
     Deleted,
     Direction,
     Edited,
     MessageChange,
+    Reacted,
+    Seen,
+    Sent,
+)
+from inboxd.domain.partyless_change import (
+    AnyPartylessChange,
     PartylessDeleted,
     PartylessEdited,
     PartylessReacted,
     PartylessSeen,
-    Reacted,
-    Seen,
-    Sent,
 )
 from inboxd.domain.reply_window import Opening, is_from_ad, opening_of
 from inboxd.meta import webhook_events as events

@@ -8,22 +8,21 @@ a message stays in the outbox until `wait_s` is 0, where it can be seen and canc
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from inboxd.domain.call_window import CallWindow
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.budget import HOUR_S
 from inboxd.meta.throttle import Throttle
 
-PRIVATE_REPLIES_PER_HOUR: Final = 700
-"""Meta's limit is 750 for each account and hour ("Rate limits"). It is not known where its hours begin."""
-
 
 class SendLimits(NamedTuple):
     """How much an account may send."""
 
-    per_second: int
+    per_second: float
     per_hour: int
+    private_replies_per_hour: int
+    """Meta's limit is 750 for each account ("Rate limits"). It is not known where its hours begin."""
 
 
 class SendReport(NamedTuple):
@@ -45,12 +44,14 @@ class SendBudget:
         """Stops sends alone."""
         self._graph = graph
         self._clock = graph.budget.clock
-        self._limits = limits
-        self._second, self._hour, self._private = CallWindow(1.0), CallWindow(HOUR_S), CallWindow(HOUR_S)
+        self._hour, self._private = CallWindow(HOUR_S), CallWindow(HOUR_S)
+        self.limit(limits)
 
     def limit(self, limits: SendLimits) -> None:
-        """Use these from now on. What was sent already counts against them."""
-        self._limits = limits
+        """Use these from now on. What was sent already counts against the hours."""
+        self.limits = limits
+        self._at_once = max(1, int(limits.per_second))
+        self._short = CallWindow(self._at_once / limits.per_second)
 
     def restore(self, ago_s: Iterable[tuple[float, bool]]) -> None:
         """Restore the sends of the last hour: how long ago each ended, and whether it was a private reply."""
@@ -70,7 +71,7 @@ class SendBudget:
 
         A send counts also when it failed: Meta may have counted it.
         """
-        windows = [self._second, *(window for window, _ in self._windows(private))]
+        windows = [self._short, *(window for window, _ in self._windows(private))]
         throttles = self._throttles()
         for window in windows:
             window.begin()
@@ -90,12 +91,12 @@ class SendBudget:
         """The state now."""
         now = self._clock.monotonic()
         stops = [(throttle.stopped_s(), throttle.reason) for throttle in self._throttles()]
-        hour_s = self._room_s(self._hour, self._limits.per_hour)
-        stops.append((hour_s, f"{self._limits.per_hour} sends of this hour are used"))
+        hour_s = self._room_s(self._hour, self.limits.per_hour)
+        stops.append((hour_s, f"{self.limits.per_hour} sends of this hour are used"))
         longest_s, reason = max(stops, key=lambda stop: stop[0])
         waits = longest_s > 0 and math.isfinite(longest_s)
         return SendReport(
-            allowance=self._limits.per_hour,
+            allowance=self.limits.per_hour,
             used=self._hour.used(now),
             waits_until=self._clock.now_ms() + int(longest_s * 1000) if waits else None,
             reason=reason if waits else None,
@@ -105,11 +106,11 @@ class SendBudget:
         return (*self._graph.budget.throttles, self.throttle)
 
     def _windows(self, private: bool) -> list[tuple[CallWindow, int]]:  # noqa: FBT001 - private
-        hour = [(self._hour, self._limits.per_hour)]
-        return [*hour, (self._private, PRIVATE_REPLIES_PER_HOUR)] if private else hour
+        hour = [(self._hour, self.limits.per_hour)]
+        return [*hour, (self._private, self.limits.private_replies_per_hour)] if private else hour
 
     def _pace_s(self) -> float:
-        return self._room_s(self._second, self._limits.per_second)
+        return self._room_s(self._short, self._at_once)
 
     def _room_s(self, window: CallWindow, most: int) -> float:
         return window.room_in_s(most, self._clock.monotonic())

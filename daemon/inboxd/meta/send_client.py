@@ -1,6 +1,6 @@
 """The client for the Send API of one account: one call, made once, and what is known after it.
 
-There are three ends. Meta accepted it (`Accepted`); Meta refused it, or it certainly did not leave (`SendError`,
+There are three ends. Meta accepted it (`SendReceipt`); Meta refused it, or it certainly did not leave (`SendError`,
 `NotSentError`); or nobody can say (`OutcomeUnknownError`): then Meta may have sent the message.
 """
 
@@ -26,7 +26,7 @@ LONGEST_REST_S: Final = 24 * 3600.0
 """The longest stop of sends when Meta does not say how long."""
 
 
-class Accepted(NamedTuple):
+class SendReceipt(NamedTuple):
     """Meta accepted a message."""
 
     mid: str
@@ -61,7 +61,7 @@ class SendClient:
 
     async def message(
         self, recipient: Recipient, content: PartContent, address_of: AddressOf, *, human_agent: bool = False
-    ) -> Accepted:
+    ) -> SendReceipt:
         """Send one part. Raises SendError, NotSentError, OutcomeUnknownError, ValueError, and nothing else."""
         body = message_body(recipient, content, address_of, human_agent=human_agent)
         fields = await self._posted(body, MEDIA_PATIENCE if content.attachments else 1)
@@ -69,7 +69,7 @@ class SendClient:
         if mid is None or mid != fields.get("message_id"):
             msg = "Meta answered without a usable message id."
             raise OutcomeUnknownError(msg)
-        return Accepted(mid, answers.identifier(fields.get("recipient_id")))
+        return SendReceipt(mid, answers.identifier(fields.get("recipient_id")))
 
     async def action(self, participant_id: str, action: str, payload: Json | None = None) -> None:
         """Make a sender action: `typing_on`, `typing_off`, `mark_seen`, `react`, `unreact`. Raises as `message`."""

@@ -25,7 +25,7 @@ _UNDER_WAY: Final = frozenset({PartState.SENDING, PartState.UNKNOWN})
 
 
 class ExpiryWorker:
-    """Looks for messages whose time is over. Whether it really is, is decided anew: the participant may have written."""
+    """Looks for messages whose time is over, and decides it anew: the participant may have written since."""
 
     name = "outbox_expiry"
 

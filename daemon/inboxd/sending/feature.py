@@ -4,13 +4,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inboxd.accounts.manager import AccountManager
+from inboxd.domain.outbound import OutboundKind
+from inboxd.domain.reconciliation import MINUTE_MS
 from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Setting
-from inboxd.sending import expiry_worker, personal_data_store
+from inboxd.meta.send_budget import SendLimits
+from inboxd.sending import delivery_store, expiry_worker, personal_data_store
+from inboxd.sending.actions_api import ActionsApi
+from inboxd.sending.addresses import Addresses
 from inboxd.sending.api import OutboundApi
+from inboxd.sending.channels import ChannelFactory, ChannelTools
+from inboxd.sending.delivery_store import Concluding
+from inboxd.sending.echoes import Echoes
 from inboxd.sending.event_types import event_types
 from inboxd.sending.expiry_worker import ExpiryWorker
+from inboxd.sending.metrics import SendingMetrics
+from inboxd.sending.overview import SendingOverview
+from inboxd.sending.senders import Senders
 from inboxd.sending.service import OutboxService
+from inboxd.sending.settlement import Settlement
+from inboxd.sending.worker import Tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +49,10 @@ class Sending(Feature):
     """This feature, and what the features above it use."""
 
     outbox: OutboxService
+    channels: dict[OutboundKind, ChannelFactory]
+    """How each kind is sent. A feature above adds its own kind when it is built."""
+    addresses: Addresses
+    """From where Meta fetches attachments. A feature above says it for uploads."""
 
 
 def build(core: Core, options: Options, *, accounts: AccountManager, event_log: EventLog) -> Sending:
@@ -51,14 +68,39 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
     outbox = OutboxService(database, event_log, clock, max_waiting=max_waiting, hold_after_failure=hold)
     expiry = ExpiryWorker(database, event_log, clock, hold_after_failure=hold)
     expiry.on_released = outbox.notify
+    pause = Setting("sending.automation_pause_minutes", options.automation_pause_minutes)
+    metrics = SendingMetrics(core.metrics.registry)
+    settlement = Settlement(Concluding(event_log, hold), lambda: pause() * MINUTE_MS)
+    addresses = Addresses()
+    channel_tools = ChannelTools(database, event_log, clock, accounts.aliases, addresses)
+    limits = SendLimits(options.per_second, options.per_hour, options.private_replies_per_hour)
+    tools = Tools(
+        database=database, accounts=accounts, settlement=settlement, metrics=metrics, clock=clock, random=core.random
+    )
+    senders = Senders(accounts, tools, channel_tools, limits)
+    outbox.notify.append(senders.notify)
+    echoes = Echoes(settlement, clock, senders.notify)
     api = OutboundApi(database, outbox, accounts.served, allow_http=options.allow_http)
+    actions = ActionsApi(database, event_log, clock, senders.sender_of)
+
+    async def collect() -> None:
+        metrics.show(await delivery_store.backlogs(database.read), clock.now_ms())
+
     return Sending(
         name="sending",
         outbox=outbox,
+        channels=senders.factories,
+        addresses=addresses,
         event_types=event_types(accounts.aliases),
-        operations=api.operations(),
+        projections=(echoes.project,),
+        operations=[*api.operations(), *actions.operations()],
         workers=(Job(expiry, expiry_worker.SCHEDULE),),
+        account_workers=senders.workers_of,
+        on_account_removed=senders.account_removed,
         expiries=personal_data_store.expiries(database, clock, days=keep_days),
         personal_data=personal_data_store.personal_data(database),
-        reload=(after_failure.rule, max_waiting.rule, keep_days.rule),
+        collect=collect,
+        templates="inboxd.sending",
+        overview=SendingOverview(database.read, accounts, senders.report, clock).read,
+        reload=(after_failure.rule, max_waiting.rule, keep_days.rule, pause.rule, senders.rule),
     )

@@ -68,6 +68,7 @@ CREATE TABLE outbound_attempts (
 ) STRICT;
 
 CREATE INDEX outbound_attempts_by_part ON outbound_attempts (part_id, id);
+CREATE INDEX outbound_attempts_by_time ON outbound_attempts (began_at);
 
 CREATE VIEW v1_outbound_messages AS
 SELECT
@@ -100,3 +101,37 @@ SELECT
     strftime('%Y-%m-%dT%H:%M:%fZ', o.updated_at / 1000.0, 'unixepoch') AS updated_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', o.settled_at / 1000.0, 'unixepoch') AS settled_at
 FROM outbound_messages AS o;
+
+-- The source 3: sent from here, and neither a webhook nor the API has shown it yet.
+DROP VIEW v1_messages;
+CREATE VIEW v1_messages AS
+SELECT
+    CAST(m.id AS TEXT)                       AS id,
+    CAST(m.conversation_id AS TEXT)          AS conversation_id,
+    m.mid                                    AS platform_message_id,
+    CASE WHEN m.sender_id = c.participant_id AND c.participant_id <> c.account_id THEN 'customer' ELSE 'user' END
+                                             AS sender_type,
+    m.sender_id                              AS sender_platform_id,
+    CASE WHEN m.deleted_at IS NOT NULL THEN 'deleted' ELSE coalesce(m.type, 'text') END AS message_type,
+    coalesce(m.read_text, m.edited_text, m.text)         AS content,
+    (SELECT a.value ->> 'url' FROM json_each(m.attachments) AS a WHERE a.value ->> 'url' IS NOT NULL LIMIT 1)
+                                             AS media_url,
+    (SELECT a.value ->> 'type' FROM json_each(m.attachments) AS a WHERE a.value ->> 'url' IS NOT NULL LIMIT 1)
+                                             AS media_type,
+    coalesce(m.attachments, '[]')            AS attachments,
+    CASE WHEN m.sender_id = c.participant_id AND c.participant_id <> c.account_id
+         THEN m.timeline_at <= max(coalesce(c.answered_at, 0), coalesce(c.read_at, 0))
+         ELSE m.timeline_at <= coalesce(c.seen_at, 0) END AS is_read,
+    strftime('%Y-%m-%dT%H:%M:%fZ', m.timeline_at / 1000.0, 'unixepoch') AS sent_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(m.read_text_at, m.edited_at) / 1000.0, 'unixepoch') AS edited_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', m.deleted_at / 1000.0, 'unixepoch')  AS deleted_at,
+    coalesce(m.reactions, '[]')              AS reactions,
+    coalesce(m.details, '{}')                AS metadata,
+    strftime('%Y-%m-%dT%H:%M:%fZ', m.created_at / 1000.0, 'unixepoch')  AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', m.updated_at / 1000.0, 'unixepoch')  AS updated_at,
+    CASE coalesce(m.source, 0) WHEN 1 THEN 'reconciled' WHEN 2 THEN 'history' WHEN 3 THEN 'sent' ELSE 'webhook' END
+                                             AS source,
+    CASE WHEN m.direction IS NULL AND m.listed_at IS NOT NULL THEN 'unavailable' END AS detail
+FROM messages AS m
+JOIN conversations AS c ON c.id = m.conversation_id
+WHERE m.timeline_at IS NOT NULL;
