@@ -67,7 +67,7 @@ class CommentActions:
                 NewOutbound(
                     kind=OutboundKind.COMMENT_REPLY,
                     account_id=root.account_id,
-                    participant_id=None if root.is_own else root.author_id,
+                    participant_id=None,  # no conversation: what is written there has nothing to do with it
                     comment_id=root.key,
                     sent_by=sent_by,
                     body=OutboundBody(text=text),

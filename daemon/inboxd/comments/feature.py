@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.comments import details_worker, earlier_worker, personal_data_store, store
@@ -16,9 +17,11 @@ from inboxd.comments.event_types import EVENT_TYPES
 from inboxd.comments.media_store import MediaStore
 from inboxd.comments.projection import CommentProjection
 from inboxd.comments.reading import CommentReading
+from inboxd.comments.replies import CommentReplies
 from inboxd.comments.store import CommentStore
 from inboxd.comments.threads import Threads
 from inboxd.domain.comment import private_reply_problem, private_reply_until
+from inboxd.domain.outbound import OutboundKind
 from inboxd.events.log import EventLog
 from inboxd.feature import Core, Feature, Job, Setting
 from inboxd.sending.comment_source import CommentToAnswer
@@ -62,6 +65,7 @@ def build(
         return CommentToAnswer(comment.author_id, private_reply_until(comment))
 
     sending.outbox.comments = find
+    sending.channels[OutboundKind.COMMENT_REPLY] = partial(CommentReplies, database=database, event_log=event_log)
 
     def account_workers(account_id: str) -> Sequence[Job]:
         worker = CommentDetails(accounts.served[account_id], reading, due, media, clock)

@@ -33,6 +33,11 @@ _PART_REPLIES: Final = """
 UPDATE comments SET root_id = id, parent_id = NULL, last_at = commented_at, replies = 0, answered = is_own
 WHERE root_id = ?1 AND id <> ?1
 """
+_ANSWERS: Final = """
+DELETE FROM outbound_messages
+WHERE account_id = ?1 AND comment_id = (SELECT key FROM comments WHERE id = ?2) AND participant_id IS NULL
+"""
+"""Public replies, and private ones that were not sent: they name no participant, so only the comment tells of whom."""
 _DELETE: Final = "DELETE FROM comments WHERE id = ?"
 _EXPORT: Final = f"""
 SELECT v.* FROM ({_BY_AUTHOR.replace(":account", "?1").replace(":participant", "?2")}) AS k
@@ -96,6 +101,7 @@ def _erase(connection: sqlite3.Connection, subject: Subject, step: int) -> Count
         return +Counter(comments=rows)
     found = connection.execute(_OF_PARTICIPANT, values).fetchall()
     for comment_id, _ in found:
+        connection.execute(_ANSWERS, (subject.account_id, comment_id))
         connection.execute(_OWN_REPLIES, (comment_id,))
         connection.execute(_PART_REPLIES, (comment_id,))
         connection.execute(_DELETE, (comment_id,))

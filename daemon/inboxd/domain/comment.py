@@ -1,5 +1,6 @@
 """Comments and mentions: what is known of one, and what may be done with it."""
 
+import unicodedata
 from enum import StrEnum
 from typing import Final
 
@@ -118,6 +119,11 @@ class Post(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
+def same_text(one: str | None, other: str | None) -> bool:
+    """Whether two texts are the same but for blanks and how letters are composed."""
+    return one is not None and other is not None and _plain(one) == _plain(other)
+
+
 def reply_problem(comment: Comment) -> str | None:
     """Why nothing can be written under the thread of `comment`, its first one; None when it can be tried."""
     if comment.deleted_at is not None:
@@ -170,3 +176,7 @@ def private_reply_until(comment: Comment) -> int:
     """Until when a private reply may be tried (ms)."""
     is_live = comment.kind is CommentKind.LIVE_COMMENT
     return comment.commented_at + (LONGEST_LIVE_MS if is_live else PRIVATE_REPLY_MS)
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())

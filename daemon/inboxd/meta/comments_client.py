@@ -39,6 +39,9 @@ MAX_NAME: Final = 255
 MAX_WORD: Final = 50
 MOST_LIKES: Final = 10**12
 MOST_REPLIES: Final = 200
+PAGE: Final = 50
+MOST_PAGES: Final = 5
+MAX_CURSOR: Final = 4096
 _BAD_PARAMETER: Final = 100
 _UNKNOWN_ERROR: Final = 1
 _OBJECT_MISSING: Final = 33
@@ -79,10 +82,21 @@ class CommentsClient:
             raise unusable(msg)
         return found
 
-    async def replies(self, comment_id: str, priority: Priority) -> list[ReadComment]:
-        """The replies to a comment, as far as one page shows them."""
-        path, wanted = f"{_node(comment_id)}/replies", {"fields": _REPLY_FIELDS, "limit": "50"}
-        return _comments(await self._graph.request("GET", path, wanted, priority))
+    async def all_replies(self, comment_id: str, priority: Priority) -> tuple[list[ReadComment], bool]:
+        """The replies to a comment, and whether these are all."""
+        path, wanted = f"{_node(comment_id)}/replies", {"fields": _REPLY_FIELDS, "limit": str(PAGE)}
+        found: list[ReadComment] = []
+        for _ in range(MOST_PAGES):
+            answer = await self._graph.request("GET", path, wanted, priority)
+            found += _comments(answer)
+            paging = _fields(answer.get("paging"))
+            after = answers.word(_fields(paging.get("cursors")).get("after"), MAX_CURSOR)
+            if "next" not in paging:
+                return found, isinstance(answer.get("data"), list)
+            if after is None:
+                break
+            wanted["after"] = after
+        return found, False
 
     async def media(self, media_id: str, priority: Priority) -> Post:
         """A post of the account."""
