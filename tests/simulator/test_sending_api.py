@@ -106,6 +106,7 @@ async def test_what_meta_refuses_is_refused(writes: Rig, body: Json, error: tupl
     assert error_of(await writes.post("me/messages", body)) == error
     found = await writes.control("sent")
     assert (found["messages"], sum(found["refused"].values())) == ([], 1)
+    assert len(writes.server.mailbox.conversations(ACCOUNT)) == 1
 
 
 async def test_a_text_of_exactly_1000_bytes_is_sent(writes: Rig) -> None:

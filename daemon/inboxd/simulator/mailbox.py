@@ -216,7 +216,7 @@ class Mailbox:
         """What a participant really does opens the window to answer. Deletes, edits and reads do not."""
         sender_id = str((item.get("sender") or {}).get("id") or account_id)
         message, reaction = (item.get(name) or {} for name in ("message", "reaction"))
-        arrives = bool(message) and not message.get("is_deleted") and message.get("mid") not in self._of_mid
+        arrives = bool(message) and not message.get("is_deleted")
         acts = arrives or "postback" in item or "referral" in item or reaction.get("action") == "react"
         if sender_id == account_id or not acts or not self._opens(account_id):
             return
