@@ -1,6 +1,6 @@
 """A daemon that sends and a simulated Instagram, on a clock that stands still until it is moved."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,23 @@ class SendingWorld(World):
         """One outbound message."""
         return await self.client.get(f"/api/messaging/outbound/{outbound_id}")
 
+    async def waits(self, outbound_id: str) -> Json:
+        """Wait until an outbound message says why it is not sent."""
+        return await self._until(outbound_id, lambda one: one["state"] == "queued" and one["reasonCode"] is not None)
+
     async def becomes(self, outbound_id: str, *states: str, step_s: float = 0.05, within_s: float = 20) -> Json:
         """Wait until an outbound message is in one of these states. `step_s` passes at each look."""
+        return await self._until(outbound_id, lambda one: one["state"] in states, step_s=step_s, within_s=within_s)
+
+    async def _until(
+        self, outbound_id: str, condition: Callable[[Json], bool], *, step_s: float = 0.05, within_s: float = 20
+    ) -> Json:
         found: list[Json] = []
 
         async def there() -> bool:
             await self.clock.leap(step_s)
             found[:] = [await self.outbound(outbound_id)]
-            return found[0]["state"] in states
+            return condition(found[0])
 
         try:
             await eventually(there, within_s=within_s)
