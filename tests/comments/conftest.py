@@ -10,6 +10,7 @@ import pytest
 from inboxd import app
 from inboxd.config.schema import EventSettings, Settings
 from inboxd.config.secrets import Secrets
+from inboxd.runtime.clock import Clock
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
 
@@ -37,11 +38,13 @@ def run(settings: Settings, secrets: Secrets, tmp_path: Path) -> Run:
     """A daemon on the same file at each call. `changes` replace sections of its settings."""
 
     @asynccontextmanager
-    async def running(*, ids_only: bool = False, **changes: object) -> AsyncIterator[Client]:
+    async def running(
+        *, ids_only: bool = False, clock: Clock | None = None, **changes: object
+    ) -> AsyncIterator[Client]:
         changed = msgspec.structs.replace(settings, events=EventSettings(ids_only=ids_only), **changes)
         path = tmp_path / "inboxd.sqlite3"
         async with (
-            app.run_daemon(changed, secrets, path, on_give_up=pytest.fail) as daemon,
+            app.run_daemon(changed, secrets, path, on_give_up=pytest.fail, clock=clock) as daemon,
             aiohttp.ClientSession() as session,
         ):
             yield Client(session, daemon.public_url, daemon.admin_url, path)
