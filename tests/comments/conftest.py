@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from inboxd import app
 from inboxd.config.schema import EventSettings, Settings
-from inboxd.config.secrets import Secrets
+from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.serving import serving
 
-from tests.comments.rig import Shop
+from tests.comments.rig import CLERK_TOKEN, Shop
 from tests.support import ACCOUNT, TOKEN, Client
 
 Run = Callable[..., AbstractAsyncContextManager[Client]]
@@ -31,6 +32,12 @@ def shop() -> Shop:
 async def graph(shop: Shop) -> AsyncIterator[tuple[GraphServer, str]]:
     async with serving(shop.application()) as url:
         yield shop.server, url
+
+
+@pytest.fixture
+def secrets(secrets: Secrets) -> Secrets:
+    """Those of all tests, and a token that may read and write, but not send."""
+    return msgspec.structs.replace(secrets, named_tokens=(NamedToken("clerk", ("read", "write"), Secret(CLERK_TOKEN)),))
 
 
 @pytest.fixture

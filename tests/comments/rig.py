@@ -14,6 +14,7 @@ from inboxd.simulator.posts import KeptComment
 
 from tests.support import ACCOUNT, ANA, T0, Client, Json
 
+CLERK_TOKEN = "a-clerk-who-may-not-speak"
 POST = "17900000000000001"
 THEIR_POST = "17900000000000003"
 COMMENT = "18000000000000001"
