@@ -1,17 +1,20 @@
 """A simulated Instagram with posts and comments, and deliveries about them."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from inboxd.runtime.clock import Clock
 from inboxd.simulator.comment_payloads import comment_payload, mention_payload
 from inboxd.simulator.graph_server import GraphServer
 from inboxd.simulator.posts import KeptComment
 
 from tests.support import ACCOUNT, ANA, T0, Client, Json
 
+CLERK_TOKEN = "a-clerk-who-may-not-speak"
 POST = "17900000000000001"
 THEIR_POST = "17900000000000003"
 COMMENT = "18000000000000001"
@@ -84,15 +87,35 @@ async def _post(client: Client, payload: Json) -> None:
     await client.settled()
 
 
-def said(comment_id: str = COMMENT, text: str | None = "precio?", **more: object) -> Json:
-    """What a webhook says of a comment of Ana."""
+def said(comment_id: str = COMMENT, text: str | None = "precio?", author: Json | None = None, **more: object) -> Json:
+    """What a webhook says of a comment, of Ana unless of somebody else."""
     value: Json = {
         "id": comment_id,
-        "from": {"id": ANA, "username": "ana_x"},
+        "from": author or {"id": ANA, "username": "ana_x"},
         "media": {"id": POST, "media_product_type": "FEED"},
         **more,
     }
     return value if text is None else {**value, "text": text}
+
+
+class FastClock(Clock):
+    """A minute passes in a second. It begins as the real one does."""
+
+    def __init__(self, times: float = 60.0) -> None:
+        self._times = times
+        self._began_ms, self._began = super().now_ms(), super().monotonic()
+
+    def now_ms(self) -> int:
+        return int(self._began_ms + (self.monotonic() - self._began) * 1000)
+
+    def monotonic(self) -> float:
+        return self._began + (super().monotonic() - self._began) * self._times
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds / self._times)
+
+    async def wait(self, event: asyncio.Event, timeout_s: float | None) -> bool:
+        return await super().wait(event, None if timeout_s is None else timeout_s / self._times)
 
 
 async def threads(client: Client, query: str = "") -> list[Json]:

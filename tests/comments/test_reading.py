@@ -6,7 +6,7 @@ from inboxd.simulator.graph_server import Behaviour
 
 from tests.comments.conftest import Run
 from tests.comments.rig import GONE, POST, Shop, events, refusal, thread, threads, told
-from tests.support import ACCOUNT, BRUNO, T0, Client, Json, eventually
+from tests.support import ACCOUNT, BRUNO, T0, Client, eventually
 
 
 async def test_an_edit_and_a_hide_elsewhere_are_seen_when_the_thread_is_opened(client: Client, shop: Shop) -> None:
@@ -111,7 +111,7 @@ async def test_a_comment_of_which_only_a_reply_told_is_read(client: Client, shop
     await shop.comment(client, "the reply", parent_id=written.id, from_id=BRUNO, username="bruno", created_ms=T0 + 1000)
 
     async def is_read() -> bool:
-        return (await threads(client))[0]["comment"]["text"] == "the first"
+        return bool((await threads(client))[0]["comment"]["text"] == "the first")
 
     await eventually(is_read)
     (found,) = await threads(client)

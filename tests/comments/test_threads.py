@@ -46,7 +46,7 @@ async def test_replies_stand_under_their_comment_in_any_order_of_arrival(client:
     told = [
         (said(), T0),
         (said(REPLY, "and in blue?", parent_id=COMMENT), T0 + 60_000),
-        (said("18000000000000003", "20", parent_id=COMMENT, **{"from": {"id": ACCOUNT, "username": "x"}}), T0 + 90_000),
+        (said("18000000000000003", "20", parent_id=COMMENT, author={"id": ACCOUNT, "username": "x"}), T0 + 90_000),
         # Instagram has one level: a reply to a reply is one to the comment.
         (said("18000000000000004", "thanks", parent_id=REPLY), T0 + 120_000),
     ]
@@ -89,7 +89,7 @@ async def test_twice_the_same_comment_is_told_once(client: Client) -> None:
 )
 async def test_own_comments_are_known_by_any_of_their_signs(client: Client, author: Json) -> None:
     await client.send("POST", f"/api/accounts/{ACCOUNT}/check")  # its username is asked for
-    await tell(client, said(**{"from": author}))
+    await tell(client, said(author=author))
     (event,) = await events(client)
     assert event["data"]["isOwn"] is True
     (found,) = await threads(client)
@@ -106,7 +106,7 @@ async def test_threads_are_filtered_searched_and_paged(client: Client) -> None:
             client, said(f"181000000000000{number:02}", f"{words} {number}", media=media), at_ms=T0 + number * 1000
         )
     await tell(client, said("182", "cancion verde", parent_id="18100000000000001"), at_ms=T0 + 100_000)
-    await tell(client, said("183", "si", parent_id="18100000000000002", **{"from": {"id": ACCOUNT}}), at_ms=T0 + 99_000)
+    await tell(client, said("183", "si", parent_id="18100000000000002", author={"id": ACCOUNT}), at_ms=T0 + 99_000)
 
     listed: list[str] = []
     cursor = ""
@@ -139,7 +139,7 @@ async def test_a_mention_is_read_since_its_webhook_has_no_words(client: Client, 
     assert (found["kind"], found["comment"]["text"]) in {("mention", None), ("mention", "look @the.shop")}
 
     async def is_read() -> bool:
-        return (await threads(client))[0]["comment"]["text"] == "look @the.shop"
+        return bool((await threads(client))[0]["comment"]["text"] == "look @the.shop")
 
     await eventually(is_read)
     (found,) = await threads(client)
@@ -183,7 +183,7 @@ async def test_a_picture_as_a_comment_has_no_text(client: Client) -> None:
 async def test_what_webhooks_told_before_the_upgrade_becomes_threads_without_news(run: Run) -> None:
     async with run() as client:
         await tell(client, said())
-        await tell(client, said(REPLY, "and in blue?", parent_id=COMMENT, **{"from": {"id": BRUNO, "username": "b"}}))
+        await tell(client, said(REPLY, "and in blue?", parent_id=COMMENT, author={"id": BRUNO, "username": "b"}))
         await tell(client, {"media_id": THEIR_POST}, field="mentions")
         before, events_before = await threads(client), await told(client)
         path = client.database

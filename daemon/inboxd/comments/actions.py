@@ -1,30 +1,43 @@
 """What is done with comments: a public reply through the outbox; hiding, showing and deleting at once."""
 
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from inboxd.comments.reading import NOT_SERVED, CommentReading
+from inboxd.comments.resources import MAX_REPLY
 from inboxd.comments.store import CommentStore
 from inboxd.domain.account import DAY_MS
 from inboxd.domain.comment import Comment, CommentState, delete_problem, hide_problem, reply_problem
 from inboxd.domain.outbound import OutboundKind, PartContent, SentBy
+from inboxd.domain.outbound_content import ContentError, Draft, parts_of
 from inboxd.domain.retry import FailureAction
 from inboxd.http.problems import ProblemError
 from inboxd.meta.comments_client import CommentsClient, is_said_to_be_gone
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import InboxdError
 from inboxd.sending.outbound import (
     NewOutbound,
     OutboundBody,
     OutboundConflictError,
     OutboxFullError,
     StoredOutbound,
+    UnknownCommentError,
+    WindowClosedError,
 )
 from inboxd.sending.service import OutboxService
 
 REPLY_ENDS_MS: Final = DAY_MS
 """A public reply that could not be sent for so long is not sent any more."""
 _REFUSALS: Final = frozenset({FailureAction.LACKS_PERMISSION, FailureAction.NEEDS_LOGIN})
+
+
+class RequestKey(NamedTuple):
+    """What makes a second request for the same reply harmless."""
+
+    key: str | None
+    fingerprint: bytes
+    """Of the request: another one with the same key is refused."""
 
 
 class CommentActions:
@@ -43,17 +56,17 @@ class CommentActions:
         *,
         sent_by: SentBy,
         requested_by: str,
-        key: str | None = None,
-        fingerprint: bytes | None = None,
+        key: RequestKey,
     ) -> StoredOutbound:
         """Put a public reply into the outbox. It stands under the first comment of the thread, as Instagram has it.
 
         The comment is read again before: it may be gone, or hidden.
         """
         try:
-            known = await self._outbox.known(requested_by, key, fingerprint or b"")
+            known = await self._outbox.known(requested_by, key.key, key.fingerprint)
             if known is not None:
                 return known
+            _check_text(text)
             root = await self._root(comment)
             problem = reply_problem(root)
             if problem is None:
@@ -73,16 +86,47 @@ class CommentActions:
                     body=OutboundBody(text=text),
                     parts=(PartContent(text=text),),
                     requested_by=requested_by,
-                    idempotency_key=key,
-                    fingerprint=fingerprint,
+                    idempotency_key=key.key,
+                    fingerprint=None if key.key is None else key.fingerprint,
                     expires_at=self._clock.now_ms() + REPLY_ENDS_MS,
                 )
             )
-        except OutboundConflictError as error:
-            raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
-        except OutboxFullError as error:
-            headers = {"Retry-After": "30"}
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=headers) from error
+        except (OutboundConflictError, OutboxFullError) as error:
+            raise _not_accepted(error) from error
+
+    async def reply_in_private(
+        self, comment: Comment, text: str, *, requested_by: str, key: RequestKey
+    ) -> StoredOutbound:
+        """Put a message to the author of a comment into the outbox, written by a human. One for each comment, ever.
+
+        The comment is read again before.
+        """
+        try:
+            known = await self._outbox.known(requested_by, key.key, key.fingerprint)
+            if known is not None:
+                return known
+            self._client(comment)
+            comment = await self._reading.refresh(comment)
+            return await self._outbox.accept(
+                NewOutbound(
+                    kind=OutboundKind.PRIVATE_REPLY,
+                    account_id=comment.account_id,
+                    participant_id=None,
+                    comment_id=comment.comment_id,
+                    sent_by=SentBy.HUMAN,
+                    body=OutboundBody(text=text),
+                    parts=parts_of(Draft(text=text), OutboundKind.PRIVATE_REPLY, allow_http=False),
+                    requested_by=requested_by,
+                    idempotency_key=key.key,
+                    fingerprint=None if key.key is None else key.fingerprint,
+                )
+            )
+        except ContentError as error:
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+        except UnknownCommentError as error:
+            raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from error
+        except (OutboundConflictError, OutboxFullError, WindowClosedError) as error:
+            raise _not_accepted(error) from error
 
     async def hide(self, comment: Comment, *, hidden: bool) -> Comment:
         """Hide or show a comment, at Meta and here. To do so again changes nothing."""
@@ -128,6 +172,23 @@ class CommentActions:
 
     async def _root(self, comment: Comment) -> Comment:
         return comment if comment.is_root else await self._comments.get(comment.root_id) or comment
+
+
+def _check_text(text: str) -> None:
+    """Raises ProblemError (422) for what is no comment."""
+    if not text.strip():
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'text' must have more than blanks.")
+    if len(text) > MAX_REPLY:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"'text' may have {MAX_REPLY} characters.")
+    if any(letter < " " and letter not in "\n\r\t" for letter in text):
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'text' must have no control characters.")
+
+
+def _not_accepted(error: InboxdError) -> ProblemError:
+    """The problem for what the outbox did not take."""
+    if isinstance(error, OutboxFullError):
+        return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers={"Retry-After": "30"})
+    return ProblemError(HTTPStatus.CONFLICT, str(error))
 
 
 def refused(error: GraphError) -> ProblemError:

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.comments.actions import CommentActions
+from inboxd.comments.actions import CommentActions, RequestKey
 from inboxd.comments.resources import CommentChange, CommentResource, NewReply, ThreadList, WholeThreadResource
 from inboxd.comments.store import ThreadFilter
 from inboxd.comments.threads import Threads
@@ -137,19 +137,10 @@ class CommentsApi:
         comments of a broadcast. For a private reply: `POST /api/messaging/messages` with `commentId`.
         """
         comment, wanted = await self._find(request), body(request, NewReply)
-        if not wanted.text.strip():
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "'text' must have more than blanks.")
-        told, key = (
-            msgspec.json.encode(("comment", comment.id, wanted), order="deterministic"),
-            _idempotency_key(request),
-        )
+        told = msgspec.json.encode(("comment", comment.id, wanted), order="deterministic")
+        key = RequestKey(_idempotency_key(request), hashlib.blake2b(told, digest_size=16).digest())
         accepted = await self._actions.reply(
-            comment,
-            wanted.text,
-            sent_by=wanted.sent_by,
-            requested_by=request[OWNER].name,
-            key=key,
-            fingerprint=None if key is None else hashlib.blake2b(told, digest_size=16).digest(),
+            comment, wanted.text, sent_by=wanted.sent_by, requested_by=request[OWNER].name, key=key
         )
         headers = {"Location": f"{OUTBOUND}/{accepted.id}"}
         return answer(OutboundResource.of(accepted), status=HTTPStatus.ACCEPTED, headers=headers)

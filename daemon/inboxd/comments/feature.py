@@ -15,6 +15,7 @@ from inboxd.comments.earlier_store import EarlierStore
 from inboxd.comments.earlier_worker import EarlierComments
 from inboxd.comments.event_types import EVENT_TYPES
 from inboxd.comments.media_store import MediaStore
+from inboxd.comments.pages import CommentPages
 from inboxd.comments.projection import CommentProjection
 from inboxd.comments.reading import CommentReading
 from inboxd.comments.replies import CommentReplies
@@ -23,7 +24,7 @@ from inboxd.comments.threads import Threads
 from inboxd.domain.comment import private_reply_problem, private_reply_until
 from inboxd.domain.outbound import OutboundKind
 from inboxd.events.log import EventLog
-from inboxd.feature import Core, Feature, Job, Setting
+from inboxd.feature import Core, Feature, Job, Link, Setting
 from inboxd.sending.comment_source import CommentToAnswer
 from inboxd.sending.feature import Sending
 from inboxd.sending.outbound import WindowClosedError
@@ -84,6 +85,9 @@ def build(
         event_types=EVENT_TYPES,
         projections=(projection.project,),
         operations=CommentsApi(threads, actions).operations(),
+        pages=(CommentPages(threads, actions, accounts, clock),),
+        templates="inboxd.comments",
+        links=(Link("/comments", "Comments", 15),),
         reload=(days.rule,),
         expiries=personal_data_store.expiries(database, days=days),
         personal_data=personal_data_store.personal_data(database),

@@ -1,9 +1,8 @@
 """Comments, mentions and their threads, as the API says them."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
-import msgspec
 from msgspec import Meta
 
 from inboxd.comments.outbound_store import PrivateReply
@@ -23,7 +22,7 @@ from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_PARTICIPANT, Resource,
 from inboxd.runtime.clock import iso_utc
 from inboxd.sending.resources import OutboundResource
 
-MAX_REPLY: int = 2200
+MAX_REPLY: Final = 2200
 """Characters of a comment."""
 
 
@@ -312,8 +311,3 @@ class NewReply(Resource, frozen=True, forbid_unknown_fields=True):
 
     text: Annotated[str, Meta(min_length=1, max_length=MAX_REPLY, description="Text alone: Meta drops pictures.")]
     sent_by: SentBy = SentBy.AUTOMATION
-
-
-def fields_of(resource: msgspec.Struct) -> dict[str, Any]:
-    """The members of a resource by name."""
-    return {name: getattr(resource, name) for name in resource.__struct_fields__}

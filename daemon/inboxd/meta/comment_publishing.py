@@ -21,9 +21,7 @@ PATIENCE: Final = 1
 _NO_ACCESS: Final = SendRow(
     SendFailure.REFUSED, ReasonCode.NO_PERMISSION, "the app may not write comments for this account"
 )
-_GONE: Final = SendRow(
-    SendFailure.REFUSED, ReasonCode.REFUSED, "the comment was deleted, or the app may not see it"
-)
+_GONE: Final = SendRow(SendFailure.REFUSED, ReasonCode.REFUSED, "the comment was deleted, or the app may not see it")
 _PARAMETER: Final = SendRow(
     SendFailure.REFUSED,
     ReasonCode.BAD_CONTENT,
