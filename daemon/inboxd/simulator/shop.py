@@ -49,18 +49,18 @@ class Shop:
         conversations, comments = await self._found(time.monotonic() + patience_s)
         for one, text in zip(conversations, REPLIES, strict=False):
             await self._send(f"/api/messaging/conversations/{one['id']}/messages", {"text": text, "sentBy": "human"})
-        for comment in comments[:1]:
+        for comment in comments:
             await self._send(f"/api/comments/{comment['id']}/replies", {"text": _PUBLIC, "sentBy": "human"})
             private = {"accountId": self._account_id, "commentId": comment["platformCommentId"], "text": _PRIVATE}
             await self._send("/api/messaging/messages", private | {"sentBy": "human"})
 
     async def _found(self, deadline: float) -> tuple[list[Any], list[Any]]:
-        """Conversations and comments that can be answered, as soon as there are both; what there is at the deadline."""
+        """Conversations that can be answered and the first comment, as soon as they are there; at the deadline less."""
         while True:
             listed = (await self._get("/api/messaging/conversations?limit=50"))["conversations"]
             conversations = [one for one in listed if one["canReply"]][-len(REPLIES) :]
             threads = (await self._get(f"/api/comments?accountId={self._account_id}"))["threads"]
-            comments = [one["comment"] for one in threads if not one["replyProblem"]]
+            comments = [one["comment"] for one in threads if one["comment"]["text"] == _COMMENTS[0]]
             if (len(conversations) == len(REPLIES) and comments) or time.monotonic() > deadline:
                 return conversations, comments
             await asyncio.sleep(_POLL_S)
