@@ -22,7 +22,7 @@ CROSS JOIN comments AS c ON c.account_id = p.account_id AND c.author_id IS NULL 
 WHERE p.account_id = :account AND p.participant_id = :participant
 """
 _IDS: Final = f"""
-SELECT comment_id FROM comments WHERE id IN ({_BY_AUTHOR}) AND comment_id IS NOT NULL ORDER BY id DESC LIMIT 1000
+SELECT comment_id FROM comments WHERE id IN ({_BY_AUTHOR}) AND length(comment_id) >= 10 ORDER BY id DESC LIMIT 1000
 """  # noqa: S608 - constants
 """The latest thousand: each is looked for in every row of raw bytes."""
 _OF_PARTICIPANT: Final = f"SELECT id, root_id FROM comments WHERE id IN ({_BY_AUTHOR} LIMIT :step)"  # noqa: S608 - constants
