@@ -170,7 +170,7 @@ def offenders(found: Callable[[Path], object]) -> dict[str, object]:
 
 
 def test_the_composition_root_can_be_read_at_once() -> None:
-    assert lines_of(SOURCE / "app.py") < 150
+    assert lines_of(SOURCE / "app.py") < 160
 
 
 def test_no_module_is_long() -> None:

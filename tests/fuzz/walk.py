@@ -17,6 +17,7 @@ from tests.support import ADMIN_TOKEN, strict
 HEADERS: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 ITEMS: Final = {
     "/api/messaging/conversations/{id}": ("/api/messaging/conversations", {"id": "id"}),
+    "/api/messaging/outbound/{id}": ("/api/messaging/outbound", {"id": "id"}),
     "/api/participants/{account}/{participant}": (
         "/api/participants",
         {"account": "clientAccountId", "participant": "participantPlatformId"},

@@ -364,12 +364,22 @@ def _conversation(row: Row) -> Conversation:
     )
 
 
+_WINDOW: Final = (
+    "customer_wrote_at",
+    "ad_clicked_at",
+    "window_refused_at",
+    "tag_refused_at",
+    "automation_paused_until",
+    "human_agent",
+    "human_agent_refused_at",
+)
+
+
 def _window(row: Row) -> dict[str, Any]:
     """What decides whether a conversation can be answered. Snapshots of older releases have none of it."""
-    if not row:
+    if len(row) < len(_WINDOW):
         return {}
-    names = ("customer_wrote_at", "ad_clicked_at", "window_refused_at", "tag_refused_at", "automation_paused_until")
-    return {**dict(zip(names, row, strict=False)), "human_agent": bool(row[5]), "human_agent_refused_at": row[6]}
+    return dict(zip(_WINDOW, row, strict=False)) | {"human_agent": bool(row[_WINDOW.index("human_agent")])}
 
 
 def _json(value: object) -> str:

@@ -99,7 +99,7 @@ class SendBudget:
             allowance=self.limits.per_hour,
             used=self._hour.used(now),
             waits_until=self._clock.now_ms() + int(longest_s * 1000) if waits else None,
-            reason=reason if waits else None,
+            reason=reason.rstrip(".") if waits and reason else None,
         )
 
     def _throttles(self) -> Sequence[Throttle]:

@@ -81,7 +81,8 @@ JOIN outbound_messages AS o ON o.id = p.outbound_id
 WHERE a.began_at > ?2 AND o.account_id = ?1 AND coalesce(a.outcome, '') <> 'waits'
 """
 _LATEST_ATTEMPT: Final = """
-SELECT began_at, ended_at, code, subcode, reason, (SELECT count(*) FROM outbound_attempts AS r WHERE r.part_id = ?1 AND r.outcome = 'refused')
+SELECT began_at, ended_at, code, subcode, reason,
+    (SELECT count(*) FROM outbound_attempts AS r WHERE r.part_id = ?1 AND r.outcome = 'refused')
 FROM outbound_attempts WHERE part_id = ?1 ORDER BY id DESC LIMIT 1
 """
 _SEEN: Final = """

@@ -15,7 +15,7 @@ from inboxd.sending.outbound import StoredOutbound, WindowClosedError
 from inboxd.sending.service import require_open
 from inboxd.storage.database import Database
 
-SCHEDULE: Final = Schedule(storage_event="sending_paused")
+SCHEDULE: Final = Schedule(storage_event="sending_waits_for_storage")
 STEP: Final = 100
 """Messages of one transaction."""
 REST_S: Final = 60.0
@@ -71,15 +71,14 @@ class ExpiryWorker:
                 words = str(error)
             else:
                 return False
-        store.set_state(
-            connection,
-            one,
+        failed = store.StateChange(
             OutboundState.FAILED,
-            parts=(PartState.FAILED, (PartState.QUEUED,)),
+            PartState.FAILED,
+            (PartState.QUEUED,),
             holds=holds(OutboundState.FAILED, hold_after_failure=self._hold_after_failure()),
-            now=now,
             reason_code=ReasonCode.WINDOW_CLOSED,
             reason=words,
         )
+        store.set_state(connection, one, failed, now)
         record_outbound(connection, self._event_log, one.id, now)
         return True

@@ -29,7 +29,7 @@ class SendingMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
             registry=registry,
         )
-        names = ["account_id"]
+        names = ["account"]
         self._waiting = Gauge("inboxd_outbound_waiting", "Messages that are not sent yet.", names, registry=registry)
         self._oldest = Gauge(
             "inboxd_outbound_oldest_seconds",

@@ -103,7 +103,7 @@ class OutboxService:
             if any(part.state is PartState.SENDING for part in one.parts):
                 msg = "It is being sent at this moment. Look again in a few seconds."
                 raise NotNowError(msg)
-            self._set(connection, one, OutboundState.CANCELED, (PartState.CANCELED, _UNSENT), now)
+            self._set(connection, one, PartState.CANCELED, _UNSENT, now)
             return store.get(connection, outbound_id)
 
         return await self._changed(transaction)
@@ -124,8 +124,7 @@ class OutboxService:
             expires_at = one.expires_at
             if one.kind is OutboundKind.MESSAGE and one.key is not None:
                 expires_at = require_open(connection, one.key, one.sent_by, now)
-            were = (PartState.FAILED, PartState.UNKNOWN)
-            self._set(connection, one, OutboundState.QUEUED, (PartState.QUEUED, were), now, expires_at=expires_at)
+            self._set(connection, one, PartState.QUEUED, (PartState.FAILED, PartState.UNKNOWN), now, expires_at)
             return store.get(connection, outbound_id)
 
         return await self._changed(transaction)
@@ -134,17 +133,17 @@ class OutboxService:
         self,
         connection: sqlite3.Connection,
         one: StoredOutbound,
-        state: OutboundState,
-        parts: tuple[PartState, tuple[PartState, ...]],
+        parts: PartState,
+        of_parts: tuple[PartState, ...],
         now: int,
-        *,
         expires_at: int | None = None,
     ) -> None:
-        became, were = parts
-        after = [became if part.state in were else part.state for part in one.parts]
-        state = state_of(after) if state is OutboundState.QUEUED else state
+        """Give the parts that are in one of some states another one, and the message what follows."""
+        after = [parts if part.state in of_parts else part.state for part in one.parts]
+        state = OutboundState.CANCELED if parts is PartState.CANCELED else state_of(after)
         keeps = holds(state, hold_after_failure=self._hold_after_failure())
-        store.set_state(connection, one, state, parts=parts, holds=keeps, now=now, expires_at=expires_at)
+        change = store.StateChange(state, parts, of_parts, holds=keeps, expires_at=expires_at)
+        store.set_state(connection, one, change, now)
         record_outbound(connection, self._event_log, one.id, now)
 
     def _until(self, connection: sqlite3.Connection, new: NewOutbound, now: int) -> NewOutbound:

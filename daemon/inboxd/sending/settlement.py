@@ -108,6 +108,7 @@ class Settlement:
             return False
         delivery_store.uncount(connection, begun.part.id)
         delivery_store.ended(connection, begun.attempt_id, "waits", now, reason)
+        self._decided(connection, begun.outbound.key, begun.part, now)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=due_at, reason=reason)
         return True
 
@@ -135,6 +136,7 @@ class Settlement:
         state = PartState.FAILED if due_at is None else PartState.QUEUED
         if not delivery_store.set_part(connection, part.id, state, PartState.SENDING):
             return None
+        self._decided(connection, one.key, part, now)
         return self.concluding.conclude(connection, one.id, now, due_at=due_at, reason=reason)
 
     def unsendable(self, connection: sqlite3.Connection, begun: Begun, words: str, now: int) -> OutboundState | None:
@@ -155,6 +157,7 @@ class Settlement:
             connection, part.id, PartState.QUEUED if again else PartState.FAILED, PartState.UNKNOWN
         ):
             return None
+        self._decided(connection, one.key, part, now)
         if again:
             return self.concluding.conclude(connection, one.id, now, due_at=now)
         told = "" if attempt is None or attempt.reason is None else f" The last answer: {attempt.reason}"
@@ -220,10 +223,17 @@ class Settlement:
             if is_echoed:  # its echo came before the answer
                 echo_store.delivered(connection, part.id, now)
         self.concluding.conclude(connection, one.id, now, due_at=now)
-        if key is not None and not echo_store.undecided(connection, key):
-            other = echo_store.unexplained(connection, key, part.id)
-            if other is not None:
-                self.human_replied(connection, key, other.mid, other.message_id, other.sent_at, now)
+        self._decided(connection, key, part, now)
+
+    def _decided(
+        self, connection: sqlite3.Connection, key: ConversationKey | None, part: OutboundPart, now: int
+    ) -> None:
+        """It is known now what became of a part: what else the account wrote since it was begun, a human wrote."""
+        if key is None or echo_store.undecided(connection, key):
+            return
+        other = echo_store.unexplained(connection, key, part.id)
+        if other is not None:
+            self.human_replied(connection, key, other.mid, other.message_id, other.sent_at, now)
 
     @staticmethod
     def _decide(connection: sqlite3.Connection, one: StoredOutbound, now: int) -> Tag | Reason | None:

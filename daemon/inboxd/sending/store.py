@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -68,7 +68,9 @@ SELECT count(*) FROM (SELECT 1 FROM outbound_messages INDEXED BY outbound_by_sta
 _NEXT_DUE: Final = """
 UPDATE outbound_messages SET due_at = max(?1, coalesce(due_at, 0)) WHERE id = (
     SELECT min(id) FROM outbound_messages INDEXED BY outbound_lanes WHERE holds = 1 AND account_id = ?2 AND lane = ?3
-) AND state = 'queued' AND due_at IS NULL
+) AND state IN ('queued', 'sending') AND due_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM outbound_parts AS p WHERE p.outbound_id = outbound_messages.id AND p.state IN ('sending', 'unknown')
+)
 """
 _SET: Final = """
 UPDATE outbound_messages SET
@@ -214,45 +216,47 @@ def get(connection: sqlite3.Connection, outbound_id: int) -> StoredOutbound | No
     return _first(fetch(connection, _BY_ID, (outbound_id,)))
 
 
-def set_state(
-    connection: sqlite3.Connection,
-    one: StoredOutbound,
-    state: OutboundState,
-    *,
-    parts: tuple[PartState, Sequence[PartState]] | None,
-    holds: bool,
-    now: int,
-    reason_code: str | None = None,
-    reason: str | None = None,
-    expires_at: int | None = None,
-) -> None:
-    """Give `one` another state. `parts`: the new state of those parts that are in one of some states.
+class StateChange(NamedTuple):
+    """Another state of an outbound message that is not being sent."""
+
+    state: OutboundState
+    parts: PartState
+    """The new state of some parts…"""
+    of_parts: Sequence[PartState]
+    """…which are in one of these."""
+    holds: bool
+    reason_code: str | None = None
+    reason: str | None = None
+    expires_at: int | None = None
+
+
+def set_state(connection: sqlite3.Connection, one: StoredOutbound, change: StateChange, now: int) -> None:
+    """Give `one` another state.
 
     It is due at `now` (ms) when it is queued and nothing of its lane is before it. A lane that it holds no longer goes
     on. Meta's code is removed, because this was not Meta's doing.
     """
     ((behind,),) = connection.execute(_ANY_BEFORE, (one.account_id, one.lane, one.id)).fetchall()
+    state = change.state
     settled = state not in {OutboundState.QUEUED, OutboundState.SENDING, OutboundState.UNKNOWN}
     values = {
         "id": one.id,
         "state": state.value,
-        "holds": holds,
-        "due_at": now if state is OutboundState.QUEUED and not behind else None,
-        "reason_code": reason_code,
-        "reason": reason,
+        "holds": change.holds,
+        "due_at": now if state in {OutboundState.QUEUED, OutboundState.SENDING} and not behind else None,
+        "reason_code": change.reason_code,
+        "reason": change.reason,
         "meta_code": None,
         "meta_subcode": None,
         "settled_at": now if settled else None,
-        "expires_at": expires_at,
+        "expires_at": change.expires_at,
         "now": now,
     }
     connection.execute(_SET, values)
     if values["due_at"] is not None:
         connection.execute(_STEP_BACK, (one.account_id, one.lane, one.id))  # it goes before what was written later
-    if parts is not None:
-        became, were = parts
-        connection.execute(_SET_PARTS, (became.value, one.id, _json([part.value for part in were])))
-    if not holds:
+    connection.execute(_SET_PARTS, (change.parts.value, one.id, _json([part.value for part in change.of_parts])))
+    if not change.holds:
         release(connection, one.account_id, one.lane, now)
 
 

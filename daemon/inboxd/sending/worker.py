@@ -95,6 +95,8 @@ class SendingWorker:
         self._unsettled: dict[int, Settle] = {}  # by outbound message: what Meta answered, and is not stored yet
         self._changed = False
         self._told: ReasonCode | None = None
+        self._stopped: Reason | None = None
+        """Why Meta last refused every send of the account."""
         self._log = logs.get("sending").bind(account_id=self._account_id)
         managed.listeners.append(self.account_changed)
 
@@ -252,6 +254,7 @@ class SendingWorker:
             return self._unknown(begun, Reason(error.send_row.reason_code, words, error.code, error.subcode))
         if failure is SendFailure.TOKEN or failure in _RESTRICTIONS:
             reason = Reason(error.send_row.reason_code, str(error), error.code, error.subcode)
+            self._stopped = None if failure is SendFailure.THROTTLED else reason
             until = self._not_callable() if failure is SendFailure.TOKEN else self._in_ms(self._known_wait_s())
             return self._waits(begun, reason, until)
         self._count(begun, "refused")
@@ -321,6 +324,8 @@ class SendingWorker:
         wait_s = self.budget.wait_s(private=kind is OutboundKind.PRIVATE_REPLY)
         if wait_s <= SHORT_S or wait_s == float("inf"):
             return None
+        if self._stopped is not None and self.budget.throttle.stopped_s() > SHORT_S:
+            return _Wait(self._in_ms(wait_s), self._stopped)
         words = self.budget.report().reason or f"{self.budget.limits.private_replies_per_hour} private replies are sent"
         return _Wait(self._in_ms(wait_s), Reason(self._why(), f"Sends wait: {words}."))
 
