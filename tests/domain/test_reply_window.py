@@ -28,7 +28,7 @@ from tests.support import ACCOUNT, ANA, BRUNO, T0
 
 KEY = ConversationKey(ACCOUNT, ANA)
 SELF = ConversationKey(ACCOUNT, ACCOUNT)
-AD = {"referral": {"ref": "spring", "ad_id": 12, "source": "ADS", "type": "OPEN_THREAD"}}
+AD: dict[str, object] = {"referral": {"ref": "spring", "ad_id": 12, "source": "ADS", "type": "OPEN_THREAD"}}
 HOUR_MS = DAY_MS // 24
 
 

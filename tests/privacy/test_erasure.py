@@ -83,6 +83,25 @@ FILLED_BY_HAND = {
         (ACCOUNT,),
     ),
     "daemon_heartbeat": ("INSERT OR IGNORE INTO daemon_heartbeat VALUES (1, 1)", ()),
+    "outbound_messages": (
+        """
+        INSERT INTO outbound_messages (id, account_id, kind, participant_id, lane, state, holds, sent_by, body,
+                                       requested_by, created_at, updated_at)
+        VALUES (7, ?, 'message', ?, 'p', 'failed', 0, 'human', json_object('text', ?), 'admin', 1, 1)
+        """,
+        (ACCOUNT, ANA, EDITED),
+    ),
+    "outbound_parts": (
+        """
+        INSERT INTO outbound_parts (id, outbound_id, position, state, content, mid)
+        VALUES (7, 7, 0, 'failed', json_object('text', ?), ?)
+        """,
+        (EDITED, MID),
+    ),
+    "outbound_attempts": (
+        "INSERT INTO outbound_attempts (part_id, began_at, outcome, reason) VALUES (7, 1, 'refused', ?)",
+        (EDITED,),
+    ),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""

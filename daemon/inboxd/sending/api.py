@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -73,12 +73,17 @@ class RetryQuery(Query, frozen=True):
 
 
 class OutboundApi:
-    """The outbox. `served` are the ids of the served accounts; `allow_http`: URLs need not be https."""
+    """The outbox.
 
-    def __init__(self, database: Database, outbox: OutboxService, served: Collection[str], *, allow_http: bool) -> None:
+    `accounts` maps every id that names a served account to its main id. `allow_http`: URLs need not be https.
+    """
+
+    def __init__(
+        self, database: Database, outbox: OutboxService, accounts: Mapping[str, str], *, allow_http: bool
+    ) -> None:
         self._store = OutboundStore(database.read)
         self._outbox = outbox
-        self._served = served
+        self._accounts = accounts
         self._allow_http = allow_http
 
     def operations(self) -> Sequence[Operation]:
@@ -186,8 +191,10 @@ class OutboundApi:
         key: ConversationKey,
         comment_id: str | None = None,
     ) -> web.Response:
-        if key.account_id not in self._served:
+        main_id = self._accounts.get(key.account_id)
+        if main_id is None:
             raise ProblemError(HTTPStatus.CONFLICT, "The account is not served here, so nothing can be sent for it.")
+        key = ConversationKey(main_id, key.participant_id)
         idempotency_key = _idempotency_key(request)
         fingerprint = _fingerprint(kind, key, comment_id, wanted)
         by = request[OWNER].name

@@ -80,7 +80,7 @@ def build(core: Core, options: Options, *, accounts: AccountManager, event_log: 
     senders = Senders(accounts, tools, channel_tools, limits)
     outbox.notify.append(senders.notify)
     echoes = Echoes(settlement, clock, senders.notify)
-    api = OutboundApi(database, outbox, accounts.served, allow_http=options.allow_http)
+    api = OutboundApi(database, outbox, accounts.aliases, allow_http=options.allow_http)
     actions = ActionsApi(database, event_log, clock, senders.sender_of)
 
     async def collect() -> None:

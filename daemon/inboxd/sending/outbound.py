@@ -48,7 +48,7 @@ class NewOutbound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutboundPart(msgspec.Struct, frozen=True, array_like=True):
-    """One call of the Send API. Times in ms."""
+    """One call of the Send API. Times in ms. Events keep it: a new member goes to the end, with a default."""
 
     id: int
     position: int
@@ -66,7 +66,7 @@ class OutboundPart(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StoredOutbound(msgspec.Struct, frozen=True, array_like=True):
-    """An outbound message with its parts. Times in ms."""
+    """An outbound message with its parts. Times in ms. Events keep it: a new member goes to the end, with a default."""
 
     id: int
     account_id: str
