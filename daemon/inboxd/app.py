@@ -116,14 +116,8 @@ async def build_features(
         observers=given.observers,
     )
     outbox = sending.build(core, options.sending_options(settings), accounts=manager, event_log=told.log)
-    commented = comments.build(
-        core,
-        options.comment_options(settings),
-        accounts=manager,
-        event_log=told.log,
-        sending=outbox,
-        waiting=lambda: received.inbox.pressure,
-    )
+    keep = options.comment_options(settings)
+    commented = comments.build(core, keep, accounts=manager, events=told, sending=outbox, inbox=received.inbox)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )

@@ -65,7 +65,7 @@ WHERE id = :id
 """
 _OF_MATCHES: Final = f"""
 SELECT root_id FROM comments WHERE id IN (
-    SELECT rowid FROM comment_search WHERE comment_search MATCH ? ORDER BY rowid DESC LIMIT {MATCHES}
+    SELECT s.rowid FROM comment_search AS s WHERE comment_search MATCH ? ORDER BY s.rowid DESC LIMIT {MATCHES}
 )
 """  # noqa: S608 - a number
 _WHERE_STATE: Final = {
