@@ -118,14 +118,8 @@ async def build_features(
     files = uploads.build(core, options.upload_options(settings, path))
     answers = options.sending_options(settings)
     outbox = sending.build(core, answers, accounts=manager, event_log=told.log, uploads=files.service)
-    commented = comments.build(
-        core,
-        options.comment_options(settings),
-        accounts=manager,
-        event_log=told.log,
-        sending=outbox,
-        waiting=lambda: received.inbox.pressure,
-    )
+    keep = options.comment_options(settings)
+    commented = comments.build(core, keep, accounts=manager, events=told, sending=outbox, inbox=received.inbox)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,9 @@ class Shop:
     answers: dict[tuple[str, str], Json] = field(default_factory=dict)
     """What to answer instead of what the simulator would, by method and path."""
 
+    refused_fields: tuple[str, ...] = ()
+    """Fields that a read may not ask for."""
+
     def __post_init__(self) -> None:
         self.server.posts.publish(ACCOUNT, media_id=POST, caption="The new blue one", created_ms=T0 - 86_400_000)
         self.server.posts.publish(None, media_id=THEIR_POST, caption="with @the.shop", username="bruno")
@@ -56,8 +60,10 @@ class Shop:
         path = request.path.partition("/v25.0/")[2]
         self.calls.append((request.method, path, dict(request.query)))
         answer = self.answers.get((request.method, path))
-        if answer is None:
+        wanted = re.findall(r"[a-z_]+", request.query.get("fields", ""))
+        if answer is None and not set(self.refused_fields) & set(wanted):
             return await handler(request)
+        answer = answer or refusal(100)
         return web.json_response(answer, status=400 if "error" in answer else 200)
 
     async def comment(self, client: Client, text: str | None = "precio?", **more: Any) -> KeptComment:

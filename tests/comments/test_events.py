@@ -132,7 +132,7 @@ async def test_an_odd_comment_is_told_with_what_could_be_read(client: Client, va
     assert (await client.get("/api/deliveries?state=failed"))["total"] == 0
 
 
-async def test_a_log_of_ids_has_no_text_and_no_name(run: Run) -> None:
+async def test_a_log_of_ids_has_no_word_of_a_comment(run: Run) -> None:
     async with run(ids_only=True) as thin:
         author = {"id": ANA, "username": "ana_x"}
         media = {"id": "5", "ad_title": "quokka"}

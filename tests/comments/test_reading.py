@@ -122,9 +122,14 @@ async def test_a_comment_of_which_only_a_reply_told_is_read(client: Client, shop
 async def test_fields_that_a_version_refuses_are_left_out(client: Client, shop: Shop) -> None:
     written = await shop.comment(client)
     (found,) = await threads(client)
-    shop.answers[("GET", written.id)] = refusal(100)
-    assert "100" in (await thread(client, found["id"]))["comment"]["checkProblem"]
+    shop.refused_fields = ("replies", "from")
+    whole = await thread(client, found["id"])
+    assert (whole["comment"]["checkProblem"], whole["comment"]["text"]) == (None, "precio?")
     asked = [query["fields"] for method, path, query in shop.calls if (method, path) == ("GET", written.id)]
     assert len(asked) == 3
     assert "replies" in asked[0]
     assert "replies" not in asked[1]
+    again = await shop.comment(client, "and in blue?")
+    number = next(one["id"] for one in await threads(client) if one["comment"]["platformCommentId"] == again.id)
+    await thread(client, number)
+    assert shop.count("GET", again.id) == 1, "what was refused is not asked for again"

@@ -191,9 +191,7 @@ async def test_what_meta_did_not_do_is_not_done_here(client: Client, shop: Shop,
 @pytest.mark.parametrize(
     "answer", ["error_after_sending", "odd_error_after_sending", "html_after_sending", "no_id", "dropped"]
 )
-async def test_a_reply_whose_answer_was_lost_is_found_and_not_sent_again(
-    run: Run, shop: Shop, answer: SendAnswer
-) -> None:
+async def test_a_lost_answer_is_found_and_not_sent_again(run: Run, shop: Shop, answer: SendAnswer) -> None:
     async with run(clock=FastClock()) as client:
         written = await shop.comment(client)
         earlier = await shop.comment(client, "20 €", from_id=ACCOUNT, username="the.shop", parent_id=written.id)

@@ -113,5 +113,6 @@ async def _restore(managed: ManagedAccount, node: str, kept: set[str], priority:
 
 def _raise_if_passing(error: GraphError) -> None:
     """Raise `error` unless it is a refusal of what was asked for."""
-    if error.action in _PASSING or error.of_host or error.code is None:
+    passes = error.action is FailureAction.RETRY_LATER and error.code is not None and not error.row.ambiguous
+    if passes or error.action in _PASSING or error.of_host:
         raise error

@@ -44,7 +44,7 @@ class ThreadsQuery(Query, frozen=True):
     state: Annotated[CommentState, Meta(description="By who can see the first comment.")] | None = None
     answered: Annotated[bool, Meta(description="Those in which the account wrote last, or the others.")] | None = None
     q: Words | None = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many at most.")] = 50
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many threads at most.")] = 50
     cursor: Cursor | None = None
 
 

@@ -1,7 +1,7 @@
 """Builds this feature: comments and mentions as threads."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,8 +23,9 @@ from inboxd.comments.store import CommentStore
 from inboxd.comments.threads import Threads
 from inboxd.domain.comment import private_reply_problem, private_reply_until
 from inboxd.domain.outbound import OutboundKind
-from inboxd.events.log import EventLog
+from inboxd.events.feature import Events
 from inboxd.feature import Core, Feature, Job, Link, Setting
+from inboxd.receiving.store import Inbox
 from inboxd.sending.comment_source import CommentToAnswer
 from inboxd.sending.feature import Sending
 from inboxd.sending.outbound import WindowClosedError
@@ -42,12 +43,12 @@ def build(
     options: Options,
     *,
     accounts: AccountManager,
-    event_log: EventLog,
+    events: Events,
     sending: Sending,
-    waiting: Callable[[], float],
+    inbox: Inbox,
 ) -> Feature:
-    """Build the feature. `waiting` says how many senders wait for the disk on average."""
-    database, clock = core.database, core.clock
+    """Build the feature."""
+    database, clock, event_log = core.database, core.clock, events.log
     days = Setting("storage.keep_messages_days", options.keep_messages_days)
     projection = CommentProjection(event_log, clock)
     reading = CommentReading(database, event_log, clock, accounts)
@@ -76,7 +77,7 @@ def build(
     async def account_removed(account_id: str) -> None:
         projection.listeners.pop(account_id, None)
 
-    earlier = EarlierComments(EarlierStore(database), clock, waiting=waiting)
+    earlier = EarlierComments(EarlierStore(database), clock, waiting=lambda: inbox.pressure)
     return Feature(
         name="comments",
         workers=(Job(earlier, earlier_worker.SCHEDULE),),

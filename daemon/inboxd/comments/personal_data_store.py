@@ -21,6 +21,10 @@ SELECT c.id FROM participants AS p
 CROSS JOIN comments AS c ON c.account_id = p.account_id AND c.author_id IS NULL AND c.author_username = p.username
 WHERE p.account_id = :account AND p.participant_id = :participant
 """
+_IDS: Final = f"""
+SELECT comment_id FROM comments WHERE id IN ({_BY_AUTHOR}) AND length(comment_id) >= 10 ORDER BY id DESC LIMIT 1000
+"""  # noqa: S608 - constants
+"""The latest thousand: each is looked for in every row of raw bytes."""
 _OF_PARTICIPANT: Final = f"SELECT id, root_id FROM comments WHERE id IN ({_BY_AUTHOR} LIMIT :step)"  # noqa: S608 - constants
 _OF_ACCOUNT: Final = (
     "DELETE FROM comments WHERE id IN (SELECT id FROM comments WHERE account_id = :account LIMIT :step)"
@@ -71,6 +75,7 @@ def personal_data(database: Database) -> tuple[PersonalData, ...]:
         PersonalData(
             tables=frozenset({"comments", "comment_media", "comment_search"}),
             erase=_erase,
+            ids=_ids,
             export=partial(_export, database),
             keeps_others=lambda connection, accounts: has_others(connection, "comments", accounts),
             knows=lambda connection, account_id: has_account(connection, "comments", account_id),
@@ -107,6 +112,11 @@ def _erase(connection: sqlite3.Connection, subject: Subject, step: int) -> Count
         connection.execute(_DELETE, (comment_id,))
     store.derive(connection, {root_id for _, root_id in found})
     return +Counter(comments=len(found))
+
+
+def _ids(connection: sqlite3.Connection, subject: Subject) -> set[str]:
+    """The ids of what a person wrote: answers name them, and not the person."""
+    return {row[0] for row in connection.execute(_IDS, subject.values)}
 
 
 async def _export(database: Database, subject: Subject, _mentioned: Mentioned) -> dict[str, Any]:

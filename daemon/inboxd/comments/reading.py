@@ -22,6 +22,8 @@ from inboxd.storage.database import Database
 
 FRESH_MS: Final = 30_000
 """A comment that was read so short a time ago is not read again."""
+DELETED_FRESH_MS: Final = 3_600_000
+"""The same for one that was found to be gone."""
 PATIENCE_S: Final = 4.0
 """How long somebody who opens a thread waits for Meta. Then what is stored is shown, with when it was read."""
 NOT_SERVED: Final = "the account is not served, or has no valid token"
@@ -56,7 +58,8 @@ class CommentReading:
         StorageError.
         """
         now = self._clock.now_ms()
-        if comment.checked_at is not None and 0 <= now - comment.checked_at < FRESH_MS:
+        fresh_ms = FRESH_MS if comment.deleted_at is None else DELETED_FRESH_MS
+        if comment.checked_at is not None and 0 <= now - comment.checked_at < fresh_ms:
             return comment
         client, problem = self.client(comment.account_id), unreadable(comment)
         if problem is None and client is None:

@@ -60,12 +60,12 @@ WHERE id = ?
 _SET: Final = """
 UPDATE comments SET text = :text, like_count = :like_count, hidden = :hidden, edited_at = :edited_at,
     deleted_at = :deleted_at, checked_at = :checked_at, check_problem = :check_problem,
-    due_at = NULL, updated_at = :updated_at
+    due_at = CASE WHEN :check_problem IS NOT NULL THEN due_at END, updated_at = :updated_at
 WHERE id = :id
 """
 _OF_MATCHES: Final = f"""
 SELECT root_id FROM comments WHERE id IN (
-    SELECT rowid FROM comment_search WHERE comment_search MATCH ? ORDER BY rowid DESC LIMIT {MATCHES}
+    SELECT s.rowid FROM comment_search AS s WHERE comment_search MATCH ? ORDER BY s.rowid DESC LIMIT {MATCHES}
 )
 """  # noqa: S608 - a number
 _WHERE_STATE: Final = {

@@ -132,14 +132,22 @@ class CommentsClient:
         _require_success(await self._graph.request("DELETE", _node(comment_id), {}, Priority.INTERACTIVE))
 
     async def _read(self, path: str, forms: list[str], priority: Priority) -> dict[str, Any]:
-        """The answer to the first form that Meta accepts; the others are not tried again."""
-        while True:
+        """The answer to the first form that Meta accepts; those before it are not tried again.
+
+        Raises the first GraphError when no form is accepted.
+        """
+        refusal: GraphError | None = None
+        for number, form in enumerate(forms):
             try:
-                return await self._graph.request("GET", path, {"fields": forms[0]}, priority)
+                found = await self._graph.request("GET", path, {"fields": form}, priority)
             except GraphError as error:
-                if len(forms) == 1 or not _may_be_the_form(error):
+                if not _may_be_the_form(error):
                     raise
-                forms.pop(0)
+                refusal = refusal or error
+                continue
+            del forms[:number]
+            return found
+        raise refusal or unusable("no form of request is left")
 
 
 def is_said_to_be_gone(error: GraphError) -> bool:
