@@ -197,6 +197,26 @@ async def test_an_answer_is_kept_while_the_disk_refuses_it(world: SendingWorld) 
         assert world.really_sent == ["buenas"]
 
 
+@pytest.mark.parametrize(("answer_ms", "unknown"), [(300, 0), (3000, 1)])
+async def test_a_send_in_flight_is_awaited_for_a_moment_when_the_daemon_stops(
+    world: SendingWorld, answer_ms: int, unknown: int
+) -> None:
+    world.behave(send_answer="late", send_answer_next=1, send_answer_ms=answer_ms, echo="never")
+    async with world.sending():
+        conversation = await world.wrote()
+        outbound_id = await world.answer(conversation)
+
+        async def being_sent() -> bool:
+            await world.clock.leap(0.05)
+            return len(world.really_sent) == 1
+
+        await eventually(being_sent)
+    async with world.sending():
+        await world.becomes(outbound_id, "sent", step_s=5)
+        assert (await world.told("outbound.")).count("outbound.unknown") == unknown
+        assert world.really_sent == ["buenas"]
+
+
 async def test_a_participant_who_is_erased_while_a_message_leaves_stays_erased(world: SendingWorld) -> None:
     world.behave(send_answer="late", send_answer_ms=500, echo="never")
     async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
@@ -311,3 +331,8 @@ async def test_the_overview_and_the_metrics_say_what_waits(world: SendingWorld) 
         async with world.client.session.get(world.client.admin_url + "/metrics", headers=headers) as response:
             text = await response.text()
         assert f'inboxd_outbound_waiting{{account="{ACCOUNT}"}} 1.0' in text
+        async with world.client.session.get(f"{world.client.admin_url}/", headers=headers) as response:
+            page = await response.text()
+        assert response.status == 200
+        assert "1 message not sent yet" in page
+        assert "Waiting to be sent" in page
