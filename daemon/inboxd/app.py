@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inboxd import listeners, options
 from inboxd.accounts import feature as accounts
+from inboxd.comments import feature as comments
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations import feature as conversations
@@ -115,6 +116,8 @@ async def build_features(
         observers=given.observers,
     )
     outbox = sending.build(core, options.sending_options(settings), accounts=manager, event_log=told.log)
+    keep = options.comment_options(settings)
+    commented = comments.build(core, keep, accounts=manager, events=told, sending=outbox, inbox=received.inbox)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
@@ -125,7 +128,7 @@ async def build_features(
     pushed = await forwarding.build(
         core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
     )
-    below = [received, told, served, people, inbox, outbox, runs, imports, healing, pushed, published]
+    below = [received, told, served, people, inbox, outbox, commented, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]
     erasing = privacy.build(
         core,

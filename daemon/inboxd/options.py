@@ -9,6 +9,7 @@ from inboxd import listeners
 from inboxd.accounts import feature as accounts
 from inboxd.accounts.graph_factory import Limits
 from inboxd.accounts.manager import ConfiguredAccount
+from inboxd.comments import feature as comments
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
@@ -116,6 +117,11 @@ def conversation_options(settings: Settings) -> conversations.Options:
     return conversations.Options(
         keep_webhook_events_days=storage.keep_webhook_events_days, keep_messages_days=storage.keep_messages_days
     )
+
+
+def comment_options(settings: Settings) -> comments.Options:
+    """How long comments are kept."""
+    return comments.Options(keep_messages_days=settings.storage.keep_messages_days)
 
 
 def sending_options(settings: Settings) -> sending.Options:

@@ -68,7 +68,7 @@ class CommentsApi:
         return self._answer(lambda: self._hide(request, caller, request.match_info["node"]))
 
     def delete(self, request: web.Request, caller: Caller) -> web.Response:
-        """DELETE /{comment}."""
+        """Answer DELETE /{comment}."""
         return self._answer(lambda: self._delete(caller, request.match_info["node"]))
 
     async def publish(self, request: web.Request, caller: Caller) -> web.Response:
