@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 COMMANDS: Final = {
     "account": Entry(
         "inboxd.accounts.commands:account",
-        "Add, list, check and remove accounts, through the running daemon or on the database when none runs.",
+        "Add, list, set, check and remove accounts, through the running daemon or on the database when none runs.",
         "inboxd.offline.accounts:accounts",
     ),
     "backfill": Entry(

@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from aiohttp import web
 
+from inboxd.domain.conversation import Conversation
 from inboxd.domain.event import EventType
 from inboxd.http.operations import Operation
 from inboxd.http.pages import Pages
@@ -106,6 +107,14 @@ class OverviewPart(NamedTuple):
     needs: Sequence[Need]
 
 
+class ThreadPart(NamedTuple):
+    """What a feature shows below the messages of a conversation."""
+
+    template: str
+    """Has a macro `section(context, can_send)`."""
+    context: Mapping[str, Any]
+
+
 class ReloadRule(NamedTuple):
     """Settings or secrets that can change while the daemon runs."""
 
@@ -148,6 +157,8 @@ class Feature:
     personal_data: tuple[PersonalData, ...] = ()
     overview: Callable[[], Awaitable[OverviewPart]] | None = None
     """Called whenever somebody looks at the overview. May raise StorageError or OSError."""
+    thread_part: Callable[[Conversation], Awaitable[ThreadPart]] | None = None
+    """Called whenever somebody looks at the latest messages of a conversation. May raise StorageError."""
     problems: Callable[[], Sequence[str]] | None = None
     """Why the daemon cannot do its job just now; shown by readiness, the overview and `systemctl status`."""
     close: Callable[[web.Application], Awaitable[None]] | None = None
@@ -162,6 +173,7 @@ class Contributions:
         self.projections: list[Projection] = []
         self.observers: list[Callable[[Counter[tuple[str, str]]], None]] = []
         """The features' `on_processed`."""
+        self.thread_parts: list[Callable[[Conversation], Awaitable[ThreadPart]]] = []
 
     def gather(self, features: Sequence[Feature]) -> None:
         """Fill the lists."""
@@ -169,3 +181,4 @@ class Contributions:
             self.event_types += feature.event_types
             self.projections += feature.projections
             self.observers += [] if feature.on_processed is None else [feature.on_processed]
+            self.thread_parts += [] if feature.thread_part is None else [feature.thread_part]

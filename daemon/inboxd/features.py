@@ -6,6 +6,7 @@ from functools import partial
 
 from inboxd import options
 from inboxd.accounts import feature as accounts
+from inboxd.comments import feature as comments
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations import feature as conversations
@@ -26,6 +27,8 @@ from inboxd.reconciliation import feature as reconciliation
 from inboxd.reconciliation.store import ReconciliationStore
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.history import feature as history
+from inboxd.sending import feature as sending
+from inboxd.sending.uploads import feature as uploads
 
 NewFeature = Callable[[Core], Feature]
 """A feature that is not in the list, such as the example of the documents."""
@@ -69,9 +72,13 @@ async def build_features(
         accounts=manager,
         event_log=told.log,
         profiles=people,
-        projections=given.projections,
-        observers=given.observers,
+        given=given,
     )
+    files = uploads.build(core, options.upload_options(settings, path))
+    answers = options.sending_options(settings)
+    outbox = sending.build(core, answers, accounts=manager, event_log=told.log, uploads=files.service)
+    keep = options.comment_options(settings)
+    commented = comments.build(core, keep, accounts=manager, events=told, sending=outbox, inbox=received.inbox)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
@@ -89,7 +96,7 @@ async def build_features(
         consumers=(published,),
         via=received.via,
     )
-    below = [received, told, served, people, inbox, runs, imports, healing, pushed, published]
+    below = [received, told, served, people, inbox, outbox, files, commented, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]
     erasing = privacy.build(
         core,

@@ -3,11 +3,13 @@
 import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from inboxd import listeners
 from inboxd.accounts import feature as accounts
 from inboxd.accounts.graph_factory import Limits
 from inboxd.accounts.manager import ConfiguredAccount
+from inboxd.comments import feature as comments
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
@@ -28,11 +30,17 @@ from inboxd.reconciliation import feature as reconciliation
 from inboxd.runs.backfill import feature as backfill
 from inboxd.runs.backfill.schedule import ScheduleOptions
 from inboxd.runtime.secret import Secret
+from inboxd.sending import feature as sending
+from inboxd.sending.uploads import feature as uploads
+from inboxd.sending.uploads.store import UPLOAD_FOLDER
+
+ALL_SCOPES: Final = ("read", "write", "send")
+"""The scopes of the admin token."""
 
 
 def access_tokens(admin_token: Secret | None, named_tokens: Iterable[NamedToken]) -> list[AccessToken]:
     """Who may use the admin API."""
-    everything = [] if admin_token is None else [AccessToken("admin", ("read", "write"), admin_token)]
+    everything = [] if admin_token is None else [AccessToken("admin", ALL_SCOPES, admin_token)]
     return everything + [AccessToken(one.name, one.scopes, one.token) for one in named_tokens]
 
 
@@ -113,6 +121,35 @@ def conversation_options(settings: Settings) -> conversations.Options:
     )
 
 
+def upload_options(settings: Settings, database: Path) -> uploads.Options:
+    """Files are kept beside the database."""
+    return uploads.Options(
+        folder=database.parent / UPLOAD_FOLDER,
+        max_mb=settings.sending.max_uploads_mb,
+        base_url=settings.public.base_url,
+    )
+
+
+def comment_options(settings: Settings) -> comments.Options:
+    """How long comments are kept."""
+    return comments.Options(keep_messages_days=settings.storage.keep_messages_days)
+
+
+def sending_options(settings: Settings) -> sending.Options:
+    """How messages are sent."""
+    options = settings.sending
+    return sending.Options(
+        per_second=options.per_second,
+        per_hour=options.per_hour,
+        private_replies_per_hour=options.private_replies_per_hour,
+        after_failure=options.after_failure,
+        automation_pause_minutes=options.automation_pause_minutes,
+        keep_days=options.keep_days,
+        max_waiting=options.max_waiting,
+        allow_http=options.allow_http,
+    )
+
+
 def backfill_options(settings: Settings) -> backfill.Options:
     """When runs begin by themselves, and how long they are kept."""
     options = settings.backfill
@@ -178,6 +215,8 @@ def _configured_accounts(settings: Settings, secrets: Secrets) -> list[Configure
             name=account.name,
             page_id=account.page_id or None,
             token=secrets.account_tokens.get(account.id),
+            human_agent=account.human_agent,
+            wants_comments=account.comments,
         )
         for account in settings.accounts
     ]

@@ -9,13 +9,16 @@ import aiohttp
 import msgspec
 import pytest
 from inboxd import app
+from inboxd.accounts.choices import choose
 from inboxd.accounts.event_recording import UPDATED
 from inboxd.accounts.manager import AccountManager
+from inboxd.accounts.resources import AccountSettings
 from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.config.schema import EventSettings, Settings
 from inboxd.config.secrets import Secrets
-from inboxd.domain.account import AccountChange
+from inboxd.domain.account import AccountChange, LoginType
+from inboxd.meta.owner import Owner
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
@@ -207,3 +210,68 @@ async def test_what_could_not_be_stored_is_told_when_it_is(
         assert [data["change"] for data in await recorded(accounts)] == ["added"]
         await accounts.update(managed, cause=AccountChange.TOKEN_REFUSED, reason="refused")
         assert [data["change"] for data in await recorded(accounts)] == ["added", "needs_login"]
+
+
+async def test_what_is_chosen_about_an_account_is_kept_and_told_once(run: Run, graph: Simulated) -> None:
+    graph[0].tokens["other-token"] = Token(OTHER)
+    path = f"/api/accounts/{OTHER}"
+    async with run() as client:
+        await client.send("POST", "/api/accounts", {"token": "other-token"}, status=201)
+        shown = await client.get(path)
+        assert (shown["humanAgent"], shown["comments"], shown["humanAgentRefusedAt"]) == (False, False, None)
+
+        for _ in range(2):
+            shown = await client.send("PATCH", path, {"humanAgent": True})
+            assert (shown["humanAgent"], shown["comments"]) == (True, False)
+        shown = await client.send("PATCH", path, {"comments": True})
+        assert (shown["humanAgent"], shown["comments"]) == (True, True)
+        assert await client.send("PATCH", path, {}) == shown
+
+        found = [data for data in await told(client, OTHER) if data["change"] == "settings_changed"]
+        assert [(data["humanAgent"], data["comments"]) for data in found] == [(True, False), (True, True)]
+    async with run() as client:
+        shown = await client.get(path)
+        assert (shown["humanAgent"], shown["comments"]) == (True, True)
+        shown = await client.send("PATCH", path, {"comments": False})
+        assert (shown["humanAgent"], shown["comments"]) == (True, False)
+        for wrong in ({"humanAgent": "yes"}, {"comments": None}, {"token": "x"}):
+            await client.send("PATCH", path, wrong, status=422)
+        await client.send("PATCH", "/api/accounts/1", {"comments": True}, status=404)
+
+
+async def test_the_configuration_decides_about_its_accounts(
+    settings: Settings, secrets: Secrets, tmp_path: Path, graph: Simulated
+) -> None:
+    del graph
+    path = tmp_path / "inboxd.sqlite3"
+    for chosen in (True, False):
+        accounts = tuple(msgspec.structs.replace(one, human_agent=chosen, comments=chosen) for one in settings.accounts)
+        changed = msgspec.structs.replace(settings, accounts=accounts)
+        async with (
+            app.run_daemon(changed, secrets, path, on_give_up=pytest.fail) as daemon,
+            aiohttp.ClientSession() as session,
+        ):
+            client = Client(session, daemon.public_url, daemon.admin_url, path)
+            refused = await client.send("PATCH", f"/api/accounts/{ACCOUNT}", {"humanAgent": not chosen}, status=409)
+            assert "[[accounts]]" in refused["detail"]
+            shown = await client.get(f"/api/accounts/{ACCOUNT}")
+            assert (shown["humanAgent"], shown["comments"]) == (chosen, chosen)
+            assert (await changes(client)).count("settings_changed") == (0 if chosen else 1)
+
+
+async def test_a_refused_human_agent_is_told_and_forgotten_when_it_is_switched_on_again(
+    graph: Simulated, tmp_path: Path
+) -> None:
+    """The feature may have been granted meanwhile."""
+    async with process(tmp_path, graph[1], ManualClock(), configured=False) as accounts:
+        owner = Owner(ACCOUNT, None, None, "shop")
+        managed = await accounts.add(Secret(TOKEN), LoginType.INSTAGRAM, owner, name="")
+        await choose(accounts, managed, AccountSettings(human_agent=True))
+        await accounts.update(managed, human_agent_refused_at=7)
+        refused = [managed.account.human_agent_refused_at]
+        for wanted in (AccountSettings(comments=True), AccountSettings(human_agent=True)):
+            await choose(accounts, managed, wanted)
+            refused.append(managed.account.human_agent_refused_at)
+        assert refused == [7, 7, None]
+        found = [data["change"] for data in await recorded(accounts)]
+        assert found == ["added", "settings_changed", "human_agent_refused", "settings_changed"]

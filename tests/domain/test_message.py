@@ -19,6 +19,7 @@ from inboxd.domain.message import (
     Reaction,
     Seen,
     Sent,
+    SentFromHere,
     fold,
 )
 
@@ -64,6 +65,7 @@ changes = st.one_of(
         emoji=st.none(),
     ),
     st.builds(Seen, key=st.just(KEY), mid=st.just("m"), at=times, by_account=st.booleans()),
+    st.builds(SentFromHere, key=st.just(KEY), mid=st.just("m"), at=times, content=contents),
 )
 
 

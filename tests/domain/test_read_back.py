@@ -18,6 +18,7 @@ from inboxd.domain.message import (
     MessageChange,
     ReadBack,
     Sent,
+    SentFromHere,
     Source,
     fold,
 )
@@ -119,6 +120,76 @@ def test_whatever_is_dropped_doubled_and_reordered_the_text_is_metas(texts: list
     arrived += [one for one in arrived if chance.random() < 0.3]
     chance.shuffle(arrived)
     assert state(arrived).text == truth
+
+
+ours = SentFromHere(key=KEY, mid="m", at=T0 + 100, content=Content(type="text", text="a", details={"long": "x" * 99}))
+echo = Sent(
+    key=KEY,
+    mid="m",
+    at=T0 + 250,
+    sender_id=ACCOUNT,
+    direction=Direction.OUTBOUND,
+    content=Content(type="text", text="a"),
+)
+
+
+def listed(text: str, read_at: int, source: Source) -> ReadBack:
+    return ReadBack(
+        key=KEY,
+        mid="m",
+        at=T0,
+        source=source,
+        read_at=read_at,
+        sender_id=ACCOUNT,
+        direction=Direction.OUTBOUND,
+        content=Content(type="text", text=text),
+    )
+
+
+def test_what_was_sent_from_here_is_shown_at_once() -> None:
+    message = state([ours])
+    assert (message.text, message.direction, message.sender_id) == ("a", Direction.OUTBOUND, ACCOUNT)
+    assert (message.timeline_at, message.source, message.sent_at) == (T0 + 100, Source.SENT, None)
+
+
+def test_the_echo_and_then_the_api_know_better_than_what_was_sent_from_here() -> None:
+    found = listed("a", LATER, Source.HISTORY)
+    for order in itertools.permutations([ours, found]):
+        message = state(order)
+        assert (message.source, message.content, message.timeline_at) == (Source.HISTORY, found.content, T0)
+    for order in itertools.permutations([ours, found, echo]):
+        message = state(order)
+        assert (message.source, message.content, message.timeline_at) == (Source.WEBHOOK, echo.content, T0 + 250)
+
+
+def test_what_was_sent_from_here_undoes_no_edit() -> None:
+    edit = Edited(key=KEY, mid="m", at=LATER, sender_id=ACCOUNT, text="b", number=1)
+    for order in itertools.permutations([ours, edit]):
+        assert state(order).text == "b"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                ours,
+                echo,
+                listed("a", LATER, Source.RECONCILED),
+                listed("b", LATER + 9, Source.HISTORY),
+                listed("c", T0 + 300, Source.HISTORY),
+                Edited(key=KEY, mid="m", at=T0 + 500, sender_id=ACCOUNT, text="b", number=1),
+                Deleted(key=KEY, mid="m", at=T0 + 600, sender_id=ACCOUNT),
+            ]
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_what_was_sent_from_here_joins_in_any_order(changes: list[MessageChange], chance: random.Random) -> None:
+    again = changes + chance.choices(changes, k=chance.randint(0, 4))
+    chance.shuffle(again)
+    assert state(again) == state(changes)
 
 
 @given(st.permutations([sent(), read(), read(None), edited("b", T0 + 500), read("b", LATER + 1)]))

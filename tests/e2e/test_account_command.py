@@ -46,6 +46,13 @@ def test_accounts_are_added_listed_checked_and_removed(simulated: Process, *, da
     checked = json.loads(simulated.run("account", "check", ACCOUNT, "--json").stdout)
     assert {finding["outcome"] for finding in checked["findings"]} == {"ok", "unknown"}
 
+    chosen = simulated.run("account", "set", ACCOUNT, "--human-agent", "--json")
+    assert (json.loads(chosen.stdout)["humanAgent"], json.loads(chosen.stdout)["comments"]) == (True, False)
+    chosen = simulated.run("account", "set", ACCOUNT, "--comments", "--no-human-agent")
+    assert chosen.stdout.splitlines() == [f"{ACCOUNT}: human agent off", f"{ACCOUNT}: comments and mentions on"]
+    assert simulated.run("account", "set", ACCOUNT).returncode == 64
+    assert simulated.run("account", "set", "1", "--comments").returncode == 64
+
     assert simulated.run("account", "remove", ACCOUNT).returncode == 0
     assert json.loads(simulated.run("account", "list", "--json").stdout) == {"accounts": []}
     again = simulated.run("account", "remove", ACCOUNT)

@@ -17,10 +17,12 @@ from tests.support import ADMIN_TOKEN, strict
 HEADERS: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 ITEMS: Final = {
     "/api/messaging/conversations/{id}": ("/api/messaging/conversations", {"id": "id"}),
+    "/api/messaging/outbound/{id}": ("/api/messaging/outbound", {"id": "id"}),
     "/api/participants/{account}/{participant}": (
         "/api/participants",
         {"account": "clientAccountId", "participant": "participantPlatformId"},
     ),
+    "/api/comments/{id}": ("/api/comments", {"id": "id"}),
     "/api/accounts/{id}": ("/api/accounts", {"id": "id"}),
     "/api/workers/import-history/{id}": ("/api/workers/import-history", {"id": "jobId"}),
     "/api/workers/backfill-profiles/{id}": ("/api/workers/backfill-profiles", {"id": "jobId"}),

@@ -103,7 +103,7 @@ async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schem
     await client.settled()
     values = f'"path.account" = "{ACCOUNT}"\n"path.participant" = "{igsid(0)}"\n'
     # A schema cannot say that platformConversationId is made of two other members.
-    statuses = '["2xx", "401", "403", "404", "409", "422", "5xx"]'
+    statuses = '["2xx", "401", "403", "404", "409", "422", "429", "5xx"]'
     # Nor which types of events there are, which hosts are known, or what is a time.
     refusing = ("POST /api/messaging/conversations", "POST /api/webhook-endpoints", "PATCH /api/webhook-endpoints/{id}")
     registering = "".join(
@@ -111,6 +111,8 @@ async def test_schemathesis_finds_no_server_error_and_no_answer_beside_its_schem
         f"checks.positive_data_acceptance.expected-statuses = {statuses}\n"
         for operation in (
             *refusing,
+            "POST /api/messaging/messages",  # what Meta takes together
+            "POST /api/messaging/conversations/{id}/messages",
             "POST /api/workers/import-history",  # a time that is none, or in the future
             *(f"POST /api/webhook-endpoints/{{id}}/{name}" for name in ("replay", "test", "rotate-secret")),
         )

@@ -6,8 +6,9 @@ import pytest
 from aiohttp import web
 from inboxd.domain.account import LoginType
 from inboxd.domain.retry import FailureAction
-from inboxd.meta.account_graph import MANY_PEOPLE, Owner
+from inboxd.meta.account_graph import MANY_PEOPLE
 from inboxd.meta.graph_errors import GraphError
+from inboxd.meta.owner import Owner
 from inboxd.runtime.secret import Secret
 from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.people import igsid
@@ -214,7 +215,7 @@ async def test_a_subscription_is_made_and_read_back(graph: Simulated, database: 
         assert await account.subscribed_fields() == ()
         await account.subscribe()
         assert "messages" in await account.subscribed_fields()
-        await account.subscribe(["comments", "no,field", "messages"])
+        await account.subscribe(fields=account.needed_fields(["comments", "no,field", "messages"]))
         assert {"comments", "messages"} <= set(await account.subscribed_fields())
         assert "field" not in await account.subscribed_fields()
 

@@ -18,6 +18,7 @@ from tests.support import ACCOUNT, ANA, APP_SECRET, BRUNO, T0, Client, Json, eve
 WORDS = ("zanzibar", "marmalade", "quokka", "xylograph")
 EDITED = "wyvern"
 MID = "aWdfZAG1faXRlbToanas"
+UPLOAD = "0123456789abcdef"
 FILLED_BY_HAND = {
     "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
     "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
@@ -83,6 +84,33 @@ FILLED_BY_HAND = {
         (ACCOUNT,),
     ),
     "daemon_heartbeat": ("INSERT OR IGNORE INTO daemon_heartbeat VALUES (1, 1)", ()),
+    "outbound_messages": (
+        """
+        INSERT INTO outbound_messages (id, account_id, kind, participant_id, lane, state, holds, sent_by, body,
+                                       requested_by, created_at, updated_at)
+        VALUES (7, ?, 'message', ?, 'p', 'failed', 0, 'human', json_object('text', ?), 'admin', 1, 1)
+        """,
+        (ACCOUNT, ANA, EDITED),
+    ),
+    "outbound_parts": (
+        """
+        INSERT INTO outbound_parts (id, outbound_id, position, state, content, mid)
+        VALUES (7, 7, 0, 'failed', json_object('text', ?), ?)
+        """,
+        (EDITED, MID),
+    ),
+    "outbound_attempts": (
+        "INSERT INTO outbound_attempts (part_id, began_at, outcome, reason) VALUES (7, 1, 'refused', ?)",
+        (EDITED,),
+    ),
+    "uploads": (
+        """
+        INSERT INTO uploads (id, name, key, type, content_type, bytes, requested_by, created_at, expires_at)
+        VALUES (7, ?, x'00', 'image', 'image/png', 3, 'admin', 1, 9000000000000000)
+        """,
+        (UPLOAD,),
+    ),
+    "upload_uses": ("INSERT INTO upload_uses VALUES (7, 7)", ()),
     "deletions": ("INSERT INTO deletions (code, requested_at, completed_at) VALUES ('an-old-one', 1, 2)", ()),
 }
 """What a daemon writes too rarely to wait for."""
@@ -165,6 +193,8 @@ async def live(client: Client) -> dict[str, str]:
 
     await eventually(indexed)
     ana = await client.get(f"/api/participants/{ACCOUNT}/{ANA}")
+    (client.database.parent / "uploads").mkdir(exist_ok=True)
+    (client.database.parent / "uploads" / UPLOAD).write_text(f"the invoice of {ana['username']}")
     with closing(sqlite3.connect(client.database, timeout=10)) as connection:
         for sql, parameters in FILLED_BY_HAND.values():
             connection.execute(sql, parameters)
@@ -207,6 +237,7 @@ async def test_nothing_is_left_of_a_person_in_any_table_or_file(client: Client) 
     assert take_receipts(client.database) == [ANA]
     assert left(folder, *told(ana)) == []
     assert len(pictures(folder)) == 1
+    assert not (folder / "uploads" / UPLOAD).exists()
     (other,) = await client.conversations()
     assert other["participantPlatformId"] == BRUNO
     assert (await client.get("/api/messaging/messages?q=buenos"))["results"]
@@ -252,6 +283,7 @@ async def test_nothing_is_left_of_an_account_that_meta_had_deleted(client: Clien
     assert left(folder, *told(ana), BRUNO, "uenos", "from-", "aWdfZAGnever") == []
     assert of_account(client.database) == set()
     assert pictures(folder) == []
+    assert not (folder / "uploads" / UPLOAD).exists()
     assert (await client.get("/api/deliveries"))["total"] == 0
 
 

@@ -2,91 +2,19 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
 from inboxd.simulator.behaviour import Behaviour
 from inboxd.simulator.field_expansion import Fields
-from inboxd.simulator.graph_server import CONTROL_PATH, MAILBOX_PATH, GraphServer, Token
-from inboxd.simulator.mailbox import NewMessage
-from inboxd.simulator.payloads import Conversationalist, Item, delivery
-from inboxd.simulator.people import igsid, person
-from inboxd.simulator.sender import WebhookSender
-from inboxd.simulator.serving import serving
+from inboxd.simulator.graph_server import CONTROL_PATH, MAILBOX_PATH
+from inboxd.simulator.payloads import Conversationalist, delivery
+from inboxd.simulator.people import igsid
 from inboxd.simulator.story import story
 
-from tests.support import ACCOUNT, ANA, APP_SECRET, T0, TOKEN, decoded
-
-PAGE = "100200300400500"
-PAGE_TOKEN = "the-page-token"
-OTHER = "17841400000000002"
-ANA_NAME = getattr(person(ANA), "username", None)
-Json = dict[str, Any]
-
-
-class Rig:
-    """A simulated Instagram that moves with a clock of its own, and whoever calls it."""
-
-    def __init__(self, server: GraphServer, url: str, session: aiohttp.ClientSession, now: list[float]) -> None:
-        self.server = server
-        self.url = url
-        self.session = session
-        self.now = now
-        self.received: list[Item] = []
-
-    def behave(self, **switches: Any) -> None:
-        self.server.behaviour = Behaviour(latency_ms=0, **{"conversation_calls_per_s": 0, **switches})
-
-    async def get(self, path: str, *, token: str = TOKEN, **query: str) -> tuple[int, Json]:
-        headers = {"Authorization": f"Bearer {token}"}
-        async with self.session.get(f"{self.url}/v25.0/{path}", params=query, headers=headers) as response:
-            return response.status, await response.json()
-
-    async def listed(self, path: str = "me/conversations", **query: str) -> list[Json]:
-        status, found = await self.get(path, **{"platform": "instagram", **query})
-        assert status == 200, found
-        data: list[Json] = found["data"]
-        return data
-
-    def add(self, participant_id: str = ANA, **message: Any) -> str:
-        return self.server.mailbox.add(NewMessage(ACCOUNT, participant_id, **{"created_ms": T0, **message}))
-
-    def conversation_id(self, participant_id: str = ANA) -> str:
-        return self.server.mailbox.conversation_with(ACCOUNT, participant_id).id
-
-    def sender(self, *, seed: int = 1) -> WebhookSender:
-        return WebhookSender(self.session, f"{self.url}/received", APP_SECRET, seed=seed, instagram=self.server)
-
-    def items(self) -> list[Item]:
-        return [item for payload in self.received for entry in payload["entry"] for item in entry.get("messaging", ())]
-
-
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    now = [T0 / 1000 + 3600]
-    tokens = {TOKEN: Token(ACCOUNT), PAGE_TOKEN: Token(ACCOUNT, page_id=PAGE), "other": Token(OTHER)}
-    server = GraphServer(tokens, now=lambda: now[0])
-
-    async def receive(request: web.Request) -> web.Response:
-        found.received.append(await request.json())
-        return web.Response()
-
-    app = server.application()
-    app.router.add_post("/received", receive)
-    async with serving(app) as url, aiohttp.ClientSession() as session:
-        found = Rig(server, url, session, now)
-        found.behave()
-        yield found
-
-
-def error_of(answer: tuple[int, Json]) -> tuple[int, int, int | None]:
-    status, body = answer
-    return status, body["error"]["code"], body["error"].get("error_subcode")
+from tests.simulator.rig import ANA_NAME, OTHER, PAGE, PAGE_TOKEN, Rig, error_of
+from tests.support import ACCOUNT, ANA, T0, TOKEN, decoded
 
 
 async def test_a_list_and_a_message_look_as_metas_do(rig: Rig) -> None:
@@ -122,6 +50,22 @@ async def test_the_account_takes_part_under_one_of_its_ids(rig: Rig, own_id: str
     rig.behave(own_id=own_id)
     (listed,) = await rig.listed(f"{PAGE}/conversations", token=PAGE_TOKEN, fields="participants")
     assert {"username": "the.shop", "id": id_} in listed["participants"]["data"]
+
+
+async def test_a_message_that_is_added_may_have_a_webhook(rig: Rig) -> None:
+    rig.sender()
+    for outbound in (False, True):
+        body = {"account_id": ACCOUNT, "participant_id": ANA, "text": "hola", "outbound": outbound, "created_ms": T0}
+        mid = (await rig.control("mailbox", body | {"webhook": True}, method="POST"))["id"]
+        sender, recipient = (ACCOUNT, ANA) if outbound else (ANA, ACCOUNT)
+        assert rig.items()[-1] == {
+            "sender": {"id": sender},
+            "recipient": {"id": recipient},
+            "timestamp": T0,
+            "message": {"mid": mid, "text": "hola"} | ({"is_echo": True} if outbound else {}),
+        }
+        await rig.control("mailbox", body, method="POST")
+    assert (len(rig.items()), len(rig.server.mailbox.truth())) == (2, 4)
 
 
 async def test_each_account_sees_only_its_own(rig: Rig) -> None:

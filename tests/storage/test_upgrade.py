@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -257,3 +258,36 @@ async def test_the_runs_of_backfill_are_there_after_all_kinds_got_one_table(tmp_
         assert again.id == "run1", "the key is known"
         (shown,) = await database.read("SELECT kind, total, created_at FROM v1_runs WHERE id = 'run0'")
         assert shown == ("backfill", 3, "2026-09-21T14:13:20.000Z")
+
+
+async def test_the_reply_windows_of_earlier_conversations_are_known_after_an_upgrade(tmp_path: Path) -> None:
+    path, now = tmp_path / "inboxd.sqlite3", int(time.time() * 1000)
+    ad = '{"referral": {"source": "ADS", "ad_id": 1}}'
+    rows = [
+        (1, "m1", 0, T0, None),
+        (1, "m2", 1, T0 + 9000, None),  # the account's own
+        (1, "m3", None, T0 + 9000, None),  # a bare unsend
+        (2, "m4", 0, now - 5000, ad),
+        (2, "m5", 0, now - 1000, None),
+        (3, "m6", 1, T0, None),
+    ]
+    with closing(file_of_version(path, 21)) as connection:
+        for number in (1, 2, 3):
+            connection.execute(
+                "INSERT INTO conversations (id, account_id, participant_id, last_message_at, created_at, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (number, ACCOUNT, str(number), now if number == 2 else T0, T0, T0),
+            )
+        for conversation, mid, direction, at, details in rows:
+            connection.execute(
+                "INSERT INTO messages (conversation_id, mid_key, mid, noticed_at, direction, timeline_at, details,"
+                " standby, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                (conversation, mid_key(mid), mid, at, direction, at, details, at, at),
+            )
+        connection.commit()
+    async with Database(path) as database:
+        found = await database.read("SELECT customer_wrote_at, ad_clicked_at FROM conversations ORDER BY id")
+        assert found == [(T0, None), (now - 1000, now - 5000), (None, None)]
+        assert await database.read("SELECT customer_wrote_at FROM v1_conversations WHERE id = '1'") == [
+            ("2026-09-21T14:13:20.000Z",)
+        ]

@@ -7,11 +7,13 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.choices import ConfiguredAccountError, choose
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.resources import (
     AccountList,
     AccountResource,
+    AccountSettings,
     AccountStatistics,
     BudgetList,
     BudgetResource,
@@ -53,6 +55,10 @@ class AccountsApi:
                 examples={"body": added},
             ),
             Operation("GET", one, self.one, tag, {200: AccountResource}, single=True),
+            Operation(
+                "PATCH", one, self.change, tag, {200: AccountResource}, body=AccountSettings, problems=(409,),
+                examples={"body": {"humanAgent": True, "comments": True}},
+            ),
             Operation("POST", one + "/check", self.check, tag, {200: CheckedAccount}),
             Operation("DELETE", one, self.remove, tag, {204: None}, problems=(409,)),
             Operation("GET", one + "/statistics", self.statistics, tag, {200: StatisticsResource}),
@@ -80,6 +86,21 @@ class AccountsApi:
             raise _refused(error) from error
         checked = CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
         return answer(checked, status=HTTPStatus.CREATED)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Switch an account's Human Agent feature, or its comments, on or off.
+
+        What is left out stays. An account of the configuration file is changed there: 409.
+        """
+        managed = self._find(request)
+        try:
+            found = await choose(self._accounts, managed, body(request, AccountSettings))
+        except ConfiguredAccountError as error:
+            detail = f"Nothing was changed: {error}."
+            raise ProblemError(HTTPStatus.CONFLICT, detail) from error
+        if not found:
+            raise not_found("account")
+        return answer(AccountResource.of(managed.account))
 
     async def check(self, request: web.Request) -> web.Response:
         """Look an account over."""

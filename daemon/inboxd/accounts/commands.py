@@ -9,10 +9,11 @@ from typing import Final
 import click
 import msgspec
 from click.core import ParameterSource
+from msgspec import UNSET
 
 from inboxd.accounts.check import CheckOutcome
 from inboxd.accounts.clients import AccountsClient, LocalAccounts, RemoteAccounts
-from inboxd.accounts.resources import AccountList, CheckedAccount
+from inboxd.accounts.resources import AccountList, AccountSettings, CheckedAccount
 from inboxd.accounts.tables import account_table, finding_table
 from inboxd.domain.account import LoginType
 from inboxd.http.client import AdminClient
@@ -32,7 +33,7 @@ AccountsSetup = Callable[[Path | None], AccountsAccess]
 
 @click.group()
 def account() -> None:
-    """Add, list, check and remove accounts, through the running daemon or on the database when none runs."""
+    """Add, list, set, check and remove accounts, through the running daemon or on the database when none runs."""
 
 
 @account.command("list")
@@ -118,6 +119,49 @@ async def _add(access: AccountsAccess, token: Secret, login_type: LoginType, nam
             f"Earlier conversations are at Meta: 'inboxd import-history --account {added.account.id}' imports them."
         )
     return _tell(added, as_json=as_json)
+
+
+@account.command("set")
+@config_option
+@json_option
+@click.argument("account_id")
+@click.option(
+    "--human-agent/--no-human-agent",
+    default=None,
+    help="Whether Meta approved the Human Agent feature: humans may answer for seven days, not one.",
+)
+@click.option("--comments/--no-comments", default=None, help="Whether to subscribe to comments and mentions.")
+@click.pass_obj
+def set_command(
+    set_up: AccountsSetup,
+    config_path: Path | None,
+    account_id: str,
+    *,
+    as_json: bool,
+    human_agent: bool | None,
+    comments: bool | None,
+) -> None:
+    """Change what may be chosen about an account. What is not named stays.
+
+    An account of the configuration file is changed there.
+    """
+    wanted = AccountSettings(
+        human_agent=UNSET if human_agent is None else human_agent, comments=UNSET if comments is None else comments
+    )
+    if wanted == AccountSettings():
+        msg = "say what to change: --human-agent, --comments, or their --no- form"
+        raise click.UsageError(msg)
+    run_async(_set(set_up(config_path), account_id, wanted, as_json=as_json))
+
+
+async def _set(access: AccountsAccess, account_id: str, wanted: AccountSettings, *, as_json: bool) -> None:
+    async with _client(access) as client:
+        changed = await client.change(account_id, wanted)
+    if as_json:
+        _print_json(changed)
+        return
+    for name, is_on in (("human agent", changed.human_agent), ("comments and mentions", changed.comments)):
+        click.echo(f"{changed.id}: {name} {'on' if is_on else 'off'}")
 
 
 @account.command("check")

@@ -28,6 +28,10 @@ class Change(StrEnum):
     TOKEN_REFRESHED = "token_refreshed"  # noqa: S105 - no secret
     SUBSCRIPTION_LOST = "subscription_lost"
     SUBSCRIPTION_RESTORED = "subscription_restored"
+    SETTINGS_CHANGED = "settings_changed"
+    """`humanAgent` or `comments` was switched."""
+    HUMAN_AGENT_REFUSED = "human_agent_refused"
+    """Meta refused a message because the account has no Human Agent feature."""
 
 
 _OF_STATE: Final = {
@@ -51,11 +55,15 @@ class AccountEventData(Resource, frozen=True, kw_only=True):
     token_expires_at: str | None
     subscription_seen_at: str | None
     """When the account was last seen subscribed to `messages`. What was sent since a loss may be missing."""
+    human_agent: bool = False
+    """Whether a human may answer for seven days after the participant wrote."""
+    comments: bool = False
+    """Whether comments and mentions are wanted."""
 
 
 UPDATED: Final = EventType(
     name="account.updated",
-    summary="An account was added, removed, stopped or works again, or its token or its subscription changed.",
+    summary="An account was added, removed, stopped or works again; or its token, subscription or settings changed.",
     data=AccountEventData,
     example=AccountEventData(
         account_id="17841400000000001",
@@ -76,8 +84,13 @@ def changes_between(before: Account | None, after: Account, *, refreshed: bool) 
     found: list[Change] = []
     if before is None:
         found.append(Change.ADDED)
-    elif before.state is not after.state:
-        found.append(_OF_STATE[after.state])
+    else:
+        if before.state is not after.state:
+            found.append(_OF_STATE[after.state])
+        if (before.human_agent, before.wants_comments) != (after.human_agent, after.wants_comments):
+            found.append(Change.SETTINGS_CHANGED)
+        if after.human_agent_refused_at is not None and before.human_agent_refused_at is None:
+            found.append(Change.HUMAN_AGENT_REFUSED)
     if refreshed:
         found.append(Change.TOKEN_REFRESHED)
     had, has = (None if one is None else one.subscribed_fields for one in (before, after))
@@ -102,6 +115,8 @@ def _data(account: Account, change: Change, *, ids_only: bool) -> bytes:
             username=None if ids_only else account.username,
             token_expires_at=_iso(account.token_expires_at),
             subscription_seen_at=_iso(account.subscription_checked_at),
+            human_agent=account.human_agent,
+            comments=account.wants_comments,
         )
     )
 

@@ -16,8 +16,9 @@ from inboxd.domain.account import Account, AccountChange, AccountState, LoginTyp
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
 from inboxd.events.log import EventLog
-from inboxd.meta.account_graph import AccountGraph, Owner, RefreshedToken
+from inboxd.meta.account_graph import AccountGraph, RefreshedToken
 from inboxd.meta.graph_errors import GraphError
+from inboxd.meta.owner import Owner
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.secret import Secret
@@ -40,6 +41,8 @@ class ConfiguredAccount(NamedTuple):
     name: str
     page_id: str | None
     token: Secret | None
+    human_agent: bool = False
+    wants_comments: bool = False
 
 
 class Workers(Protocol):
@@ -302,6 +305,9 @@ class AccountManager:
             name=one.name,
             page_id=one.page_id or account.page_id,
             configured=True,
+            human_agent=one.human_agent,
+            human_agent_refused_at=account.human_agent_refused_at if account.human_agent else None,
+            wants_comments=one.wants_comments,
         )
         lost = token is None and account.state is not AccountState.DEAUTHORIZED
         if one.token is not None and (is_news or lost):

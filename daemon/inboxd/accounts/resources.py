@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple, Self
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from inboxd.accounts.check import CheckOutcome, CheckResult
@@ -145,6 +146,14 @@ class AccountResource(Resource, frozen=True):
     subscription_checked_at: str | None
     created_at: str
     updated_at: str
+    human_agent: bool = False
+    """Whether Meta approved the Human Agent feature for it: humans may answer for seven days, not one."""
+    human_agent_refused_at: str | None = None
+    """When Meta last said that the feature is missing."""
+    comments: bool = False
+    """Whether to subscribe to comments, live comments and mentions."""
+    refused_fields: dict[str, str] = msgspec.field(default_factory=dict)
+    """The webhook fields of these that Meta refused, each with the reason. They are asked for again every day."""
 
     @classmethod
     def of(cls, account: Account) -> Self:
@@ -166,6 +175,10 @@ class AccountResource(Resource, frozen=True):
             subscription_checked_at=iso(account.subscription_checked_at),
             created_at=iso_utc(account.created_at),
             updated_at=iso_utc(account.updated_at),
+            human_agent=account.human_agent,
+            human_agent_refused_at=iso(account.human_agent_refused_at),
+            comments=account.wants_comments,
+            refused_fields=account.refused_fields if account.wants_comments else {},
         )
 
     @classmethod
@@ -227,6 +240,15 @@ class CheckedAccount(Resource, frozen=True):
                 ),
             ],
         )
+
+
+class AccountSettings(Resource, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to change about an account. What is left out stays."""
+
+    human_agent: bool | UnsetType = UNSET
+    """Whether Meta approved the Human Agent feature for it: humans may answer for seven days, not one."""
+    comments: bool | UnsetType = UNSET
+    """Whether to subscribe to comments, live comments and mentions."""
 
 
 class NewAccount(Resource, frozen=True, forbid_unknown_fields=True):

@@ -171,6 +171,20 @@ class ReconciliationSettings(_Section, frozen=True):
     alert_after_hours: Annotated[int, Meta(ge=1, le=168)] = 2
 
 
+class SendingSettings(_Section, frozen=True):
+    """Answering participants."""
+
+    per_second: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    per_hour: Positive = 1000
+    private_replies_per_hour: Annotated[int, Meta(ge=1, le=750)] = 700
+    after_failure: Literal["hold", "continue"] = "hold"
+    automation_pause_minutes: Annotated[int, Meta(ge=0, le=10_080)] = 60
+    keep_days: Days = 90
+    max_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    max_uploads_mb: Annotated[int, Meta(ge=50, le=1_000_000)] = 500
+    allow_http: bool = False
+
+
 class TrafficSettings(_Section, frozen=True):
     """What is said about what arrives, or does not."""
 
@@ -229,6 +243,8 @@ class AccountSettings(_Section, frozen=True):
     name: str = ""
     login_type: Literal["instagram", "facebook"] = "instagram"
     page_id: Annotated[str, Meta(pattern=_ID_OR_NONE)] = ""
+    human_agent: bool = False
+    comments: bool = False
 
 
 class Settings(_Section, frozen=True):
@@ -244,6 +260,7 @@ class Settings(_Section, frozen=True):
     backfill: Backfill = Backfill()
     budget: BudgetSettings = BudgetSettings()
     reconciliation: ReconciliationSettings = ReconciliationSettings()
+    sending: SendingSettings = SendingSettings()
     traffic: TrafficSettings = TrafficSettings()
     forward: ForwardSettings = ForwardSettings()
     logs: Logs = Logs()

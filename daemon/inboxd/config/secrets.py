@@ -126,13 +126,12 @@ def _read_secret(name: str, path: Path) -> str:
 
 
 def _named_token(line: str) -> NamedToken:
-    """`name:scopes:token`, where scopes are `read`, `write` or `read,write`."""
+    """`name:scopes:token`, where scopes are `read`, `write` and `send`, separated by commas."""
     name, scopes, token = (*(part.strip() for part in line.split(":", 2)), "", "")[:3]
     granted = tuple(scope.strip() for scope in scopes.split(","))
-    if not name or not token or not set(granted) <= {"read", "write"}:
-        msg = (
-            "each line of the secret admin_tokens must be name:scopes:token, with the scopes read, write or read,write"
-        )
+    if not name or not token or not set(granted) <= {"read", "write", "send"}:
+        rule = "each line of the secret admin_tokens must be name:scopes:token"
+        msg = f"{rule}, with the scopes read, write and send, separated by commas, such as read,send"
         raise ConfigError(msg)
     return NamedToken(name, granted, Secret(token))
 

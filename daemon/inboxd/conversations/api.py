@@ -253,4 +253,4 @@ class ConversationsApi:
             conversation.profile_reason,
             conversation.profile_next_attempt_at,
         )
-        return ConversationResource.of(conversation, self._accounts, waiting)
+        return ConversationResource.of(conversation, self._accounts, waiting, at=self._clock.now_ms())

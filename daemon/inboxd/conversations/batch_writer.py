@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from inboxd.conversations import early_changes_store as early_changes
-from inboxd.conversations import message_store
+from inboxd.conversations import message_store, reply_window_store
 from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.event_preparation import DeliveryProgress, PreparedEvent, problem_of
 from inboxd.conversations.event_recording import record_changes
@@ -104,6 +104,7 @@ class BatchWriter:
             profiles.ensure(connection, [key for key, _ in applied.created], now)
             profiles.name(connection, changes.usernames, now)
             joined = early_changes.join(connection, changes.partyless, changes.arrived, now)
+            reply_window_store.opened(connection, changes.openings, now)
             record_changes(connection, self._event_log, applied.created, [*applied.changed, *joined], now)
             new = webhook_event_store.keep(connection, [stored for _, stored in kept], now)
             record_webhook_events(connection, self._event_log, [kept[place][0] for place in new])

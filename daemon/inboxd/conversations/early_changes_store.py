@@ -10,10 +10,12 @@ from typing import Final
 
 import msgspec
 
-from inboxd.conversations import message_store
+from inboxd.conversations import message_store, reply_window_store
 from inboxd.conversations.message_store import ChangedMessage
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.message import AnyPartylessChange, MessageChange, placed
+from inboxd.domain.message import MessageChange
+from inboxd.domain.partyless_change import AnyPartylessChange, placed
+from inboxd.domain.reply_window import openings_of
 from inboxd.storage.connection import fetch_packed, insert_many
 
 _ADD: Final = """
@@ -61,6 +63,7 @@ def join(
             changes.append(change)
     keys = {change.key for change in changes}
     applied = message_store.apply_changes(connection, keys, [(None, one) for one in changes], now)
+    reply_window_store.opened(connection, openings_of(changes), now)
     connection.executemany(_REMOVE, {(row[1], row[0], row[3]) for row in matches})
     return applied.changed
 

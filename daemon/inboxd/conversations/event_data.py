@@ -119,7 +119,7 @@ def _render(data: type[ConversationEventData], accounts: Collection[str], event:
         "participant_platform_id": event.participant_id or "",
     }
     if conversation is not None:
-        members["conversation"] = ConversationResource.of(conversation, accounts)
+        members["conversation"] = ConversationResource.of(conversation, accounts, at=event.recorded_at)
         members["participant"] = EventParticipant.of(conversation)
     if issubclass(data, MessageEventData):
         members |= _message_members(event, kept, conversation)

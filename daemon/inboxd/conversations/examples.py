@@ -27,6 +27,7 @@ CONVERSATION: Final = Conversation(
     created_at=_AT,
     updated_at=_AT,
     profile_state=ProfileState.COMPLETE,
+    customer_wrote_at=_AT,
 )
 MESSAGE: Final = Message(
     mid="aWdfZAG1faXRlbTox",
@@ -42,7 +43,7 @@ _WHO: Final = CONVERSATION.key.participant_id
 EDITED: Final = Edited(**_ABOUT, sender_id=_WHO, text="Do you still have the blue one?", number=1)
 DELETED: Final = Deleted(**_ABOUT, sender_id=_WHO)
 REACTED: Final = Reacted(**_ABOUT, by=_WHO, reaction=REACTION.reaction, emoji=REACTION.emoji)
-CONVERSATION_RESOURCE: Final = ConversationResource.of(CONVERSATION, {ACCOUNT_ID})
+CONVERSATION_RESOURCE: Final = ConversationResource.of(CONVERSATION, {ACCOUNT_ID}, at=_AT)
 
 
 def message_resource(change: MessageChange | None = None) -> MessageResource:

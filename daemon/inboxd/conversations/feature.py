@@ -1,7 +1,6 @@
 """Builds this feature: deliveries are processed into conversations and messages, which can be read and searched."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inboxd.accounts.manager import AccountManager
@@ -14,12 +13,12 @@ from inboxd.conversations.event_types import event_types
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.pages import InboxPages
-from inboxd.conversations.projection import Projection
 from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.conversations.search_worker import SearchIndexWorker
+from inboxd.conversations.updates import ConversationUpdates
 from inboxd.conversations.webhook_event_types import WEBHOOK_EVENT_TYPES
 from inboxd.events.log import EventLog
-from inboxd.feature import Core, Feature, Job, Link, Setting
+from inboxd.feature import Contributions, Core, Feature, Job, Link, Setting
 from inboxd.profiles.feature import Profiles
 from inboxd.receiving.store import Inbox
 
@@ -40,19 +39,18 @@ def build(
     accounts: AccountManager,
     event_log: EventLog,
     profiles: Profiles,
-    projections: Sequence[Projection],
-    observers: Sequence[Callable[[Counter[tuple[str, str]]], None]],
+    given: Contributions,
 ) -> Feature:
     """Build the feature.
 
-    `projections` run inside the transaction that processes webhook events, and `observers` are told what was stored, by
-    account and kind. Both lists belong to the features above, which are built later: they are read at each commit.
+    `given` has what the features above give, which are built later: projections, which run inside the transaction that
+    processes webhook events, observers of what was stored, and what stands below the messages of a conversation.
     """
     database, clock = core.database, core.clock
     metrics = ConversationMetrics(core.metrics.registry)
 
     def observe(counts: Counter[tuple[str, str]]) -> None:
-        for told in observers:
+        for told in given.observers:
             told(counts)
 
     writer = BatchWriter(
@@ -61,12 +59,13 @@ def build(
         event_log,
         clock,
         metrics,
-        projections=projections,
+        projections=given.projections,
         on_due=profiles.fetchers.notify,
         observe=observe,
     )
     retries = DeliveryRetries(database, event_log, clock, metrics, core.random)
     process = Ingest(inbox, EventPreparation(accounts.aliases, clock), writer, retries, clock)
+    updates = ConversationUpdates(database, event_log, clock)
     index = SearchIndexWorker(SearchIndexStore(database), waiting=lambda: inbox.pressure)
     events = Setting("storage.keep_webhook_events_days", options.keep_webhook_events_days)
     messages = Setting("storage.keep_messages_days", options.keep_messages_days)
@@ -75,7 +74,7 @@ def build(
         workers=(Job(process, ingest.SCHEDULE), Job(index, search_worker.SCHEDULE)),
         event_types=(*event_types(accounts.aliases), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED),
         operations=ConversationsApi(database, accounts.aliases, clock, profiles.outlook, event_log).operations(),
-        pages=(InboxPages(database, accounts, clock, profiles.outlook),),
+        pages=(InboxPages(database, accounts, clock, profiles.outlook, updates, given.thread_parts),),
         templates="inboxd.conversations",
         links=(Link("/inbox", "Inbox", 10),),
         reload=(events.rule, messages.rule),

@@ -10,6 +10,7 @@ from inboxd.accounts.store import stored
 from inboxd.conversations.resources import ConversationList, ConversationResource
 from inboxd.conversations.store import ConversationFilter, ConversationStore
 from inboxd.conversations.tables import conversation_table
+from inboxd.runtime.clock import Clock
 from inboxd.runtime.command_line import config_option, json_option, run_async
 from inboxd.runtime.console import console
 from inboxd.storage.database import open_for_reading
@@ -56,6 +57,7 @@ async def _show(
         for one in await stored(connection.read):
             if one.account.id in accounts or not one.account.configured:  # otherwise the configuration no longer has it
                 accounts.update(one.account.aliases)
-    resources = [ConversationResource.of(conversation, accounts) for conversation in found]
+    now = Clock().now_ms()
+    resources = [ConversationResource.of(conversation, accounts, at=now) for conversation in found]
     page = ConversationList(conversations=resources, total=total, limit=limit, offset=offset, next_cursor=None)
     click.echo(msgspec.json.encode(page).decode())

@@ -9,6 +9,7 @@ import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import (
+    NEVER_READ,
     Attachment,
     Content,
     Direction,
@@ -338,7 +339,7 @@ def _read_text_row(message: Message) -> tuple[str | None, int | None]:
 def _read_text(content: Content | None, read_at: int | None, text: str | None, at: int | None) -> ReadText | None:
     if text is not None and at is not None:
         return ReadText(at, text)
-    if content is None or not content.text or read_at is None:
+    if content is None or not content.text or read_at is None or read_at == NEVER_READ:
         return None
     return ReadText(read_at, content.text)
 

@@ -1,19 +1,20 @@
 """The pages of conversations: the list, and one conversation as a thread."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.conversations import store
 from inboxd.conversations.display import displayed
 from inboxd.conversations.resources import MessageResource
 from inboxd.conversations.search_store import phrase
 from inboxd.conversations.store import ConversationFilter, ConversationStore
+from inboxd.conversations.updates import ConversationUpdates
 from inboxd.domain.conversation import Conversation
 from inboxd.domain.paging import Place
 from inboxd.domain.waiting import Waiting
+from inboxd.feature import ThreadPart
 from inboxd.http import cursors
 from inboxd.http.operations import not_found, path_id
 from inboxd.http.rendering import page, see_other
@@ -27,10 +28,19 @@ _MAX_ID: Final = 100
 
 
 class InboxPages:
-    """`/inbox` and `/inbox/{id}`."""
+    """`/inbox` and `/inbox/{id}`. `parts` are what other features show below the messages of a conversation."""
 
-    def __init__(self, database: Database, accounts: AccountManager, clock: Clock, outlook: ProfileOutlook) -> None:
-        self._database = database
+    def __init__(
+        self,
+        database: Database,
+        accounts: AccountManager,
+        clock: Clock,
+        outlook: ProfileOutlook,
+        updates: ConversationUpdates,
+        parts: Sequence[Callable[[Conversation], Awaitable[ThreadPart]]],
+    ) -> None:
+        self._updates = updates
+        self._parts = parts
         self._accounts = accounts
         self._conversations = ConversationStore(database.read)
         self._clock = clock
@@ -94,13 +104,14 @@ class InboxPages:
             "total": total,
             "earlier": earlier,
             "latest": before is None,
+            "parts_below": [await part(conversation) for part in self._parts] if before is None else [],
         }
         return page(request, "thread.html", context)
 
     async def read(self, request: web.Request) -> web.Response:
         """Mark a conversation as read."""
-        conversation_id, now = path_id(request, "conversation"), self._clock.now_ms()
-        if await self._database.write(lambda connection: store.mark_read(connection, conversation_id, now)) is None:
+        conversation_id = path_id(request, "conversation")
+        if await self._updates.mark_read(conversation_id) is None:
             raise not_found("conversation")
         return see_other(f"/inbox/{conversation_id}")
 

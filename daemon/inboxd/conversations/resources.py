@@ -11,6 +11,7 @@ from inboxd.domain.message import Direction, Message, Source
 from inboxd.domain.payload import is_shallow
 from inboxd.domain.profile import ProfileState
 from inboxd.domain.referral import Referral, referral_of
+from inboxd.domain.reply_window import ReplyWindow
 from inboxd.domain.waiting import Waiting
 from inboxd.http.resource import EXAMPLE_ACCOUNT, EXAMPLE_AVATAR, EXAMPLE_PARTICIPANT, Resource, avatar_path, iso
 from inboxd.runtime.clock import iso_utc
@@ -32,11 +33,23 @@ class ConversationResource(Resource, frozen=True):
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
+    can_reply: bool
+    """Whether somebody may answer now: anybody until `windowClosesAt`, and a human until `humanAgentUntil`."""
+    window_closes_at: str | None
+    """When the reply window closes, or closed. Null when the participant has never written."""
+    human_agent_until: str | None
+    """Until when a human may answer. Null for an account without the Human Agent feature."""
+    automation_paused_until: str | None
+    """Until when bots should be silent, because a human of the account answered from somewhere else."""
 
     @classmethod
-    def of(cls, conversation: Conversation, accounts: Collection[str], waiting: Waiting | None = None) -> Self:
-        """The resource. `accounts` are the served ones; `waiting` is what the profile waits for."""
+    def of(
+        cls, conversation: Conversation, accounts: Collection[str], waiting: Waiting | None = None, *, at: int
+    ) -> Self:
+        """The resource as of `at` (ms). `accounts` are the served ones; `waiting` is what the profile waits for."""
         pending = waiting is not None and conversation.profile_state is ProfileState.PENDING
+        window = ReplyWindow.of(conversation)
+        paused_until = conversation.automation_paused_until
         return cls(
             id=str(conversation.id),
             client_account_id=conversation.key.account_id,
@@ -58,6 +71,10 @@ class ConversationResource(Resource, frozen=True):
             },
             created_at=iso_utc(conversation.created_at),
             updated_at=iso_utc(conversation.updated_at),
+            can_reply=conversation.key.account_id in accounts and window.can_reply(at),
+            window_closes_at=iso(window.closes_at),
+            human_agent_until=iso(window.human_agent_until),
+            automation_paused_until=None if paused_until is None or paused_until <= at else iso_utc(paused_until),
         )
 
     @classmethod
@@ -83,6 +100,10 @@ class ConversationResource(Resource, frozen=True):
             },
             created_at="2026-09-21T14:13:27.120Z",
             updated_at="2026-09-21T14:13:28.001Z",
+            can_reply=True,
+            window_closes_at="2026-09-22T14:13:26.000Z",
+            human_agent_until=None,
+            automation_paused_until=None,
         )
 
 

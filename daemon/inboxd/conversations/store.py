@@ -18,10 +18,12 @@ from inboxd.storage.database import Read
 _FIELDS: Final = """
 c.id, c.account_id, c.participant_id, p.username, p.name, p.profile_pic, c.last_message_at, c.answered_at, c.read_at,
 c.seen_at, c.unread_count, c.status, {metadata}, c.created_at, c.updated_at, p.avatar, p.state, p.reason,
-p.next_attempt_at
+p.next_attempt_at, c.customer_wrote_at, c.ad_clicked_at, c.window_refused_at, c.tag_refused_at,
+c.automation_paused_until, a.human_agent, a.human_agent_refused_at
 """
 _PARTICIPANT: Final = """
 LEFT JOIN participants AS p ON p.account_id = c.account_id AND p.participant_id = c.participant_id
+LEFT JOIN accounts AS a ON a.id = c.account_id
 """
 _COLUMNS: Final = f"SELECT {_FIELDS.format(metadata='c.metadata')} FROM conversations AS c {_PARTICIPANT}"  # noqa: S608 - built from constants
 MAX_EVENT_METADATA: Final = 4096
@@ -358,7 +360,26 @@ def _conversation(row: Row) -> Conversation:
         profile_state=None if row[16] is None else ProfileState(row[16]),
         profile_reason=row[17],
         profile_next_attempt_at=row[18],
+        **_window(row[19:]),
     )
+
+
+_WINDOW: Final = (
+    "customer_wrote_at",
+    "ad_clicked_at",
+    "window_refused_at",
+    "tag_refused_at",
+    "automation_paused_until",
+    "human_agent",
+    "human_agent_refused_at",
+)
+
+
+def _window(row: Row) -> dict[str, Any]:
+    """What decides whether a conversation can be answered. Snapshots of older releases have none of it."""
+    if len(row) < len(_WINDOW):
+        return {}
+    return dict(zip(_WINDOW, row, strict=False)) | {"human_agent": bool(row[_WINDOW.index("human_agent")])}
 
 
 def _json(value: object) -> str:

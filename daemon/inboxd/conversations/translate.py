@@ -10,21 +10,24 @@ import msgspec
 from inboxd.domain.clock_trust import is_believable
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.message import (
-    AnyPartylessChange,
     Attachment,
     Content,
     Deleted,
     Direction,
     Edited,
     MessageChange,
-    PartylessDeleted,
-    PartylessEdited,
-    PartylessReacted,
-    PartylessSeen,
     Reacted,
     Seen,
     Sent,
 )
+from inboxd.domain.partyless_change import (
+    AnyPartylessChange,
+    PartylessDeleted,
+    PartylessEdited,
+    PartylessReacted,
+    PartylessSeen,
+)
+from inboxd.domain.reply_window import Opening, is_from_ad, opening_of
 from inboxd.meta import webhook_events as events
 from inboxd.meta.webhook_events import WebhookEvent
 
@@ -42,6 +45,8 @@ class Translated(NamedTuple):
     """Whether the participant wrote or tapped something: only then may we read their profile (User Profile API)."""
     participant_username: str | None = None
     """The username of the participant, if the event has it."""
+    opening: Opening | None = None
+    """What it does for the reply window."""
     companion_of: str | None = None
     """The mid of a message that the event accompanies, and of which it says nothing."""
 
@@ -57,6 +62,8 @@ class BatchChanges:
     """The mids of messages that arrived."""
     usernames: dict[ConversationKey, str] = field(default_factory=dict)
     """Usernames of participants, from events that contain one."""
+    openings: dict[ConversationKey, Opening] = field(default_factory=dict)
+    """What the events do for the reply windows of their conversations."""
 
 
 def changes_of(translated: Iterable[tuple[int, Translated]]) -> BatchChanges:
@@ -71,6 +78,8 @@ def changes_of(translated: Iterable[tuple[int, Translated]]) -> BatchChanges:
             found.partyless.append(one.partyless)
         if one.key is not None and one.participant_username is not None:
             found.usernames[one.key] = one.participant_username
+        if one.key is not None and one.opening is not None:
+            found.openings[one.key] = one.opening.merged(found.openings.get(one.key))
     return found
 
 
@@ -87,14 +96,16 @@ def translate(event: WebhookEvent, accounts: Mapping[str, str], received_at: int
             return Translated(kept=True)
         return Translated(partyless=_partyless(event, accounts, received_at))
     key, direction = sides(event, accounts)
-    if isinstance(body, events.Other):
-        return Translated(key, kept=True)
     at = time_of(event, received_at)
+    if isinstance(body, events.Other):
+        opens = body.kind == "referral" and direction is Direction.INBOUND
+        return Translated(key, kept=True, opening=_referred(event, at) if opens else None)
     sender = key.account_id if direction is Direction.OUTBOUND else key.participant_id
     change = _change(event, key, at, direction, sender)
     wrote = direction is Direction.INBOUND and isinstance(change, Sent) and key.account_id != key.participant_id
     name = event.sender_username if accounts.get(event.sender_id, event.sender_id) == key.participant_id else None
-    return Translated(key, change, participant_wrote=wrote, participant_username=name)
+    opening = opening_of(change)
+    return Translated(key, change, participant_wrote=wrote, participant_username=name, opening=opening)
 
 
 def sides(event: WebhookEvent, accounts: Mapping[str, str]) -> tuple[ConversationKey, Direction]:
@@ -127,6 +138,13 @@ def time_of(event: WebhookEvent, received_at: int) -> int:
         if told is not None and is_believable(told, received_at, event.entry_time):
             return told
     return received_at
+
+
+def _referred(event: WebhookEvent, at: int) -> Opening:
+    """What a referral of its own does: the participant followed a link into the conversation, or came from an ad."""
+    payload = msgspec.json.decode(event.raw)
+    is_ad = isinstance(payload, dict) and is_from_ad(payload.get("referral"))
+    return Opening(at, at if is_ad else None)
 
 
 def _change(event: WebhookEvent, key: ConversationKey, at: int, direction: Direction, sender: str) -> MessageChange:

@@ -112,6 +112,16 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     subscribed_fields: tuple[str, ...] | None = None
     """The webhook fields to which it was subscribed at the last check. None before the first check."""
     subscription_checked_at: int | None = None
+    human_agent: bool = False
+    """Whether Meta approved the Human Agent feature: a human may answer for seven days, not one."""
+    human_agent_refused_at: int | None = None
+    """When Meta last refused a message because the feature is missing. None since it was last switched on."""
+    wants_comments: bool = False
+    """Whether to subscribe to comments, live comments and mentions too."""
+    refused_fields: dict[str, str] = {}
+    """The webhook fields that are wanted and that Meta refused, each with the reason."""
+    refused_fields_at: int | None = None
+    """When they were last asked for."""
 
     @property
     def callable(self) -> bool:

@@ -52,6 +52,20 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """Why the profile is not complete."""
     profile_next_attempt_at: int | None = None
     """When the profile is fetched next."""
+    customer_wrote_at: int | None = None
+    """The latest thing that opened the reply window."""
+    ad_clicked_at: int | None = None
+    """The latest message that came from an ad."""
+    window_refused_at: int | None = None
+    """When Meta last said that the window is closed, of a message without a tag."""
+    tag_refused_at: int | None = None
+    """The same of a message with the tag HUMAN_AGENT."""
+    automation_paused_until: int | None = None
+    """A human of the account wrote elsewhere: until when bots should be silent."""
+    human_agent: bool = False
+    """Whether the account has the Human Agent feature, by its settings."""
+    human_agent_refused_at: int | None = None
+    """When Meta last said that it has not."""
 
     def update_participant_profile(
         self, username: str, profile_pic: str | None, *, name: str | None = None, at: int

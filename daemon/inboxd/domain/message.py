@@ -13,6 +13,8 @@ import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 
+NEVER_READ: Final = 2**53 - 1
+"""Where `read_at` stands for content that is what was sent from here: every copy that is read later is better."""
 READ_BACK_DELAY_MS: Final = 60_000
 """A text that differs in the Conversations API is an edit when it was read so long after the text that is known: what
 is new is shown there after about 30 s."""
@@ -33,6 +35,8 @@ class Source(IntEnum):
     """Meta did not deliver it; a reconciliation found it."""
     HISTORY = 2
     """It was imported. It does not count as unread."""
+    SENT = 3
+    """It was sent from here, and Meta accepted it. Neither a webhook nor the API has shown it yet."""
 
 
 class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +116,12 @@ class ReadBack(MessageChange, frozen=True, kw_only=True):
     content: Content | None = None
 
 
+class SentFromHere(MessageChange, frozen=True, kw_only=True):
+    """The message as it was sent from here, once Meta accepted it. `at` is when the call began, by our clock."""
+
+    content: Content
+
+
 class Edited(MessageChange, frozen=True, kw_only=True):
     """The sender changed the text."""
 
@@ -140,43 +150,6 @@ class Seen(MessageChange, frozen=True, kw_only=True):
     by_account: bool
 
 
-class PartylessChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
-    """A change that came without sender and recipient: only its mid says which message it is about.
-
-    The message says who made the change, so the change waits until the message has arrived. `at` in ms. There is a
-    subclass for each kind of change.
-    """
-
-    account_id: str
-    mid: str
-    at: int
-
-
-class PartylessEdited(PartylessChange, frozen=True, kw_only=True, tag="edited"):
-    """The sender changed the text. Only the sender can."""
-
-    text: str
-    number: int
-
-
-class PartylessDeleted(PartylessChange, frozen=True, kw_only=True, tag="deleted"):
-    """The sender took the message back. Only the sender can."""
-
-
-class PartylessSeen(PartylessChange, frozen=True, kw_only=True, tag="seen"):
-    """The side that did not send the message has seen it."""
-
-
-class PartylessReacted(PartylessChange, frozen=True, kw_only=True, tag="reacted"):
-    """The participant reacted. Meta sends only the participant's reactions ("Webhooks", `message_reactions`)."""
-
-    reaction: str | None
-    emoji: str | None
-
-
-AnyPartylessChange = PartylessEdited | PartylessDeleted | PartylessSeen | PartylessReacted
-
-
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state of one message. `direction` and `sent_at` are None until the message itself arrives. Times in ms."""
 
@@ -194,7 +167,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     listed_at: int | None = None
     """The time at which the Conversations API lists it (minimum)."""
     read_at: int | None = None
-    """When `content` was read from the Conversations API (minimum). None when `content` is from a webhook."""
+    """When `content` was read from the Conversations API (minimum), or NEVER_READ. None when it is from a webhook."""
     read_text: ReadText | None = None
     """The latest text that the Conversations API showed (greatest). None after a delete."""
     content: Content | None = None
@@ -224,7 +197,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self.sent_at
         if self.listed_at is not None:
             return self.listed_at
-        if self.deleted_at is not None or self.edit is not None:
+        if self.deleted_at is not None or self.edit is not None or self.source is Source.SENT:
             return self.noticed_at
         return None
 
@@ -260,6 +233,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 facts |= self._sent(change)
             case ReadBack():
                 facts |= self._read_back(change)
+            case SentFromHere():
+                facts |= self._sent_from_here(change)
             case Edited():
                 facts |= self._edited(change)
             case Deleted():
@@ -299,6 +274,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             read = ReadText(change.read_at, change.content.text)
             facts["read_text"] = read if self.read_text is None else max(self.read_text, read)
         return facts
+
+    def _sent_from_here(self, change: SentFromHere) -> dict[str, object]:
+        us = change.key.account_id
+        facts: dict[str, object] = {
+            "sender_id": us if self.sender_id is None else min(self.sender_id, us),
+            "direction": Direction.OUTBOUND if self.direction is None else self.direction,
+            "source": Source.SENT if self.source is None else self.source,
+        }
+        if self.content is None:
+            is_better = self.deleted_at is None
+        else:
+            is_better = self.read_at == NEVER_READ and _rank(change.content) > _rank(self.content)
+        return facts | {"content": change.content, "read_at": NEVER_READ} if is_better else facts
 
     def _is_richer(self, change: Sent) -> bool:
         if self.content is None or self.read_at is not None:
@@ -357,26 +345,6 @@ def fold(message: Message | None, change: MessageChange) -> Message:
     return Message(mid=change.mid, noticed_at=change.at).apply(change)
 
 
-def placed(change: AnyPartylessChange, key: ConversationKey, message: Message) -> MessageChange | None:
-    """The change with its sender and recipient, taken from `message` in the conversation `key`.
-
-    None while the message itself has not arrived.
-    """
-    if message.direction is None or message.sender_id is None:
-        return None
-    mid, at, sender_id = change.mid, change.at, message.sender_id
-    match change:
-        case PartylessEdited():
-            return Edited(key=key, mid=mid, at=at, sender_id=sender_id, text=change.text, number=change.number)
-        case PartylessDeleted():
-            return Deleted(key=key, mid=mid, at=at, sender_id=sender_id)
-        case PartylessSeen():
-            return Seen(key=key, mid=mid, at=at, by_account=message.direction is Direction.INBOUND)
-        case PartylessReacted():
-            by = key.participant_id
-            return Reacted(key=key, mid=mid, at=at, by=by, reaction=change.reaction, emoji=change.emoji)
-
-
 def _same(one: str | None, other: str | None) -> bool:
     """Whether two copies of a text say the same. The API may compose letters and trim blanks otherwise."""
     return _plain(one) == _plain(other)
@@ -390,5 +358,5 @@ def _earliest(known: int | None, new: int) -> int:
     return new if known is None else min(known, new)
 
 
-def _rank(content: Content, *, standby: bool) -> tuple[bool, bytes]:
+def _rank(content: Content, *, standby: bool = False) -> tuple[bool, bytes]:
     return (not standby, msgspec.json.encode(content, order="deterministic"))

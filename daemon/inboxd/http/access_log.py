@@ -11,6 +11,8 @@ from inboxd.runtime import logs
 
 DELIVERY: Final = web.RequestKey("delivery_id", int)
 """The id of the delivery that a request contained."""
+SHOWN_PATH: Final = web.RequestKey("shown_path", str)
+"""The path to log, of a request whose own path must stay secret."""
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -30,7 +32,7 @@ class AccessLogger(AbstractAccessLogger):
         logs.get("access").info(
             "request",
             method=request.method,
-            path=request.path,
+            path=request.get(SHOWN_PATH, request.path),
             status=response.status,
             ms=round(time * 1000, 1),
             bytes=response.body_length,

@@ -30,7 +30,7 @@ SIGN_OUT: Final = "/sign-out"
 
 
 class AccessToken(NamedTuple):
-    """A token, the name of its owner, and its scopes: `read`, `write`."""
+    """A token, the name of its owner, and its scopes: `read`, `write`, `send`. None of them includes another."""
 
     name: str
     scopes: Collection[str]
@@ -39,6 +39,11 @@ class AccessToken(NamedTuple):
 
 SESSION: Final = web.RequestKey("auth.session", AccessToken)
 """The token that opened the session of this request. Absent when the request itself brought a token."""
+OWNER: Final = web.RequestKey("auth.owner", AccessToken)
+"""The token with which this request is made, by itself or by its session. Absent on open paths."""
+SCOPES: Final = web.AppKey("auth.scopes", dict[tuple[str, str], str])
+"""By method and path (as the route has it), the scope of what needs another one than `read` for reading and `write` for
+everything else."""
 
 
 class Gate:
@@ -67,13 +72,14 @@ class Gate:
         if request.path in self._open_paths:
             return await handler(request)
         owner = self._owner(request)
-        scope = "read" if request.method in SAFE_METHODS or request.path == SIGN_OUT else "write"
+        scope = _scope_of(request)
         if scope not in owner.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
                 f"The token '{owner.name}' has no scope '{scope}'.",
                 headers={"WWW-Authenticate": f'Bearer realm="inboxd", error="insufficient_scope", scope="{scope}"'},
             )
+        request[OWNER] = owner
         return await handler(request)
 
     def sign_in(self, request: web.Request, shown: str) -> str:
@@ -140,6 +146,15 @@ class Gate:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "The admin API is off: no admin_token is configured for this daemon."
             )
+
+
+def _scope_of(request: web.Request) -> str:
+    """The scope that a request needs. Where nothing is, it makes no difference."""
+    resource = request.match_info.route.resource
+    declared = None if resource is None else request.app[SCOPES].get((request.method, resource.canonical))
+    if declared is not None:
+        return declared
+    return "read" if request.method in SAFE_METHODS or request.path == SIGN_OUT else "write"
 
 
 def _seal(owner: AccessToken, body: bytes) -> bytes:

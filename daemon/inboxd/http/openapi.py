@@ -130,6 +130,11 @@ def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         if "body" in operation.examples:
             content["example"] = operation.examples["body"]
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if operation.streams:
+        file = {"type": "string", "contentMediaType": "application/octet-stream"}
+        form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+        types = {"application/octet-stream": {"schema": file}, "multipart/form-data": {"schema": form}}
+        found["requestBody"] = {"required": True, "content": types}
     return found
 
 

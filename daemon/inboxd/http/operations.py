@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
+from inboxd.http.auth import SCOPES
 from inboxd.http.compression import compressed
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 from inboxd.http.validation import in_words
@@ -64,6 +65,8 @@ class Operation:
     """The answer is one resource. It gets an ETag, and supports conditional requests."""
     open: bool = False
     """The operation needs no token."""
+    streams: int = 0
+    """The most bytes of a body that the handler reads itself, as it arrives. 0: the body is small, and read before."""
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Request headers that the operation reads, with their JSON schema; its `description` says what they mean."""
     examples: Mapping[str, Any] = field(default_factory=dict)
@@ -72,12 +75,16 @@ class Operation:
     """Gives schemas, by name, that the answer refers to beside those of its types. Called for the OpenAPI document."""
     id: str = ""
     """The `operationId`. Without it, the names of the handler and its class make one."""
+    needs: str = ""
+    """The scope that a token needs. Empty: `read` for GET, `write` for all else."""
     follows: str = ""
     """The path of another feature's operation. The document lists this one behind it, and not where it was added."""
 
     @property
     def scope(self) -> str:
         """The scope that a token needs."""
+        if self.needs:
+            return self.needs
         return "read" if self.method == hdrs.METH_GET else "write"
 
 
@@ -86,7 +93,9 @@ def add_operations(app: web.Application, operations: Sequence[Operation]) -> Non
     for operation in operations:
         # aiohttp's default pattern matches no braces. Ids come from outside and may contain them.
         path = PATH_PARAMETER.sub(r"{\1:[^/]+}", operation.path)
-        app.router.add_route(operation.method, path, _checked(operation))
+        route = app.router.add_route(operation.method, path, _checked(operation))
+        if operation.needs and route.resource is not None:
+            app[SCOPES][operation.method, route.resource.canonical] = operation.needs
     app[OPERATIONS].extend(operations)
 
 

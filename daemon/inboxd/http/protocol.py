@@ -167,6 +167,16 @@ def send_continue(request: web.Request) -> None:
         request.transport.write(_CONTINUE)
 
 
+def allow_more_time(request: web.Request) -> None:
+    """Start the deadline for the rest of the request again, because a part of a large body has arrived.
+
+    Only for a client that is authenticated, and whoever calls it limits the whole time.
+    """
+    guard = getattr(request.protocol, "guard", None)
+    if guard is not None:
+        guard.arrived()
+
+
 @contextmanager
 def notify_on_disconnect(request: web.Request, callback: Callable[[], None]) -> Iterator[None]:
     """Call `callback` when the client disconnects within the context, or has already disconnected."""

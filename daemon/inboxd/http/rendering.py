@@ -66,6 +66,7 @@ def page(request: web.Request, template: str, context: Context, *, status: HTTPS
         "path": request.path,
         "signed_in": owner is not None,
         "can_write": owner is not None and "write" in owner.scopes,
+        "can_send": owner is not None and "send" in owner.scopes,
         "owner": "" if owner is None else owner.name,
         "now": request.app[_CLOCK].now_ms(),
         "navigation": request.app[_NAVIGATION],

@@ -1,6 +1,7 @@
 """The Graph API for one account: each call waits for the account's budget, and each answer updates its limits."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple
 
 from inboxd.domain.account import LoginType
@@ -11,6 +12,7 @@ from inboxd.meta import answers
 from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
+from inboxd.meta.owner import MAX_NAME, OWNER_FIELDS, Owner, owner_in
 from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, PacedThrottle, Throttle
 from inboxd.runtime import logs
 from inboxd.runtime.secret import Secret
@@ -18,10 +20,6 @@ from inboxd.runtime.secret import Secret
 PROFILE_FIELDS: Final = (
     "name,username,profile_pic,follower_count,is_verified_user,is_user_follow_business,is_business_follow_user"
 )
-OWNER_FIELDS: Final = {
-    LoginType.INSTAGRAM: "id,user_id,username",
-    LoginType.FACEBOOK: "id,name,instagram_business_account{id,username}",
-}
 WEBHOOK_FIELDS: Final = {
     LoginType.INSTAGRAM: (
         "messages", "message_reactions", "messaging_postbacks", "messaging_seen", "messaging_referral",
@@ -31,8 +29,6 @@ WEBHOOK_FIELDS: Final = {
 """Fields to subscribe to. With any subscription, the app gets all fields chosen in the dashboard ("Webhooks")."""
 MANY_PEOPLE: Final = 5
 """After ambiguous errors about this many people in a row, the account is taken as the cause, not the people."""
-MAX_NAME: Final = 200
-"""Most characters of a name, a username or the name of a webhook field. Instagram's own limits are much lower."""
 MAX_TOKEN: Final = 4096
 MOST_FOLLOWERS: Final = 10**12
 MOST_APPS: Final = 100
@@ -47,14 +43,10 @@ PERMISSION_REST_S: Final = 3600.0
 DOUBT_REST_S: Final = 900.0
 
 
-class Owner(NamedTuple):
-    """The account that a token belongs to."""
-
-    id: str
-    """`IG_ID`: the id that webhooks use."""
-    app_scoped_id: str | None
-    page_id: str | None
-    username: str | None
+Call = Callable[[str, str | None], Awaitable[Answer]]
+"""Makes one call, with a token and the app secret that proves it."""
+Gate = Callable[[], AbstractAsyncContextManager[None]]
+"""Waits until a call may be made, and counts it. The call is made inside."""
 
 
 class RefreshedToken(NamedTuple):
@@ -89,6 +81,8 @@ class AccountGraph:
         """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
         self.conversations_throttle: Final = PacedThrottle(budget.clock, calls=CONVERSATION_CALLS, window_s=1.0)
         """Keeps the pace of the Conversations API."""
+        self.sends_throttle: Final = Throttle(budget.clock)
+        """Stops only sends: Meta restricts the account, or only a person can resolve why it refuses."""
         self._client = client
         self._call_log = call_log
         self._app_budget = app_budget
@@ -132,6 +126,7 @@ class AccountGraph:
         self._doubtful.clear()
         self.profiles_throttle.reset()
         self.conversations_throttle.reset()
+        self.sends_throttle.reset()
         self._app_budget.notify()
 
     async def user_profile(
@@ -172,29 +167,30 @@ class AccountGraph:
     async def owner(self, priority: Priority = Priority.LIVE) -> Owner:
         """The account of the token. Raises GraphError; for a Page without an Instagram account: LACKS_PERMISSION."""
         answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._login_type]}, priority)
-        inner = answer.get("data")
-        if isinstance(inner, list) and inner:  # the documentation shows a list, Meta sends an object
-            answer = _fields(inner[0])
-        if self._login_type is LoginType.FACEBOOK:
-            linked = answer.get("instagram_business_account")
-            if linked is None:
-                msg = "the Page has no Instagram professional account linked to it, or the token may not see it"
-                raise GraphError(msg, FailureAction.LACKS_PERMISSION)
-            return _owner(_fields(linked), "id", page_id=answers.identifier(answer.get("id")))
-        return _owner(answer, "user_id", app_scoped_id=answers.identifier(answer.get("id")))
+        return owner_in(answer, self._login_type)
 
-    async def subscribe(self, listed: Collection[str] = (), priority: Priority = Priority.LIVE) -> None:
-        """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError.
-
-        It replaces the account's fields, so those that Meta `listed` are named, too.
-        """
+    def needed_fields(self, listed: Collection[str]) -> set[str]:
+        """The fields that are needed for messages, and those that Meta `listed`: subscribing replaces them all."""
         kept = {one for one in listed if one.isascii() and one.replace("_", "").isalnum()}
-        fields = ",".join(sorted({*WEBHOOK_FIELDS[self._login_type], *kept}))
-        await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
+        return {*WEBHOOK_FIELDS[self._login_type], *kept}
 
-    async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
+    async def subscribe(
+        self, priority: Priority = Priority.LIVE, *, fields: Collection[str] = (), node: str = "me"
+    ) -> None:
+        """Subscribe the app to webhooks of the account ("Enable subscriptions"), to these fields and no others.
+
+        Without `fields`: to those that are needed for messages. `node` is an id, for Facebook Login of the Instagram
+        account beside its Page. One field that Meta does not accept voids the whole call. Raises GraphError.
+        """
+        wanted = ",".join(sorted(fields) if fields else WEBHOOK_FIELDS[self._login_type])
+        answer = await self._call("POST", f"{node}/subscribed_apps", {"subscribed_fields": wanted}, priority)
+        if answer.get("success") is False:
+            msg = "Meta did not subscribe the account, and did not say why"
+            raise unusable(msg)
+
+    async def subscribed_fields(self, priority: Priority = Priority.LIVE, *, node: str = "me") -> tuple[str, ...]:
         """The webhook fields that the account is subscribed to; empty when it is not subscribed. Raises GraphError."""
-        listed = (await self._call("GET", "me/subscribed_apps", {}, priority)).get("data")
+        listed = (await self._call("GET", f"{node}/subscribed_apps", {}, priority)).get("data")
         if not isinstance(listed, list):  # whoever is not subscribed gets an empty list
             msg = "no list of subscribed apps"
             raise unusable(msg)
@@ -218,6 +214,10 @@ class AccountGraph:
         if answer.error is not None:
             raise answer.error
         return answer.fields
+
+    async def request(self, method: str, path: str, fields: dict[str, str], priority: Priority) -> dict[str, Any]:
+        """The fields of the answer to any other call, as Meta sent them. Raises GraphError, also for Meta's errors."""
+        return await self._call(method, path, fields, priority)
 
     async def refresh_token(self) -> RefreshedToken:
         """A new token for another 60 days ("Refresh access token"). The current token stays in use. Raises GraphError.
@@ -267,29 +267,49 @@ class AccountGraph:
         as_form: bool = False,
         on_turn: Callable[[], None] | None = None,
     ) -> tuple[Answer, Secret]:
-        """Make one call within the budget. Returns the answer and the token that was used.
+        """Make one call within the budget. Returns the answer and the token that was used."""
 
-        When Meta refuses the `appsecret_proof`, the call is repeated with the next secret.
+        async def call(token: str, proof: str | None) -> Answer:
+            if on_turn is not None:
+                on_turn()
+            return await self._client.send(
+                method, path, fields, token, app_secret=proof, versioned=versioned, as_form=as_form
+            )
+
+        return await self.exchange(call, lambda: self.budget.call(priority, throttle, ready=self.require_token))
+
+    async def exchange(
+        self, call: Call, gate: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> tuple[Answer, Secret]:
+        """Make `call` inside `gate`, and obey what its answer says of limits and of the token.
+
+        When Meta refuses the `appsecret_proof`, it is made again with the next secret. Raises GraphError, and
+        StorageError when a limit that the answer tells of cannot be stored.
         """
         while True:
-            async with self.budget.call(priority, throttle, ready=self._require_token):
-                if on_turn is not None:
-                    on_turn()
-                token, proof = self._require_token(), self._proofs[0]
-                answer = await self._client.send(
-                    method, path, fields, token.reveal(), app_secret=proof, versioned=versioned, as_form=as_form
-                )
+            async with gate():
+                token, proof = self.require_token(), self._proofs[0]
+                answer = await call(token.reveal(), proof)
                 self.answers += 1
                 await self._heed(answer, token)
             if not answer.proof_refused:
                 return answer, token
             if len(self._proofs) == 1:
                 msg = "the app demands an appsecret_proof, and none of the configured app_secrets makes one"
-                raise GraphError(msg, FailureAction.LACKS_PERMISSION)
+                raise GraphError(msg, FailureAction.LACKS_PERMISSION, unsent=True)
             if self._proofs[0] == proof:
                 self._proofs.pop(0)
 
-    def _require_token(self) -> Secret:
+    async def post(self, path: str, body: Mapping[str, Any], token: str, proof: str | None, patience: int) -> Answer:
+        """POST `body` with this token, inside `exchange`. Raises GraphError as GraphClient.post does."""
+        return await self._client.post(path, body, token, app_secret=proof, patience=patience)
+
+    async def judged(self, error: GraphError | None) -> None:
+        """Tell what a send showed of the account: an error that only a person can resolve, or that sends work again."""
+        await self._on_verdict(error)
+
+    def require_token(self) -> Secret:
+        """The token in use. Raises GraphError when there is none, or when Meta refused it."""
         if self._dead is not None:
             raise self._dead
         if self._token is None:
@@ -371,15 +391,6 @@ def _why_stop(percent: float | None, limit: GraphError | None, stop_s: float) ->
     if percent is not None and percent >= STOP_FROM:
         return f"Meta says that {percent:.0f} % of its allowance is used"
     return "Meta says when calls may go on" if stop_s > 0 else None
-
-
-def _owner(answer: dict[str, Any], name: str, *, app_scoped_id: str | None = None, page_id: str | None = None) -> Owner:
-    """The owner, with the id in the field `name`. Raises GraphError when that is not a valid id."""
-    found = answers.identifier(answer.get(name))
-    if found is None:
-        msg = f"GET /me names no {name} that could be an account's"
-        raise unusable(msg)
-    return Owner(found, app_scoped_id, page_id, answers.word(answer.get("username"), MAX_NAME))
 
 
 def _names(app: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import asyncio
 import bisect
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple, Protocol
 
@@ -124,6 +124,15 @@ class Budget:
         self._last_at = -math.inf
         self._queue: list[_Ticket] = []
         self._numbers = itertools.count()
+
+    @property
+    def throttles(self) -> Sequence[Throttle]:
+        """What stops every call of this account: its host, the app, and the account."""
+        return self._throttles
+
+    def notify(self) -> None:
+        """Wake all waiting calls: a throttle may have changed."""
+        self._app_budget.notify()
 
     async def load(self, *, longest_call_s: float) -> None:
         """Restore the calls and the stop from before a restart. Each call is taken to have lasted `longest_call_s`."""

@@ -42,7 +42,7 @@ class GraphClient:
     def __init__(self, base_url: str, version: str, *, timeout_s: float, clock: Clock) -> None:
         self._base = base_url.rstrip("/")
         self._version = version
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._log = logs.get("graph")
         self._probe_timeout = aiohttp.ClientTimeout(total=min(timeout_s, PROBE_TIMEOUT_S))
@@ -52,9 +52,10 @@ class GraphClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=OutboundConnector(),
-            timeout=self._timeout,
+            timeout=self._longer(1),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "inboxd"},
+            trace_configs=[_tracing()],
         )
         return self
 
@@ -82,13 +83,34 @@ class GraphClient:
         """
         fields = dict(parameters)
         if app_secret is not None:
-            fields["appsecret_proof"] = hmac.digest(app_secret.encode(), token.encode(), "sha256").hex()
+            fields["appsecret_proof"] = _proof(app_secret, token)
         url = f"{self._base}/{self._version}/{path}" if versioned else f"{self._base}/{path}"
         if as_form:
             form = fields | {"access_token": token, "method": method.lower()}
             answer = await self._answered("POST", url, data=form)
         else:
-            answer = await self._answered(method, url, params=fields, headers={"Authorization": f"Bearer {token}"})
+            answer = await self._answered(method, url, params=fields, headers=_bearer(token))
+        return self._answers(answer)
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], token: str, *, app_secret: str | None = None, patience: int = 1
+    ) -> Answer:
+        """POST `body` as JSON, once: aiohttp itself repeats no POST. `app_secret` as in `send`.
+
+        The answer is waited for `patience` times as long as of other calls.
+
+        Raises GraphError when Meta does not answer. It is `unsent` when no connection was made, so that the request
+        cannot have reached Meta. In all other cases Meta may have done what was asked.
+        """
+        params = {} if app_secret is None else {"appsecret_proof": _proof(app_secret, token)}
+        url = f"{self._base}/{self._version}/{path}"
+        options = {"params": params, "json": body, "headers": _bearer(token), "timeout": self._longer(patience)}
+        return self._answers(await self._answered("POST", url, **options))
+
+    def _longer(self, times: int) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=self._timeout_s * times)
+
+    def _answers(self, answer: Answer) -> Answer:
         if self.circuit.strikes:
             self._log.info("graph_answers_again", url=self._base)
         self.circuit.answered()
@@ -106,24 +128,54 @@ class GraphClient:
         if self._session is None:
             msg = "GraphClient is used outside its context"
             raise RuntimeError(msg)
+        attempt = _Attempt()
         try:
-            async with self._session.request(method, url, allow_redirects=False, **options) as response:
+            async with self._session.request(
+                method, url, allow_redirects=False, trace_request_ctx=attempt, **options
+            ) as response:
                 return _answer(response.status, await _read(response), parse_usage(response.headers))
         except TimeoutError as error:
-            raise self._unanswered("no answer in time") from error
+            raise self._unanswered("no answer in time", unsent=not attempt.connected) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: malformed headers
-            raise self._unanswered(f"no answer: {type(error).__name__}") from error
+            raise self._unanswered(f"no answer: {type(error).__name__}", unsent=not attempt.connected) from error
         except GraphError as error:
             if error.too_large:  # the host answers: more than was to be read at once
                 raise
             raise self._unanswered(str(error)) from error
 
-    def _unanswered(self, reason: str) -> GraphError:
+    def _unanswered(self, reason: str, *, unsent: bool = False) -> GraphError:
         was_up = not self.circuit.strikes
         self.circuit.failed(reason)
         if was_up and self.circuit.strikes:
             self._log.error("graph_unreachable", url=self._base, error=reason)
-        return transport(reason)
+        return transport(reason, unsent=unsent)
+
+
+class _Attempt:
+    """What is known of one request while it is made."""
+
+    connected = False
+    """Whether it got a connection, with TLS: from then on it may reach Meta."""
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Notes in a request's `_Attempt` that it got a connection, a new one or one that was open."""
+
+    async def note(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:  # noqa: ANN401 - aiohttp's
+        context.trace_request_ctx.connected = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_end.append(note)
+    tracing.on_connection_reuseconn.append(note)
+    return tracing
+
+
+def _proof(app_secret: str, token: str) -> str:
+    return hmac.digest(app_secret.encode(), token.encode(), "sha256").hex()
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

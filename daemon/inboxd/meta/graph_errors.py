@@ -96,6 +96,7 @@ class GraphError(InboxdError):
         row: Row | None = None,
         of_host: bool = False,
         too_large: bool = False,
+        unsent: bool = False,
     ) -> None:
         super().__init__(message)
         self.action = action
@@ -106,6 +107,8 @@ class GraphError(InboxdError):
         """Meta's host did not answer, or not in Meta's format. This says nothing about the request itself."""
         self.too_large = too_large
         """Too much was requested at once. The same request fails again; a smaller one may succeed."""
+        self.unsent = unsent
+        """The request has certainly not reached Meta, or Meta refused to look at it."""
 
 
 def row(code: int, subcode: int | None) -> Row:
@@ -126,9 +129,9 @@ def classified(code: int, subcode: int | None, *, too_large: bool = False) -> Gr
     )
 
 
-def transport(reason: str) -> GraphError:
+def transport(reason: str, *, unsent: bool = False) -> GraphError:
     """The error when Meta did not answer: network, TLS or DNS errors, HTML, redirects."""
-    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True)
+    return GraphError(reason, FailureAction.RETRY_LATER, of_host=True, unsent=unsent)
 
 
 def unusable(reason: str) -> GraphError:

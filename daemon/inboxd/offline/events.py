@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inboxd.accounts.event_recording import EVENT_TYPES as ACCOUNT_EVENTS
 from inboxd.accounts.store import stored
+from inboxd.comments.event_types import EVENT_TYPES as COMMENT_EVENTS
 from inboxd.config.schema import Settings
 from inboxd.conversations.delivery_retries import DELIVERY_FAILED
 from inboxd.conversations.event_types import event_types as conversation_events
@@ -19,6 +20,7 @@ from inboxd.privacy.participant_eraser import ERASED
 from inboxd.profiles.event_recording import EVENT_TYPES as PROFILE_EVENTS
 from inboxd.reconciliation.event_types import EVENT_TYPES as RECONCILIATION_EVENTS
 from inboxd.runs.event_types import EVENT_TYPES as RUN_EVENTS
+from inboxd.sending.event_types import event_types as sending_events
 from inboxd.storage.database import Database
 
 
@@ -31,7 +33,8 @@ def events(config_path: Path | None) -> CommandAccess[EventReader]:
 def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
     """The types of all features' events. A test compares them with those of a running daemon's features."""
     conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
-    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *conversations, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
+    messaging = (*conversations, *sending_events(accounts), *COMMENT_EVENTS)
+    return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *messaging, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
 
 
 @asynccontextmanager

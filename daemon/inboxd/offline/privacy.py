@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from inboxd.accounts import personal_data_store as accounts_data
+from inboxd.comments import personal_data_store as comments_data
 from inboxd.config.schema import Settings
 from inboxd.conversations import personal_data_store as conversations_data
 from inboxd.events import personal_data_store as events_data
@@ -22,6 +23,9 @@ from inboxd.receiving import personal_data_store as receiving_data
 from inboxd.reconciliation import personal_data_store as reconciliation_data
 from inboxd.runs import personal_data_store as runs_data
 from inboxd.runtime.clock import Clock
+from inboxd.sending import personal_data_store as sending_data
+from inboxd.sending.uploads import personal_data_store as uploads_data
+from inboxd.sending.uploads.store import UPLOAD_FOLDER, UploadStore
 from inboxd.storage.database import Database
 from inboxd.storage.personal_data import PersonalData
 
@@ -49,6 +53,9 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *accounts_data.personal_data(),
         *profiles_data.personal_data(database, avatars, cache),
         *conversations_data.personal_data(database),
+        *sending_data.personal_data(database),
+        *uploads_data.personal_data(database, UploadStore(database, database.path.parent / UPLOAD_FOLDER)),
+        *comments_data.personal_data(database),
         *runs_data.personal_data(),
         *reconciliation_data.personal_data(database),
         *forwarding_data.personal_data(),

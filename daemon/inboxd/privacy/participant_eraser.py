@@ -65,6 +65,8 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     """Picture files that could not be removed; the log names them. Forget again when they can be."""
     events: int = 0
     """Entries of the event log."""
+    outbound_messages: int = 0
+    """Messages in the outbox: sent, or to be sent."""
     note: str = BACKUPS
 
     @property
@@ -76,7 +78,9 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     def nobody(self) -> bool:
         """Whether nothing was kept of the person."""
         erased = self.messages + self.conversations + self.profiles + self.webhook_events
-        return self.complete and not (erased + self.backfill_attempts + self.deliveries + self.events)
+        return self.complete and not (
+            erased + self.backfill_attempts + self.deliveries + self.events + self.outbound_messages
+        )
 
     @classmethod
     def example(cls) -> Self:
@@ -108,6 +112,8 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     """Entries of the event log, as they are kept."""
     missed_messages: list[dict[str, Any]]
     """Messages that Meta did not deliver and that were found later."""
+    outbound_messages: list[dict[str, Any]]
+    """What was sent to them through inboxd, or is to be sent."""
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
 
@@ -124,6 +130,7 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
             webhook_events=[],
             events=[],
             missed_messages=[],
+            outbound_messages=[],
             avatar_webp=None,
         )
 
@@ -148,6 +155,7 @@ class ParticipantEraser:
         """
         subject = Subject.participant(key)
         scan = await self._store.mention_scan(subject)
+        scan = scan._replace(ids=[one.encode() for one in subject.ids])  # what others answered is not the person's
         members: dict[str, Any] = {}
         for one in self._personal_data:
             if one.export is not None:
@@ -187,6 +195,7 @@ class ParticipantEraser:
             journal_emptied=erased.journal_emptied,
             files_left=erased.files_left,
             events=counts["events"],
+            outbound_messages=counts["outbound_messages"],
         )
 
     def _record(self, connection: sqlite3.Connection, subject: Subject) -> None:

@@ -196,7 +196,7 @@ class ReconciliationWorker:
             return
         try:
             fields = await self._managed.graph.subscribed_fields(PRIORITY)
-            await self._managed.graph.subscribe(fields, PRIORITY)
+            await self._managed.graph.subscribe(PRIORITY, fields=self._managed.graph.needed_fields(fields))
         except GraphError as error:
             self._log.warning("subscription_not_renewed", error=str(error))
         else:

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-import msgspec
+from inboxd.simulator.comment_behaviour import CommentBehaviour
 
 
-class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Behaviour(CommentBehaviour, frozen=True, forbid_unknown_fields=True):
     """How the simulated Graph API behaves. PUT /_simulator/behaviour changes it."""
 
     latency_ms: float = 40.0

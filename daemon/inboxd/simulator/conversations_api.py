@@ -1,19 +1,18 @@
 """The simulated Conversations API: lists, messages, and its quirks, which are switches of the behaviour."""
 
-import base64
-import binascii
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from aiohttp import web
 
 from inboxd.simulator.behaviour import Behaviour
-from inboxd.simulator.errors import graph_error
+from inboxd.simulator.caller import Caller
+from inboxd.simulator.errors import RefusedError, missing, refused
 from inboxd.simulator.field_expansion import Fields
+from inboxd.simulator.graph_reading import page, parsed, require_known, time_of
 from inboxd.simulator.mailbox import (
     KeptConversation,
     KeptMessage,
@@ -24,8 +23,8 @@ from inboxd.simulator.mailbox import (
 )
 from inboxd.simulator.payloads import Item
 from inboxd.simulator.people import person
+from inboxd.simulator.posts import OWN_NAME
 
-OWN_NAME: Final = "the.shop"
 CONVERSATION_FIELDS: Final = frozenset(
     {"id", "updated_time", "participants", "messages", "message_count", "unread_count", "link"}
 )
@@ -33,27 +32,7 @@ MESSAGE_FIELDS: Final = frozenset(
     {"id", "created_time", "from", "to", "message", "attachments", "shares", "story", "reactions", "is_unsupported"}
 )
 ALWAYS_SHOWN: Final = frozenset({"id", "created_time"})
-_DEFAULT_LIMIT: Final = 25
 _DELETED: Final = 9000001
-
-
-class Caller(NamedTuple):
-    """Whose token a call has."""
-
-    account_id: str
-    page_id: str | None
-
-
-class RefusedError(Exception):
-    """A call is answered with this error."""
-
-    def __init__(self, response: web.Response) -> None:
-        super().__init__()
-        self.response = response
-
-
-def _refused(code: int, message: str, *, status: int = 400, subcode: int | None = None) -> RefusedError:
-    return RefusedError(graph_error(status, code, message, subcode=subcode))
 
 
 class ConversationsApi:
@@ -92,14 +71,14 @@ class ConversationsApi:
         try:
             self._pace(caller, behaviour.conversation_calls_per_s)
             if behaviour.tools_off:
-                raise _refused(
+                raise refused(
                     200, "The account owner has disabled access to direct messages", status=403, subcode=2534041
                 )
             if self._random.random() < behaviour.conversation_error_rate:
-                raise _refused(1, "An unknown error occurred", status=500)
+                raise refused(1, "An unknown error occurred", status=500)
             return web.json_response(make())
-        except RefusedError as refused:
-            return refused.response
+        except RefusedError as error:
+            return error.response
 
     def _pace(self, caller: Caller, most: int) -> None:
         calls, now = self._calls.setdefault(caller.account_id, deque()), self._now()
@@ -108,16 +87,16 @@ class ConversationsApi:
         calls.append(now)
         if 0 < most < len(calls):
             self.refused += 1
-            raise _refused(613, "Calls to this API have exceeded the rate limit", subcode=2534040)
+            raise refused(613, "Calls to this API have exceeded the rate limit", subcode=2534040)
 
     def _conversations(self, request: web.Request, caller: Caller) -> Item:
         node = request.match_info.get("node", "me")
-        if node not in {"me", caller.page_id, caller.account_id if caller.page_id is None else None}:
-            raise _refused(3, "Application does not have the capability to make this API call.")
+        if not caller.is_own_node(node):
+            raise refused(3, "Application does not have the capability to make this API call.")
         if request.query.get("platform", "instagram") != "instagram":
-            raise _refused(100, "Param platform must be one of {INSTAGRAM}")
-        fields = _parsed(request.query.get("fields", "id,updated_time"))
-        _require_known(fields, CONVERSATION_FIELDS)
+            raise refused(100, "Param platform must be one of {INSTAGRAM}")
+        fields = parsed(request.query.get("fields", "id,updated_time"))
+        require_known(fields, CONVERSATION_FIELDS)
         found = [
             (updated_ms, one)
             for one in self._mailbox.conversations(caller.account_id)
@@ -132,32 +111,32 @@ class ConversationsApi:
         else:
             found.sort(key=lambda one: one[0], reverse=True)
         listed = [one for _, one in found]
-        page = self._page(listed, request.query, request)
-        return {**page, "data": [self._shown_conversation(one, fields, caller, request) for one in page["data"]]}
+        shown = page(listed, request.query, request, self._behaviour())
+        return {**shown, "data": [self._shown_conversation(one, fields, caller, request) for one in shown["data"]]}
 
     def _node(self, request: web.Request, caller: Caller, node: str) -> Item:
         if not self.knows(node, caller):
-            raise _missing(node)
-        fields = _parsed(request.query.get("fields", ""))
+            raise missing(node)
+        fields = parsed(request.query.get("fields", ""))
         conversation = self._mailbox.conversation(node)
         if conversation is not None:
-            _require_known(fields, CONVERSATION_FIELDS)
-            return self._shown_conversation(conversation, fields or _parsed("id,updated_time"), caller, request)
+            require_known(fields, CONVERSATION_FIELDS)
+            return self._shown_conversation(conversation, fields or parsed("id,updated_time"), caller, request)
         of_message = self._mailbox.conversation_of(node)
         visible = [] if of_message is None else self._visible(of_message)
         self._require_message_fields(fields)
         for rank, message in enumerate(visible):
             if message.mid == node and rank < self._behaviour().details_for_newest:
-                return self._shown_message(message, fields or _parsed("id,created_time"), caller)
-        raise _refused(_DELETED, "The message was deleted")
+                return self._shown_message(message, fields or parsed("id,created_time"), caller)
+        raise refused(_DELETED, "The message was deleted")
 
     def _edge(self, request: web.Request, caller: Caller, node: str) -> Item:
         if not self._behaviour().messages_edge:
-            raise _refused(2500, "Unknown path components: /messages")
+            raise refused(2500, "Unknown path components: /messages")
         conversation = self._mailbox.conversation(node)
         if conversation is None or not self.knows(node, caller):
-            raise _missing(node)
-        fields = _parsed(request.query.get("fields", "id,created_time"))
+            raise missing(node)
+        fields = parsed(request.query.get("fields", "id,created_time"))
         return self._messages(conversation, fields, request.query, caller, request)
 
     def _messages(
@@ -165,36 +144,16 @@ class ConversationsApi:
     ) -> Item:
         self._require_message_fields(fields)
         behaviour, visible = self._behaviour(), self._visible(conversation)
-        page = self._page(visible, modifiers, request)
+        listed = page(visible, modifiers, request, behaviour)
         readable = {message.mid for message in visible[: behaviour.details_for_newest]}
         wants_details = bool(fields.keys() - ALWAYS_SHOWN)
         shown = []
-        for message in page["data"]:
+        for message in listed["data"]:
             if message.mid not in readable and wants_details and behaviour.old_details == "error":
-                raise _refused(_DELETED, "The message was deleted")
-            asked = fields if message.mid in readable else _parsed("id,created_time")
+                raise refused(_DELETED, "The message was deleted")
+            asked = fields if message.mid in readable else parsed("id,created_time")
             shown.append(self._shown_message(message, asked, caller))
-        return {**page, "data": shown}
-
-    def _page(self, listed: Sequence[Any], asked: Any, request: web.Request) -> Item:
-        """A page of `listed` with its cursors. `asked` has `limit`, `after` and `before`."""
-        behaviour, limit = self._behaviour(), _number(asked.get("limit"), _DEFAULT_LIMIT)
-        if 0 < behaviour.most_listed < limit:
-            message = "Please reduce the amount of data you're asking for, then retry your request"
-            raise _refused(1, message, status=500)
-        start, empty = _position(asked.get("after"))
-        if asked.get("before"):
-            end, _ = _position(asked["before"])
-            start, empty = max(0, end - limit), False
-        end = start if empty else min(start + limit, len(listed))
-        if not listed[start:end] and not empty:
-            return {"data": []}
-        more = end < len(listed)
-        after = _cursor(end, empty=behaviour.empty_pages and not empty and more)
-        paging: Item = {"cursors": {"before": _cursor(start), "after": after}}
-        if more:
-            paging["next"] = str(request.url.update_query(after=after))
-        return {"data": list(listed[start:end]), "paging": paging}
+        return {**listed, "data": shown}
 
     def _visible(self, conversation: KeptConversation) -> list[KeptMessage]:
         """The messages that are shown by now, newest first."""
@@ -217,7 +176,7 @@ class ConversationsApi:
         shown: Item = {"id": conversation.id}
         updated_ms = self._updated_ms(conversation)
         if "updated_time" in fields and updated_ms is not None:
-            shown["updated_time"] = self._time(updated_ms)
+            shown["updated_time"] = time_of(updated_ms, self._behaviour())
         if "participants" in fields:
             parties = [self._party(caller.account_id, caller)]
             if conversation.participant_id != caller.account_id:
@@ -228,7 +187,7 @@ class ConversationsApi:
         if "messages" in fields:
             wanted = fields["messages"]
             modifiers = {"limit": str(max(1, len(conversation.messages))), **wanted.modifiers}
-            inner = wanted.inner or _parsed("id,created_time")
+            inner = wanted.inner or parsed("id,created_time")
             shown["messages"] = self._messages(conversation, inner, modifiers, caller, request)
         return shown
 
@@ -243,7 +202,7 @@ class ConversationsApi:
         ]
         story, shares = shown_story(message), shown_shares(message)
         known: Item = {
-            "created_time": self._time(message.created_ms),
+            "created_time": time_of(message.created_ms, behaviour),
             "from": self._party(message.sender_id, caller),
             "to": {"data": [self._party(message.recipient_id, caller)]},
             "message": message.text or "",
@@ -266,47 +225,5 @@ class ConversationsApi:
         found = person(who)
         return {"username": found.username if found is not None else f"user_{who}", "id": who}
 
-    def _time(self, at_ms: int) -> str | int:
-        if self._behaviour().unix_times:
-            return at_ms // 1000
-        return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
-
     def _require_message_fields(self, fields: Fields) -> None:
-        _require_known(fields, MESSAGE_FIELDS - set(self._behaviour().unknown_message_fields))
-
-
-def _parsed(text: str) -> Fields:
-    try:
-        return Fields.parse(text)
-    except ValueError as error:
-        raise _refused(2500, str(error)) from error
-
-
-def _require_known(fields: Fields, known: frozenset[str]) -> None:
-    unknown = fields.keys() - known
-    if unknown:
-        raise _refused(100, f"Tried accessing nonexisting field ({min(unknown)})")
-
-
-def _missing(node: str) -> RefusedError:
-    message = f"Unsupported get request. Object with ID '{node}' does not exist, or cannot be loaded"
-    return _refused(100, message, subcode=33)
-
-
-def _number(text: str | None, otherwise: int) -> int:
-    return max(1, int(text)) if text is not None and text.isdigit() else otherwise
-
-
-def _cursor(position: int, *, empty: bool = False) -> str:
-    return base64.urlsafe_b64encode(f"{'empty' if empty else 'at'}:{position}".encode()).decode().rstrip("=")
-
-
-def _position(cursor: str | None) -> tuple[int, bool]:
-    """Where a page begins, and whether it is an empty one."""
-    if not cursor:
-        return 0, False
-    try:
-        kind, _, text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
-        return int(text), kind == "empty"
-    except (ValueError, binascii.Error, UnicodeDecodeError) as error:
-        raise _refused(100, "Invalid cursors values") from error
+        require_known(fields, MESSAGE_FIELDS - set(self._behaviour().unknown_message_fields))

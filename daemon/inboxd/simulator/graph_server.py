@@ -6,26 +6,39 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from inboxd.simulator.avatars import avatar
+from inboxd.simulator.background import Background
 from inboxd.simulator.behaviour import Behaviour
-from inboxd.simulator.conversations_api import OWN_NAME, Caller, ConversationsApi
+from inboxd.simulator.caller import Caller
+from inboxd.simulator.comment_control import CommentControl
+from inboxd.simulator.comments_api import CommentsApi
+from inboxd.simulator.conversations_api import ConversationsApi
+from inboxd.simulator.customer import Customer
+from inboxd.simulator.dispatch import Dispatch
 from inboxd.simulator.errors import graph_error
 from inboxd.simulator.limits import RateLimit
 from inboxd.simulator.mailbox import Mailbox, NewMessage
+from inboxd.simulator.payloads import Item
 from inboxd.simulator.people import Person, person
+from inboxd.simulator.posts import OWN_NAME, Posts
+from inboxd.simulator.sending_api import SendingApi
+from inboxd.simulator.subscriptions import Subscriptions
 
-__all__ = ("CALLS_PATH", "CONSENT_PATH", "CONTROL_PATH", "MAILBOX_PATH", "Behaviour", "GraphServer", "Token")
+__all__ = (
+    "CALLS_PATH", "CONSENT_PATH", "CONTROL_PATH", "MAILBOX_PATH", "SENT_PATH", "Behaviour", "GraphServer", "Token",
+)  # fmt: skip
 
 CONTROL_PATH: Final = "/_simulator/behaviour"
 CONSENT_PATH: Final = "/_simulator/consent"
 CALLS_PATH: Final = "/_simulator/calls"
 MAILBOX_PATH: Final = "/_simulator/mailbox"
+SENT_PATH: Final = "/_simulator/sent"
 DAY_S: Final = 86_400
 LIFETIME_S: Final = 60 * DAY_S
 
@@ -38,6 +51,11 @@ class Token(NamedTuple):
     """Set for a Page token (Facebook Login)."""
     issued_at: float = 0.0
     """Seconds since the epoch. The token is valid for 60 days from then. 0: it never ends."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who makes the calls with it."""
+        return Caller(self.account_id, self.page_id)
 
 
 class GraphServer:
@@ -53,22 +71,31 @@ class GraphServer:
     ) -> None:
         self._behaviour = Behaviour()
         self._down_until = 0.0
-        self._subscribed_again: set[str] = set()
         self.calls: list[str] = []
         """The path of every Graph call, in order."""
-        self.subscribed = 0
-        """How often an account was subscribed. Each time replaces its fields."""
         self.tokens = {text: Token(of) if isinstance(of, str) else of for text, of in tokens.items()}
-        self.subscriptions: dict[str, set[str]] = {}
+        self.subscribed = Subscriptions(lambda: self._behaviour)
+        self.subscriptions = self.subscribed.fields
+        """The webhook fields of each account."""
         self.limits: dict[str, RateLimit] = {}
         self._app_secret = app_secret
         self._consented: set[str] = set()
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
         self._now = now
-        self.mailbox = Mailbox(now)
+        self.mailbox = Mailbox(now, self._opens_window)
         """Every message that exists."""
+        self.posts = Posts(now)
+        """Every post and comment that exists."""
+        self.webhooks: Callable[[Item], Awaitable[object]] | None = None
+        """Sends a webhook payload. A WebhookSender for this server sets it; without one, no webhook is sent."""
+        self._background = Background()
+        self._dispatch = Dispatch(lambda: self._behaviour, self._random, self._background, self.tell)
+        self.customer = Customer(self.mailbox, lambda: self._behaviour, self._background, self.tell, now)
         self.conversations = ConversationsApi(self.mailbox, lambda: self._behaviour, self._random, now)
+        self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, self.customer, now)
+        self.comments = CommentsApi(self.posts, lambda: self._behaviour, self._dispatch, self.sending.ledger)
+        self.comment_control = CommentControl(self.posts, lambda: self._behaviour, self.tell)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -79,7 +106,7 @@ class GraphServer:
     def behaviour(self, behaviour: Behaviour) -> None:
         """Behave differently from now on."""
         if self._behaviour.unsubscribed == "no":
-            self._subscribed_again.clear()
+            self.subscribed.forget_renewals()
         self._behaviour = behaviour
         self._down_until = self._now() + behaviour.down_s
 
@@ -90,24 +117,52 @@ class GraphServer:
 
     def sends_webhooks(self, account_id: str) -> bool:
         """Whether webhooks are sent for an account."""
-        return not self.is_down and (self._behaviour.unsubscribed == "no" or account_id in self._subscribed_again)
+        stopped = self._behaviour.unsubscribed != "no" and not self.subscribed.was_renewed(account_id)
+        return not self.is_down and not stopped
+
+    def _opens_window(self, account_id: str) -> bool:
+        """Whether what participants do counts as reaching the app. Without a subscription it may not."""
+        return not self._behaviour.window_needs_subscription or (
+            self.sends_webhooks(account_id) and self.subscribed.has(account_id, "messages")
+        )
+
+    def happen(self, payload: Item) -> None:
+        """Let what a webhook payload tells happen, without a webhook."""
+        self.mailbox.apply(payload)
+        self.posts.apply(payload)
+
+    async def tell(self, payload: Item) -> None:
+        """Let what a webhook payload tells happen, and send it."""
+        self.happen(payload)
+        if self.webhooks is not None:
+            await self.webhooks(payload)
 
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application()
+        app.cleanup_ctx.extend([self.sending.running, self._background.until_stopped])
         app.router.add_get(CONTROL_PATH, self._get_behaviour)
         app.router.add_put(CONTROL_PATH, self._put_behaviour)
         app.router.add_get(CALLS_PATH, self._get_calls)
         app.router.add_get(MAILBOX_PATH, self._get_mailbox)
         app.router.add_post(MAILBOX_PATH, self._add_message)
+        app.router.add_get(SENT_PATH, self._get_sent)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
+        self.comment_control.add_routes(app)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
         app.router.add_get("/{version}/me", self._graph(self._me))
         app.router.add_get("/{version}/{node}/conversations", self._graph(self._conversations))
         app.router.add_get("/{version}/{node}/messages", self._graph(self._messages))
-        app.router.add_route("*", "/{version}/me/subscribed_apps", self._graph(self._subscribed_apps))
+        app.router.add_post("/{version}/{node}/messages", self._graph(self._send, counted=False))
+        app.router.add_route("*", "/{version}/{node}/subscribed_apps", self._graph(self._subscribed_apps))
+        for edge in ("replies", "comments", "mentions"):
+            app.router.add_post(f"/{{version}}/{{node}}/{edge}", self._graph(self._publish))
+        for edge, answer in (("replies", self.comments.replies), ("comments", self.comments.comments)):
+            app.router.add_get(f"/{{version}}/{{node}}/{edge}", self._graph(_by_caller(answer)))
         app.router.add_get("/{version}/{node}", self._graph(self._node))
+        app.router.add_post("/{version}/{node}", self._graph(_by_caller(self.comments.hide)))
+        app.router.add_delete("/{version}/{node}", self._graph(_by_caller(self.comments.delete)))
         return app
 
     async def _get_behaviour(self, _request: web.Request) -> web.Response:
@@ -128,12 +183,19 @@ class GraphServer:
         found = self.mailbox.truth(request.query.get("account_id"))
         return web.Response(body=msgspec.json.encode({"messages": found}), content_type="application/json")
 
+    async def _get_sent(self, request: web.Request) -> web.Response:
+        found = self.sending.ledger.view(request.query.get("account_id"))
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
     async def _add_message(self, request: web.Request) -> web.Response:
         try:
             new = msgspec.json.decode(await request.read(), type=NewMessage)
         except msgspec.DecodeError as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"id": self.mailbox.add(new)}, status=201)
+        mid = self.mailbox.add(new)
+        if new.webhook:
+            await self.tell(self.mailbox.webhook(mid))
+        return web.json_response({"id": mid}, status=201)
 
     async def _consent(self, request: web.Request) -> web.Response:
         self._consented.add(request.match_info["igsid"])
@@ -146,8 +208,16 @@ class GraphServer:
             raise web.HTTPFound(self.behaviour.picture_redirect)
         return web.Response(body=avatar(request.match_info["igsid"]), content_type="image/png")
 
-    def _graph(self, answer: Callable[[web.Request, str, Token], web.Response]) -> Callable[[web.Request], Any]:
-        """A handler for a Graph call: refused because of behaviour, token or limit, or else answered."""
+    def _graph(
+        self,
+        answer: Callable[[web.Request, str, Token], web.Response | Awaitable[web.Response]],
+        *,
+        counted: bool = True,
+    ) -> Callable[[web.Request], Any]:
+        """A handler for a Graph call: refused because of behaviour, token or limit, or else answered.
+
+        Calls that are not `counted` have limits of their own.
+        """
 
         async def handler(request: web.Request) -> web.Response:
             self.calls.append(request.path)
@@ -162,8 +232,9 @@ class GraphServer:
                 return graph_error(400, 190, "Invalid OAuth access token", subcode=467)
             if token.issued_at and self._now() - token.issued_at > LIFETIME_S:
                 return graph_error(400, 190, "Error validating access token: Session has expired", subcode=463)
-            limit = self._limit(token.account_id)
-            response = self._refusal(request, text, limit) or answer(request, text, token)
+            limit = self._limit(token.account_id) if counted else None
+            found = self._refusal(request, text, limit) or answer(request, text, token)
+            response = found if isinstance(found, web.Response) else await found
             response.headers.update(self._usage(limit))
             return response
 
@@ -219,39 +290,37 @@ class GraphServer:
         usage = {"call_count": percent, "total_cputime": percent // 2, "total_time": percent // 2}
         return {"X-App-Usage": json.dumps(usage)}
 
-    def _me(self, _request: web.Request, _text: str, token: Token) -> web.Response:
+    def _me(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        if self.comments.knows("me", request.query.get("fields", "")):
+            return self.comments.node(request, token.caller, "me")
         if token.page_id is None:
             return web.json_response({"id": f"9{token.account_id}", "user_id": token.account_id, "username": OWN_NAME})
         linked = {"id": token.account_id, "username": OWN_NAME}
         return web.json_response({"id": token.page_id, "name": "The Shop", "instagram_business_account": linked})
 
     def _conversations(self, request: web.Request, _text: str, token: Token) -> web.Response:
-        return self.conversations.listed(request, Caller(token.account_id, token.page_id))
+        return self.conversations.listed(request, token.caller)
 
     def _messages(self, request: web.Request, _text: str, token: Token) -> web.Response:
-        caller = Caller(token.account_id, token.page_id)
-        return self.conversations.edge(request, caller, request.match_info["node"])
+        return self.conversations.edge(request, token.caller, request.match_info["node"])
+
+    async def _send(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        return await self.sending.messages(request, token.caller)
 
     def _node(self, request: web.Request, text: str, token: Token) -> web.Response:
-        """A person, who has a number, or a conversation or message, which has not."""
-        node, caller = request.match_info["node"], Caller(token.account_id, token.page_id)
+        """A post or comment, or a person, who has a number, or a conversation or message, which has not."""
+        node, caller = request.match_info["node"], token.caller
+        if self.comments.knows(node, request.query.get("fields", "")):
+            return self.comments.node(request, caller, node)
         if node.isdigit() and not self.conversations.knows(node, caller):
             return self._profile(request, text, token)
         return self.conversations.node(request, caller, node)
 
-    def _subscribed_apps(self, request: web.Request, _text: str, token: Token) -> web.Response:
-        fields = self.subscriptions.setdefault(token.account_id, set())
-        if request.method == "POST":
-            self.subscriptions[token.account_id] = set(request.query.get("subscribed_fields", "").split(","))
-            self._subscribed_again.add(token.account_id)
-            self.subscribed += 1
-            return web.json_response({"success": True})
-        if request.method == "DELETE":
-            fields.clear()
-            return web.json_response({"success": True})
-        lost = self._behaviour.unsubscribed == "shown" and token.account_id not in self._subscribed_again
-        listed = [{"subscribed_fields": sorted(fields)}] if fields and not lost else []
-        return web.json_response({"data": listed})
+    async def _subscribed_apps(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        return await self.subscribed.answer(request, token.caller)
+
+    async def _publish(self, request: web.Request, _text: str, token: Token) -> web.Response:
+        return await self.comments.publish(request, token.caller)
 
     def _refresh(self, request: web.Request, text: str, token: Token) -> web.Response:
         if self.behaviour.refresh_wants_parameter and request.method == "GET":
@@ -278,6 +347,12 @@ class GraphServer:
         # Meta leaves the name and the picture out where there is none.
         asked = {name: value for name, value in known.items() if name in fields and value is not None}
         return web.json_response(asked | {"id": who})
+
+
+def _by_caller(
+    answer: Callable[[web.Request, Caller], web.Response],
+) -> Callable[[web.Request, str, Token], web.Response]:
+    return lambda request, _text, token: answer(request, token.caller)
 
 
 def _fields(found: Person, picture_url: str) -> dict[str, Any]:

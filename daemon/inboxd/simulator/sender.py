@@ -24,7 +24,8 @@ class Unreliability(NamedTuple):
 class WebhookSender:
     """Sends payloads to one address. A non-200 answer is retried with growing pauses, as Meta does.
 
-    With `instagram`, what the payloads tell also happens in its mailbox, and its behaviour says which are sent at all.
+    With `instagram`, what the payloads tell also happens there, its behaviour says which are sent at all, and the
+    echoes of what is sent by its API are sent by this one.
     """
 
     def __init__(
@@ -41,10 +42,14 @@ class WebhookSender:
         self._secret = secret
         self._random = random.Random(seed)
         self._instagram = instagram
+        if instagram is not None:
+            instagram.webhooks = self.send
         self.faults = (
             None
             if instagram is None
-            else WebhookFaults(lambda: instagram.behaviour, instagram.sends_webhooks, self._random)
+            else WebhookFaults(
+                lambda: instagram.behaviour, instagram.sends_webhooks, instagram.subscribed.has, self._random
+            )
         )
         self.acknowledged = 0
 
@@ -52,7 +57,7 @@ class WebhookSender:
         """Send one payload, unless the behaviour keeps it back. Returns False when something was given up."""
         if self._instagram is None or self.faults is None:
             return await self._deliver(payload)
-        self._instagram.mailbox.apply(payload)
+        self._instagram.happen(payload)
         return all([await self._deliver(one) for one in self.faults.passed(payload)])
 
     async def flush(self) -> bool:
@@ -81,7 +86,7 @@ class WebhookSender:
         """Deliver `payloads`, in order except for those that `how` makes late. Returns how many were given up."""
         if self._instagram is not None:
             for payload in payloads:  # what happens has an order, whatever becomes of the webhooks
-                self._instagram.mailbox.apply(payload)
+                self._instagram.happen(payload)
         queue = self._disturbed(payloads, how or Unreliability())
         return sum([not await self.send(payload) for payload in queue]) + (not await self.flush())
 

@@ -8,14 +8,26 @@ from inboxd.simulator.behaviour import Behaviour
 from inboxd.simulator.payloads import Item
 
 _MOST_LATER: Final = 5
+_COMMENT_FIELDS: Final = frozenset({"comments", "live_comments", "mentions"})
 
 
 class WebhookFaults:
-    """Decides which payloads are sent, and when. `sends(account_id)` says whether webhooks are sent for an account."""
+    """Decides which payloads are sent, and when.
 
-    def __init__(self, behaviour: Callable[[], Behaviour], sends: Callable[[str], bool], chance: random.Random) -> None:
+    `sends(account_id)` says whether webhooks are sent for an account, `subscribed(account_id, field)` whether it is
+    subscribed to a webhook field.
+    """
+
+    def __init__(
+        self,
+        behaviour: Callable[[], Behaviour],
+        sends: Callable[[str], bool],
+        subscribed: Callable[[str, str], bool],
+        chance: random.Random,
+    ) -> None:
         self._behaviour = behaviour
         self._sends = sends
+        self._subscribed = subscribed
         self._random = chance
         self._late: list[tuple[int, Item]] = []
         """Payloads that wait, each with the number of payloads that come first."""
@@ -53,11 +65,18 @@ class WebhookFaults:
     def _kept(self, payload: Item, *, companions_only: bool) -> Item | None:
         """The payload with only what is sent at all; None when nothing is."""
         entries = [one for one in payload.get("entry", ()) if self._sends(str(one.get("id")))]
+        if self._behaviour().comments_need_subscription:
+            entries = [one for one in entries if self._is_subscribed(one)]
         if companions_only:
             entries = [found for one in entries if (found := self._companions(one)) is not None]
         if entries == payload.get("entry"):
             return payload
         return {**payload, "entry": entries} if entries else None
+
+    def _is_subscribed(self, entry: Item) -> bool:
+        """Whether the account gets what an entry tells of comments and mentions."""
+        fields = {one.get("field") for one in (*entry.get("changes", ()), entry)} & _COMMENT_FIELDS
+        return all(self._subscribed(str(entry.get("id")), str(one)) for one in fields)
 
     def _companions(self, entry: Item) -> Item | None:
         items = [found for one in entry.get("messaging", ()) if (found := self._companion(one)) is not None]

@@ -1,0 +1,132 @@
+"""The client for the Send API of one account: one call, made once, and what is known after it.
+
+There are three ends. Meta accepted it (`SendReceipt`); Meta refused it, or it certainly did not leave (`SendError`,
+`NotSentError`); or nobody can say (`OutcomeUnknownError`): then Meta may have sent the message.
+"""
+
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Final, NamedTuple
+
+from inboxd.domain.account import LoginType
+from inboxd.domain.outbound import PartContent
+from inboxd.domain.retry import FailureAction
+from inboxd.meta import answers
+from inboxd.meta.account_graph import AccountGraph
+from inboxd.meta.graph import Answer
+from inboxd.meta.graph_errors import GraphError
+from inboxd.meta.send_bodies import AddressOf, Json, Recipient, action_body, message_body
+from inboxd.meta.send_errors import SendError, SendFailure, send_error
+from inboxd.runtime.errors import InboxdError, StorageError
+
+MAX_MID: Final = 1024
+"""Most characters of a message id, as in webhooks."""
+MEDIA_PATIENCE: Final = 8
+"""Meta fetches a file before it answers, and a video for up to 75 s: the answer is waited for so many times longer."""
+LONGEST_REST_S: Final = 24 * 3600.0
+"""The longest stop of sends when Meta does not say how long."""
+
+
+class SendReceipt(NamedTuple):
+    """Meta accepted a message."""
+
+    mid: str
+    recipient_id: str | None
+    """The participant: of an answer to a comment it is told here for the first time."""
+
+
+class NotSentError(InboxdError):
+    """The call was certainly not made: no connection, or no token. Trying again cannot send twice."""
+
+    def __init__(self, message: str, *, needs_token: bool = False) -> None:
+        super().__init__(message)
+        self.needs_token = needs_token
+
+
+class OutcomeUnknownError(InboxdError):
+    """The call was made, and its answer was not seen or says nothing. Meta may have sent the message."""
+
+
+class SendClient:
+    """Sends for one account. `page_id` is the Facebook Page of an account with Facebook Login.
+
+    With Facebook Login the node is the Page: the Instagram account's own node answers "no capability" there.
+    """
+
+    def __init__(self, graph: AccountGraph, login_type: LoginType, *, page_id: str | None = None) -> None:
+        self._graph = graph
+        page = answers.identifier(page_id) if login_type is LoginType.FACEBOOK else None
+        self._path = f"{page or 'me'}/messages"
+        self._refused = False
+        """Whether the account was last told to be unable to send."""
+
+    async def message(
+        self, recipient: Recipient, content: PartContent, address_of: AddressOf, *, human_agent: bool = False
+    ) -> SendReceipt:
+        """Send one part. Raises SendError, NotSentError, OutcomeUnknownError, ValueError, and nothing else."""
+        body = message_body(recipient, content, address_of, human_agent=human_agent)
+        fields = await self._posted(body, MEDIA_PATIENCE if content.attachments else 1)
+        mid = answers.word(fields.get("message_id"), MAX_MID)
+        if mid is None or mid != fields.get("message_id"):
+            msg = "Meta answered without a usable message id."
+            raise OutcomeUnknownError(msg)
+        return SendReceipt(mid, answers.identifier(fields.get("recipient_id")))
+
+    async def action(self, participant_id: str, action: str, payload: Json | None = None) -> None:
+        """Make a sender action: `typing_on`, `typing_off`, `mark_seen`, `react`, `unreact`. Raises as `message`."""
+        await self._posted(action_body(participant_id, action, payload), 1)
+
+    async def _posted(self, body: Json, patience: int) -> dict[str, Any]:
+        """The fields of Meta's answer to `body`."""
+        seen: list[Answer] = []
+        left = False
+
+        async def call(token: str, proof: str | None) -> Answer:
+            nonlocal left
+            left = True
+            answer = await self._graph.post(self._path, body, token, proof, patience)
+            if answer.error is not None and not answer.proof_refused:
+                answer = answer._replace(error=send_error(answer.error))
+            seen.append(answer)
+            return answer
+
+        try:
+            await self._graph.exchange(call, _at_once)
+        except StorageError:  # a limit could not be stored; Meta's answer counts all the same
+            if not seen:
+                raise
+        except GraphError as error:
+            if left and not error.unsent:
+                msg = f"Meta's answer was not seen: {error}."
+                raise OutcomeUnknownError(msg) from error
+            raise NotSentError(str(error), needs_token=error.action is FailureAction.NEEDS_LOGIN) from error
+        answer = seen[-1]
+        if isinstance(answer.error, SendError):
+            await self._heed(answer.error)
+            raise answer.error
+        if self._refused:
+            self._refused = False
+            await self._told(None)
+        if self._graph.sends_throttle.strikes:
+            self._graph.sends_throttle.reset()
+        return answer.fields
+
+    async def _heed(self, error: SendError) -> None:
+        """Stop sends when the account cannot send. Other limits were obeyed with the answer."""
+        row = error.send_row
+        if row.failure in {SendFailure.STOPPED, SendFailure.RESTRICTED}:
+            longest_s = row.first_stop_s if row.failure is SendFailure.STOPPED else LONGEST_REST_S
+            self._graph.sends_throttle.trip_longer(str(error), first_s=row.first_stop_s, longest_s=longest_s)
+        if row.failure is SendFailure.STOPPED:
+            self._refused = True
+            await self._told(error)
+
+    async def _told(self, error: SendError | None) -> None:
+        try:
+            await self._graph.judged(error)
+        except StorageError:
+            self._refused = True  # told with the next send
+
+
+def _at_once() -> AbstractAsyncContextManager[None]:
+    """The outbox has counted the send before it stored that it will be made."""
+    return nullcontext()

@@ -1,0 +1,1 @@
+"""The outbox: messages that the account sends, kept until Meta has them."""

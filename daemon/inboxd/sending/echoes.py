@@ -1,0 +1,105 @@
+"""What webhooks tell of what was sent: echoes and reads, in the transaction that processes them."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from inboxd.conversations.event_preparation import PreparedEvent
+from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import Direction, Seen, Sent
+from inboxd.domain.outbound import PartState
+from inboxd.domain.partyless_change import PartylessSeen
+from inboxd.runtime.clock import Clock
+from inboxd.sending import delivery_store, echo_store
+from inboxd.sending.echo_store import Undecided
+from inboxd.sending.settlement import Settlement
+
+_MANY: Final = 500
+"""Echoes that are looked at in one step."""
+
+
+class _Echo(NamedTuple):
+    """A message of the account that a webhook brought. `at` in ms, by Meta's clock."""
+
+    key: ConversationKey
+    mid: str
+    at: int
+
+
+class Echoes:
+    """Marks what was delivered and read, and notices what a human of the account wrote elsewhere."""
+
+    def __init__(self, settlement: Settlement, clock: Clock, notify: Callable[[str], None]) -> None:
+        self._settlement = settlement
+        self._clock = clock
+        self._notify = notify
+
+    def project(self, connection: sqlite3.Connection, events: Sequence[PreparedEvent]) -> Callable[[], None] | None:
+        """A projection (`conversations/projection.py`)."""
+        echoes, readers = [*_echoes(events)], {*_readers(connection, events)}
+        if not echoes and not readers:
+            return None
+        now = self._clock.now_ms()
+        by_account: dict[str, list[_Echo]] = {}
+        for echo in echoes:
+            by_account.setdefault(echo.key.account_id, []).append(echo)
+        woken = set()
+        for account_id, several in by_account.items():
+            for start in range(0, len(several), _MANY):
+                if self._of_account(connection, account_id, several[start : start + _MANY], now):
+                    woken.add(account_id)
+        for key in readers:
+            for outbound_id in echo_store.unread(connection, key):
+                self._settlement.concluding.advance(connection, outbound_id, now)
+
+        def tell() -> None:
+            for account_id in woken:
+                self._notify(account_id)
+
+        return tell if woken else None
+
+    def _of_account(self, connection: sqlite3.Connection, account_id: str, echoes: Sequence[_Echo], now: int) -> bool:
+        """Returns whether something that was unknown may be resolved now."""
+        parts = {part.mid: part for part in echo_store.parts_of(connection, account_id, [one.mid for one in echoes])}
+        for part in parts.values():
+            if echo_store.delivered(connection, part.part_id, now):
+                self._settlement.concluding.advance(connection, part.outbound_id, now)
+        others = {one.key: one for one in sorted(echoes, key=lambda one: one.at) if one.mid not in parts}
+        woken = False
+        for key, echo in others.items():  # the latest of each conversation
+            open_parts = echo_store.undecided(connection, key)
+            for one in open_parts:
+                if one.state == PartState.UNKNOWN.value:
+                    delivery_store.look_at(connection, one.outbound_id, now)
+                    woken = True
+            if any(self._may_be(connection, one, key) for one in open_parts):
+                continue  # it is decided when that is settled
+            message_id, _ = echo_store.echo_of(connection, key, echo.mid)
+            self._settlement.human_replied(connection, key, echo.mid, message_id, echo.at, now)
+        return woken
+
+    @staticmethod
+    def _may_be(connection: sqlite3.Connection, one: Undecided, key: ConversationKey) -> bool:
+        """Whether a part may have become a message of this conversation."""
+        return one.participant_id is not None or echo_store.is_new_since(connection, key, one.part_id)
+
+
+def _echoes(events: Sequence[PreparedEvent]) -> Iterator[_Echo]:
+    for event in events:
+        change = event.translated.change
+        if type(change) is Sent and change.direction is Direction.OUTBOUND:
+            key = change.key
+            if key.account_id != key.participant_id:  # notes to self are nobody's answer
+                yield _Echo(key, change.mid, change.at)
+
+
+def _readers(connection: sqlite3.Connection, events: Sequence[PreparedEvent]) -> Iterator[ConversationKey]:
+    """Participants who have read something of the account."""
+    for event in events:
+        change, partyless = event.translated.change, event.translated.partyless
+        if type(change) is Seen and not change.by_account:
+            yield change.key
+        elif type(partyless) is PartylessSeen:
+            key = echo_store.reader_of(connection, partyless.account_id, partyless.mid)
+            if key is not None:
+                yield key

@@ -1,0 +1,84 @@
+"""Fails messages that wait until nothing may be sent any more: their reply window has closed."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from inboxd.domain.outbound import OutboundKind, OutboundState, PartState, ReasonCode, holds
+from inboxd.events.log import EventLog
+from inboxd.runtime import logs
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.worker import Schedule, Wakeup
+from inboxd.sending import store
+from inboxd.sending.event_recording import record_outbound
+from inboxd.sending.outbound import StoredOutbound, WindowClosedError
+from inboxd.sending.service import require_open
+from inboxd.storage.database import Database
+
+SCHEDULE: Final = Schedule(storage_event="sending_waits_for_storage")
+STEP: Final = 100
+"""Messages of one transaction."""
+REST_S: Final = 60.0
+_BUSY_REST_S: Final = 5.0
+"""While some are just being sent: what becomes of them is decided by Meta's answer."""
+_UNDER_WAY: Final = frozenset({PartState.SENDING, PartState.UNKNOWN})
+
+
+class ExpiryWorker:
+    """Looks for messages whose time is over, and decides it anew: the participant may have written since."""
+
+    name = "outbox_expiry"
+
+    def __init__(
+        self, database: Database, event_log: EventLog, clock: Clock, *, hold_after_failure: Callable[[], bool]
+    ) -> None:
+        self.wakeup = Wakeup()
+        self._database = database
+        self._event_log = event_log
+        self._clock = clock
+        self._hold_after_failure = hold_after_failure
+        self._store = store.OutboundStore(database.read)
+        self._log = logs.get("sending")
+        self.on_released: list[Callable[[str], None]] = []
+        """Told the account of each message that failed: a later one may be due. Must not raise."""
+
+    async def poll(self) -> float:
+        """Fail up to STEP messages. Returns the seconds until the next look. Raises StorageError."""
+        now = self._clock.now_ms()
+        next_at = await self._store.next_expiry()
+        if next_at is None or next_at > now:
+            return REST_S if next_at is None else min(REST_S, (next_at - now) / 1000)
+        failed = await self._database.write(lambda connection: self._expire(connection, now))
+        for one in failed:
+            self._log.warning("outbound_expired", outbound_id=one.id, account_id=one.account_id)
+            for tell in self.on_released:
+                tell(one.account_id)
+        return 0 if len(failed) == STEP else _BUSY_REST_S
+
+    def _expire(self, connection: sqlite3.Connection, now: int) -> list[StoredOutbound]:
+        found = [store.get(connection, outbound_id) for outbound_id in store.expiring(connection, now, STEP)]
+        return [one for one in found if one is not None and self._expire_one(connection, one, now)]
+
+    def _expire_one(self, connection: sqlite3.Connection, one: StoredOutbound, now: int) -> bool:
+        """Fail a message, unless it may be sent after all. Returns whether it failed."""
+        if any(part.state in _UNDER_WAY for part in one.parts):
+            return False
+        words = f"It could not be sent before {iso_utc(one.expires_at or now)}, when Instagram took it no longer."
+        if one.kind is OutboundKind.MESSAGE and one.key is not None:
+            try:
+                store.extend(connection, one.id, require_open(connection, one.key, one.sent_by, now))
+            except WindowClosedError as error:
+                words = str(error)
+            else:
+                return False
+        failed = store.StateChange(
+            OutboundState.FAILED,
+            PartState.FAILED,
+            (PartState.QUEUED,),
+            holds=holds(OutboundState.FAILED, hold_after_failure=self._hold_after_failure()),
+            reason_code=ReasonCode.WINDOW_CLOSED,
+            reason=words,
+        )
+        store.set_state(connection, one, failed, now)
+        record_outbound(connection, self._event_log, one.id, now)
+        return True

@@ -1,0 +1,123 @@
+"""Finds the message of the conversation that a part became, although Meta's answer to its call was not seen.
+
+Wall clocks decide nothing here. A message that a part became was stored after its intent, and is not older, by Meta's
+clock, than what was known of the conversation then.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from inboxd.conversations.message_store import load
+from inboxd.domain.outbound import OutboundKind, PartContent, same_content
+from inboxd.sending.outbound import OutboundPart, StoredOutbound
+from inboxd.storage.connection import Row, fetch
+from inboxd.storage.database import Read
+
+SLACK_MS: Final = 2000
+"""The Conversations API has whole seconds."""
+NEW_MS: Final = 60_000
+MOST: Final = 50
+"""Messages that are looked at. When there are more, nothing is proved."""
+_EDGE: Final = """
+SELECT coalesce(b.sent_at, b.listed_at) FROM outbound_parts AS p
+JOIN outbound_messages AS o ON o.id = p.outbound_id
+JOIN conversations AS c ON c.account_id = o.account_id AND c.participant_id = o.participant_id
+JOIN messages AS b ON b.conversation_id = c.id AND b.timeline_at IS NOT NULL
+WHERE p.id = ? AND b.id <= p.after_message_id AND coalesce(b.sent_at, b.listed_at) IS NOT NULL
+ORDER BY b.timeline_at DESC LIMIT 1
+"""
+_IS_OURS: Final = """
+EXISTS (
+    SELECT 1 FROM outbound_parts AS x JOIN outbound_messages AS xo ON xo.id = x.outbound_id
+    WHERE x.mid_key = m.mid_key AND x.mid = m.mid AND xo.account_id = o.account_id
+)
+"""
+_IN_CONVERSATION: Final = f"""
+SELECT m.conversation_id, m.mid_key, m.mid, c.participant_id FROM outbound_parts AS p
+JOIN outbound_messages AS o ON o.id = p.outbound_id
+JOIN conversations AS c ON c.account_id = o.account_id AND c.participant_id = o.participant_id
+JOIN messages AS m ON m.conversation_id = c.id AND m.timeline_at >= ?2
+WHERE p.id = ?1 AND m.id > p.after_message_id AND coalesce(m.direction, 1) = 1 AND NOT {_IS_OURS}
+ORDER BY m.timeline_at, m.id LIMIT {MOST + 1}
+"""  # noqa: S608 - built from constants
+_IN_NEW_ONES: Final = f"""
+SELECT m.conversation_id, m.mid_key, m.mid, c.participant_id FROM outbound_parts AS p
+JOIN outbound_messages AS o ON o.id = p.outbound_id
+JOIN messages AS m ON m.id > p.after_message_id AND m.direction = 1 AND m.timeline_at IS NOT NULL
+JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = o.account_id
+WHERE p.id = ?1 AND c.created_at >= p.began_at - {NEW_MS} AND NOT {_IS_OURS}
+  AND NOT EXISTS (SELECT 1 FROM messages AS b WHERE b.conversation_id = c.id AND b.id <= p.after_message_id)
+ORDER BY m.id LIMIT {MOST + 1}
+"""  # noqa: S608 - built from constants
+_SIBLINGS: Final = """
+SELECT count(*) FROM outbound_messages AS o INDEXED BY outbound_by_state
+JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state IN ('sending', 'unknown')
+WHERE o.state IN ('sending', 'unknown') AND o.account_id = ? AND o.kind = 'private_reply' AND o.participant_id IS NULL
+"""
+
+
+class Verdict(StrEnum):
+    """Whether a part was sent."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    UNCLEAR = "unclear"
+
+
+class Finding(NamedTuple):
+    """What was found out about a part."""
+
+    verdict: Verdict
+    mid: str | None = None
+    """The message that it became."""
+    participant_id: str | None = None
+    """In whose conversation that is."""
+    words: str = ""
+    """Why it is unclear, as a sentence."""
+
+
+def find(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart) -> Finding:
+    """Look among the stored messages. ABSENT says only that it is not among them."""
+    if part.content is None:
+        return Finding(Verdict.UNCLEAR, words="Its content was erased.")
+    if one.kind is OutboundKind.COMMENT_REPLY:
+        return Finding(Verdict.ABSENT)
+    if one.participant_id is not None:
+        since = fetch(connection, _EDGE, (part.id,))
+        rows = fetch(connection, _IN_CONVERSATION, (part.id, since[0][0] - SLACK_MS if since else 0))
+        return _among(connection, part.content, rows)
+    siblings = fetch(connection, _SIBLINGS, (one.account_id,))[0][0]
+    found = Finding(Verdict.ABSENT)
+    if siblings == 1:
+        found = _among(connection, part.content, fetch(connection, _IN_NEW_ONES, (part.id,)))
+    if found.verdict is Verdict.ABSENT:
+        return Finding(Verdict.UNCLEAR, words="It is not known who wrote the comment.")
+    return found
+
+
+def _among(connection: sqlite3.Connection, content: PartContent, rows: Sequence[Row]) -> Finding:
+    """Look among the messages (conversation, mid_key, mid, participant)."""
+    if len(rows) > MOST:
+        return Finding(Verdict.UNCLEAR, words="Too much was written in the conversation since.")
+    known = load(connection, [row[:3] for row in rows])
+    unclear = False
+    for conversation_id, _, mid, participant_id in rows:
+        message = known[(conversation_id, mid)].message
+        same = None if message.direction is None else same_content(content, message)
+        if same:
+            return Finding(Verdict.FOUND, mid, participant_id)
+        unclear = unclear or same is None
+    if unclear:
+        return Finding(Verdict.UNCLEAR, words="Meta shows a message of that time without its content.")
+    return Finding(Verdict.ABSENT)
+
+
+async def edge(read: Read, part_id: int) -> int | None:
+    """The time (ms) of the newest message of the conversation that was known when the part was begun, by Meta's clock.
+
+    None when none was. Raises StorageError.
+    """
+    rows = await read(_EDGE, (part_id,))
+    return rows[0][0] if rows else None

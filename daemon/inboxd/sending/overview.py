@@ -1,0 +1,68 @@
+"""What the overview says of the outbox: what waits, and what somebody should look at."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from inboxd.accounts.manager import AccountManager
+from inboxd.feature import Card, Need, OverviewPart
+from inboxd.meta.send_budget import SendReport
+from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.plural import counted
+from inboxd.sending import delivery_store
+from inboxd.sending.delivery_store import Backlog
+from inboxd.storage.database import Read
+
+PATIENCE_MS: Final = 15 * 60_000
+"""How long a message may wait, or be unknown, before somebody is asked to look."""
+_PATH: Final = "/inbox"
+
+
+class BacklogView(NamedTuple):
+    """What waits of one account."""
+
+    name: str
+    backlog: Backlog
+    report: SendReport | None
+
+
+class SendingOverview:
+    """This feature's part of the overview."""
+
+    def __init__(
+        self, read: Read, accounts: AccountManager, report_of: Callable[[str], SendReport | None], clock: Clock
+    ) -> None:
+        self._read = read
+        self._accounts = accounts
+        self._report_of = report_of
+        self._clock = clock
+
+    async def read(self) -> OverviewPart:
+        """What waits of each account. Raises StorageError."""
+        views = [self._view(one) for one in await delivery_store.backlogs(self._read)]
+        needs = outbox_needs(views, self._clock.now_ms())
+        return OverviewPart(Card("sending_card.html", {"views": views}, position=22), needs)
+
+    def _view(self, backlog: Backlog) -> BacklogView:
+        managed = self._accounts.served.get(backlog.account_id)
+        name = backlog.account_id if managed is None else managed.account.display_name
+        return BacklogView(name, backlog, self._report_of(backlog.account_id))
+
+
+def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
+    """What somebody should look at, at `now` (ms)."""
+    needs = []
+    for name, backlog, report in views:
+        if backlog.unresolved:
+            sent = counted(backlog.unresolved, "message", "messages")
+            text = f"{name}: {sent} of which it could not be found out whether Meta has them."
+            needs.append(Need(text, _PATH, position=22))
+        if backlog.unknown_since is not None and now - backlog.unknown_since >= PATIENCE_MS:
+            sent = counted(backlog.unknown, "message", "messages")
+            text = f"{name}: {sent} of which it is not known yet whether Meta has them."
+            needs.append(Need(text, _PATH, urgent=False, position=22))
+        elif now - backlog.oldest_at >= PATIENCE_MS:
+            why = "" if report is None or report.reason is None else f" {report.reason}."
+            waiting = counted(backlog.waiting, "message", "messages")
+            text = f"{name}: {waiting} not sent yet, the oldest since {iso_utc(backlog.oldest_at)}.{why}"
+            needs.append(Need(text, _PATH, position=22))
+    return needs

@@ -1,0 +1,90 @@
+"""Taking files, and giving Meta an address of them."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from inboxd.domain.media_type import MAX_BYTES
+from inboxd.receiving.webhooks import PATH
+from inboxd.runtime.clock import Clock
+from inboxd.sending.uploads.store import UploadStore
+from inboxd.sending.uploads.upload import (
+    NoPublicAddressError,
+    NoUploadRoomError,
+    Upload,
+    UploadGoneError,
+    UploadLink,
+)
+
+MEDIA_PATH: Final = PATH + "/media"
+KEEP_MS: Final = 24 * 3600 * 1000
+"""How long a file is kept that no message has used yet, or whose message is sent."""
+AT_ONCE: Final = 4
+"""Files that may arrive at the same time."""
+_EXTENSIONS: Final = {
+    "image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "application/pdf": "pdf", "audio/wav": "wav",
+    "audio/aac": "aac", "audio/mp4": "m4a", "video/mp4": "mp4", "video/quicktime": "mov", "video/ogg": "ogg",
+    "video/webm": "webm", "video/x-msvideo": "avi",
+}  # fmt: skip
+
+
+class UploadService:
+    """The files. `base_url` is where Meta reaches the public listener, or empty. `max_bytes` bounds them together."""
+
+    def __init__(self, store: UploadStore, clock: Clock, *, base_url: str, max_bytes: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._base_url = base_url.rstrip("/")
+        self._max_bytes = max_bytes
+        self._arriving = 0
+
+    async def receive(self, pieces: AsyncIterator[bytes], wanted: str | None, requested_by: str) -> Upload:
+        """Take a file. `wanted` is the type of attachment that it is for, or None.
+
+        Raises UploadError, UnsendableFileError and StorageError.
+        """
+        self._require_address()
+        if self._arriving >= AT_ONCE:
+            msg = f"{AT_ONCE} files are arriving at this moment. Try again in a few seconds."
+            raise NoUploadRoomError(msg)
+        self._arriving += 1
+        try:
+            # Each file that is arriving may become as large as a file can be.
+            if await self._store.total_bytes() + self._arriving * MAX_BYTES > self._max_bytes():
+                msg = (
+                    f"The files that are kept take the {self._max_bytes() // (1024 * 1024)} MB that they may "
+                    "([sending] max_uploads_mb). Delete some, or wait: each goes a day after it came."
+                )
+                raise NoUploadRoomError(msg)
+            now = self._clock.now_ms()
+            return await self._store.receive(pieces, wanted, requested_by, now=now, expires_at=now + KEEP_MS)
+        finally:
+            self._arriving -= 1
+
+    async def address(self, upload_id: int) -> str:
+        """A public address of a file, for Meta. It works for an hour.
+
+        Raises UploadGoneError, NoPublicAddressError and StorageError.
+        """
+        self._require_address()
+        upload = await self._store.get(upload_id)
+        if upload is None:
+            msg = f"The upload {upload_id} is not there any more."
+            raise UploadGoneError(msg)
+        extension = _EXTENSIONS.get(upload.content_type, "bin")
+        return f"{self._base_url}{MEDIA_PATH}/{upload.link(extension, self._clock.now_ms())}"
+
+    async def shown(self, text: str) -> Upload | None:
+        """The file behind the last segment of an address; None when the address is not ours or has ended."""
+        link = UploadLink.parsed(text)
+        upload = None if link is None else await self._store.get(link.upload_id)
+        if upload is None or link is None or not upload.allows(link, self._clock.now_ms()):
+            return None
+        return upload
+
+    def _require_address(self) -> None:
+        if not self._base_url:
+            msg = (
+                "Instagram fetches files itself, and inboxd does not know its own public address. Set base_url in "
+                "[public] to the https:// address under which Meta reaches it, or give the attachment an 'url'."
+            )
+            raise NoPublicAddressError(msg)
