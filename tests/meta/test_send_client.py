@@ -24,8 +24,9 @@ from inboxd.domain.outbound import (
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.send_bodies import Recipient
-from inboxd.meta.send_client import NotSentError, OutcomeUnknownError, SendClient, SendReceipt
+from inboxd.meta.send_client import SendClient, SendReceipt
 from inboxd.meta.send_errors import BY_SUBCODE, TABLE, SendError, SendFailure, send_row
+from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database
 

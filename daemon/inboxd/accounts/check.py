@@ -9,7 +9,7 @@ import msgspec
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
-from inboxd.accounts.subscription import COMMENT_FIELDS, missing_fields, read_fields, subscribe_comments
+from inboxd.accounts.subscription import COMMENT_FIELDS, missing_fields, read_fields, subscribe_comments, with_messages
 from inboxd.domain.account import Account, AccountChange, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
@@ -181,7 +181,7 @@ async def ensure_subscribed(
     if "messages" not in fields:
         if "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
             await accounts.update(managed, subscribed_fields=fields)
-        await managed.graph.subscribe(priority, fields=managed.graph.needed_fields(fields))
+        await managed.graph.subscribe(priority, fields=with_messages(managed.account, fields))
         fields = await read_fields(managed, priority)
     await accounts.update(managed, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
     return fields

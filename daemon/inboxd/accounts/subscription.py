@@ -4,6 +4,7 @@ Meta replaces the whole list with each call, and one field that it does not acce
 read first and kept, comments are asked for together, and after a refusal one by one.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from inboxd.accounts.managed_account import ManagedAccount
@@ -11,6 +12,7 @@ from inboxd.accounts.manager import AccountManager
 from inboxd.domain.account import DAY_MS, Account, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
+from inboxd.meta.account_graph import WEBHOOK_FIELDS
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
@@ -26,6 +28,12 @@ def lacks_comments(account: Account, now: int) -> bool:
     missing = missing_fields(account)
     refused_lately = account.refused_fields_at is not None and now - account.refused_fields_at < DAY_MS
     return bool(missing) and not (refused_lately and missing <= account.refused_fields.keys())
+
+
+def with_messages(account: Account, listed: Collection[str]) -> set[str]:
+    """The fields that are needed for messages, and those that Meta `listed`: subscribing replaces them all."""
+    kept = {one for one in listed if one.isascii() and one.replace("_", "").isalnum()}
+    return {*WEBHOOK_FIELDS[account.login_type], *kept}
 
 
 def missing_fields(account: Account) -> set[str]:

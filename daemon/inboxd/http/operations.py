@@ -134,9 +134,9 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"There is no {what} with this id.")
 
 
-def path_id(request: web.Request, what: str) -> int:
-    """The id in the path. Raises ProblemError (404) when it cannot be the id of a row."""
-    text = request.match_info["id"]
+def path_id(request: web.Request, what: str, name: str = "id") -> int:
+    """The id of a `what` in the path, at `{name}`. Raises ProblemError (404) when it cannot be the id of a row."""
+    text = request.match_info[name]
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise not_found(what)
     return int(text)

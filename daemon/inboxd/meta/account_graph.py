@@ -169,11 +169,6 @@ class AccountGraph:
         answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._login_type]}, priority)
         return owner_in(answer, self._login_type)
 
-    def needed_fields(self, listed: Collection[str]) -> set[str]:
-        """The fields that are needed for messages, and those that Meta `listed`: subscribing replaces them all."""
-        kept = {one for one in listed if one.isascii() and one.replace("_", "").isalnum()}
-        return {*WEBHOOK_FIELDS[self._login_type], *kept}
-
     async def subscribe(
         self, priority: Priority = Priority.LIVE, *, fields: Collection[str] = (), node: str = "me"
     ) -> None:

@@ -4,19 +4,16 @@ There are three ends. Meta accepted it (`SendReceipt`); Meta refused it, or it c
 `NotSentError`); or nobody can say (`OutcomeUnknownError`): then Meta may have sent the message.
 """
 
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from inboxd.domain.account import LoginType
 from inboxd.domain.outbound import PartContent
-from inboxd.domain.retry import FailureAction
 from inboxd.meta import answers
 from inboxd.meta.account_graph import AccountGraph
-from inboxd.meta.graph import Answer
-from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.send_bodies import AddressOf, Json, Recipient, action_body, message_body
 from inboxd.meta.send_errors import SendError, SendFailure, send_error
-from inboxd.runtime.errors import InboxdError, StorageError
+from inboxd.meta.single_post import OutcomeUnknownError, post_once
+from inboxd.runtime.errors import StorageError
 
 MAX_MID: Final = 1024
 """Most characters of a message id, as in webhooks."""
@@ -32,18 +29,6 @@ class SendReceipt(NamedTuple):
     mid: str
     recipient_id: str | None
     """The participant: of an answer to a comment it is told here for the first time."""
-
-
-class NotSentError(InboxdError):
-    """The call was certainly not made: no connection, or no token. Trying again cannot send twice."""
-
-    def __init__(self, message: str, *, needs_token: bool = False) -> None:
-        super().__init__(message)
-        self.needs_token = needs_token
-
-
-class OutcomeUnknownError(InboxdError):
-    """The call was made, and its answer was not seen or says nothing. Meta may have sent the message."""
 
 
 class SendClient:
@@ -77,29 +62,7 @@ class SendClient:
 
     async def _posted(self, body: Json, patience: int) -> dict[str, Any]:
         """The fields of Meta's answer to `body`."""
-        seen: list[Answer] = []
-        left = False
-
-        async def call(token: str, proof: str | None) -> Answer:
-            nonlocal left
-            left = True
-            answer = await self._graph.post(self._path, body, token, proof, patience)
-            if answer.error is not None and not answer.proof_refused:
-                answer = answer._replace(error=send_error(answer.error))
-            seen.append(answer)
-            return answer
-
-        try:
-            await self._graph.exchange(call, _at_once)
-        except StorageError:  # a limit could not be stored; Meta's answer counts all the same
-            if not seen:
-                raise
-        except GraphError as error:
-            if left and not error.unsent:
-                msg = f"Meta's answer was not seen: {error}."
-                raise OutcomeUnknownError(msg) from error
-            raise NotSentError(str(error), needs_token=error.action is FailureAction.NEEDS_LOGIN) from error
-        answer = seen[-1]
+        answer = await post_once(self._graph, self._path, body, patience=patience, in_words=send_error)
         if isinstance(answer.error, SendError):
             await self._heed(answer.error)
             raise answer.error
@@ -125,8 +88,3 @@ class SendClient:
             await self._graph.judged(error)
         except StorageError:
             self._refused = True  # told with the next send
-
-
-def _at_once() -> AbstractAsyncContextManager[None]:
-    """The outbox has counted the send before it stored that it will be made."""
-    return nullcontext()

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from inboxd.accounts.managed_account import ManagedAccount
+from inboxd.accounts.subscription import with_messages
 from inboxd.domain.clock_trust import UNSET_BEFORE
 from inboxd.domain.event import NewEvent
 from inboxd.domain.reconciliation import (
@@ -196,7 +197,7 @@ class ReconciliationWorker:
             return
         try:
             fields = await self._managed.graph.subscribed_fields(PRIORITY)
-            await self._managed.graph.subscribe(PRIORITY, fields=self._managed.graph.needed_fields(fields))
+            await self._managed.graph.subscribe(PRIORITY, fields=with_messages(self._managed.account, fields))
         except GraphError as error:
             self._log.warning("subscription_not_renewed", error=str(error))
         else:

@@ -18,8 +18,9 @@ from inboxd.http.problems import ProblemError
 from inboxd.http.resource import Resource
 from inboxd.meta.budget import PATIENCE_S
 from inboxd.meta.send_budget import SendBudget
-from inboxd.meta.send_client import NotSentError, OutcomeUnknownError, SendClient
+from inboxd.meta.send_client import SendClient
 from inboxd.meta.send_errors import SendError, SendFailure
+from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime.clock import Clock
 from inboxd.sending import actions_store
 from inboxd.sending.actions_store import Target

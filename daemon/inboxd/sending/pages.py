@@ -91,11 +91,8 @@ class AnsweringPages:
     async def _changed(
         self, request: web.Request, change: Callable[[int], Awaitable[StoredOutbound | None]]
     ) -> web.Response:
-        text = request.match_info["outbound"]
-        if not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise not_found("outbound message")
         try:
-            changed = await change(int(text))
+            changed = await change(path_id(request, "outbound message", "outbound"))
         except (NotNowError, WindowClosedError) as error:
             raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
         if changed is None:

@@ -18,8 +18,9 @@ from inboxd.domain.reply_window import Tag
 from inboxd.meta.budget import HOUR_S
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.send_budget import SendBudget, SendLimits
-from inboxd.meta.send_client import NotSentError, OutcomeUnknownError, SendReceipt
+from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import SendError, SendFailure
+from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageError
