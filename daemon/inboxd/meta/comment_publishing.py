@@ -42,11 +42,11 @@ class CommentPublisher:
         Raises SendError, NotSentError, OutcomeUnknownError, and nothing else.
         """
         seen: list[Answer] = []
-        left = False
+        called = False
 
         async def call(token: str, proof: str | None) -> Answer:
-            nonlocal left
-            left = True
+            nonlocal called
+            called = True
             answer = await self._graph.post(path, body, token, proof, PATIENCE)
             if answer.error is not None and not answer.proof_refused:
                 answer = answer._replace(error=publish_error(answer.error))
@@ -59,7 +59,7 @@ class CommentPublisher:
             if not seen:
                 raise
         except GraphError as error:
-            if left and not error.unsent:
+            if called and not error.unsent:
                 msg = f"Meta's answer was not seen: {error}."
                 raise OutcomeUnknownError(msg) from error
             raise NotSentError(str(error), needs_token=error.action is FailureAction.NEEDS_LOGIN) from error
