@@ -182,7 +182,7 @@ async def test_a_subscription_that_cannot_be_restored_is_told_as_lost_once(
         await monitor.look()
         server.subscriptions.clear()
 
-        async def ignored(*_arguments: object) -> None:
+        async def ignored(*_arguments: object, **_options: object) -> None:
             """Meta answers, and does nothing."""
 
         monkeypatch.setattr(managed.graph, "subscribe", ignored)

@@ -91,7 +91,7 @@ async def test_an_account_that_was_removed_has_no_metrics(client: Client, graph:
         ({"token": "wrong"}, 422, "190/467"),
         ({"token": "  "}, 422, "access token"),
         ({"token": "né"}, 422, "access token"),
-        ({"token": 5}, 422, "str"),
+        ({"token": 5}, 422, "'token': Expected text"),
         ({"tokens": "x"}, 422, "tokens"),
         ({}, 422, "token"),
         ({"token": "x", "flavour": "whatsapp"}, 422, "flavour"),
