@@ -7,7 +7,7 @@ from inboxd.simulator.payloads import Conversationalist, mid_of
 from inboxd.simulator.people import igsid
 
 from tests.reconciliation.world import LISTS, World
-from tests.support import ACCOUNT, ANA, BRUNO, Json
+from tests.support import ACCOUNT, ANA, BRUNO, Json, eventually
 
 
 async def causes(world: World) -> dict[str, str]:
@@ -138,6 +138,27 @@ async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a
         await world.sent(ana.says("alone"))
         await world.clock.leap(2 * 3600, step_s=60)
         assert world.server.subscribed.made == before + 2, "one since then may be chance"
+
+
+async def test_a_webhook_that_arrives_during_the_check_shows_that_the_subscription_is_served(world: World) -> None:
+    async with world.daemon():
+        await world.clock.leap(600)
+        for number in range(5):
+            world.happens(ANA, f"dropped {number}")
+        renewed, read = world.server.subscribed, world.calls("/messages")
+        world.behave(latency_ms=500)  # of real time: the clock stands still meanwhile
+        while world.calls("/messages") == read:
+            await world.clock.leap(1)
+        await world.sent(Conversationalist(ACCOUNT, BRUNO, world.clock.now_ms()).says("hello"))
+        world.behave(latency_ms=0)
+
+        async def added() -> bool:
+            await world.clock.leap(1)
+            return len(await causes(world)) == 5
+
+        await eventually(added)
+        await world.clock.leap(60)
+        assert world.server.subscribed == renewed
 
 
 async def test_what_was_missed_for_a_known_reason_does_not_renew_the_subscription(world: World) -> None:
