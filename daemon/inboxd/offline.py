@@ -113,6 +113,11 @@ def backfill(config_path: Path | None) -> RunsAccess:
     )
 
 
+def daemon(config_path: Path | None) -> AdminClient:
+    """For the commands that only the running daemon can carry out. Raises ConfigError."""
+    return _configuration(config_path).client()
+
+
 def endpoints(config_path: Path | None) -> CommandAccess[LocalEndpoints]:
     """For the commands of webhook endpoints. Raises ConfigError."""
     found = _configuration(config_path)
