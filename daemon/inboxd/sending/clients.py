@@ -111,12 +111,13 @@ class OutboxClient:
 
     async def _accepted(self, path: str, message: NewMessage, key: str) -> OutboundResource:
         """Ask again when no answer comes: the key makes it harmless. Raises DaemonError."""
+        headers = {KEY: key}
         for pause_s in RETRY_AFTER_S:
             try:
-                return await self._remote.call("POST", path, OutboundResource, message, headers={KEY: key})
+                return await self._remote.call("POST", path, OutboundResource, message, headers=headers)
             except UnreachableError:
                 await asyncio.sleep(pause_s)
-        return await self._remote.call("POST", path, OutboundResource, message, headers={KEY: key})
+        return await self._remote.call("POST", path, OutboundResource, message, headers=headers)
 
     async def _by_id(self, conversation_id: str) -> ConversationResource | None:
         try:
