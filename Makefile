@@ -21,6 +21,8 @@ types: $(READY)
 imports: $(READY)
 	$(BIN)/lint-imports --no-cache
 
+# The tests start hundreds of processes: modules are compiled once, also where the environment forbids that.
+unit: export PYTHONDONTWRITEBYTECODE :=
 unit: $(READY)
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inboxd import listeners, options
 from inboxd.accounts import feature as accounts
+from inboxd.comments import feature as comments
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets
 from inboxd.conversations import feature as conversations
@@ -117,6 +118,8 @@ async def build_features(
     files = uploads.build(core, options.upload_options(settings, path))
     answers = options.sending_options(settings)
     outbox = sending.build(core, answers, accounts=manager, event_log=told.log, uploads=files.service)
+    keep = options.comment_options(settings)
+    commented = comments.build(core, keep, accounts=manager, events=told, sending=outbox, inbox=received.inbox)
     runs = backfill.build(
         core, options.backfill_options(settings), accounts=manager, events=told, sync_of=people.syncs.of
     )
@@ -127,7 +130,7 @@ async def build_features(
     pushed = await forwarding.build(
         core, stack, pushing, accounts=manager, events=told, consumers=(published,), via=received.via
     )
-    below = [received, told, served, people, inbox, outbox, files, runs, imports, healing, pushed, published]
+    below = [received, told, served, people, inbox, outbox, files, commented, runs, imports, healing, pushed, published]
     below += [build(core) for build in more]
     erasing = privacy.build(
         core,

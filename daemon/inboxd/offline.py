@@ -17,6 +17,8 @@ from inboxd.accounts.feature import open_manager
 from inboxd.accounts.store import stored
 from inboxd.accounts.vault import Vault, key_from
 from inboxd.command_setup import settings_of
+from inboxd.comments import personal_data_store as comments_data
+from inboxd.comments.event_types import EVENT_TYPES as COMMENT_EVENTS
 from inboxd.config.admin_access import admin_access
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import Secrets, load_secrets
@@ -142,7 +144,7 @@ def events(config_path: Path | None) -> CommandAccess[EventReader]:
 def event_types(accounts: Collection[str]) -> tuple[EventType, ...]:
     """The types of all features' events. A test compares them with those of a running daemon's features."""
     conversations = (*conversation_events(accounts), *WEBHOOK_EVENT_TYPES, DELIVERY_FAILED)
-    messaging = (*conversations, *sending_events(accounts))
+    messaging = (*conversations, *sending_events(accounts), *COMMENT_EVENTS)
     return (*ACCOUNT_EVENTS, *PROFILE_EVENTS, *messaging, *RUN_EVENTS, *RECONCILIATION_EVENTS, ERASED)
 
 
@@ -194,6 +196,7 @@ def personal_data(database: Database, avatars: AvatarStore, cache: ProfileCache)
         *conversations_data.personal_data(database),
         *sending_data.personal_data(database),
         *uploads_data.personal_data(database, UploadStore(database, database.path.parent / UPLOAD_FOLDER)),
+        *comments_data.personal_data(database),
         *runs_data.personal_data(),
         *reconciliation_data.personal_data(database),
         *forwarding_data.personal_data(),

@@ -9,6 +9,7 @@ from inboxd import listeners
 from inboxd.accounts import feature as accounts
 from inboxd.accounts.graph_factory import Limits
 from inboxd.accounts.manager import ConfiguredAccount
+from inboxd.comments import feature as comments
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets, require_secrets
 from inboxd.conversations import feature as conversations
@@ -127,6 +128,11 @@ def upload_options(settings: Settings, database: Path) -> uploads.Options:
         max_mb=settings.sending.max_uploads_mb,
         base_url=settings.public.base_url,
     )
+
+
+def comment_options(settings: Settings) -> comments.Options:
+    """How long comments are kept."""
+    return comments.Options(keep_messages_days=settings.storage.keep_messages_days)
 
 
 def sending_options(settings: Settings) -> sending.Options:

@@ -18,7 +18,7 @@ from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.config.schema import EventSettings, Settings
 from inboxd.config.secrets import Secrets
 from inboxd.domain.account import AccountChange, LoginType
-from inboxd.meta.account_graph import Owner
+from inboxd.meta.owner import Owner
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret

@@ -87,7 +87,7 @@ async def changing_scopes(client: Client) -> dict[tuple[str, str], str]:
 async def test_who_may_only_read_changes_nothing_by_no_operation(client: Client) -> None:
     scopes = await changing_scopes(client)
     changing = sorted(scopes)
-    assert {method for method, _ in changing} == {"POST", "PATCH", "DELETE"}
+    assert {method for method, _ in changing} == {"POST", "PUT", "PATCH", "DELETE"}
     assert ("DELETE", f"/api/accounts/{ACCOUNT}") in changing
     assert ("POST", "/api/accounts") in changing
     cookie = await sign_in(client, READER)

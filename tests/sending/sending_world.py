@@ -1,6 +1,7 @@
 """A daemon that sends and a simulated Instagram, on a clock that stands still until it is moved."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,17 @@ class SendingWorld(World):
         except AssertionError:
             raise AssertionError(found) from None
         return found[0]
+
+    async def leaping(self, what: Coroutine[Any, Any, Json]) -> Json:
+        """Wait for `what`, while time passes."""
+        task = asyncio.create_task(what)
+
+        async def done() -> bool:
+            await self.clock.leap(0.5)
+            return task.done()
+
+        await eventually(done)
+        return await task
 
     @property
     def really_sent(self) -> list[str | None]:

@@ -210,3 +210,20 @@ async def test_a_text_with_an_attachment_is_two_calls_in_order(
         await world.becomes(accepted["id"], "delivered")
         ledger = world.server.sending.ledger.messages
         assert [(one.text, one.attachments) for one in ledger] == calls
+
+
+async def test_the_echo_of_the_first_part_does_not_stop_the_second(world: SendingWorld) -> None:
+    world.behave(echo="late", echo_late_ms=400)
+    async with world.sending():
+        conversation = await world.wrote()
+        path = f"/api/messaging/conversations/{conversation['id']}/messages"
+        body = {"text": "uno", "attachments": [{"type": "image", "url": "https://127.0.0.1:9/1.jpg"}]}
+        accepted = await world.client.send("POST", path, body, status=202)
+
+        async def first_is_delivered() -> bool:
+            await world.clock.leap(0.05)
+            return (await world.outbound(accepted["id"]))["parts"][0]["deliveredAt"] is not None
+
+        await eventually(first_is_delivered)
+        failed = await world.becomes(accepted["id"], "failed", step_s=5)
+        assert (failed["reasonCode"], failed["parts"][1]["attempts"]) == ("bad_media", 2)

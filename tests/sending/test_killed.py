@@ -138,7 +138,7 @@ async def killing(tmp_path: Path) -> AsyncIterator[Line]:
                     await sender.send(delivery(ACCOUNT, clock.now_ms(), [says]))
 
                 async def processed() -> bool:
-                    return (await line.api("GET", "/conversations"))["total"] == PEOPLE
+                    return bool((await line.api("GET", "/conversations"))["total"] == PEOPLE)
 
                 await eventually(processed)
             yield line

@@ -123,6 +123,7 @@ async def test_the_messages_of_one_conversation_wait_for_each_other_and_not_for_
 
     canceled = await client.send("POST", f"{OUTBOUND}/{first['id']}/cancel")
     assert (canceled["state"], canceled["parts"][0]["state"]) == ("canceled", "canceled")
+    assert [one[1:] for one in due(client)] == [(False, False), (True, True), (False, True), (True, True)]
     shown = [await client.get(f"{OUTBOUND}/{one['id']}") for one in (second, third)]
     assert [one["waitsFor"] for one in shown] == [None, second["id"]]
     assert (await client.send("POST", f"{OUTBOUND}/{first['id']}/cancel"))["state"] == "canceled", "twice is harmless"

@@ -157,6 +157,7 @@ async def test_what_is_being_sent_does_not_expire(database: Database, state: str
     worker = ExpiryWorker(database, event_log(clock), clock, hold_after_failure=lambda: True)
     assert (await worker.poll() or 0) > 0, "and nobody turns in circles"
     assert [part for (part,) in await database.read("SELECT state FROM outbound_parts")] == [state]
+    assert await database.read("SELECT state FROM outbound_messages") == [("sending",)]
 
 
 async def test_finished_messages_are_removed_after_their_days_and_let_the_next_go(database: Database) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from inboxd.config.schema import AccountSettings, BudgetSettings, SendingSettings
+from inboxd.config.schema import AccountSettings, BudgetSettings, ReconciliationSettings, SendingSettings
 from inboxd.domain.outbound import OutboundKind, PartContent, SentBy
 from inboxd.sending import store
 from inboxd.sending.outbound import NewOutbound, OutboundBody
@@ -44,8 +44,8 @@ async def test_sends_use_nothing_of_the_hour_of_other_calls_and_do_not_wait_for_
         conversation = await world.wrote()
         for number in range(5):
             await world.becomes(await world.answer(conversation, str(number)), *SENT)
-        budget = await world.client.get("/api/budget")
-        assert budget["accounts"][0]["used"] <= 2
+        (used,) = [one["used"] for one in (await world.client.get("/api/budget"))["budgets"]]
+        assert used <= 2
 
 
 async def test_the_limit_of_the_hour_holds_over_a_restart_and_says_until_when(world: SendingWorld) -> None:
@@ -103,8 +103,8 @@ async def test_what_waits_for_a_token_is_sent_once_there_is_one(world: SendingWo
         outbound_id = await world.answer(conversation)
         waiting = await world.waits(outbound_id)
         assert waiting["reasonCode"] == "account_not_callable"
-        world.behave()
-        await world.client.send("POST", f"/api/accounts/{ACCOUNT}/check")
+        world.behave(token_expired=False)
+        await world.leaping(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
         await world.becomes(outbound_id, *SENT)
 
 
@@ -169,10 +169,10 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_the_others_go_on(world
         await world.database.execute(
             "UPDATE outbound_parts SET content = '{\"text\": 7}' WHERE outbound_id = ?", (int(poison),)
         )
-        world.behave()
+        world.behave(send_throttled=False)
         await world.clock.leap(200, step_s=20)
-        await world.becomes(await world.answer(other, "sano"), *SENT)
-        await world.becomes(behind, *SENT)
+        await world.becomes(await world.answer(other, "sano"), *SENT, step_s=10)
+        await world.becomes(behind, *SENT, step_s=10)
         assert sorted(one or "" for one in world.really_sent) == ["detras", "sano"]
     async with world.sending():
         await world.becomes(await world.answer(other, "despues"), *SENT)
@@ -197,9 +197,29 @@ async def test_an_answer_is_kept_while_the_disk_refuses_it(world: SendingWorld) 
         assert world.really_sent == ["buenas"]
 
 
+@pytest.mark.parametrize(("answer_ms", "unknown"), [(300, 0), (3000, 1)])
+async def test_a_send_in_flight_is_awaited_for_a_moment_when_the_daemon_stops(
+    world: SendingWorld, answer_ms: int, unknown: int
+) -> None:
+    world.behave(send_answer="late", send_answer_next=1, send_answer_ms=answer_ms, echo="never")
+    async with world.sending():
+        conversation = await world.wrote()
+        outbound_id = await world.answer(conversation)
+
+        async def being_sent() -> bool:
+            await world.clock.leap(0.05)
+            return len(world.really_sent) == 1
+
+        await eventually(being_sent)
+    async with world.sending():
+        await world.becomes(outbound_id, "sent", step_s=5)
+        assert (await world.told("outbound.")).count("outbound.unknown") == unknown
+        assert world.really_sent == ["buenas"]
+
+
 async def test_a_participant_who_is_erased_while_a_message_leaves_stays_erased(world: SendingWorld) -> None:
     world.behave(send_answer="late", send_answer_ms=500, echo="never")
-    async with world.sending():
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
         conversation = await world.wrote()
         await world.answer(conversation)
 
@@ -208,9 +228,10 @@ async def test_a_participant_who_is_erased_while_a_message_leaves_stays_erased(w
             return len(world.really_sent) == 1
 
         await eventually(being_sent)
-        await world.client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}", status=200)
+        await world.leaping(world.client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}"))
         await asyncio.sleep(0.8)
         await world.clock.leap(300, step_s=30)
+        assert await world.database.read("SELECT mid, text, source, direction FROM messages") == []
         assert await world.client.conversations() == []
         assert (await world.client.get("/api/messaging/outbound"))["outbound"] == []
 
@@ -219,17 +240,17 @@ async def test_a_removed_account_says_why_its_messages_wait_and_goes_on_when_it_
     world.behave(send_throttled=True)
     async with world.sending(accounts=()):
         added = {"token": "the-account-token", "name": "shop"}
-        await world.client.send("POST", "/api/accounts", added, status=201)
+        await world.leaping(world.client.send("POST", "/api/accounts", added, status=201))
         conversation = await world.wrote()
         outbound_id = await world.answer(conversation)
         await world.waits(outbound_id)
         await world.clock.leap(60)
-        await world.client.send("DELETE", f"/api/accounts/{ACCOUNT}", status=204)
+        await world.leaping(world.client.send("DELETE", f"/api/accounts/{ACCOUNT}", status=204))
         await world.clock.leap(200, step_s=50)
         waiting = await world.outbound(outbound_id)
         assert waiting["state"] == "queued"
-        world.behave()
-        await world.client.send("POST", "/api/accounts", added, status=201)
+        world.behave(send_throttled=False)
+        await world.leaping(world.client.send("POST", "/api/accounts", added, status=201))
         await world.becomes(outbound_id, *SENT, step_s=5)
 
 
@@ -270,6 +291,7 @@ async def test_reactions_typing_and_seen_are_made_at_once(world: SendingWorld) -
         assert await world.client.send("PUT", path, {"reaction": "👏"}) == {"success": True}
         (shown,) = await world.client.messages(conversation)
         assert [(one["by"], one["emoji"]) for one in shown["reactions"]] == [(ACCOUNT, "👏")]
+        await world.clock.leap(1)
         assert await world.client.send("DELETE", path) == {"success": True}
         (shown,) = await world.client.messages(conversation)
         assert shown["reactions"] == []
@@ -309,3 +331,8 @@ async def test_the_overview_and_the_metrics_say_what_waits(world: SendingWorld) 
         async with world.client.session.get(world.client.admin_url + "/metrics", headers=headers) as response:
             text = await response.text()
         assert f'inboxd_outbound_waiting{{account="{ACCOUNT}"}} 1.0' in text
+        async with world.client.session.get(f"{world.client.admin_url}/", headers=headers) as response:
+            page = await response.text()
+        assert response.status == 200
+        assert "1 message not sent yet" in page
+        assert "Waiting to be sent" in page

@@ -331,7 +331,8 @@ async def test_two_private_replies_at_once_are_one(rig: Rig) -> None:
 async def test_private_replies_end_after_a_week_and_with_the_comment(rig: Rig) -> None:
     found, deleted, own = await comment(rig), await comment(rig), await comment(rig, from_id=ACCOUNT)
     await rig.control(f"comments/{deleted}", method="DELETE")
-    for one in (deleted, own, "18000000000000099"):
+    reply = await comment(rig, parent_id=deleted, from_id=BRUNO)
+    for one in (deleted, reply, own, "18000000000000099"):
         assert error_of(await privately(rig, one)) == (400, 100, 2534025)
     file = {"attachment": {"type": "image", "payload": {"url": "http://localhost/a.png"}}}
     assert error_of(await privately(rig, found, file)) == (400, 100, 2534015)

@@ -52,6 +52,22 @@ async def test_the_account_takes_part_under_one_of_its_ids(rig: Rig, own_id: str
     assert {"username": "the.shop", "id": id_} in listed["participants"]["data"]
 
 
+async def test_a_message_that_is_added_may_have_a_webhook(rig: Rig) -> None:
+    rig.sender()
+    for outbound in (False, True):
+        body = {"account_id": ACCOUNT, "participant_id": ANA, "text": "hola", "outbound": outbound, "created_ms": T0}
+        mid = (await rig.control("mailbox", body | {"webhook": True}, method="POST"))["id"]
+        sender, recipient = (ACCOUNT, ANA) if outbound else (ANA, ACCOUNT)
+        assert rig.items()[-1] == {
+            "sender": {"id": sender},
+            "recipient": {"id": recipient},
+            "timestamp": T0,
+            "message": {"mid": mid, "text": "hola"} | ({"is_echo": True} if outbound else {}),
+        }
+        await rig.control("mailbox", body, method="POST")
+    assert (len(rig.items()), len(rig.server.mailbox.truth())) == (2, 4)
+
+
 async def test_each_account_sees_only_its_own(rig: Rig) -> None:
     mid = rig.add(text="hola")
     assert await rig.listed(token="other") == []

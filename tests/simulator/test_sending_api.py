@@ -106,6 +106,7 @@ async def test_what_meta_refuses_is_refused(writes: Rig, body: Json, error: tupl
     assert error_of(await writes.post("me/messages", body)) == error
     found = await writes.control("sent")
     assert (found["messages"], sum(found["refused"].values())) == ([], 1)
+    assert len(writes.server.mailbox.conversations(ACCOUNT)) == 1
 
 
 async def test_a_text_of_exactly_1000_bytes_is_sent(writes: Rig) -> None:
@@ -249,6 +250,16 @@ async def test_an_ad_opens_it_for_longer(rig: Rig) -> None:
     assert (await rig.send("x"))[0] == 200
     rig.behave(ad_window_s=86_400)
     assert error_of(await rig.send("x")) == (400, 10, 2534022)
+
+
+async def test_the_window_may_need_a_subscription(rig: Rig) -> None:
+    rig.behave(window_needs_subscription=True)
+    rig.add(text="hola", created_ms=int(rig.now[0] * 1000))
+    assert error_of(await rig.send("x")) == (400, 10, 2534022)
+    await rig.post("me/subscribed_apps", subscribed_fields="messages")
+    assert error_of(await rig.send("x")) == (400, 10, 2534022), "only what comes from now on"
+    await rig.sender().send(payload_of(rig, Conversationalist(ACCOUNT, ANA, int(rig.now[0] * 1000)).says("there?")))
+    assert (await rig.send("x"))[0] == 200
 
 
 async def test_the_tag_of_a_human_agent(writes: Rig) -> None:

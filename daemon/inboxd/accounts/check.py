@@ -9,7 +9,8 @@ import msgspec
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
-from inboxd.domain.account import AccountChange, LoginType
+from inboxd.accounts.subscription import COMMENT_FIELDS, missing_fields, read_fields, subscribe_comments
+from inboxd.domain.account import Account, AccountChange, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
@@ -24,6 +25,11 @@ TOOLS_ARE_OFF: Final = 2534041
 _PERMISSIONS: Final = {
     LoginType.INSTAGRAM: "instagram_business_basic and instagram_business_manage_messages",
     LoginType.FACEBOOK: "instagram_basic, instagram_manage_messages and pages_manage_metadata",
+}
+
+_COMMENT_PERMISSIONS: Final = {
+    LoginType.INSTAGRAM: "instagram_business_manage_comments",
+    LoginType.FACEBOOK: "instagram_manage_comments and pages_read_engagement",
 }
 
 
@@ -108,7 +114,10 @@ class AccountCheck:
         return [known, *await self._rest(managed)]
 
     async def _rest(self, managed: ManagedAccount) -> list[CheckResult]:
-        return [await self._messages(managed), await self._subscription(managed), await self._traffic(managed)]
+        found = [await self._messages(managed), await self._subscription(managed)]
+        if managed.account.wants_comments and found[-1].outcome is CheckOutcome.OK:
+            found.append(await self._comments(managed))
+        return [*found, await self._traffic(managed)]
 
     async def _messages(self, managed: ManagedAccount) -> CheckResult:
         try:
@@ -144,6 +153,14 @@ class AccountCheck:
             )
         return CheckResult("subscription", CheckOutcome.OK, "subscribed to " + ", ".join(fields))
 
+    async def _comments(self, managed: ManagedAccount) -> CheckResult:
+        try:
+            if missing_fields(managed.account):
+                await _within(subscribe_comments(self._accounts, managed, self._clock, Priority.INTERACTIVE))
+        except GraphError as error:
+            return CheckResult("comments", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour.")
+        return comments_result(managed.account)
+
     async def _traffic(self, managed: ManagedAccount) -> CheckResult:
         """Check that webhooks arrive. Meta does not say whether the app is live, but a received message proves it."""
         last = await self._last_message_at(managed.account.id)
@@ -160,14 +177,27 @@ async def ensure_subscribed(
     accounts: AccountManager, managed: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
 ) -> tuple[str, ...]:
     """Subscribe the account if it is not subscribed. Read the fields back and store them. Raises GraphError."""
-    fields = await managed.graph.subscribed_fields(priority)
+    fields = await read_fields(managed, priority)
     if "messages" not in fields:
         if "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
             await accounts.update(managed, subscribed_fields=fields)
         await managed.graph.subscribe(priority)
-        fields = await managed.graph.subscribed_fields(priority)
+        fields = await read_fields(managed, priority)
     await accounts.update(managed, subscribed_fields=fields, subscription_checked_at=clock.now_ms())
     return fields
+
+
+def comments_result(account: Account) -> CheckResult:
+    """Whether the account gets its comments and mentions, as far as its last check tells."""
+    missing = sorted(missing_fields(account))
+    if not missing:
+        return CheckResult("comments", CheckOutcome.OK, "subscribed to " + ", ".join(COMMENT_FIELDS))
+    reasons = "; ".join(f"{name}: {account.refused_fields.get(name, 'not asked for yet')}" for name in missing)
+    remedy = (
+        f"Grant {_COMMENT_PERMISSIONS[account.login_type]}, tick these fields of the app's Instagram webhook in the "
+        "App Dashboard, then check again. Until then such comments are missing."
+    )
+    return CheckResult("comments", CheckOutcome.MISSING, f"Meta does not subscribe the account to {reasons}", remedy)
 
 
 def _may_pass(error: GraphError) -> bool:

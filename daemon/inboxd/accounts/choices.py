@@ -28,6 +28,8 @@ async def choose(accounts: AccountManager, managed: ManagedAccount, wanted: Acco
             changes["human_agent_refused_at"] = None
     if wanted.comments is not UNSET:
         changes["wants_comments"] = wanted.comments
+        if wanted.comments:  # what was refused may have been granted
+            changes |= {"refused_fields": {}, "refused_fields_at": None}
     if changes and account.configured:
         msg = (
             f"the account {account.id} stands in the configuration: set human_agent and comments of its [[accounts]] "

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple, Self
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from inboxd.accounts.check import CheckOutcome, CheckResult
@@ -151,6 +152,8 @@ class AccountResource(Resource, frozen=True):
     """When Meta last said that the feature is missing."""
     comments: bool = False
     """Whether to subscribe to comments, live comments and mentions."""
+    refused_fields: dict[str, str] = msgspec.field(default_factory=dict)
+    """The webhook fields of these that Meta refused, each with the reason. They are asked for again every day."""
 
     @classmethod
     def of(cls, account: Account) -> Self:
@@ -175,6 +178,7 @@ class AccountResource(Resource, frozen=True):
             human_agent=account.human_agent,
             human_agent_refused_at=iso(account.human_agent_refused_at),
             comments=account.wants_comments,
+            refused_fields=account.refused_fields if account.wants_comments else {},
         )
 
     @classmethod

@@ -13,12 +13,12 @@ from inboxd.storage.database import Database, Read
 _COLUMNS: Final = (
     "id, flavour, state, reason, name, username, app_scoped_id, page_id, configured, token_obtained_at, "
     "token_expires_at, refresh_tried_at, subscribed_fields, subscription_checked_at, created_at, updated_at, "
-    "human_agent, human_agent_refused_at, wants_comments"
+    "human_agent, human_agent_refused_at, wants_comments, refused_fields, refused_fields_at"
 )
 _LIST: Final = f"SELECT {_COLUMNS}, token, token_origin FROM accounts ORDER BY id"  # noqa: S608 - constants
 _SAVE: Final = f"""
 INSERT INTO accounts ({_COLUMNS}, token, token_origin)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     flavour = excluded.flavour, state = excluded.state, reason = excluded.reason, name = excluded.name,
     username = excluded.username, app_scoped_id = excluded.app_scoped_id, page_id = excluded.page_id,
@@ -27,6 +27,7 @@ ON CONFLICT (id) DO UPDATE SET
     subscribed_fields = excluded.subscribed_fields, subscription_checked_at = excluded.subscription_checked_at,
     updated_at = excluded.updated_at, human_agent = excluded.human_agent,
     human_agent_refused_at = excluded.human_agent_refused_at, wants_comments = excluded.wants_comments,
+    refused_fields = excluded.refused_fields, refused_fields_at = excluded.refused_fields_at,
     token_origin = excluded.token_origin,
     -- Keep a token that cannot be read now because its key is missing. Only a deauthorized account loses its token.
     token = CASE WHEN excluded.state = 'deauthorized' THEN NULL ELSE coalesce(excluded.token, token) END
@@ -105,13 +106,15 @@ def _row(account: Account) -> Row:
         account.human_agent,
         account.human_agent_refused_at,
         account.wants_comments,
+        msgspec.json.encode(account.refused_fields).decode() if account.refused_fields else None,
+        account.refused_fields_at,
     )
 
 
 def _account(row: Row) -> Account:
     (account_id, login_type, state, reason, name, username, app_scoped_id, page_id, configured, *times) = row
     (obtained_at, expires_at, refresh_tried_at, fields, checked_at, created_at, updated_at, *chosen) = times
-    human_agent, human_agent_refused_at, wants_comments = chosen
+    human_agent, human_agent_refused_at, wants_comments, refused, refused_at = chosen
     return Account(
         id=account_id,
         login_type=LoginType(login_type),
@@ -132,4 +135,6 @@ def _account(row: Row) -> Account:
         human_agent=bool(human_agent),
         human_agent_refused_at=human_agent_refused_at,
         wants_comments=bool(wants_comments),
+        refused_fields={} if refused is None else msgspec.json.decode(refused, type=dict[str, str]),
+        refused_fields_at=refused_at,
     )

@@ -6,6 +6,8 @@ from inboxd.accounts.check import ensure_subscribed
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.metrics import AccountMetrics
+from inboxd.accounts.subscription import lacks_comments, read_fields, subscribe_comments
+from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
@@ -31,6 +33,8 @@ class SubscriptionMonitor:
         self._clock = clock
         self._metrics = metrics
         self._not_before = 0
+        self._wanted_comments = False
+        """Whether comments were wanted at the last look."""
         self._lost_since: int | None = None
         """When it was last known to be subscribed (ms); None while it is."""
         self._log = logs.get("subscriptions").bind(account_id=managed.account.id)
@@ -45,14 +49,16 @@ class SubscriptionMonitor:
     async def look(self) -> None:
         """Check the subscription once, and subscribe again if it was lost. Raises StorageError."""
         self._not_before = self._clock.now_ms() + EVERY_MS
+        self._wanted_comments = self._managed.account.wants_comments
         before = self._managed.account.subscribed_fields
         try:
-            fields = await self._managed.graph.subscribed_fields()
+            fields = await read_fields(self._managed, Priority.LIVE)
             if "messages" in fields:
                 await self._accounts.update(
                     self._managed, subscribed_fields=fields, subscription_checked_at=self._clock.now_ms()
                 )
                 self._tell_resubscribed()
+                await self._add_comments()
                 return
             if "messages" in (before or ()):
                 self._lost_since = self._managed.account.subscription_checked_at or self._clock.now_ms()
@@ -67,8 +73,15 @@ class SubscriptionMonitor:
         if "messages" in fields:
             self._log.info("subscribed", fields=list(fields))
             self._tell_resubscribed()
+            self._wanted_comments = False  # comments are added by the next look
         else:
             self._log.error("subscription_refused", fields=list(fields))
+
+    async def _add_comments(self) -> None:
+        """Subscribe to comments too where they are wanted. Raises GraphError, but not for a refusal; StorageError."""
+        if lacks_comments(self._managed.account, self._clock.now_ms()):
+            fields = await subscribe_comments(self._accounts, self._managed, self._clock, Priority.LIVE)
+            self._log.info("subscribed", fields=list(fields))
 
     def _tell_resubscribed(self) -> None:
         since, self._lost_since = self._lost_since, None
@@ -80,5 +93,7 @@ class SubscriptionMonitor:
         account = self._managed.account
         if not account.callable:
             return EVERY_MS / 1000
+        if account.wants_comments and not self._wanted_comments:
+            return 0.0
         due_at = max((account.subscription_checked_at or 0) + EVERY_MS, self._not_before)
         return (due_at - self._clock.now_ms()) / 1000

@@ -1,4 +1,4 @@
-"""Records comments, mentions, thread control and referrals in the event log, as the webhook events that they are.
+"""Records thread control and referrals in the event log, as the webhook events that they are.
 
 Their payloads may be anything: what cannot be read is left out of the event.
 """
@@ -13,15 +13,9 @@ from inboxd.conversations import store
 from inboxd.conversations.event_preparation import PreparedEvent
 from inboxd.conversations.resources import ReferralResource
 from inboxd.conversations.webhook_event_types import (
-    COMMENT,
     HANDOVER,
-    MENTION,
     REFERRAL,
-    CommentAuthor,
-    CommentEventData,
-    CommentMedia,
     HandoverEventData,
-    MentionEventData,
     ReferralEventData,
 )
 from inboxd.domain.event import NewEvent
@@ -29,10 +23,10 @@ from inboxd.domain.payload import shown
 from inboxd.domain.referral import referral_of
 from inboxd.domain.untrusted import id_of, object_of, text_of
 from inboxd.events.log import EventLog
-from inboxd.meta.webhook_decoding import MAX_ITEM_BYTES, MAX_NAME
+from inboxd.meta.webhook_decoding import MAX_ITEM_BYTES
 
 MAX_TEXT: Final = 10_000
-"""Characters of a comment, which has 2,200 at most; of the metadata of a handover, which has 1,000."""
+"""Characters of the metadata of a handover, which has 1,000."""
 MAX_WORD: Final = 200
 MAX_APPS: Final = 50
 """Apps, and roles of each, that an event lists."""
@@ -53,46 +47,11 @@ def record_webhook_events(connection: sqlite3.Connection, log: EventLog, events:
 
 def _event(connection: sqlite3.Connection, one: PreparedEvent, *, ids_only: bool) -> NewEvent | None:
     match one.kind:
-        case "comment" | "live_comment":
-            return _comment(one, ids_only=ids_only)
-        case "mention":
-            value = object_of(_payload(one), "value")
-            mention = MentionEventData(media_id=id_of(value, "media_id"), comment_id=id_of(value, "comment_id"))
-            return _new(MENTION.name, one, mention, subject=mention.comment_id or mention.media_id)
         case "referral":
             return _referral(connection, one, ids_only=ids_only)
         case kind if kind in _HANDOVERS:
             return _handover(connection, one, ids_only=ids_only)
     return None
-
-
-def _comment(one: PreparedEvent, *, ids_only: bool) -> NewEvent:
-    value = object_of(_payload(one), "value")
-    author, media = object_of(value, "from"), object_of(value, "media")
-    author_id, own_id = id_of(author, "id"), id_of(author, "self_ig_scoped_id")
-    own = own_id is not None or author_id == one.account_id
-    text, name = value.get("text"), text_of(author, "username", MAX_NAME)
-    data = CommentEventData(
-        comment_id=id_of(value, "id") or id_of(value, "comment_id"),
-        parent_id=id_of(value, "parent_id"),
-        text=text[:MAX_TEXT] if isinstance(text, str) and not ids_only else None,
-        from_=CommentAuthor(id=author_id, username=None if ids_only else name) if author_id or name else None,
-        media=_media(media, ids_only=ids_only) if media else None,
-        is_live=one.kind == "live_comment",
-        is_own=own,
-        self_ig_scoped_id=own_id,
-    )
-    return _new(COMMENT.name, one, data, participant_id=None if own else author_id, subject=data.comment_id)
-
-
-def _media(media: Mapping[str, Any], *, ids_only: bool) -> CommentMedia:
-    return CommentMedia(
-        id=id_of(media, "id"),
-        product_type=text_of(media, "media_product_type", MAX_WORD),
-        original_id=id_of(media, "original_media_id"),
-        ad_id=id_of(media, "ad_id"),
-        ad_title=None if ids_only else text_of(media, "ad_title", MAX_TEXT),
-    )
 
 
 def _handover(connection: sqlite3.Connection, one: PreparedEvent, *, ids_only: bool) -> NewEvent:
@@ -160,7 +119,5 @@ def _new(
     *,
     participant_id: str | None = None,
     conversation_id: int | None = None,
-    subject: str | None = None,
 ) -> NewEvent:
-    event = NewEvent(name, one.account_id, one.at, msgspec.json.encode(data), participant_id, conversation_id)
-    return event._replace(subject=subject)
+    return NewEvent(name, one.account_id, one.at, msgspec.json.encode(data), participant_id, conversation_id)

@@ -118,6 +118,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """When Meta last refused a message because the feature is missing. None since it was last switched on."""
     wants_comments: bool = False
     """Whether to subscribe to comments, live comments and mentions too."""
+    refused_fields: dict[str, str] = {}
+    """The webhook fields that are wanted and that Meta refused, each with the reason."""
+    refused_fields_at: int | None = None
+    """When they were last asked for."""
 
     @property
     def callable(self) -> bool:

@@ -1,6 +1,6 @@
 """The Graph API for one account: each call waits for the account's budget, and each answer updates its limits."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple
 
@@ -169,14 +169,23 @@ class AccountGraph:
         answer = await self._call("GET", "me", {"fields": OWNER_FIELDS[self._login_type]}, priority)
         return owner_in(answer, self._login_type)
 
-    async def subscribe(self, priority: Priority = Priority.LIVE) -> None:
-        """Subscribe the app to the account's webhooks ("Enable subscriptions"). Raises GraphError."""
-        fields = ",".join(WEBHOOK_FIELDS[self._login_type])
-        await self._call("POST", "me/subscribed_apps", {"subscribed_fields": fields}, priority)
+    async def subscribe(
+        self, priority: Priority = Priority.LIVE, *, fields: Collection[str] = (), node: str = "me"
+    ) -> None:
+        """Subscribe the app to webhooks of the account ("Enable subscriptions"), to these fields and no others.
 
-    async def subscribed_fields(self, priority: Priority = Priority.LIVE) -> tuple[str, ...]:
+        Without `fields`: to those that are needed for messages. `node` is an id, for Facebook Login of the Instagram
+        account beside its Page. One field that Meta does not accept voids the whole call. Raises GraphError.
+        """
+        wanted = ",".join(sorted(fields) if fields else WEBHOOK_FIELDS[self._login_type])
+        answer = await self._call("POST", f"{node}/subscribed_apps", {"subscribed_fields": wanted}, priority)
+        if answer.get("success") is False:
+            msg = "Meta did not subscribe the account, and did not say why"
+            raise unusable(msg)
+
+    async def subscribed_fields(self, priority: Priority = Priority.LIVE, *, node: str = "me") -> tuple[str, ...]:
         """The webhook fields that the account is subscribed to; empty when it is not subscribed. Raises GraphError."""
-        listed = (await self._call("GET", "me/subscribed_apps", {}, priority)).get("data")
+        listed = (await self._call("GET", f"{node}/subscribed_apps", {}, priority)).get("data")
         apps = [_fields(one) for one in listed[:MOST_APPS]] if isinstance(listed, list) else []
         return tuple(sorted({name for app in apps if self._is_ours(app) for name in _names(app)}))
 
@@ -197,6 +206,10 @@ class AccountGraph:
         if answer.error is not None:
             raise answer.error
         return answer.fields
+
+    async def request(self, method: str, path: str, fields: dict[str, str], priority: Priority) -> dict[str, Any]:
+        """The fields of the answer to any other call, as Meta sent them. Raises GraphError, also for Meta's errors."""
+        return await self._call(method, path, fields, priority)
 
     async def refresh_token(self) -> RefreshedToken:
         """A new token for another 60 days ("Refresh access token"). The current token stays in use. Raises GraphError.

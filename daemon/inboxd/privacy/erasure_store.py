@@ -47,7 +47,7 @@ class ErasureStore:
         """The full-text indexes."""
 
     async def mention_scan(self, subject: Subject, known: MentionScan | None = None) -> MentionScan:
-        """What to search for: the ids, and the mids of the messages that there are and were (`known`)."""
+        """What to search for: the ids, and the mids of the messages, that there are and were (`known`)."""
         return await self._database.reading(lambda connection: self._mention_scan(connection, subject, known))
 
     async def look(self, scan: Scan, wanted: MentionScan, *, after: int, step: int) -> MentionedRows:
@@ -107,14 +107,17 @@ class ErasureStore:
         return await self._database.write(transaction)
 
     def _mention_scan(self, connection: sqlite3.Connection, subject: Subject, known: MentionScan | None) -> MentionScan:
-        ids = [one.encode() for one in sorted(subject.ids)]
+        ids = set(subject.ids)
         if subject.participant_id is None:
-            return MentionScan(ids)  # every delivery names its account
+            return MentionScan([one.encode() for one in sorted(ids)])  # every delivery names its account
         keys = set() if known is None else set(known.mid_keys)
         for one in self._personal_data:
             if one.mid_keys is not None:
                 keys |= one.mid_keys(connection, subject)
-        return MentionScan(ids, keys)
+            if one.ids is not None:
+                ids |= one.ids(connection, subject)
+        found = {one.encode() for one in ids} | (set() if known is None else set(known.ids))
+        return MentionScan(sorted(found), keys)
 
     def _step(self, connection: sqlite3.Connection, subject: Subject, step: int) -> Counter[str]:
         for one in reversed(self._personal_data):

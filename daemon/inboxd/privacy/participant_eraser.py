@@ -155,6 +155,7 @@ class ParticipantEraser:
         """
         subject = Subject.participant(key)
         scan = await self._store.mention_scan(subject)
+        scan = scan._replace(ids=[one.encode() for one in subject.ids])  # what others answered is not the person's
         members: dict[str, Any] = {}
         for one in self._personal_data:
             if one.export is not None:

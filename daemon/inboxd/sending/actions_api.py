@@ -82,9 +82,12 @@ class ActionsApi:
         return [
             Operation("PUT", reaction, self.react, tag, {200: Done}, body=NewReaction, examples=example, **common),
             Operation("DELETE", reaction, self.unreact, tag, {200: Done}, **common),
-            Operation("POST", one + "/typing", self.typing, tag, {200: Done}, body=Typing, **common),
+            Operation(
+                "POST", one + "/typing", self.typing, tag, {200: Done}, body=Typing, examples={"body": {"on": True}},
+                **common,
+            ),
             Operation("POST", one + "/seen", self.seen, tag, {200: Done}, **common),
-        ]
+        ]  # fmt: skip
 
     async def react(self, request: web.Request) -> web.Response:
         """React to a message, or change the reaction. Meta may refuse it: not every account can react."""

@@ -61,7 +61,7 @@ class OutboundQuery(Query, frozen=True):
     state: OutboundState | None = None
     account_id: Annotated[str, Meta(description="Of this account.")] | None = None
     conversation_id: OfConversation | None = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many at most.")] = 50
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="How many messages at most.")] = 50
     cursor: Cursor | None = None
 
 

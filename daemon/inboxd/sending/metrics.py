@@ -49,8 +49,8 @@ class SendingMetrics:
 
     def show(self, backlogs: Sequence[Backlog], now: int) -> None:
         """Bring the gauges up to date at `now` (ms)."""
-        for gauge in (self._waiting, self._oldest, self._unknown):
-            gauge.clear()
+        for shown in (self._waiting, self._oldest, self._unknown):
+            shown.clear()
         for one in backlogs:
             self._waiting.labels(one.account_id).set(one.waiting)
             self._oldest.labels(one.account_id).set(max(0, now - one.oldest_at) / 1000)

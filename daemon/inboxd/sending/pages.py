@@ -14,7 +14,7 @@ from inboxd.domain.outbound import OutboundKind, OutboundState, SentBy
 from inboxd.domain.outbound_content import ContentError, Draft, parts_of
 from inboxd.domain.reply_window import Closed, ReplyWindow, Tag
 from inboxd.feature import ThreadPart
-from inboxd.http.auth import OWNER
+from inboxd.http.auth import OWNER, SCOPES
 from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found, path_id
 from inboxd.http.problems import ProblemError
@@ -51,10 +51,14 @@ class AnsweringPages:
 
     def add_routes(self, app: web.Application) -> None:
         """Put the forms on the admin application."""
-        one = "/inbox/{id}/outbound/{outbound}"
-        app.router.add_post("/inbox/{id}/messages", self.send)
-        app.router.add_post(one + "/retry", self.retry)
-        app.router.add_post(one + "/cancel", self.cancel)
+        one = "/inbox/{id}"
+        for path, handler in (
+            (one + "/messages", self.send),
+            (one + "/outbound/{outbound}/retry", self.retry),
+            (one + "/outbound/{outbound}/cancel", self.cancel),
+        ):
+            app.router.add_post(path, handler)
+            app[SCOPES]["POST", path] = "send"
 
     async def part(self, conversation: Conversation) -> ThreadPart:
         """What stands below the messages of a conversation. Raises StorageError."""
@@ -64,7 +68,6 @@ class AnsweringPages:
 
     async def send(self, request: web.Request) -> web.Response:
         """Put a text into the outbox. What cannot be sent is said beside the form, which keeps the text."""
-        _require_scope(request)
         conversation = await self._conversations.get(path_id(request, "conversation"))
         if conversation is None:
             raise not_found("conversation")
@@ -88,7 +91,6 @@ class AnsweringPages:
     async def _changed(
         self, request: web.Request, change: Callable[[int], Awaitable[StoredOutbound | None]]
     ) -> web.Response:
-        _require_scope(request)
         text = request.match_info["outbound"]
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise not_found("outbound message")
@@ -133,13 +135,6 @@ class AnsweringPages:
             "until": window.expires_at(SentBy.HUMAN),
             "paused_until": paused_until if paused_until is not None and paused_until > now else None,
         }
-
-
-def _require_scope(request: web.Request) -> None:
-    """Raises ProblemError (403). The Gate lets a form through that a token with `write` may send."""
-    owner = request[OWNER]
-    if "send" not in owner.scopes:
-        raise ProblemError(HTTPStatus.FORBIDDEN, f"The token '{owner.name}' has no scope 'send'.")
 
 
 def _path(conversation: Conversation) -> str:

@@ -194,10 +194,10 @@ def accept(connection: sqlite3.Connection, new: NewOutbound, now: int) -> int:
     Raises OutboundConflictError and OutboxFullError.
     """
     if new.kind is OutboundKind.PRIVATE_REPLY:
-        earlier = connection.execute(_PRIVATE_REPLY, (new.account_id, new.comment_id)).fetchone()
-        if earlier is not None:
-            msg = f"This comment has a private reply already (outbound {earlier[0]}). Instagram allows one, ever."
-            raise OutboundConflictError(msg, outbound_id=earlier[0])
+        first = connection.execute(_PRIVATE_REPLY, (new.account_id, new.comment_id)).fetchone()
+        if first is not None:
+            msg = f"This comment has a private reply already (outbound {first[0]}). Instagram allows one, ever."
+            raise OutboundConflictError(msg, outbound_id=first[0])
     lane = lane_of(new.kind, participant_id=new.participant_id, comment_id=new.comment_id)
     ((before,),) = connection.execute(_IN_LANE, (new.account_id, lane)).fetchall()
     if before >= MAX_LANE:

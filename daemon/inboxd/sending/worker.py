@@ -105,7 +105,7 @@ class SendingWorker:
         self._changed = True
         self.wakeup.notify()
 
-    async def poll(self) -> float | None:
+    async def poll(self) -> float:
         """Handle one message. Raises StorageError."""
         async with self._lock:
             if not self._is_ready:
@@ -129,9 +129,9 @@ class SendingWorker:
     def _due(self, connection: sqlite3.Connection, busy: list[int]) -> Due | None:
         return delivery_store.due(connection, self._account_id, busy)
 
-    def _rest_s(self, due: Due | None) -> float | None:
+    def _rest_s(self, due: Due | None) -> float:
         if due is None:
-            return LOOK_S if self._busy else None
+            return LOOK_S
         return min(LOOK_S, max(0, due.at - self._clock.now_ms()) / 1000)
 
     def _short_rest_s(self) -> float:

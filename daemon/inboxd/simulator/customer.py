@@ -37,7 +37,8 @@ class Customer:
         self._tell = tell
         self._now = now
         self._newest: dict[tuple[str, str], str] = {}
-        self._answers = 0
+        self.answers = 0
+        """How often customers have answered."""
 
     def got(self, account_id: str, participant_id: str, mid: str) -> None:
         """Note a message of an account. Of several messages in a row only the last is answered."""
@@ -55,8 +56,8 @@ class Customer:
         if self._newest.get(key) != mid:
             return
         del self._newest[key]
-        text = _ANSWERS[self._answers % len(_ANSWERS)]
-        self._answers += 1
+        text = _ANSWERS[self.answers % len(_ANSWERS)]
+        self.answers += 1
         answer = self._mailbox.new_mid(*key)
         payload = self._payload(key, {"message": {"mid": answer, "text": text}})
         entry = payload["entry"][0]

@@ -83,7 +83,7 @@ class GraphServer:
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
         self._now = now
-        self.mailbox = Mailbox(now)
+        self.mailbox = Mailbox(now, self._opens_window)
         """Every message that exists."""
         self.posts = Posts(now)
         """Every post and comment that exists."""
@@ -91,11 +91,11 @@ class GraphServer:
         """Sends a webhook payload. A WebhookSender for this server sets it; without one, no webhook is sent."""
         self._background = Background()
         self._dispatch = Dispatch(lambda: self._behaviour, self._random, self._background, self.tell)
-        customer = Customer(self.mailbox, lambda: self._behaviour, self._background, self.tell, now)
+        self.customer = Customer(self.mailbox, lambda: self._behaviour, self._background, self.tell, now)
         self.conversations = ConversationsApi(self.mailbox, lambda: self._behaviour, self._random, now)
-        self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, customer, now)
+        self.sending = SendingApi(self.mailbox, self.posts, lambda: self._behaviour, self._dispatch, self.customer, now)
         self.comments = CommentsApi(self.posts, lambda: self._behaviour, self._dispatch, self.sending.ledger)
-        self._comment_control = CommentControl(self.posts, lambda: self._behaviour, self.tell)
+        self.comment_control = CommentControl(self.posts, lambda: self._behaviour, self.tell)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -120,6 +120,12 @@ class GraphServer:
         stopped = self._behaviour.unsubscribed != "no" and not self.subscribed.was_renewed(account_id)
         return not self.is_down and not stopped
 
+    def _opens_window(self, account_id: str) -> bool:
+        """Whether what participants do counts as reaching the app. Without a subscription it may not."""
+        return not self._behaviour.window_needs_subscription or (
+            self.sends_webhooks(account_id) and self.subscribed.has(account_id, "messages")
+        )
+
     def happen(self, payload: Item) -> None:
         """Let what a webhook payload tells happen, without a webhook."""
         self.mailbox.apply(payload)
@@ -142,7 +148,7 @@ class GraphServer:
         app.router.add_post(MAILBOX_PATH, self._add_message)
         app.router.add_get(SENT_PATH, self._get_sent)
         app.router.add_put(CONSENT_PATH + "/{igsid}", self._consent)
-        self._comment_control.add_routes(app)
+        self.comment_control.add_routes(app)
         app.router.add_get("/pictures/{igsid}.png", self._picture)
         app.router.add_route("*", "/refresh_access_token", self._graph(self._refresh))
         app.router.add_get("/{version}/me", self._graph(self._me))
@@ -186,7 +192,10 @@ class GraphServer:
             new = msgspec.json.decode(await request.read(), type=NewMessage)
         except msgspec.DecodeError as error:
             return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"id": self.mailbox.add(new)}, status=201)
+        mid = self.mailbox.add(new)
+        if new.webhook:
+            await self.tell(self.mailbox.webhook(mid))
+        return web.json_response({"id": mid}, status=201)
 
     async def _consent(self, request: web.Request) -> web.Response:
         self._consented.add(request.match_info["igsid"])

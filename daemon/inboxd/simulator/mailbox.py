@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from inboxd.simulator.payloads import Item
+from inboxd.simulator.payloads import Item, delivery
 
 _MENTION: Final = "story_mention"
 
@@ -69,7 +69,7 @@ class TrueMessage(msgspec.Struct, frozen=True):
 
 
 class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message to add, without a webhook. Its conversation is made when there is none."""
+    """A message to add. Its conversation is made when there is none."""
 
     account_id: str
     participant_id: str
@@ -81,13 +81,19 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As in webhooks."""
     requests: bool = False
     """The conversation is in the folder of requests."""
+    webhook: bool = False
+    """A webhook tells of it. An outbound message is then as one that was written in the app."""
 
 
 class Mailbox:
-    """All conversations of all accounts. `now` tells the time in seconds since the epoch."""
+    """All conversations of all accounts. `now` tells the time in seconds since the epoch.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `opens(account_id)` says whether what participants do now opens the window to answer.
+    """
+
+    def __init__(self, now: Callable[[], float], opens: Callable[[str], bool] = lambda _account_id: True) -> None:
         self._now = now
+        self._opens = opens
         self._conversations: dict[tuple[str, str], KeptConversation] = {}
         self._by_id: dict[str, KeptConversation] = {}
         self._of_mid: dict[str, KeptConversation] = {}
@@ -100,7 +106,7 @@ class Mailbox:
                 self._happen(str(entry["id"]), item)
 
     def add(self, new: NewMessage) -> str:
-        """Add a message that no webhook tells of. Returns its id."""
+        """Add a message. Returns its id."""
         parties = (new.account_id, new.participant_id) if new.outbound else (new.participant_id, new.account_id)
         mid = self.new_mid(new.account_id, new.participant_id)
         now_ms = int(self._now() * 1000)
@@ -110,13 +116,28 @@ class Mailbox:
         conversation = self.conversation_with(new.account_id, new.participant_id)
         conversation.requests = conversation.requests or new.requests
         self._keep(conversation, message)
-        if not new.outbound:
+        if not new.outbound and self._opens(new.account_id):
             conversation.opened_ms = max(conversation.opened_ms, created_ms)
         return mid
 
     def new_mid(self, account_id: str, participant_id: str) -> str:
         """An id for a new message."""
         return f"aWdfZAG1faXRlbToxOklHTWVzc2FnZAUlE{account_id}{participant_id}n{next(self._numbers)}ZD"
+
+    def webhook(self, mid: str) -> Item:
+        """The webhook payload that tells of a message. Raises KeyError when there is no such message."""
+        conversation = self._of_mid[mid]
+        message = conversation.messages[mid]
+        known: Item = {"mid": mid, "text": message.text, "attachments": list(message.attachments) or None}
+        if message.sender_id == conversation.account_id:
+            known["is_echo"] = True
+        item = {
+            "sender": {"id": message.sender_id},
+            "recipient": {"id": message.recipient_id},
+            "timestamp": message.created_ms,
+            "message": {name: value for name, value in known.items() if value is not None},
+        }
+        return delivery(conversation.account_id, message.created_ms, [item])
 
     def edit(self, mid: str, text: str, at_ms: int | None = None) -> None:
         """The sender changes the text."""
@@ -195,10 +216,9 @@ class Mailbox:
         """What a participant really does opens the window to answer. Deletes, edits and reads do not."""
         sender_id = str((item.get("sender") or {}).get("id") or account_id)
         message, reaction = (item.get(name) or {} for name in ("message", "reaction"))
-        arrives = bool(message) and not message.get("is_deleted") and message.get("mid") not in self._of_mid
-        if sender_id == account_id or not (
-            arrives or "postback" in item or "referral" in item or reaction.get("action") == "react"
-        ):
+        arrives = bool(message) and not message.get("is_deleted")
+        acts = arrives or "postback" in item or "referral" in item or reaction.get("action") == "react"
+        if sender_id == account_id or not acts or not self._opens(account_id):
             return
         conversation = self.conversation_with(account_id, sender_id)
         conversation.opened_ms = max(conversation.opened_ms, at_ms)

@@ -105,6 +105,8 @@ class SendingApi:
 
     def _check_window(self, caller: Caller, who: str, tag: str | None) -> None:
         behaviour = self._behaviour()
+        if not self._mailbox.has_conversation(caller.account_id, who):
+            raise refused(10, _OUTSIDE, subcode=2534022)
         conversation = self._mailbox.conversation_with(caller.account_id, who)
         since_s = self._now() - conversation.opened_ms / 1000
         since_ad_s = self._now() - conversation.ad_ms / 1000
@@ -124,7 +126,7 @@ class SendingApi:
         if (
             comment is None
             or post is None
-            or comment.deleted
+            or self._posts.is_gone(comment)
             or post.account_id != caller.account_id
             or comment.from_id == caller.account_id
             or late_s > PRIVATE_REPLY_S

@@ -71,6 +71,8 @@ class SendBehaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an account may answer after a person wrote."""
     ad_window_s: float = 7 * 86_400.0
     """How long it may after a message that came from an ad."""
+    window_needs_subscription: bool = False
+    """What participants do opens no window while their account is not subscribed to `messages`."""
     human_agent: bool = False
     """The app has the feature Human Agent: the tag HUMAN_AGENT is accepted for seven days."""
     human_agent_refusal: Literal["permission", "window"] = "permission"

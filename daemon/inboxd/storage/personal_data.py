@@ -129,6 +129,8 @@ class PersonalData:
     scan: Scan | None = None
     mid_keys: Callable[[sqlite3.Connection, Subject], set[int]] | None = None
     """The keys of a participant's messages. They identify raw bytes that name no sender and no recipient."""
+    ids: Callable[[sqlite3.Connection, Subject], set[str]] | None = None
+    """More ids by which raw bytes mention a participant: of comments, which answers name and not their author."""
     export: Callable[[Subject, Mentioned], Awaitable[Mapping[str, Any]]] | None = None
     """Members of the export document of a participant."""
     keeps_others: Callable[[sqlite3.Connection, frozenset[str]], bool] | None = None

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inboxd.accounts import store as accounts
-from inboxd.accounts.check import CheckOutcome
+from inboxd.accounts.check import CheckOutcome, comments_result
 from inboxd.accounts.resources import BudgetResource, CheckedAccount
+from inboxd.accounts.subscription import missing_fields
 from inboxd.domain.account import Account
 from inboxd.domain.budget import times_slower
 from inboxd.maintenance.doctor.diagnosis import Diagnosis, Severity
@@ -91,4 +92,7 @@ def stored_account_diagnosis(account: Account) -> Diagnosis:
         return Diagnosis(name, Severity.WARNING, detail, "Start the daemon: it refreshes tokens.")
     if "messages" not in (account.subscribed_fields or ()):
         return Diagnosis(name, Severity.WARNING, "not known to be subscribed", "Start the daemon: it subscribes.")
+    if account.wants_comments and missing_fields(account):
+        result = comments_result(account)
+        return Diagnosis(name, Severity.WARNING, f"{result.check}: {result.detail}", result.remedy)
     return Diagnosis(name, Severity.OK, f"{account.state.value} and subscribed when last seen")

@@ -1,0 +1,90 @@
+"""Accounts are subscribed to comments and mentions where that is wanted, whatever Meta takes of it."""
+
+import pytest
+from inboxd.domain.account import LoginType
+from inboxd.simulator.graph_server import Behaviour, Token
+
+from tests.comments.conftest import Run
+from tests.comments.rig import Shop
+from tests.support import Client, Json, eventually
+
+OTHER = "17841400000000002"
+PAGE = "104000000000001"
+COMMENTS = {"comments", "live_comments", "mentions"}
+MESSAGES = {"messages", "message_reactions", "messaging_postbacks", "messaging_seen", "messaging_referral"}
+
+
+async def added(client: Client, shop: Shop, **more: object) -> Json:
+    """An account that is in no configuration, subscribed to messages."""
+    shop.server.tokens["other-token"] = Token(OTHER, **more)  # type: ignore[arg-type]
+    login_type = LoginType.FACEBOOK if "page_id" in more else LoginType.INSTAGRAM
+    wanted = {"token": "other-token", "loginType": login_type.value}
+    found: Json = (await client.send("POST", "/api/accounts", wanted, status=201))["account"]
+    assert COMMENTS.isdisjoint(found["subscribedFields"])
+    return found
+
+
+async def after_asking(client: Client, *, subscribed: set[str], refused: set[str]) -> Json:
+    """The account, once comments were asked for, and Meta took or refused them so."""
+    await client.send("PATCH", f"/api/accounts/{OTHER}", {"comments": True})
+    found: Json = {}
+
+    async def is_so() -> bool:
+        found.update(await client.get(f"/api/accounts/{OTHER}"))
+        known = set(found["subscribedFields"]) & COMMENTS
+        return known == subscribed and set(found["refusedFields"]) == refused
+
+    await eventually(is_so)
+    return found
+
+
+async def test_they_are_added_to_what_is_there(client: Client, shop: Shop) -> None:
+    await added(client, shop)
+    shop.server.subscriptions[OTHER].add("story_insights")  # somebody wanted that
+    found = await after_asking(client, subscribed=COMMENTS, refused=set())
+    assert set(found["subscribedFields"]) == MESSAGES | COMMENTS | {"story_insights"}
+    assert shop.server.subscriptions[OTHER] == MESSAGES | COMMENTS | {"story_insights"}
+    posts = shop.count("POST", "me/subscribed_apps")
+    checked = await client.send("POST", f"/api/accounts/{OTHER}/check")
+    assert {one["check"]: one["outcome"] for one in checked["findings"]}["comments"] == "ok"
+    assert shop.count("POST", "me/subscribed_apps") == posts, "what is there is not asked for again"
+
+
+@pytest.mark.parametrize("answer", ["error", "success_false"])
+async def test_what_meta_refuses_costs_nothing_of_the_rest_and_is_told(client: Client, shop: Shop, answer: str) -> None:
+    await added(client, shop)
+    unticked = {"unticked_fields": ("live_comments", "mentions"), "unticked_answer": answer}
+    shop.server.behaviour = Behaviour(latency_ms=1, **unticked)  # type: ignore[arg-type]
+    found = await after_asking(client, subscribed={"comments"}, refused={"live_comments", "mentions"})
+    assert shop.server.subscriptions[OTHER] == MESSAGES | {"comments"}
+    assert all(found["refusedFields"].values())
+
+    checked = await client.send("POST", f"/api/accounts/{OTHER}/check")
+    (finding,) = [one for one in checked["findings"] if one["check"] == "comments"]
+    assert finding["outcome"] == "missing"
+    assert "mentions" in finding["detail"]
+    assert "instagram_business_manage_comments" in finding["remedy"]
+
+    shop.server.behaviour = Behaviour(latency_ms=1)  # somebody ticks them
+    checked = await client.send("POST", f"/api/accounts/{OTHER}/check")
+    assert checked["account"]["refusedFields"] == {}
+    assert shop.server.subscriptions[OTHER] == MESSAGES | COMMENTS
+
+
+async def test_what_was_refused_is_known_after_a_restart_and_not_asked_for_at_once(run: Run, shop: Shop) -> None:
+    async with run() as client:
+        await added(client, shop)
+        shop.server.behaviour = Behaviour(latency_ms=1, unticked_fields=("mentions",))
+        await after_asking(client, subscribed={"comments", "live_comments"}, refused={"mentions"})
+    posts = shop.count("POST", "me/subscribed_apps")
+    async with run() as client:
+        found = await client.get(f"/api/accounts/{OTHER}")
+        assert set(found["refusedFields"]) == {"mentions"}
+        assert shop.count("POST", "me/subscribed_apps") == posts
+
+
+async def test_of_a_page_the_linked_account_has_the_fields(client: Client, shop: Shop) -> None:
+    await added(client, shop, page_id=PAGE)
+    await after_asking(client, subscribed=COMMENTS, refused=set())
+    assert shop.server.subscribed.of_linked_accounts[OTHER] == COMMENTS
+    assert shop.server.subscriptions[OTHER] == {"messages"}
