@@ -122,6 +122,19 @@ async def test_a_mention_is_answered_where_it_stands(client: Client, shop: Shop)
     assert [(one["text"], one["author"]["isOwn"]) for one in whole["replies"]] == [("thanks!", True)]
 
 
+async def test_a_mention_in_a_caption_is_answered_by_a_comment(client: Client, shop: Shop) -> None:
+    post = shop.server.posts.post(THEIR_POST)
+    assert post is not None
+    post.mentions.add(ACCOUNT)
+    await tell(client, {"media_id": THEIR_POST}, field="mentions")
+    (found,) = await threads(client)
+    await sent(client, await reply(client, found["id"], "thanks!"))
+    answers = [one for one in shop.server.posts.truth() if one.text == "thanks!"]
+    assert [(one.media_id, one.parent_id) for one in answers] == [(THEIR_POST, None)]
+    (answer,) = (await thread(client, found["id"]))["replies"]
+    assert (answer["text"], answer["author"]["isOwn"], answer["platformParentId"]) == ("thanks!", True, None)
+
+
 async def test_a_private_reply_is_sent_once_and_shown_on_its_comment(client: Client, shop: Shop) -> None:
     recent = int(time.time() * 1000) - 60_000
     written = await shop.comment(client, created_ms=recent)

@@ -81,8 +81,9 @@ async def test_a_message_that_is_received_is_told_with_all_that_a_reader_needs(
 async def test_each_change_of_a_message_is_told_once(client: Client, ana: Conversationalist) -> None:
     said, answered = ana.says("one"), ana.answers("two")
     assert kinds(await new(client, said)) == ["conversation.created", "message.received"]
-    (sent,) = await new(client, answered)
+    sent, human = await new(client, answered)
     assert (sent["type"], shown(sent), sent["data"]["message"]["senderType"]) == ("message.sent", "two", "user")
+    assert human["type"] == "conversation.human_replied", "it was not sent from here"
     (edited,) = await new(client, ana.edits(said, "one!"))
     assert (edited["type"], shown(edited)) == ("message.edited", "one!")
     assert edited["data"]["message"]["editedAt"] == edited["occurredAt"]
@@ -118,7 +119,7 @@ async def test_what_is_known_already_tells_nothing(client: Client, ana: Conversa
     said, answered, tapped = ana.says("one"), ana.answers("two"), ana.taps("Prices", "PRICES", with_mid=False)
     changes = [ana.edits(said, "one!"), ana.reacts(answered), ana.sees(answered)]
     everything = [said, answered, tapped, *changes]
-    assert len(await new(client, *everything)) == 7
+    assert len(await new(client, *everything)) == 8
     assert await new(client, *everything) == [], "redelivered"
     assert await new(client, *reversed(everything)) == []
     assert await new(client, answered) == [], "a known echo"

@@ -73,12 +73,13 @@ def test_events_are_the_same_with_and_without_a_daemon(inboxd: Process, ana: Con
     assert running.stdout == inboxd.run("events").stdout
     assert as_json.stdout == inboxd.run("events", "--json").stdout
     assert [json.loads(one) for one in as_json.stdout.splitlines()] == page["events"]
-    created, received, reacted, sent = running.stdout.splitlines()
+    created, received, reacted, sent, human = running.stdout.splitlines()
     assert received.split()[2:] == ["message.received", ANA, "two", "lines", "[31mand", "colour"]
     assert "\x1b" not in running.stdout
     assert reacted.endswith("to: two lines  [31mand colour")
     assert created.split()[2:] == ["conversation.created", ANA, "open"]
     assert sent.endswith("an answer")
+    assert human.split()[2] == "conversation.human_replied"
 
 
 @pytest.mark.parametrize("with_daemon", [True, False])
@@ -94,8 +95,9 @@ def test_events_are_chosen(inboxd: Process, ana: Conversationalist, *, with_daem
         return [json.loads(one)["type"] for one in found.stdout.splitlines()]
 
     assert types("--type", "message.*") == ["message.received", "message.sent"]
-    assert types("--type", "message.sent", "--type", "conversation.*") == ["conversation.created", "message.sent"]
-    assert types("--account", ACCOUNT, "--after", "1") == ["message.received", "message.sent"]
+    answered = ["message.sent", "conversation.human_replied"]
+    assert types("--type", "message.sent", "--type", "conversation.*") == ["conversation.created", *answered]
+    assert types("--account", ACCOUNT, "--after", "1") == ["message.received", *answered]
     assert types("--account", "1") == []
     assert types("--after", "latest") == []
     wrong = inboxd.run("events", "--type", "message.recieved")

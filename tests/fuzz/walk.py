@@ -22,6 +22,7 @@ ITEMS: Final = {
         "/api/participants",
         {"account": "clientAccountId", "participant": "participantPlatformId"},
     ),
+    "/api/comments/{id}": ("/api/comments", {"id": "id"}),
     "/api/accounts/{id}": ("/api/accounts", {"id": "id"}),
     "/api/workers/import-history/{id}": ("/api/workers/import-history", {"id": "jobId"}),
     "/api/workers/backfill-profiles/{id}": ("/api/workers/backfill-profiles", {"id": "jobId"}),

@@ -16,6 +16,8 @@ MATCHES: Final = 2000
 """A search uses at most this many comments, the latest."""
 MOST_IN_THREAD: Final = 500
 """Comments of one thread that are shown, the latest."""
+CAPTION: Final = "caption:"
+"""How the key of a mention in a caption begins."""
 _FIELDS: Final = Comment.__struct_fields__
 _SELECT: Final = f"SELECT {', '.join(_FIELDS)} FROM comments"  # noqa: S608 - constants
 _BY_KEY: Final = f"{_SELECT} WHERE account_id = ? AND key = ?"
@@ -183,6 +185,8 @@ def _apply(connection: sqlite3.Connection, account_id: str, told: ToldComment, n
     known = by_key(connection, account_id, told.key)
     root_id = None if told.parent_id is None else _root_of(connection, account_id, told, now)
     values = {**msgspec.structs.asdict(told), "account_id": account_id, "now": now, "root_id": root_id}
+    if (told.parent_id or "").startswith(CAPTION):
+        values["parent_id"] = None  # an answer to a caption, which has no id of its own
     if told.media_id is not None:
         media_store.want(connection, account_id, told.media_id, told.kind is CommentKind.MENTION, now)
     if known is None:
