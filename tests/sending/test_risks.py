@@ -30,6 +30,17 @@ async def test_an_old_message_with_the_same_text_is_not_taken_for_the_new_one(wo
         assert sorted(texts) == ["hola", "ok", "ok", "¿seguro?"]
 
 
+async def test_what_meta_shows_only_after_two_minutes_is_not_sent_again(world: SendingWorld) -> None:
+    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never", visible_after_s=120)
+    async with world.sending():
+        conversation = await world.wrote()
+        await world.clock.leap(300, step_s=60)  # Meta shows what the participant wrote
+        outbound_id = await world.answer(conversation)
+        await world.becomes(outbound_id, "unknown", *SENT)
+        await world.becomes(outbound_id, *SENT, step_s=5)
+        assert world.really_sent == ["buenas"]
+
+
 async def test_the_window_is_decided_again_when_a_message_is_due(world: SendingWorld) -> None:
     world.behave(send_throttled=True)
     settings = SendingSettings(per_second=300, per_hour=100_000, after_failure="continue")
