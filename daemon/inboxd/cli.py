@@ -94,6 +94,11 @@ COMMANDS: Final = {
         "Import the messages that are in an account's mailbox at Meta. Exits 1 if some could not be had.",
         "inboxd.offline.history:history",
     ),
+    "outbox": Entry(
+        "inboxd.sending.outbox_commands:outbox",
+        "Show what is to be sent and what became of it; cancel it, or send it again.",
+        "inboxd.offline.daemon:daemon",
+    ),
     "restore": Entry(
         "inboxd.maintenance.commands:restore",
         "Put the backup FILE in the place of the database. Refuses while the daemon runs; the old file is kept aside.",
@@ -102,6 +107,11 @@ COMMANDS: Final = {
     "run": Entry(
         "inboxd.service:run",
         "Run the daemon until SIGTERM or SIGINT.",
+    ),
+    "send": Entry(
+        "inboxd.sending.send_command:send",
+        "Send a message through the running daemon, and wait until it is sent.",
+        "inboxd.offline.daemon:daemon",
     ),
     "simulator": Entry(
         "inboxd.simulator.standalone:simulator",

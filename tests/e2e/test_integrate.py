@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 from inboxd.meta.signature import HEADER, sign
-from inboxd.simulator.payloads import Conversationalist, delivery
+from inboxd.simulator.payloads import Conversationalist, Item, delivery
 from inboxd.simulator.people import igsid, person
 from standardwebhooks import Webhook
 
@@ -43,9 +43,9 @@ LANGUAGES: Final = [
 ]
 
 
-def code(language: str) -> str:
-    """The only block of a language."""
-    (found,) = (block for name, block in BLOCKS if name == language)
+def code(language: str, part: str = "webhook") -> str:
+    """The only block of a language that has `part`: the receiver, unless it says otherwise."""
+    (found,) = (block for name, block in BLOCKS if name == language and part in block)
     return str(found)
 
 
@@ -141,6 +141,37 @@ class Reader:
                 process.kill()
                 process.wait()
 
+    @contextmanager
+    def bot(self) -> Iterator[None]:
+        """The bot of the document, as a process, with what it prints."""
+        path = self.folder / "bot.py"
+        path.write_text(code("python", "listening"), encoding="utf-8")
+        with self.printed.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, str(path)], env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+            try:
+                self.sees("listening")
+                yield
+                assert process.poll() is None, self.printed.read_text()
+            finally:
+                process.kill()
+                process.wait()
+
+    def opens_the_window(self) -> None:
+        """The simulated Instagram knows that the customer has written, and takes answers."""
+        wanted = {"account_id": ACCOUNT, "participant_id": self.customer_id, "text": "hello"}
+        url = self.daemon.environment["INBOXD_INSTAGRAM__GRAPH_URL"] + "/_simulator/mailbox"
+        body = json.dumps({**wanted, "created_ms": int(time.time() * 1000)}).encode()
+        request = urllib.request.Request(url, data=body)  # noqa: S310 - http
+        with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http
+            assert response.status < 300
+
+    def answers(self) -> list[str]:
+        """The texts of all that is in the outbox for the customer."""
+        found = self.daemon.get("/api/messaging/outbound?limit=200")[1]["outbound"]
+        return [one["text"] for one in found if one["participantPlatformId"] == self.customer_id]
+
     def post(self, body: bytes, headers: dict[str, str]) -> int | None:
         """POST to the receiver; the status, None when it does not listen."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/", data=body, headers=headers)
@@ -154,7 +185,16 @@ class Reader:
 
     def customer_writes(self, text: str) -> None:
         """A message comes in over the public listener."""
-        body = json.dumps(delivery(ACCOUNT, int(time.time() * 1000), [self.customer.says(text)])).encode()
+        self.delivers(self.customer.says(text))
+
+    def conversations(self) -> list[Any]:
+        """The customer's."""
+        path = f"/api/messaging/conversations?participantPlatformId={self.customer_id}"
+        return list(self.daemon.get(path)[1]["conversations"])
+
+    def delivers(self, item: Item) -> None:
+        """Meta sends an item."""
+        body = json.dumps(delivery(ACCOUNT, int(time.time() * 1000), [item])).encode()
         url = f"http://127.0.0.1:{self.daemon.public}/webhooks/instagram"
         request = urllib.request.Request(url, data=body, headers={HEADER: sign(body, APP_SECRET)})
         with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http
@@ -255,3 +295,27 @@ def test_events_are_streamed(reader: Reader) -> None:
         finally:
             curl.kill()
     assert event["type"] == "message.received"
+
+
+def test_the_bot_answers_each_message_once_and_hears_what_became_of_it(daemon: Process, tmp_path: Path) -> None:
+    reader = Reader(daemon, tmp_path)
+    reader.opens_the_window()
+    with reader.bot():
+        reader.customer_writes("Do you ship to Norway?")
+        reader.sees("outbound.sent Thank you for “Do you ship to Norway?”. We answer soon.")
+        reader.customer_writes("Anyone there?")
+        until(lambda: len(reader.answers()) == 2)
+    assert len(code("python", "listening").splitlines()) < 50
+
+
+def test_the_bot_is_silent_when_a_human_answered(daemon: Process, tmp_path: Path) -> None:
+    reader = Reader(daemon, tmp_path)
+    reader.opens_the_window()
+    with reader.bot():
+        reader.customer_writes("Do you ship to Norway?")
+        reader.sees("outbound.sent")
+        reader.delivers(reader.customer.answers("We do!"))
+        until(lambda: any(one["automationPausedUntil"] for one in reader.conversations()))
+        reader.customer_writes("Great")
+        reader.sees("silent")
+    assert len(reader.answers()) == 1

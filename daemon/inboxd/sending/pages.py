@@ -78,7 +78,7 @@ class AnsweringPages:
         except (ContentError, WindowClosedError, OutboundConflictError, OutboxFullError) as error:
             context = {"outbox": self._context(conversation), "text": text, "problem": str(error)}
             return page(request, "answer.html", context, status=HTTPStatus.UNPROCESSABLE_ENTITY)
-        return see_other(_path(conversation))
+        return see_other(f"{_path(conversation)}#text")  # whoever answers goes on writing there
 
     async def retry(self, request: web.Request) -> web.Response:
         """Send a message once more."""

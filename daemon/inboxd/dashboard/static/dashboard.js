@@ -14,10 +14,12 @@
     }
   };
 
+  const isFilledIn = (part) => [...part.querySelectorAll("textarea")].some((field) => field.value);
+
   const replace = (fresh) => {
     for (const part of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(part.id);
-      const inUse = part.contains(document.activeElement) || part.matches(":active") || String(document.getSelection());
+      const inUse = part.contains(document.activeElement) || part.matches(":active") || isFilledIn(part) || String(document.getSelection());
       if (!other || inUse || part.dataset.was === other.innerHTML) continue;
       part.dataset.was = other.innerHTML;
       const atEnd = part.id === "thread" && innerHeight + scrollY >= document.body.scrollHeight - 40;
@@ -68,6 +70,9 @@
   addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
     if (question && !confirm(question)) event.preventDefault();
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches("textarea")) event.target.form.requestSubmit();
   });
   showTimes(document);
   if (document.getElementById("thread")) scrollTo(0, document.body.scrollHeight);
