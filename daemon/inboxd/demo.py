@@ -177,6 +177,8 @@ def _explanation(public_url: str, admin_url: str, graph_url: str, admin_token: s
         f"             curl -N -H 'Authorization: Bearer {admin_token}' {admin_url}/api/events/stream\n"
         f"  answer     curl -H 'Authorization: Bearer {admin_token}' -H 'Content-Type: application/json'"
         f' {admin_url}/api/messaging/conversations/1/messages -d \'{{"text": "Hello!"}}\'\n'
+        f"             INBOXD_ADMIN_TOKEN={admin_token} INBOXD_ADMIN__PORT={admin_url.rpartition(':')[2]}"
+        " inboxd send --to 1 'Hello!'\n"
         "             (whoever gets it sees it, and answers after two seconds)\n"
         f'  comment    curl {graph_url}{COMMENTS_PATH} -d \'{{"account_id": "{ACCOUNT}", "text": "Price?"}}\'\n'
         "  webhooks to a program of yours: the dashboard's page Forwarding, or docs/integrate.md\n"
