@@ -217,7 +217,7 @@ async def test_the_echo_of_the_first_part_does_not_stop_the_second(world: Sendin
     async with world.sending():
         conversation = await world.wrote()
         path = f"/api/messaging/conversations/{conversation['id']}/messages"
-        body = {"text": "uno", "attachments": [{"type": "image", "url": "http://127.0.0.1:9/1.jpg"}]}
+        body = {"text": "uno", "attachments": [{"type": "image", "url": "https://127.0.0.1:9/1.jpg"}]}
         accepted = await world.client.send("POST", path, body, status=202)
 
         async def first_is_delivered() -> bool:
