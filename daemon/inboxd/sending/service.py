@@ -215,7 +215,7 @@ def _require_retryable(one: StoredOutbound, *, force: bool) -> None:
     if one.state is OutboundState.UNKNOWN and not force:
         msg = (
             "It may have been sent: Meta's answer was not seen, and inboxd is finding out. Look into the conversation. "
-            'With {"force": true} it is sent again, and the participant may get it twice.'
+            "With '?force=true' it is sent again, and the participant may get it twice."
         )
         raise NotNowError(msg)
     if one.state not in {OutboundState.FAILED, OutboundState.UNKNOWN}:
