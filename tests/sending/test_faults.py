@@ -1,12 +1,16 @@
 """Full disks, clocks that are set back, calls that are given up, and people who insist."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
+import pytest
+from aiohttp import web
 from inboxd.config.schema import ReconciliationSettings, SendingSettings
 
 from tests.sending.sending_world import SendingWorld
-from tests.support import ACCOUNT, full_disk
+from tests.support import ACCOUNT, ANA, BRUNO, full_disk
 
 SENT = ("sent", "delivered")
 QUIET = ReconciliationSettings(every_minutes=0)
@@ -88,3 +92,52 @@ async def test_what_a_person_sends_again_is_looked_for_as_long_as_the_first_time
         await world.client.send("POST", f"/api/messaging/outbound/{outbound_id}/retry?force=true")
         await world.becomes(outbound_id, *SENT, step_s=1)
         assert world.really_sent == ["buenas"]
+
+
+@pytest.mark.parametrize("whose", ["customer's", "earlier", "elsewhere"])
+async def test_an_answer_with_the_id_of_another_message_is_no_answer(world: SendingWorld, whose: str) -> None:
+    async with world.sending(reconciliation=QUIET):
+        conversation, other = await world.wrote(ANA), await world.wrote(BRUNO)
+        first = await world.becomes(await world.answer(conversation, "uno"), "delivered")
+        (asked, *_), (elsewhere, *_) = [await world.client.messages(one) for one in (conversation, other)]
+        mid = {
+            "customer's": asked["platformMessageId"],
+            "earlier": first["parts"][0]["platformMessageId"],
+            "elsewhere": elsewhere["platformMessageId"],
+        }[whose]
+        world.server.sending.messages = _answering(world.server.sending.messages, mid)  # type: ignore[method-assign]
+        second = await world.becomes(await world.answer(conversation, "dos"), "delivered", step_s=5)
+        assert second["parts"][0]["platformMessageId"] != mid
+        assert world.really_sent == ["uno", "dos"]
+        texts = [one["content"] for one in await world.client.messages(conversation)]
+        assert texts == ["hola", "uno", "dos"]
+        assert await world.told("conversation.human_replied") == []
+
+
+async def test_a_row_that_cannot_be_read_stops_neither_lists_nor_webhooks(world: SendingWorld) -> None:
+    world.behave(echo="never")
+    async with world.sending(reconciliation=QUIET):
+        conversation = await world.wrote()
+        sent = await world.becomes(await world.answer(conversation), "sent")
+        await world.database.execute("""UPDATE outbound_parts SET content = '{"text": 7}'""")
+        (listed,) = (await world.client.get("/api/messaging/outbound"))["outbound"]
+        assert (listed["id"], (await world.outbound(sent["id"]))["state"]) == (sent["id"], "sent")
+        echo = world.item(ACCOUNT, ANA, "buenas", is_echo=True)
+        echo["message"]["mid"] = sent["parts"][0]["platformMessageId"]
+        await world.sent(echo)
+        _, message = await world.client.messages(conversation)
+        assert message["source"] == "webhook"
+
+
+def _answering(send: Any, mid: str) -> Callable[..., Any]:
+    """A Send API that sends, and answers the first time with this id."""
+    told: list[str] = []
+
+    async def messages(*arguments: Any) -> web.Response:
+        answer: web.Response = await send(*arguments)
+        if not told:
+            told.append(mid)
+            answer = web.json_response({"message_id": mid, "recipient_id": ANA})
+        return answer
+
+    return messages

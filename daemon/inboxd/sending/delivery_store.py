@@ -208,7 +208,10 @@ class Concluding:
 
     def advance(self, connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
         """The same for a message that is sent: it may be delivered or read now. Of any other nothing changes."""
-        one = store.get(connection, outbound_id)
+        try:
+            one = store.get(connection, outbound_id)
+        except msgspec.ValidationError:
+            return  # its row cannot be read: that must not keep the webhook from being processed
         if one is not None and one.state in {OutboundState.SENT, OutboundState.DELIVERED}:
             self.conclude(connection, outbound_id, now)
 

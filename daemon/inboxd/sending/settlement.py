@@ -15,7 +15,7 @@ from inboxd.runtime.clock import iso_utc
 from inboxd.sending import delivery_store, echo_store, store
 from inboxd.sending.delivery_store import Begun, Concluding, LatestAttempt, Reason
 from inboxd.sending.event_recording import record_human_reply
-from inboxd.sending.matching_store import Finding
+from inboxd.sending.matching_store import Finding, is_of_another
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 
 MOST_ATTEMPTS: Final = 3
@@ -25,6 +25,7 @@ MEDIA_ATTEMPTS: Final = 2
 _SENDABLE: Final = frozenset({OutboundState.QUEUED, OutboundState.SENDING})
 _STOPPED: Final = "inboxd stopped while it was being sent, so Meta's answer was not seen. It is being found out."
 
+_OTHERS_ID: Final = "Meta answered with the id of another message. It is being found out whether it was sent."
 _GIVEN_UP: Final = (
     "The call was given up before Meta answered: inboxd stopped, or the account is no longer served. Whether it was "
     "sent is found out when the account is served."
@@ -65,8 +66,13 @@ class Settlement:
     def sent(
         self, connection: sqlite3.Connection, begun: Begun, receipt: SendReceipt, settled: Settled, now: int
     ) -> bool:
-        """Meta accepted a part. False when it is gone: it was erased meanwhile."""
+        """Meta accepted a part. False when it is gone: it was erased meanwhile.
+
+        An answer with the id of another message says nothing.
+        """
         one, part = begun.outbound, begun.part
+        if is_of_another(connection, one.account_id, part.id, receipt.mid):
+            return self.unknown(connection, begun, Reason(ReasonCode.ANSWER_NOT_SEEN, _OTHERS_ID), now)
         if not delivery_store.mark_sent(connection, part.id, receipt.mid, now, None):
             return False
         delivery_store.ended(connection, begun.attempt_id, "sent", now)
