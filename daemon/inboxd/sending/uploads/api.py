@@ -30,6 +30,8 @@ MAX_BODY_BYTES: Final = MAX_BYTES + 64 * 1024
 """Of a request: the largest file, and the frame of a form."""
 MOST_S: Final = 300.0
 """How long a file may take to arrive. Each piece of it has the time of a whole request."""
+MOST_PARTS: Final = 100
+"""Parts of a form in which the file is looked for."""
 _PIECE: Final = 64 * 1024
 _STATUS: Final[dict[type[UploadError], HTTPStatus]] = {
     NoPublicAddressError: HTTPStatus.CONFLICT,
@@ -150,7 +152,10 @@ async def _of_body(request: web.Request) -> AsyncIterator[bytes]:
 
 async def _of_form(request: web.Request) -> AsyncIterator[bytes]:
     form = await request.multipart()
-    while (part := await form.next()) is not None:
+    for _ in range(MOST_PARTS):
+        part = await form.next()
+        if part is None:
+            break
         if isinstance(part, BodyPartReader) and part.filename is not None:
             while piece := await part.read_chunk(_PIECE):
                 yield piece
