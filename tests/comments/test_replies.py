@@ -243,3 +243,35 @@ async def test_its_webhook_tells_of_a_reply_whose_answer_was_lost(run: Run, shop
         await sent(client, outbound)
         assert shop.count("GET", f"{written.id}/replies") == 0
         assert len((await thread(client, found["id"]))["replies"]) == 1
+
+
+class SteppingClock(FastClock):
+    """A clock that can be set back."""
+
+    back_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() - self.back_ms
+
+
+@pytest.mark.long
+async def test_a_clock_that_is_set_back_sends_no_reply_twice(run: Run, shop: Shop) -> None:
+    clock = SteppingClock()
+    async with run(clock=clock) as client:
+        written = await shop.comment(client)
+        (found,) = await threads(client)
+        shop.server.behaviour = Behaviour(latency_ms=1, send_answer="dropped", send_answer_next=1)
+        outbound = await reply(client, found["id"])
+        await sent(client, outbound, "unknown")
+        clock.back_ms = 3_600_000
+        (ours,) = shop.server.posts.truth(ACCOUNT)[1:]
+        author = {"id": ACCOUNT, "username": "the.shop"}
+        await tell(client, {"id": ours.id, "parent_id": written.id, "text": "20 €", "from": author})
+        began = clock.monotonic()
+
+        async def was_looked_for_twice() -> bool:
+            return clock.monotonic() - began > 300
+
+        await eventually(was_looked_for_twice, within_s=20)
+        assert (await client.get(f"/api/messaging/outbound/{outbound['id']}"))["state"] == "unknown"
+        assert shop.count("POST", f"{written.id}/replies") == 1

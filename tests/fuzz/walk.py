@@ -18,6 +18,7 @@ HEADERS: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 ITEMS: Final = {
     "/api/messaging/conversations/{id}": ("/api/messaging/conversations", {"id": "id"}),
     "/api/messaging/outbound/{id}": ("/api/messaging/outbound", {"id": "id"}),
+    "/api/messaging/uploads/{id}": ("/api/messaging/uploads", {"id": "id"}),
     "/api/participants/{account}/{participant}": (
         "/api/participants",
         {"account": "clientAccountId", "participant": "participantPlatformId"},

@@ -19,13 +19,14 @@ from inboxd.domain.media_type import UnsendableFileError, media_type
 from inboxd.domain.outbound import AttachmentType, OutboundAttachment
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
-from inboxd.sending.uploads.public_files import PublicFiles
+from inboxd.sending.uploads.public_files import AT_ONCE, PublicFiles
 from inboxd.sending.uploads.service import KEEP_MS, UploadService
 from inboxd.sending.uploads.store import UploadStore, use
 from inboxd.sending.uploads.sweeper import UploadSweeper
 from inboxd.sending.uploads.upload import LINK_S, NoUploadRoomError, Upload, UploadGoneError, WrongUploadError
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database, open_for_reading
+from yarl import URL
 
 from tests.support import ADMIN_TOKEN, Client, Json, ManualClock, eventually
 
@@ -116,6 +117,7 @@ async def test_a_broken_form_is_a_clear_problem(client: Client, tmp_path: Path) 
         (b"no form", 'multipart/form-data; boundary="x"'),
         (b"--x\r\n\xff: \x00\r\n\r\nx\r\n--x--\r\n", "multipart/form-data; boundary=x"),
         (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+        (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n" * 20_000, "multipart/form-data; boundary=x"),
     ):
         problem = await uploaded(client, body, status=400, **{"Content-Type": content_type})
         assert problem["detail"]
@@ -218,6 +220,41 @@ async def test_meta_fetches_a_file_under_an_address_that_ends(database: Database
         async with session.get(address) as response:
             assert response.status == HTTPStatus.NOT_FOUND
         assert await service.address(upload.id) != address.replace(url, BASE)
+
+
+async def test_files_that_are_fetched_slowly_are_few_and_end(database: Database, tmp_path: Path) -> None:
+    store = UploadStore(database, tmp_path / "uploads")
+    service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
+    application = web.Application()
+    PublicFiles(service, store, most_s=2).add_routes(application)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG + bytes(7 * MB)
+
+    upload = await service.receive(pieces(), None, "admin")
+    async with serving(application) as url, aiohttp.ClientSession() as session:
+        address = (await service.address(upload.id)).replace(BASE, url)
+        path, where = address.removeprefix(url), URL(url)
+        slow = []
+        for _ in range(AT_ONCE):
+            reader, writer = await asyncio.open_connection(where.host, where.port, limit=1)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            slow.append((reader, writer))
+
+        async def status() -> int:
+            async with session.get(address) as response:
+                return response.status
+
+        async def is_full() -> bool:
+            return await status() == HTTPStatus.SERVICE_UNAVAILABLE
+
+        async def has_room() -> bool:
+            return await status() == HTTPStatus.OK
+
+        await eventually(is_full)
+        await eventually(has_room, within_s=10)
+        for _, writer in slow:
+            writer.close()
 
 
 async def test_files_go_when_their_time_is_over_and_no_message_waits_for_them(

@@ -7,6 +7,8 @@ from typing import Final
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.comments import replies_store, store
 from inboxd.comments.event_recording import record_received
+from inboxd.comments.replies_store import OwnReply
+from inboxd.domain.account import DAY_MS
 from inboxd.domain.budget import Priority
 from inboxd.domain.comment import Comment, CommentKind, ToldComment, reply_problem, same_text
 from inboxd.domain.conversation import ConversationKey
@@ -20,6 +22,7 @@ from inboxd.sending.matching_store import Finding, Verdict
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.storage.database import Database
 
+_EQUAL: Final = "The same reply was there shortly before it, unless the clock was set back since."
 _UNSEEN: Final = "Meta shows no answers to mentions."
 
 
@@ -101,8 +104,10 @@ class CommentReplies:
         mid = self._among(found, {reply.comment_id for reply in known}, text)
         if mid is not None:
             return Finding(Verdict.FOUND, mid)
-        words = "Meta shows not all replies to the comment."
-        return Finding(Verdict.ABSENT) if is_whole else Finding(Verdict.UNCLEAR, words=words)
+        words = None if is_whole else "Meta shows not all replies to the comment."
+        if any(_may_be_later(reply, since, text) for reply in known):
+            words = _EQUAL
+        return Finding(Verdict.ABSENT) if words is None else Finding(Verdict.UNCLEAR, words=words)
 
     def _among(self, found: Sequence[ReadComment], known: set[str], text: str) -> str | None:
         """The reply with this text that was not known, whoever Meta says wrote it."""
@@ -119,3 +124,8 @@ class CommentReplies:
         return await self._database.reading(
             lambda connection: store.by_key(connection, self._account_id, one.comment_id or "")
         )
+
+
+def _may_be_later(reply: OwnReply, since: int, text: str) -> bool:
+    """Whether a reply may be later than `since` (ms), if the clock was set back meanwhile by less than a day."""
+    return not reply.is_of_a_part and reply.created_at >= since - DAY_MS and same_text(reply.text, text)

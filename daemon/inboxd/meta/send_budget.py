@@ -36,6 +36,12 @@ class SendReport(NamedTuple):
     """Why they wait, as a sentence without its final dot."""
 
 
+class Slot:
+    """One send that is counted. `counts` is set to False while no call has been made, and when none was."""
+
+    counts = True
+
+
 class SendBudget:
     """The limits of one account's sends."""
 
@@ -66,11 +72,12 @@ class SendBudget:
         return max(throttled, self._pace_s(), *(self._room_s(window, most) for window, most in self._windows(private)))
 
     @contextmanager
-    def slot(self, *, private: bool = False) -> Iterator[None]:
+    def slot(self, *, private: bool = False) -> Iterator[Slot]:
         """Count one send, from before its intent is stored until it has ended. Take it when `wait_s` is 0.
 
         A send counts also when it failed: Meta may have counted it.
         """
+        slot = Slot()
         windows = [self._short, *(window for window, _ in self._windows(private))]
         throttles = self._throttles()
         for window in windows:
@@ -78,11 +85,11 @@ class SendBudget:
         for throttle in throttles:
             throttle.enter()
         try:
-            yield
+            yield slot
         finally:
             now = self._clock.monotonic()
             for window in windows:
-                window.end(now)
+                window.end(now, counts=slot.counts)
             for throttle in throttles:
                 throttle.leave()
             self._graph.budget.notify()

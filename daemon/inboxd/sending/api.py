@@ -158,7 +158,7 @@ class OutboundApi:
 
     async def one(self, request: web.Request) -> web.Response:
         """One outbound message."""
-        return _shown(await self._store.get(path_id(request, "outbound message")))
+        return _shown(await self._store.shown(path_id(request, "outbound message")))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Do not send what is not sent yet of an outbound message. The later ones of its conversation go on.

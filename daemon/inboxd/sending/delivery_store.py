@@ -54,6 +54,11 @@ SELECT p.id, p.outbound_id FROM outbound_messages AS o INDEXED BY outbound_by_st
 JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state = 'sending'
 WHERE o.state IN ('sending', 'unknown', 'failed') AND o.account_id = ?
 """
+_OPEN_OF_ONE: Final = "SELECT id FROM outbound_parts WHERE outbound_id = ? AND state = 'sending'"
+_SENDING_ACCOUNTS: Final = """
+SELECT DISTINCT account_id FROM outbound_messages INDEXED BY outbound_by_state
+WHERE state IN ('sending', 'unknown', 'failed')
+"""
 _ORPHANED: Final = "UPDATE outbound_attempts SET outcome = 'unknown' WHERE part_id = ? AND outcome IS NULL"
 _POSTPONE: Final = """
 UPDATE outbound_messages INDEXED BY outbound_due SET
@@ -81,7 +86,7 @@ JOIN outbound_messages AS o ON o.id = p.outbound_id
 WHERE a.began_at > ?2 AND o.account_id = ?1 AND coalesce(a.outcome, '') <> 'waits'
 """
 _LATEST_ATTEMPT: Final = """
-SELECT began_at, ended_at, code, subcode, reason,
+SELECT id, began_at, ended_at, code, subcode, reason,
     (SELECT count(*) FROM outbound_attempts AS r WHERE r.part_id = ?1 AND r.outcome = 'refused')
 FROM outbound_attempts WHERE part_id = ?1 ORDER BY id DESC LIMIT 1
 """
@@ -134,6 +139,7 @@ class Due(NamedTuple):
 class LatestAttempt(NamedTuple):
     """The latest attempt of a part. Times in ms."""
 
+    id: int
     began_at: int
     ended_at: int | None
     code: int | None
@@ -202,7 +208,10 @@ class Concluding:
 
     def advance(self, connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
         """The same for a message that is sent: it may be delivered or read now. Of any other nothing changes."""
-        one = store.get(connection, outbound_id)
+        try:
+            one = store.get(connection, outbound_id)
+        except msgspec.ValidationError:
+            return  # its row cannot be read: that must not keep the webhook from being processed
         if one is not None and one.state in {OutboundState.SENT, OutboundState.DELIVERED}:
             self.conclude(connection, outbound_id, now)
 
@@ -258,9 +267,26 @@ def orphans(connection: sqlite3.Connection, account_id: str) -> Sequence[int]:
     """Make unknown what was being sent when the process ended. Returns the outbound messages."""
     found = connection.execute(_OPEN, (account_id,)).fetchall()
     for part_id, _ in found:
-        set_part(connection, part_id, PartState.UNKNOWN, PartState.SENDING)
-        connection.execute(_ORPHANED, (part_id,))
+        _orphan(connection, part_id)
     return sorted({outbound_id for _, outbound_id in found})
+
+
+def orphan(connection: sqlite3.Connection, outbound_id: int) -> bool:
+    """Make unknown what is being sent of one message. False when nothing is."""
+    found = connection.execute(_OPEN_OF_ONE, (outbound_id,)).fetchall()
+    for (part_id,) in found:
+        _orphan(connection, part_id)
+    return bool(found)
+
+
+def sending_accounts(connection: sqlite3.Connection) -> Sequence[str]:
+    """The accounts that may have parts that are being sent."""
+    return [row[0] for row in connection.execute(_SENDING_ACCOUNTS)]
+
+
+def _orphan(connection: sqlite3.Connection, part_id: int) -> None:
+    set_part(connection, part_id, PartState.UNKNOWN, PartState.SENDING)
+    connection.execute(_ORPHANED, (part_id,))
 
 
 def postpone(

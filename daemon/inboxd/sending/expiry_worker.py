@@ -24,13 +24,23 @@ _BUSY_REST_S: Final = 5.0
 _UNDER_WAY: Final = frozenset({PartState.SENDING, PartState.UNKNOWN})
 
 
+Orphaned = Callable[[sqlite3.Connection, int], int]
+"""Makes unknown what was being sent for accounts that are not served any more. Returns how many messages."""
+
+
 class ExpiryWorker:
     """Looks for messages whose time is over, and decides it anew: the participant may have written since."""
 
     name = "outbox_expiry"
 
     def __init__(
-        self, database: Database, event_log: EventLog, clock: Clock, *, hold_after_failure: Callable[[], bool]
+        self,
+        database: Database,
+        event_log: EventLog,
+        clock: Clock,
+        *,
+        hold_after_failure: Callable[[], bool],
+        orphaned: Orphaned | None = None,
     ) -> None:
         self.wakeup = Wakeup()
         self._database = database
@@ -39,12 +49,16 @@ class ExpiryWorker:
         self._hold_after_failure = hold_after_failure
         self._store = store.OutboundStore(database.read)
         self._log = logs.get("sending")
+        self._orphaned = orphaned
         self.on_released: list[Callable[[str], None]] = []
         """Told the account of each message that failed: a later one may be due. Must not raise."""
 
     async def poll(self) -> float:
         """Fail up to STEP messages. Returns the seconds until the next look. Raises StorageError."""
         now = self._clock.now_ms()
+        if self._orphaned is not None:
+            await self._look_once(self._orphaned, now)
+            self._orphaned = None
         next_at = await self._store.next_expiry()
         if next_at is None or next_at > now:
             return REST_S if next_at is None else min(REST_S, (next_at - now) / 1000)
@@ -54,6 +68,11 @@ class ExpiryWorker:
             for tell in self.on_released:
                 tell(one.account_id)
         return 0 if len(failed) == STEP else _BUSY_REST_S
+
+    async def _look_once(self, orphaned: Orphaned, now: int) -> None:
+        found = await self._database.write(lambda connection: orphaned(connection, now))
+        if found:
+            self._log.warning("sends_interrupted", account_id=None, count=found)
 
     def _expire(self, connection: sqlite3.Connection, now: int) -> list[StoredOutbound]:
         found = [store.get(connection, outbound_id) for outbound_id in store.expiring(connection, now, STEP)]

@@ -1,5 +1,6 @@
 """Builds this feature: messages of the account are kept in the outbox until Meta has them."""
 
+import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,11 +68,15 @@ def build(
         return after_failure() == "hold"
 
     outbox = OutboxService(database, event_log, clock, max_waiting=max_waiting, hold_after_failure=hold)
-    expiry = ExpiryWorker(database, event_log, clock, hold_after_failure=hold)
-    expiry.on_released = outbox.notify
     pause = Setting("sending.automation_pause_minutes", options.automation_pause_minutes)
     metrics = SendingMetrics(core.metrics.registry)
     settlement = Settlement(Concluding(event_log, hold), lambda: pause() * MINUTE_MS)
+
+    def orphaned(connection: sqlite3.Connection, now: int) -> int:
+        return settlement.orphaned_of_others(connection, [*accounts.served], now)
+
+    expiry = ExpiryWorker(database, event_log, clock, hold_after_failure=hold, orphaned=orphaned)
+    expiry.on_released = outbox.notify
     channel_tools = ChannelTools(database, event_log, clock, accounts.aliases, uploads)
     limits = SendLimits(options.per_second, options.per_hour, options.private_replies_per_hour)
     tools = Tools(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from inboxd.conversations.message_store import load
+from inboxd.conversations.message_store import load, mid_key
 from inboxd.domain.outbound import OutboundKind, PartContent, same_content
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.storage.connection import Row, fetch
@@ -58,6 +58,17 @@ WHERE o.state IN ('sending', 'unknown') AND o.account_id = ? AND o.kind = 'priva
 """
 
 
+_IS_OTHERS: Final = """
+SELECT EXISTS (
+    SELECT 1 FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
+    WHERE m.mid_key = ?2 AND m.mid = ?3 AND m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?4)
+) OR EXISTS (
+    SELECT 1 FROM outbound_parts AS x CROSS JOIN outbound_messages AS o ON o.id = x.outbound_id AND o.account_id = ?1
+    WHERE x.mid_key = ?2 AND x.mid = ?3 AND x.id <> ?4
+)
+"""
+
+
 class Verdict(StrEnum):
     """Whether a part was sent."""
 
@@ -95,6 +106,11 @@ def find(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart
     if found.verdict is Verdict.ABSENT:
         return Finding(Verdict.UNCLEAR, words="It is not known who wrote the comment.")
     return found
+
+
+def is_of_another(connection: sqlite3.Connection, account_id: str, part_id: int, mid: str) -> bool:
+    """Whether `mid` is the id of a message that was there before a part was begun, or of another part."""
+    return bool(fetch(connection, _IS_OTHERS, (account_id, mid_key(mid), mid, part_id))[0][0])
 
 
 def _among(connection: sqlite3.Connection, content: PartContent, rows: Sequence[Row]) -> Finding:

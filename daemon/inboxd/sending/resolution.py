@@ -4,6 +4,7 @@ First among the stored messages, which its echo has joined; then by reading the 
 surely shown there. It is sent again only when it was proved twice, apart in time, that it is not there.
 """
 
+import math
 import sqlite3
 from collections.abc import Callable
 from typing import Final
@@ -21,15 +22,29 @@ from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.sending.settlement import Settlement
 from inboxd.storage.database import Database
 
-FIRST_LOOK_MS: Final = 60_000
+FIRST_LOOK_S: Final = 60.0
 """New messages are shown by the Conversations API after about 30 s."""
-SECOND_LOOK_MS: Final = 180_000
-FIRST_REST_MS: Final = 60_000
-LONGEST_REST_MS: Final = 3_600_000
+SECOND_LOOK_S: Final = 180.0
+FIRST_REST_S: Final = 60.0
+LONGEST_REST_S: Final = 3600.0
 GIVE_UP_MS: Final = 86_400_000
 """After this a person has to look. An echo that comes later still resolves it."""
 LOOKS: Final = 2
 """How often it must be proved that a part is absent."""
+
+
+class _Search:
+    """What is known of one attempt whose answer was not seen. Times are monotonic seconds: clocks of days are set."""
+
+    def __init__(self, attempt_id: int, since: float) -> None:
+        self.attempt_id = attempt_id
+        self.since = since
+        """When Meta had the request at the latest."""
+        self.not_before = since + FIRST_LOOK_S
+        """When Meta may be asked next. An echo brings it sooner to be looked at, but not at Meta."""
+        self.absent = 0
+        """How often it was proved to be absent."""
+        self.unclear = 0
 
 
 class Resolution:
@@ -48,11 +63,8 @@ class Resolution:
         self._clock = clock
         self._metrics = metrics
         self._channel_of = channel_of
-        self._began = clock.now_ms()
-        self._absent: dict[int, int] = {}  # by part: how often it was proved to be absent since the last attempt
-        self._unclear: dict[int, int] = {}
-        self._not_before: dict[int, int] = {}
-        """By part: when Meta may be asked next (ms). An echo brings it sooner to be looked at, but not at Meta."""
+        self._began = clock.monotonic()
+        self._searches: dict[int, _Search] = {}  # by part
         self._log = logs.get("sending")
 
     async def resolve(self, one: StoredOutbound, part: OutboundPart) -> None:
@@ -60,47 +72,56 @@ class Resolution:
         attempt = await self._database.reading(lambda connection: delivery_store.latest_attempt(connection, part.id))
         if attempt is None:
             return
-        now = self._clock.now_ms()
-        since = self._since(attempt)
-        earliest = self._not_before.get(part.id, since + FIRST_LOOK_MS)
-        if now < earliest:
-            await self._look_later(one, part, earliest, one.reason or "")
+        search = self._search(part, attempt)
+        wait_s = search.not_before - self._clock.monotonic()
+        if wait_s > 0:
+            await self._look_later(one, part, wait_s, one.reason or "")
             return
         try:
             found = await self._channel_of(one).look_for(one, part)
         except GraphError as error:
             found = Finding(Verdict.UNCLEAR, words=f"The conversation could not be read: {error}.")
-        await self._conclude(one, part, since, found)
+        await self._conclude(one, part, search, found)
 
     async def postpone(self, one: StoredOutbound, part: OutboundPart, until: int) -> None:
         """Look at a part later, because Meta cannot be asked: at `until` (ms), or when its echo comes."""
-        await self._look_later(one, part, until, "Whether it was sent is not known: the account cannot be used now.")
-        self._not_before.pop(part.id, None)
+        words = "Whether it was sent is not known: the account cannot be used now."
+        await self._look_later(one, part, (until - self._clock.now_ms()) / 1000, words)
 
-    def _since(self, attempt: LatestAttempt) -> int:
-        """When Meta had the request at the latest (ms). After a crash that is when this process began."""
-        return self._began if attempt.ended_at is None else attempt.ended_at
+    def _search(self, part: OutboundPart, attempt: LatestAttempt) -> _Search:
+        """The search for the latest attempt. A person may have made another one since."""
+        search = self._searches.get(part.id)
+        if search is None or search.attempt_id != attempt.id:
+            search = self._searches[part.id] = _Search(attempt.id, self._since(attempt))
+        return search
 
-    async def _conclude(self, one: StoredOutbound, part: OutboundPart, since: int, found: Finding) -> None:
+    def _since(self, attempt: LatestAttempt) -> float:
+        """When Meta had the request at the latest. After a crash that is when this process began."""
+        if attempt.ended_at is None:
+            return self._began
+        ago_s = (self._clock.now_ms() - attempt.ended_at) / 1000
+        return self._clock.monotonic() - max(0.0, ago_s)  # not later than now, whatever became of the time of day
+
+    async def _conclude(self, one: StoredOutbound, part: OutboundPart, search: _Search, found: Finding) -> None:
         now = self._clock.now_ms()
         if found.verdict is Verdict.FOUND:
             await self._settle(one, part, found, lambda _connection: None)
         elif found.verdict is Verdict.UNCLEAR and now - (part.began_at or now) > GIVE_UP_MS:
             await self._leave_to_a_person(one, part, found.words)
         elif found.verdict is Verdict.UNCLEAR:
-            rests = self._unclear[part.id] = self._unclear.get(part.id, 0) + 1
-            rest_ms = min(FIRST_REST_MS * 2 ** min(rests - 1, 16), LONGEST_REST_MS)
-            words = f"Whether it was sent is not known yet. {found.words}"
-            await self._look_later(one, part, now + rest_ms, words)
+            search.unclear += 1
+            rest_s = min(FIRST_REST_S * 2 ** min(search.unclear - 1, 16), LONGEST_REST_S)
+            await self._rest(one, part, search, rest_s, f"Whether it was sent is not known yet. {found.words}")
         else:
-            await self._is_absent(one, part, since)
+            await self._is_absent(one, part, search)
 
-    async def _is_absent(self, one: StoredOutbound, part: OutboundPart, since: int) -> None:
+    async def _is_absent(self, one: StoredOutbound, part: OutboundPart, search: _Search) -> None:
         now = self._clock.now_ms()
-        looks = self._absent[part.id] = self._absent.get(part.id, 0) + 1
-        if looks < LOOKS:
+        search.absent += 1
+        if search.absent < LOOKS:
             words = "It is not in the conversation yet. It is looked for once more before it is sent again."
-            await self._look_later(one, part, max(since + SECOND_LOOK_MS, now + FIRST_REST_MS), words)
+            rest_s = max(search.since + SECOND_LOOK_S - self._clock.monotonic(), FIRST_REST_S)
+            await self._rest(one, part, search, rest_s, words)
             return
         states: list[OutboundState | None] = []
 
@@ -113,9 +134,13 @@ class Resolution:
             self._metrics.resolved.labels(outcome).inc()
             self._log.warning("send_resolved", outbound_id=one.id, account_id=one.account_id, outcome=outcome)
 
-    async def _look_later(self, one: StoredOutbound, part: OutboundPart, due_at: int, words: str) -> None:
+    async def _rest(self, one: StoredOutbound, part: OutboundPart, search: _Search, rest_s: float, words: str) -> None:
+        search.not_before = self._clock.monotonic() + rest_s
+        await self._look_later(one, part, rest_s, words)
+
+    async def _look_later(self, one: StoredOutbound, part: OutboundPart, wait_s: float, words: str) -> None:
         now = self._clock.now_ms()
-        self._not_before[part.id] = due_at
+        due_at = now + math.ceil(wait_s * 1000)
         await self._settle(
             one, part, None, lambda connection: self._settlement.unclear(connection, one, part, due_at, words, now)
         )
@@ -124,7 +149,7 @@ class Resolution:
         now = self._clock.now_ms()
         words = (
             f"It could not be found out in a day whether it was sent. {why} Look into the conversation; then "
-            "cancel it, or retry it with force."
+            "cancel it, or retry it with '?force=true'."
         )
         if not await self._settle(
             one, part, None, lambda connection: self._settlement.unclear(connection, one, part, None, words, now)
@@ -162,9 +187,7 @@ class Resolution:
         return True
 
     def _forget(self, part_id: int) -> None:
-        self._absent.pop(part_id, None)
-        self._unclear.pop(part_id, None)
-        self._not_before.pop(part_id, None)
+        self._searches.pop(part_id, None)
 
 
 def unknown_part(one: StoredOutbound) -> OutboundPart | None:

@@ -1,7 +1,7 @@
 """What follows from a call of the Send API, in one transaction each: the part, its message, its lane, the event log."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from inboxd.conversations import reply_window_store
@@ -15,7 +15,7 @@ from inboxd.runtime.clock import iso_utc
 from inboxd.sending import delivery_store, echo_store, store
 from inboxd.sending.delivery_store import Begun, Concluding, LatestAttempt, Reason
 from inboxd.sending.event_recording import record_human_reply
-from inboxd.sending.matching_store import Finding
+from inboxd.sending.matching_store import Finding, is_of_another
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 
 MOST_ATTEMPTS: Final = 3
@@ -24,6 +24,12 @@ MEDIA_RETRY_MS: Final = 30_000
 MEDIA_ATTEMPTS: Final = 2
 _SENDABLE: Final = frozenset({OutboundState.QUEUED, OutboundState.SENDING})
 _STOPPED: Final = "inboxd stopped while it was being sent, so Meta's answer was not seen. It is being found out."
+
+_OTHERS_ID: Final = "Meta answered with the id of another message. It is being found out whether it was sent."
+_GIVEN_UP: Final = (
+    "The call was given up before Meta answered: inboxd stopped, or the account is no longer served. Whether it was "
+    "sent is found out when the account is served."
+)
 
 Settled = Callable[[sqlite3.Connection, Begun, SendReceipt, ConversationKey | None, int], None]
 """`Channel.settled`."""
@@ -60,8 +66,13 @@ class Settlement:
     def sent(
         self, connection: sqlite3.Connection, begun: Begun, receipt: SendReceipt, settled: Settled, now: int
     ) -> bool:
-        """Meta accepted a part. False when it is gone: it was erased meanwhile."""
+        """Meta accepted a part. False when it is gone: it was erased meanwhile.
+
+        An answer with the id of another message says nothing.
+        """
         one, part = begun.outbound, begun.part
+        if is_of_another(connection, one.account_id, part.id, receipt.mid):
+            return self.unknown(connection, begun, Reason(ReasonCode.ANSWER_NOT_SEEN, _OTHERS_ID), now)
         if not delivery_store.mark_sent(connection, part.id, receipt.mid, now, None):
             return False
         delivery_store.ended(connection, begun.attempt_id, "sent", now)
@@ -93,6 +104,19 @@ class Settlement:
         delivery_store.ended(connection, begun.attempt_id, "unknown", now, reason)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=now, reason=reason)
         return True
+
+    def abandoned(self, connection: sqlite3.Connection, outbound_id: int, now: int) -> bool:
+        """A call was given up before its outcome was known. False when no part is being sent."""
+        if not delivery_store.orphan(connection, outbound_id):
+            return False
+        reason = Reason(ReasonCode.ANSWER_NOT_SEEN, _GIVEN_UP)
+        self.concluding.conclude(connection, outbound_id, now, due_at=now, reason=reason)
+        return True
+
+    def orphaned_of_others(self, connection: sqlite3.Connection, served: Collection[str], now: int) -> int:
+        """The same as `orphaned` for the accounts that are not served, whose workers would do it."""
+        accounts = set(delivery_store.sending_accounts(connection)) - set(served)
+        return sum(self.orphaned(connection, account_id, now) for account_id in accounts)
 
     def orphaned(self, connection: sqlite3.Connection, account_id: str, now: int) -> int:
         """Make unknown what was being sent when the process ended. Returns how many messages."""

@@ -8,7 +8,7 @@ import msgspec
 
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.outbound import OutboundKind, OutboundState, PartState, lane_of
-from inboxd.sending.outbound import NewOutbound, OutboundConflictError, OutboxFullError, StoredOutbound
+from inboxd.sending.outbound import NewOutbound, OutboundConflictError, OutboundPart, OutboxFullError, StoredOutbound
 from inboxd.storage.connection import Row, fetch, insert_many
 from inboxd.storage.database import Read
 
@@ -107,6 +107,9 @@ WHERE expires_at IS NOT NULL AND state IN ('queued', 'sending')
 """
 _EXTEND: Final = "UPDATE outbound_messages SET expires_at = ? WHERE id = ?"
 _RECORDED: Final = "UPDATE outbound_messages SET recorded = ?1 WHERE id = ?2 AND recorded IS NOT ?1"
+_BODY: Final = StoredOutbound.__struct_fields__.index("body")
+_PARTS_AT: Final = StoredOutbound.__struct_fields__.index("parts")
+_CONTENT: Final = OutboundPart.__struct_fields__.index("content")
 _decode: Final = msgspec.json.Decoder(StoredOutbound).decode
 
 
@@ -149,7 +152,12 @@ class OutboundStore:
         """Outbound messages, the latest first. Raises StorageError."""
         where, parameters = condition.where()
         rows = await self._read(f"{_COLUMNS}{where} ORDER BY o.id DESC LIMIT ?", [*parameters, limit])
-        return [_decode(row[0]) for row in rows]
+        return [_shown(row[0]) for row in rows]
+
+    async def shown(self, outbound_id: int) -> StoredOutbound | None:
+        """The same as `get`, for people: of a row that cannot be read, what can be. Raises StorageError."""
+        rows = await self._read(_BY_ID, (outbound_id,))
+        return _shown(rows[0][0]) if rows else None
 
     async def key_of(self, conversation_id: int) -> ConversationKey | None:
         """The two sides of a conversation. Raises StorageError."""
@@ -301,6 +309,18 @@ def _new_row(new: NewOutbound, lane: str, now: int, *, is_head: bool) -> Row:
 
 def _first(rows: Sequence[Row]) -> StoredOutbound | None:
     return _decode(rows[0][0]) if rows else None
+
+
+def _shown(text: str) -> StoredOutbound:
+    """One outbound message; without its content when that cannot be read, so that the others of a list are shown."""
+    try:
+        return _decode(text)
+    except msgspec.ValidationError:
+        fields = msgspec.json.decode(text)
+        fields[_BODY] = None
+        for part in fields[_PARTS_AT]:
+            part[_CONTENT] = None
+        return msgspec.convert(fields, StoredOutbound)
 
 
 def _json(value: Any) -> str:  # noqa: ANN401 - anything that is JSON

@@ -7,6 +7,7 @@ the first of them is due. What Meta answered is kept until it is stored, however
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -17,7 +18,7 @@ from inboxd.domain.outbound import OutboundKind, OutboundState, ReasonCode
 from inboxd.domain.reply_window import Tag
 from inboxd.meta.budget import HOUR_S
 from inboxd.meta.graph_errors import GraphError
-from inboxd.meta.send_budget import SendBudget, SendLimits
+from inboxd.meta.send_budget import SendBudget, SendLimits, Slot
 from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import SendError, SendFailure
 from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
@@ -27,6 +28,7 @@ from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.sending import delivery_store
 from inboxd.sending.channels import Channel
+from inboxd.sending.clock_steps import ClockSteps
 from inboxd.sending.delivery_store import Begun, Due, Reason
 from inboxd.sending.metrics import SendingMetrics
 from inboxd.sending.outbound import StoredOutbound
@@ -95,6 +97,7 @@ class SendingWorker:
         self._busy: set[int] = set()
         self._unsettled: dict[int, Settle] = {}  # by outbound message: what Meta answered, and is not stored yet
         self._changed = False
+        self._steps = ClockSteps(tools.clock)
         self._told: ReasonCode | None = None
         self._stopped: Reason | None = None
         """Why Meta last refused every send of the account."""
@@ -154,16 +157,25 @@ class SendingWorker:
         self._is_ready = self._changed = True
 
     async def _heed_change(self) -> None:
+        self._changed |= self._steps.went_back()
         if self._changed:
-            self._changed = False
             now = self._clock.now_ms()
             await self._database.write(lambda connection: delivery_store.hasten(connection, self._account_id, now))
+            self._changed = False
 
     async def _settle_late(self) -> None:
         """Store answers that the disk refused to take."""
         for outbound_id, settle in [*self._unsettled.items()]:
-            await self._database.write(settle)
-            del self._unsettled[outbound_id]
+            try:
+                await self._database.write(settle)
+            except StorageError:
+                raise
+            except Exception:  # noqa: BLE001 - the others must be stored
+                self._log.exception("sending_crashed", outbound_id=outbound_id)
+                del self._unsettled[outbound_id]
+                await self._set_aside(outbound_id)
+            else:
+                del self._unsettled[outbound_id]
 
     # --- one message ---
 
@@ -205,22 +217,37 @@ class SendingWorker:
             return
         if self._short_rest_s():
             return
-        with self.budget.slot(private=one.kind is OutboundKind.PRIVATE_REPLY):
-            await self._send(one)
+        with self.budget.slot(private=one.kind is OutboundKind.PRIVATE_REPLY) as slot:
+            slot.counts = False  # until a call is made
+            try:
+                await self._managed.graph.circuit.find_out()
+            except GraphError:
+                return  # the circuit is open for longer, and the next poll says so
+            await self._send(one, slot)
 
-    async def _send(self, one: StoredOutbound) -> None:
-        try:
-            await self._managed.graph.circuit.find_out()
-        except GraphError:
-            return  # the circuit is open for longer, and the next poll says so
+    async def _send(self, one: StoredOutbound, slot: Slot) -> None:
         now = self._clock.now_ms()
-        begun = await self._database.write(lambda connection: self._tools.settlement.begin(connection, one.id, now))
-        if not isinstance(begun, Begun):
-            if begun is OutboundState.FAILED:
-                self._log.info("message_not_sent", outbound_id=one.id, reason_code=ReasonCode.WINDOW_CLOSED.value)
-            return
-        self._told = None
-        await self._settle(one.id, await self._call(begun))
+        try:
+            begun = await self._database.write(lambda connection: self._tools.settlement.begin(connection, one.id, now))
+            if not isinstance(begun, Begun):
+                if begun is OutboundState.FAILED:
+                    self._log.info("message_not_sent", outbound_id=one.id, reason_code=ReasonCode.WINDOW_CLOSED.value)
+                return
+            slot.counts, self._told = True, None
+            settle = await self._call(begun)
+        except asyncio.CancelledError:
+            await self._abandon(one.id)
+            raise
+        await self._settle(one.id, settle)
+
+    async def _abandon(self, outbound_id: int) -> None:
+        """The call was given up, because the account is no longer served, or the process ends: say so at once.
+
+        Nobody may serve the account afterwards, and then nobody would find it.
+        """
+        now, settlement = self._clock.now_ms(), self._tools.settlement
+        with suppress(StorageError):  # then it is found at the next start
+            await self._settle(outbound_id, lambda connection: settlement.abandoned(connection, outbound_id, now))
 
     async def _call(self, begun: Begun) -> Settle:
         """Make the call. Returns what is to be stored of its outcome."""
@@ -234,6 +261,8 @@ class SendingWorker:
         except OutcomeUnknownError as error:
             words = f"{error} It is being found out whether it was sent."
             return self._unknown(begun, Reason(ReasonCode.ANSWER_NOT_SEEN, words))
+        except StorageError as error:  # something that the call needs could not be read
+            return self._not_sent(begun, NotSentError(str(error)))
         except ValueError as error:
             self._count(begun, "refused")
             words, now = str(error), self._clock.now_ms()
@@ -312,6 +341,10 @@ class SendingWorker:
             await self._database.write(settle)
         except StorageError:
             self._unsettled[outbound_id] = settle
+            raise
+        except asyncio.CancelledError:
+            with suppress(StorageError):
+                await self._database.write(settle)  # it settles once, also when the first one was committed
             raise
 
     # --- waiting ---

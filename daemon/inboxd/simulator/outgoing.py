@@ -55,6 +55,8 @@ async def body_of(request: web.Request) -> Item:
             body = json.loads(await request.read() or b"{}")
         except ValueError as error:
             raise refused(100, "The request body is not valid JSON") from error
+        except ConnectionError as error:  # the caller is gone
+            raise web.HTTPBadRequest from error
         if not isinstance(body, dict):
             raise refused(100, "The request body must be a JSON object")
         return found | body

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from inboxd.domain.media_type import MAX_BYTES, UnsendableFileError
 from inboxd.http.auth import OWNER
-from inboxd.http.operations import Operation, Query, answer, not_found, path_id, query
+from inboxd.http.operations import MAX_LIMIT, Operation, Query, answer, not_found, path_id, query
 from inboxd.http.problems import ProblemError
 from inboxd.http.protocol import allow_more_time, send_continue
 from inboxd.http.resource import Resource
@@ -30,6 +30,8 @@ MAX_BODY_BYTES: Final = MAX_BYTES + 64 * 1024
 """Of a request: the largest file, and the frame of a form."""
 MOST_S: Final = 300.0
 """How long a file may take to arrive. Each piece of it has the time of a whole request."""
+MOST_PARTS: Final = 100
+"""Parts of a form in which the file is looked for."""
 _PIECE: Final = 64 * 1024
 _STATUS: Final[dict[type[UploadError], HTTPStatus]] = {
     NoPublicAddressError: HTTPStatus.CONFLICT,
@@ -75,6 +77,17 @@ class UploadResource(Resource, frozen=True):
         return cls.of(Upload(12, "", b"", "image", "image/jpeg", 48_213, at, at + 86_400_000))
 
 
+class UploadList(Resource, frozen=True):
+    """The files that are kept, the latest first."""
+
+    uploads: list[UploadResource]
+
+    @classmethod
+    def example(cls) -> Self:
+        """An example for the documentation."""
+        return cls(uploads=[UploadResource.example()])
+
+
 class UploadsApi:
     """The operations."""
 
@@ -90,6 +103,7 @@ class UploadsApi:
                 "POST", PATH, self.receive, tag, {201: UploadResource}, query=UploadQuery, problems=(409, 415),
                 streams=MAX_BODY_BYTES, needs="send",
             ),
+            Operation("GET", PATH, self.all, tag, {200: UploadList}),
             Operation("GET", one, self.one, tag, {200: UploadResource}),
             Operation("DELETE", one, self.remove, tag, {204: None}, needs="send"),
         ]  # fmt: skip
@@ -115,6 +129,10 @@ class UploadsApi:
         return answer(
             UploadResource.of(upload), status=HTTPStatus.CREATED, headers={hdrs.LOCATION: f"{PATH}/{upload.id}"}
         )
+
+    async def all(self, _request: web.Request) -> web.Response:
+        """The uploaded files that are kept, the latest 200."""
+        return answer(UploadList(uploads=[UploadResource.of(one) for one in await self._store.latest(MAX_LIMIT)]))
 
     async def one(self, request: web.Request) -> web.Response:
         """One uploaded file: its type, its size, and when it expires."""
@@ -150,7 +168,10 @@ async def _of_body(request: web.Request) -> AsyncIterator[bytes]:
 
 async def _of_form(request: web.Request) -> AsyncIterator[bytes]:
     form = await request.multipart()
-    while (part := await form.next()) is not None:
+    for _ in range(MOST_PARTS):
+        part = await form.next()
+        if part is None:
+            break
         if isinstance(part, BodyPartReader) and part.filename is not None:
             while piece := await part.read_chunk(_PIECE):
                 yield piece

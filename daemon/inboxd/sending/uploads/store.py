@@ -21,6 +21,7 @@ UPLOAD_FOLDER: Final = "uploads"
 """The folder of the files, beside the database."""
 _COLUMNS: Final = "SELECT id, name, key, type, content_type, bytes, created_at, expires_at FROM uploads"
 _BY_ID: Final = f"{_COLUMNS} WHERE id = ?"
+_LATEST: Final = f"{_COLUMNS} ORDER BY id DESC LIMIT ?"
 _INSERT: Final = """
 INSERT INTO uploads (name, key, type, content_type, bytes, requested_by, created_at, expires_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
@@ -52,6 +53,10 @@ class UploadStore:
         """One file. Raises StorageError."""
         rows = await self._database.read(_BY_ID, (upload_id,))
         return Upload(*rows[0]) if rows else None
+
+    async def latest(self, limit: int) -> list[Upload]:
+        """The latest files. Raises StorageError."""
+        return [Upload(*row) for row in await self._database.read(_LATEST, (limit,))]
 
     async def total_bytes(self) -> int:
         """The size of all files. Raises StorageError."""
