@@ -5,6 +5,7 @@ import time
 
 import pytest
 from inboxd.simulator.graph_server import Behaviour
+from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.sending_behaviour import SendAnswer
 
 from tests.comments.conftest import Run
@@ -230,3 +231,17 @@ async def test_its_webhook_tells_of_a_reply_whose_answer_was_lost(run: Run, shop
         await sent(client, outbound)
         assert shop.count("GET", f"{written.id}/replies") == 0
         assert len((await thread(client, found["id"]))["replies"]) == 1
+
+
+async def test_the_owner_who_answers_is_noticed_while_a_public_reply_is_unknown(client: Client, shop: Shop) -> None:
+    """A public reply is in no conversation, so no message can be its echo."""
+    await shop.comment(client)
+    (found,) = await threads(client)
+    shop.server.behaviour = Behaviour(latency_ms=1, send_answer="cut_before", send_answer_next=1)
+    await sent(client, await reply(client, found["id"]), "unknown")
+    bruno = Conversationalist(ACCOUNT, BRUNO, int(time.time() * 1000))
+    for item in (bruno.says("hola"), bruno.answers("I answer this one")):
+        status, answer, _ = await client.post(json.dumps(delivery(ACCOUNT, bruno.now, [item])).encode())
+        assert status == 200, answer
+    await client.settled()
+    assert len((await client.get("/api/events?types=conversation.human_replied"))["events"]) == 1
