@@ -7,6 +7,7 @@ from inboxd.accounts.manager import AccountManager
 from inboxd.feature import Card, Need, OverviewPart
 from inboxd.meta.send_budget import SendReport
 from inboxd.runtime.clock import Clock, iso_utc
+from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store
 from inboxd.sending.delivery_store import Backlog
 from inboxd.storage.database import Read
@@ -52,13 +53,13 @@ def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
     needs = []
     for name, backlog, report in views:
         if backlog.unresolved:
-            text = f"{name}: of {backlog.unresolved} sent messages it could not be found out whether they arrived."
+            text = f"{name}: of {counted(backlog.unresolved, 'message')} it could not be found out whether they were sent."
             needs.append(Need(text, _PATH, position=22))
         if backlog.unknown_since is not None and now - backlog.unknown_since >= PATIENCE_MS:
-            text = f"{name}: of {backlog.unknown} sent messages it is not known whether they arrived."
+            text = f"{name}: of {counted(backlog.unknown, 'message')} it is not known whether they were sent."
             needs.append(Need(text, _PATH, urgent=False, position=22))
         elif now - backlog.oldest_at >= PATIENCE_MS:
             why = "" if report is None or report.reason is None else f" {report.reason}."
-            text = f"{name}: {backlog.waiting} messages wait to be sent since {iso_utc(backlog.oldest_at)}.{why}"
+            text = f"{name}: {counted(backlog.waiting, 'message')} not sent, the oldest since {iso_utc(backlog.oldest_at)}.{why}"
             needs.append(Need(text, _PATH, position=22))
     return needs

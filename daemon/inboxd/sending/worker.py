@@ -319,7 +319,8 @@ class SendingWorker:
         """What keeps messages of this kind from being sent for longer than a moment."""
         account = self._managed.account
         if not account.callable:
-            words = f"The account cannot be used: {account.reason or account.state.value}."
+            why = (account.reason or account.state.value).rstrip(".")
+            words = f"The account cannot be used: {why}."
             return _Wait(self._not_callable(), Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, words))
         wait_s = self.budget.wait_s(private=kind is OutboundKind.PRIVATE_REPLY)
         if wait_s <= SHORT_S or wait_s == float("inf"):
