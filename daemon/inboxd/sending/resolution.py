@@ -99,7 +99,7 @@ class Resolution:
         now = self._clock.now_ms()
         looks = self._absent[part.id] = self._absent.get(part.id, 0) + 1
         if looks < LOOKS:
-            words = "It is not in the conversation yet. It is looked for once more before it is sent again."
+            words = "It is not there yet. It is looked for once more before it is sent again."
             await self._look_later(one, part, max(since + SECOND_LOOK_MS, now + FIRST_REST_MS), words)
             return
         states: list[OutboundState | None] = []

@@ -30,7 +30,7 @@ from inboxd.sending.delivery_store import Begun, Due, Reason
 from inboxd.sending.metrics import SendingMetrics
 from inboxd.sending.outbound import StoredOutbound
 from inboxd.sending.resolution import Resolution, unknown_part
-from inboxd.sending.settlement import Settlement
+from inboxd.sending.settlement import FINDING_OUT, Settlement
 from inboxd.sending.store import OutboundStore
 from inboxd.storage.database import Database
 
@@ -231,7 +231,7 @@ class SendingWorker:
         except NotSentError as error:
             return self._not_sent(begun, error)
         except OutcomeUnknownError as error:
-            words = f"{error} It is being found out whether it was sent."
+            words = f"{error} {FINDING_OUT}"
             return self._unknown(begun, Reason(ReasonCode.ANSWER_NOT_SEEN, words))
         except ValueError as error:
             self._count(begun, "refused")
@@ -250,7 +250,7 @@ class SendingWorker:
     async def _refused(self, begun: Begun, error: SendError) -> Settle:
         failure, settlement = error.send_row.failure, self._tools.settlement
         if failure in {SendFailure.UNCLEAR, SendFailure.UNCLEAR_ONCE}:
-            words = f"{error} It may have been sent; that is being found out."
+            words = f"{error} {FINDING_OUT}"
             return self._unknown(begun, Reason(error.send_row.reason_code, words, error.code, error.subcode))
         if failure is SendFailure.TOKEN or failure in _RESTRICTIONS:
             reason = Reason(error.send_row.reason_code, str(error), error.code, error.subcode)
