@@ -175,7 +175,9 @@ async def test_a_comment_is_answered_in_private_once(client: Client, shop: Shop)
     assert written.private_reply is not None
 
 
-@pytest.mark.parametrize("action", ["reply", "private", "hide", "show", "delete", "outbound/1/retry", "outbound/1/cancel"])
+@pytest.mark.parametrize(
+    "action", ["reply", "private", "hide", "show", "delete", "outbound/1/retry", "outbound/1/cancel"]
+)
 async def test_who_may_only_read_and_write_cannot_speak(client: Client, shop: Shop, action: str) -> None:
     await shop.comment(client)
     number = (await threads(client))[0]["id"]

@@ -48,7 +48,7 @@ async def test_who_only_commented_is_somebody_also_when_the_events_are_gone(clie
     await threads(client)
     with sqlite3.connect(client.database) as database:
         for table in ("events", "webhook_events", "deliveries"):
-            database.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+            database.execute(f"DELETE FROM {table}")
     assert len((await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export"))["comments"]) == 1
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
     assert report["comments"] == 1

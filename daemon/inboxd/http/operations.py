@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from inboxd.http.auth import SCOPES
 from inboxd.http.compression import compressed
+from inboxd.http.known_values import known
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 
 T = TypeVar("T")
@@ -200,8 +201,8 @@ def parsed_query(request: web.Request, kind: type[Query]) -> Query:
     values: dict[str, object] = {}
     for name in request.query:
         if name not in hints:
-            known = f"known are: {', '.join(sorted(hints))}" if hints else "there are none"
-            raise _bad(f"Unknown parameter '{name[:50]}'; {known}.")
+            others = f"known are: {', '.join(sorted(hints))}" if hints else "there are none"
+            raise _bad(f"Unknown parameter '{name[:50]}'; {others}.")
         if len(request.query.getall(name)) > 1:
             raise _bad(f"Parameter '{name}' is given twice.")
         values[name] = _value(name, request.query[name], hints[name])
@@ -209,7 +210,8 @@ def parsed_query(request: web.Request, kind: type[Query]) -> Query:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
-        raise _bad(f"'{where.rstrip('`')}': {in_words(text)}." if where else f"{in_words(text)}.") from error
+        words = in_words(text) + known(error, kind)
+        raise _bad(f"'{where.rstrip('`')}': {words}." if where else f"{words}.") from error
 
 
 def in_words(text: str) -> str:
@@ -250,7 +252,7 @@ async def _parsed_body(request: web.Request, kind: Any) -> Any:  # noqa: ANN401 
     except RecursionError as error:  # from the decoder or from _whole
         raise _bad(f"The body is nested more than {MAX_DEPTH} levels deep.") from error
     except msgspec.ValidationError as error:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{in_words(str(error))}.") from error
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{in_words(str(error))}{known(error, kind)}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _bad("The body must be a JSON object.") from error
 

@@ -163,7 +163,7 @@ class Failures(NamedTuple):
     """What failed of an account since some time, and is not retried or canceled."""
 
     account_id: str
-    count: int
+    failed: int
     latest_at: int
     """When the latest failed (ms)."""
     reason: str

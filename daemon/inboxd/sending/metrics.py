@@ -42,7 +42,7 @@ class SendingMetrics:
             registry=registry,
         )  # fmt: skip
         self._unresolved = Gauge(
-            "inboxd_outbound_unresolved", "Messages of which it was not found out in a day whether they were sent.", names,
+            "inboxd_outbound_unresolved", "Messages of which a person has to find out whether they were sent.", names,
             registry=registry,
         )  # fmt: skip
         for kind in OutboundKind:

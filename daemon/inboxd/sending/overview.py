@@ -53,13 +53,16 @@ def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
     needs = []
     for name, backlog, report in views:
         if backlog.unresolved:
-            text = f"{name}: of {counted(backlog.unresolved, 'message')} it could not be found out whether they were sent."
+            text = (
+                f"{name}: of {counted(backlog.unresolved, 'message')} it could not be found out whether they were sent."
+            )
             needs.append(Need(text, _PATH, position=22))
         if backlog.unknown_since is not None and now - backlog.unknown_since >= PATIENCE_MS:
             text = f"{name}: of {counted(backlog.unknown, 'message')} it is not known whether they were sent."
             needs.append(Need(text, _PATH, urgent=False, position=22))
         elif now - backlog.oldest_at >= PATIENCE_MS:
             why = "" if report is None or report.reason is None else f" {report.reason}."
-            text = f"{name}: {counted(backlog.waiting, 'message')} not sent, the oldest since {iso_utc(backlog.oldest_at)}.{why}"
+            waiting = f"{counted(backlog.waiting, 'message')} not sent, the oldest since {iso_utc(backlog.oldest_at)}"
+            text = f"{name}: {waiting}.{why}"
             needs.append(Need(text, _PATH, position=22))
     return needs

@@ -163,7 +163,11 @@ class Settlement:
         self._decided(connection, one.key, part, now)
         if again:
             return self.concluding.conclude(connection, one.id, now, due_at=now)
-        told = "" if attempt is None or attempt.reason is None else f" The last answer: {attempt.reason.removesuffix(FINDING_OUT)}"
+        told = (
+            ""
+            if attempt is None or attempt.reason is None
+            else f" The last answer: {attempt.reason.removesuffix(FINDING_OUT)}"
+        )
         words = f"It did not arrive, after {counted(part.attempts, 'attempt')}.{told}".rstrip()
         codes = (None, None) if attempt is None else (attempt.code, attempt.subcode)
         return self.concluding.conclude(connection, one.id, now, reason=Reason(ReasonCode.NOT_DELIVERED, words, *codes))

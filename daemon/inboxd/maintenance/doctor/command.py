@@ -75,14 +75,13 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield check_secrets(secrets)
     for diagnosis in check_secret_files(environment, path):
         yield diagnosis
-    for diagnosis in await asyncio.to_thread(check_storage, database, settings.storage.backups(database)):
+    storage = await asyncio.to_thread(check_storage, database, settings.storage.backups(database))
+    for diagnosis in [*storage, *await check_outbox(database)]:
         yield diagnosis
     stored = await stored_accounts(database)
     async for diagnosis in check_graph(settings, {account.login_type for account in stored}):
         yield diagnosis
     async for diagnosis in check_daemon(settings, secrets, database, stored):
-        yield diagnosis
-    async for diagnosis in check_outbox(database):
         yield diagnosis
     if settings.public.base_url:
         yield await check_public_address(settings.public.base_url)

@@ -1,6 +1,5 @@
 """Checks of the outbox: what waits, what failed, and what a person has to look into."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from inboxd.storage.database import open_for_reading
 _LOOK: Final = "See 'Answers are not sent' in docs/operations.md"
 
 
-async def check_outbox(database: Path) -> AsyncIterator[Diagnosis]:
+async def check_outbox(database: Path) -> list[Diagnosis]:
     """What the database says of the outbox, also while no daemon runs."""
     now = Clock().now_ms()
     try:
@@ -25,11 +24,10 @@ async def check_outbox(database: Path) -> AsyncIterator[Diagnosis]:
             backlogs = await delivery_store.backlogs(connection.read)
             failures = await delivery_store.failures(connection.read, now - DAY_MS)
     except (InboxdError, OSError):
-        return  # check_storage reports it
+        return []  # check_storage reports it
     found = [*map(_unresolved, backlogs), *(_waiting(one, now) for one in backlogs), *map(_failed, failures)]
     wrong = [one for one in found if one is not None]
-    for diagnosis in wrong or [Diagnosis("outbox", Severity.OK, "nothing waits for long, nothing failed in a day")]:
-        yield diagnosis
+    return wrong or [Diagnosis("outbox", Severity.OK, "nothing waits for long, nothing failed in a day")]
 
 
 def _unresolved(one: Backlog) -> Diagnosis | None:
@@ -49,7 +47,7 @@ def _waiting(one: Backlog, now: int) -> Diagnosis | None:
 
 
 def _failed(one: Failures) -> Diagnosis:
-    detail = f"{counted(one.count, 'message')} failed in a day, the last at {iso_utc(one.latest_at)}: {one.reason}"
+    detail = f"{counted(one.failed, 'message')} failed in a day, the last at {iso_utc(one.latest_at)}: {one.reason}"
     remedy = f"{_LOOK}. Retry or cancel them: GET {_path(one.account_id, 'failed')}"
     return Diagnosis(f"outbox {one.account_id}", Severity.WARNING, detail, remedy)
 
