@@ -7,6 +7,7 @@ from typing import Self
 
 import aiohttp
 import pytest
+from inboxd.simulator.graph_server import Behaviour
 
 from tests.comments.rig import CLERK_TOKEN, Shop, threads
 from tests.support import ACCOUNT, ADMIN_TOKEN, BRUNO, OWN_PAGE, Client, eventually
@@ -109,6 +110,35 @@ async def test_a_reply_is_written_once_however_often_its_form_is_sent(client: Cl
         assert kept.text == "20 €\nor 18 €"
 
 
+async def test_a_reply_that_failed_holds_back_no_longer_than_somebody_wants(client: Client, shop: Shop) -> None:
+    written = await shop.comment(client)
+    (found,) = await threads(client)
+    path = f"/comments/{found['id']}"
+    refusal = {"send_error_code": 100, "send_error_next": 2}
+    shop.server.behaviour = Behaviour(latency_ms=1, **refusal)  # type: ignore[arg-type]
+    async with Person(client) as person:
+        await person.post(f"{path}/reply", text="first", key="1")
+
+        async def has_failed() -> bool:
+            return "Try again" in await person.get(path)
+
+        await eventually(has_failed)
+        await person.post(f"{path}/outbound/1/retry")
+        assert person.path == path
+        await eventually(has_failed)
+        await person.post(f"{path}/reply", text="second", key="2")
+        assert shop.count("POST", f"{written.id}/replies") == 2
+        await person.post(f"{path}/outbound/1/cancel")
+
+        async def is_there() -> bool:
+            return [one.text for one in shop.server.posts.truth(ACCOUNT)] == ["precio?", "second"]
+
+        await eventually(is_there)
+        assert "canceled" in await person.post(f"{path}/outbound/1/retry", status=409)
+        await person.post(f"{path}/outbound/99/cancel", status=404)
+        await person.post(f"{path}/outbound/x/cancel", status=404)
+
+
 async def test_comments_are_hidden_shown_and_deleted_by_buttons(client: Client, shop: Shop) -> None:
     written = await shop.comment(client)
     number = (await threads(client))[0]["id"]
@@ -145,7 +175,9 @@ async def test_a_comment_is_answered_in_private_once(client: Client, shop: Shop)
     assert written.private_reply is not None
 
 
-@pytest.mark.parametrize("action", ["reply", "private", "hide", "show", "delete"])
+@pytest.mark.parametrize(
+    "action", ["reply", "private", "hide", "show", "delete", "outbound/1/retry", "outbound/1/cancel"]
+)
 async def test_who_may_only_read_and_write_cannot_speak(client: Client, shop: Shop, action: str) -> None:
     await shop.comment(client)
     number = (await threads(client))[0]["id"]

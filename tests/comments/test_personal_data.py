@@ -34,13 +34,25 @@ async def test_a_person_is_forgotten_with_what_was_answered_to_them(client: Clie
     assert comment["commentedAt"].startswith("2026-09-21T")
 
     report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
-    assert report["journalEmptied"]
+    assert (report["journalEmptied"], report["comments"]) == (True, 1)
     left = await threads(client)
     assert [one["comment"]["text"] for one in left] == ["bruno asks", "bruno agrees"]
     assert left[1]["comment"]["platformParentId"] is None
     await client.get(f"/api/comments/{number}", status=404)
     assert take_receipts(client.database) == [ANA]
     assert traces(client.database.parent, ANA, "quokka", "wombat", "platypus", written.id) == []
+
+
+async def test_who_only_commented_is_somebody_also_when_the_events_are_gone(client: Client, shop: Shop) -> None:
+    await shop.comment(client)
+    await threads(client)
+    with sqlite3.connect(client.database) as database:
+        for table in ("events", "webhook_events", "deliveries"):
+            database.execute(f"DELETE FROM {table}")
+    assert len((await client.get(f"/api/participants/{ACCOUNT}/{ANA}/export"))["comments"]) == 1
+    report = await client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}")
+    assert report["comments"] == 1
+    assert await threads(client) == []
 
 
 async def test_one_of_many_in_a_thread_is_forgotten(client: Client, shop: Shop) -> None:

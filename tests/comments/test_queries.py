@@ -7,6 +7,7 @@ from inboxd.comments import due_store, media_store, outbound_store, personal_dat
 from inboxd.comments.store import ThreadFilter, page_query
 from inboxd.domain.comment import CommentState
 from inboxd.domain.paging import Place
+from inboxd.events import store as events_store
 from inboxd.storage.database import Database
 
 FILTERS = [
@@ -37,6 +38,7 @@ async def test_a_page_of_threads_is_read_in_the_order_of_an_index(database: Data
 @pytest.mark.parametrize(
     ("module", "name", "index"),
     [
+        (events_store, "_WORDLESS", "events_of_comments"),
         (store, "_BY_KEY", "sqlite_autoindex_comments_1"),
         (store, "_THREAD", "comments_by_root"),
         (due_store, "_DUE", "comments_due"),

@@ -1,5 +1,7 @@
 """Comments are read again at Meta when they are opened: no webhook tells of an edit, a hide or a deletion."""
 
+import json
+
 import pytest
 from inboxd.config.schema import BudgetSettings
 from inboxd.simulator.graph_server import Behaviour
@@ -44,6 +46,7 @@ async def test_a_deletion_elsewhere_takes_the_words_and_the_replies(client: Clie
     assert [(one["state"], one["text"]) for one in whole["replies"]] == [("deleted", None)]
     assert whole["comment"]["deletedAt"] is not None
     assert sorted(await told(client)) == ["comment.deleted", "comment.deleted", "comment.received", "comment.received"]
+    assert "secret" not in json.dumps(await client.get("/api/events"))
     assert await threads(client, "?q=secret") == []
     assert len(await threads(client, "?state=deleted")) == 1
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from inboxd.simulator.graph_server import Behaviour
+from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.sending_behaviour import SendAnswer
 
 from tests.comments.conftest import Run
@@ -275,3 +276,17 @@ async def test_a_clock_that_is_set_back_sends_no_reply_twice(run: Run, shop: Sho
         await eventually(was_looked_for_twice, within_s=20)
         assert (await client.get(f"/api/messaging/outbound/{outbound['id']}"))["state"] == "unknown"
         assert shop.count("POST", f"{written.id}/replies") == 1
+
+
+async def test_the_owner_who_answers_is_noticed_while_a_public_reply_is_unknown(client: Client, shop: Shop) -> None:
+    """A public reply is in no conversation, so no message can be its echo."""
+    await shop.comment(client)
+    (found,) = await threads(client)
+    shop.server.behaviour = Behaviour(latency_ms=1, send_answer="cut_before", send_answer_next=1)
+    await sent(client, await reply(client, found["id"]), "unknown")
+    bruno = Conversationalist(ACCOUNT, BRUNO, int(time.time() * 1000))
+    for item in (bruno.says("hola"), bruno.answers("I answer this one")):
+        status, answer, _ = await client.post(json.dumps(delivery(ACCOUNT, bruno.now, [item])).encode())
+        assert status == 200, answer
+    await client.settled()
+    assert len((await client.get("/api/events?types=conversation.human_replied"))["events"]) == 1

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from inboxd.meta.signature import HEADER, sign
-from inboxd.simulator.graph_server import GraphServer
+from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.serving import serving
 
 from tests.e2e.conftest import Process, free_port
 from tests.e2e.test_process import post
 from tests.e2e.test_traffic import text
-from tests.support import ACCOUNT, APP_SECRET, T0, TOKEN
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, TOKEN
 
 
 def diagnoses(inboxd: Process, *, code: int) -> dict[str, list[dict[str, Any]]]:
@@ -183,3 +183,52 @@ def test_an_outage_of_metas_is_called_one(inboxd: Process) -> None:
     assert not [one for one in found[f"account {ACCOUNT}"] if "no calls until" in one["detail"]]
     assert "inboxd_graph_unreachable 1.0" in text(inboxd, "/metrics")
     assert "Meta has not answered since" in text(inboxd, "/accounts")
+
+
+async def test_answers_that_were_not_sent_are_said(inboxd: Process) -> None:
+    graph = GraphServer({TOKEN: ACCOUNT})
+    graph.behaviour = Behaviour(send_error_code=551, send_error_subcode=1545041, send_error_next=1)
+    ana = Conversationalist(ACCOUNT, ANA, int(time.time() * 1000))
+    async with serving(graph.application()) as url:
+        known = json.dumps({"account_id": ACCOUNT, "participant_id": ANA, "text": "hi"}).encode()
+        await asyncio.to_thread(lambda: urllib.request.urlopen(f"{url}/_simulator/mailbox", known).close())  # noqa: S310
+        inboxd.environment |= {
+            "INBOXD_INSTAGRAM__GRAPH_URL": url,
+            "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+            f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
+        }
+        await asyncio.to_thread(inboxd.start)
+        assert (await asyncio.to_thread(diagnoses, inboxd, code=0))["outbox"][0]["health"] == "ok"
+        said = json.dumps(delivery(ACCOUNT, ana.now, [ana.says("hi")])).encode()
+        assert await asyncio.to_thread(post, inboxd, said) == 200
+        deadline = time.monotonic() + 20
+        while not (await asyncio.to_thread(inboxd.get, "/api/messaging/conversations"))[1]["total"]:
+            assert time.monotonic() < deadline
+        for _ in range(2):
+            await asyncio.to_thread(answer, inboxd)
+        while not (await asyncio.to_thread(inboxd.get, "/api/messaging/outbound?state=failed"))[1]["outbound"]:
+            assert time.monotonic() < deadline
+        (failed,) = (await asyncio.to_thread(diagnoses, inboxd, code=0))[f"outbox {ACCOUNT}"]
+    assert failed["health"] == "warning"
+    assert failed["detail"].startswith("1 message failed in a day, the last at ")
+    assert "blocked the account" in failed["detail"]
+    assert "Answers are not sent" in failed["remedy"]
+
+    assert inboxd.process is not None
+    inboxd.process.terminate()
+    inboxd.wait()
+    with closing(sqlite3.connect(inboxd.database)) as connection, connection:
+        connection.execute("UPDATE outbound_messages SET created_at = created_at - 3600000, updated_at = 0")
+    (waiting,) = diagnoses(inboxd, code=1)[f"outbox {ACCOUNT}"]
+    assert waiting["detail"].startswith("1 message not sent, the oldest since ")
+    with closing(sqlite3.connect(inboxd.database)) as connection, connection:
+        connection.execute("UPDATE outbound_messages SET state = 'unknown', reason_code = 'unresolved' WHERE id = 2")
+    unresolved, _ = diagnoses(inboxd, code=1)[f"outbox {ACCOUNT}"]
+    assert unresolved["health"] == "wrong"
+    assert "state=unknown" in unresolved["remedy"]
+
+
+def answer(inboxd: Process) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
+    url = f"http://127.0.0.1:{inboxd.admin}/api/messaging/conversations/1/messages"
+    urllib.request.urlopen(urllib.request.Request(url, b'{"text": "hello"}', headers), timeout=10).close()

@@ -92,6 +92,8 @@ async def test_what_never_arrives_has_failed_after_three_attempts_and_is_not_the
         conversation = await world.wrote()
         failed = await world.becomes(await world.answer(conversation), "failed", step_s=10)
         assert failed["reasonCode"] == "not_delivered"
+        assert failed["reason"].startswith("It did not arrive, after 3 attempts. The last answer: ")
+        assert "found out" not in failed["reason"]
         assert failed["parts"][0]["attempts"] == 3
         assert world.really_sent == []
         assert len(await world.client.messages(conversation)) == 1

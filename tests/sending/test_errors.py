@@ -72,6 +72,7 @@ async def test_a_message_waits_for_a_valid_token(world: SendingWorld, code: int,
         await world.clock.leap(3600, step_s=60)
         waiting = await world.outbound(outbound_id)
         assert (waiting["state"], waiting["reasonCode"]) == ("queued", "account_not_callable")
+        assert waiting["reason"].endswith(").")
         assert world.really_sent == []
 
 

@@ -409,6 +409,33 @@ async def test_the_outbox_takes_no_more_than_it_may_hold(client: Client) -> None
     assert 480 <= statuses.count(202) <= 500, "and in all"
 
 
+@pytest.mark.parametrize(
+    ("body", "known"),
+    [
+        (
+            {"txt": "hola"},
+            "unknown field `txt`; known are: attachments, attachmentsFirst, quickReplies, replyTo",
+        ),
+        ({"text": "hola", "sentBy": "bot"}, "'sentBy': Expected 'automation' or 'human', got 'bot'."),
+        (
+            {"attachments": [{"type": "gif"}]},
+            "'attachments[0].type': Expected 'audio' or 'file' or 'image' or 'like_heart' or 'post' or 'video', got 'gif'",
+        ),
+        (
+            {"template": {"type": "button", "button": []}},
+            "'template': Object contains unknown field `button`; known are: buttons, elements, text, type.",
+        ),
+    ],
+)
+async def test_a_wrong_name_is_answered_with_those_that_are_known(client: Client, body: Json, known: str) -> None:
+    (ana, _) = await written(client, 0)
+    status, answer, _ = await post(client, to(ana), body)
+    assert status == 422
+    assert known in answer["detail"]
+    listed = await client.get(f"{OUTBOUND}?state=sendng", status=400)
+    assert listed["detail"].startswith("'state': Expected 'canceled' or 'delivered' or 'failed' or 'queued'")
+
+
 async def test_everything_of_a_person_is_erased_and_exported(client: Client) -> None:
     (ana, _), (bruno, _) = await written(client, 0), await written(client, 1)
     body = {"text": "for ana alone", "attachments": [{"type": "like_heart"}]}

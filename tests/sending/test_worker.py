@@ -1,8 +1,10 @@
 """Limits, waiting, accounts that cannot send, and what is set aside."""
 
 import asyncio
+from html import unescape
 from typing import Any
 
+import aiohttp
 import pytest
 from inboxd.config.schema import AccountSettings, BudgetSettings, ReconciliationSettings, SendingSettings
 from inboxd.domain.outbound import OutboundKind, PartContent, SentBy
@@ -11,7 +13,7 @@ from inboxd.sending.outbound import NewOutbound, OutboundBody
 from inboxd.simulator.people import igsid
 
 from tests.sending.sending_world import SendingWorld
-from tests.support import ACCOUNT, ANA, BRUNO, Json, eventually, full_disk
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, OWN_PAGE, Json, eventually, full_disk
 
 SENT = ("sent", "delivered")
 
@@ -319,6 +321,24 @@ async def test_a_refused_reaction_is_a_problem_with_the_reason_and_changes_nothi
         await world.client.send("POST", "/api/messaging/conversations/999/typing", {"on": True}, status=404)
         (shown,) = await world.client.messages(conversation)
         assert shown["reactions"] == []
+
+
+async def test_the_overview_says_what_failed(world: SendingWorld) -> None:
+    world.behave(send_error_code=551, send_error_subcode=1545041)
+    async with world.sending():
+        conversation = await world.wrote()
+        outbound_id = await world.answer(conversation)
+        await world.becomes(outbound_id, "failed")
+        assert "1 message failed in a day. The last: The participant cannot be reached" in await overview(world)
+        await world.client.send("POST", f"/api/messaging/outbound/{outbound_id}/cancel")
+        assert "failed in a day" not in await overview(world)
+
+
+async def overview(world: SendingWorld) -> str:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        form = {"token": ADMIN_TOKEN}
+        async with session.post(world.client.admin_url + "/sign-in", data=form, headers=OWN_PAGE) as response:
+            return unescape(await response.text())
 
 
 async def test_the_overview_and_the_metrics_say_what_waits(world: SendingWorld) -> None:

@@ -11,6 +11,7 @@ from inboxd.domain.comment import Comment, CommentState, delete_problem, hide_pr
 from inboxd.domain.outbound import OutboundKind, PartContent, SentBy
 from inboxd.domain.outbound_content import ContentError, Draft, parts_of
 from inboxd.domain.retry import FailureAction
+from inboxd.http.operations import not_found
 from inboxd.http.problems import ProblemError
 from inboxd.meta.comments_client import CommentsClient, is_said_to_be_gone
 from inboxd.meta.graph_errors import GraphError
@@ -18,6 +19,7 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import InboxdError
 from inboxd.sending.outbound import (
     NewOutbound,
+    NotNowError,
     OutboundBody,
     OutboundConflictError,
     OutboxFullError,
@@ -93,6 +95,24 @@ class CommentActions:
             )
         except (OutboundConflictError, OutboxFullError) as error:
             raise _not_accepted(error) from error
+
+    async def retry(self, outbound_id: int) -> None:
+        """Send a reply that failed, or of which it is not known whether it was sent, once more."""
+        try:
+            found = await self._outbox.retry(outbound_id, force=True)
+        except (NotNowError, WindowClosedError) as error:
+            raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
+        if found is None:
+            raise not_found("outbound message")
+
+    async def cancel(self, outbound_id: int) -> None:
+        """Do not send a reply, or give it up: the later ones go on."""
+        try:
+            found = await self._outbox.cancel(outbound_id)
+        except NotNowError as error:
+            raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
+        if found is None:
+            raise not_found("outbound message")
 
     async def reply_in_private(
         self, comment: Comment, text: str, *, requested_by: str, key: RequestKey

@@ -21,6 +21,7 @@ from inboxd.comments.event_types import (
 from inboxd.domain.comment import Comment, CommentKind, CommentState
 from inboxd.domain.event import EventType, NewEvent
 from inboxd.events.log import EventLog
+from inboxd.events.store import remove_comment_text
 from inboxd.http.resource import iso
 
 _OF_STATE: Final = {
@@ -36,11 +37,13 @@ def record_received(connection: sqlite3.Connection, log: EventLog, comments: Seq
 
 
 def record_change(connection: sqlite3.Connection, log: EventLog, before: Comment, after: Comment, now: int) -> None:
-    """Record what really changed about a comment. `now` in ms."""
+    """Record what really changed about a comment. A deleted one loses its text in earlier events. `now` in ms."""
     kinds = [] if before.state is after.state else [_OF_STATE[after.state]]
     is_deleted = after.state is CommentState.DELETED
     if not is_deleted and (before.text, before.author_username) != (after.text, after.author_username):
         kinds.insert(0, UPDATED)
+    if is_deleted and after.comment_id is not None:
+        remove_comment_text(connection, after.account_id, after.comment_id)
     log.append(connection, [_event(kind, after, now, ids_only=log.ids_only) for kind in kinds])
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -54,6 +54,8 @@ class CommentPages:
             ("hide", self.hide),
             ("show", self.show),
             ("delete", self.delete),
+            ("outbound/{outbound}/retry", self.retry),
+            ("outbound/{outbound}/cancel", self.cancel),
         ):
             route = app.router.add_post(f"/comments/{{id}}/{path}", handler)
             if route.resource is not None:
@@ -133,6 +135,24 @@ class CommentPages:
         comment = await self._find(request)
         try:
             await self._actions.delete(comment)
+        except ProblemError as error:
+            return await self._thread(request, comment, problem=error)
+        return see_other(f"/comments/{comment.root_id}")
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Send a reply once more."""
+        return await self._outbound(request, self._actions.retry)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Do not send a reply, or stop showing it."""
+        return await self._outbound(request, self._actions.cancel)
+
+    async def _outbound(self, request: web.Request, change: Callable[[int], Awaitable[None]]) -> web.Response:
+        comment, text = await self._find(request), request.match_info["outbound"]
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise not_found("outbound message")
+        try:
+            await change(int(text))
         except ProblemError as error:
             return await self._thread(request, comment, problem=error)
         return see_other(f"/comments/{comment.root_id}")

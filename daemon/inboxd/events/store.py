@@ -37,6 +37,11 @@ _BLANK: Final = """
 UPDATE events AS e SET data = json_set(e.data, '$.message', json(k.value ->> 2))
 FROM json_each(?) AS k WHERE e.message_id = k.value ->> 0 AND e.data ->> '$.message.mid' = k.value ->> 1
 """
+_WORDLESS: Final = """
+UPDATE events INDEXED BY events_of_comments SET data = json_set(data, '$.text', NULL)
+WHERE type IN ('comment.received', 'comment.updated', 'comment.hidden', 'comment.unhidden')
+AND subject = ? AND account_id = ?
+"""
 _OLD: Final = """
 SELECT max(seq), max(seq) FILTER (WHERE recorded_at < ?)
 FROM (SELECT seq, recorded_at FROM events WHERE seq > ? ORDER BY seq LIMIT ?)
@@ -105,6 +110,11 @@ def replace_message(connection: sqlite3.Connection, messages: Sequence[tuple[int
     """
     if messages:
         connection.execute(_BLANK, (msgspec.json.encode(messages).decode(),))
+
+
+def remove_comment_text(connection: sqlite3.Connection, account_id: str, comment_id: str) -> None:
+    """Take the text from all events of a comment (Meta's id): it was deleted."""
+    connection.execute(_WORDLESS, (comment_id, account_id))
 
 
 def ends(connection: sqlite3.Connection) -> Ends:

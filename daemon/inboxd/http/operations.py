@@ -195,8 +195,8 @@ def parsed_query(request: web.Request, kind: type[Query]) -> Query:
     values: dict[str, object] = {}
     for name in request.query:
         if name not in hints:
-            known = f"known are: {', '.join(sorted(hints))}" if hints else "there are none"
-            raise _bad(f"Unknown parameter '{name[:50]}'; {known}.")
+            others = f"known are: {', '.join(sorted(hints))}" if hints else "there are none"
+            raise _bad(f"Unknown parameter '{name[:50]}'; {others}.")
         if len(request.query.getall(name)) > 1:
             raise _bad(f"Parameter '{name}' is given twice.")
         values[name] = _value(name, request.query[name], hints[name])

@@ -1,10 +1,11 @@
 """What is wrong with a request, in words: msgspec speaks of Python's types."""
 
 import re
-from enum import Enum
-from typing import Any, Final, get_args, get_type_hints
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
+from msgspec import inspect
 
 _PATTERNS: Final = {
     r"^[0-9]{1,32}$(?!\n)": "the id of an account or a person, a string of digits",
@@ -22,20 +23,25 @@ _TYPES: Final = {
     "str": "text",
 }
 _TYPE: Final = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
-_NO_MEMBER: Final = re.compile(r"Invalid enum value ('.*')", re.DOTALL)
+_NO_VALUE: Final = re.compile(r"Invalid enum value ('.*')", re.DOTALL)
+_NO_MEMBER: Final = "Object contains unknown field"
+_STEP: Final = re.compile(r"\.([A-Za-z0-9_]+)|\[\d+\]")
+_MOST: Final = 30
+"""More values or members than so many are not listed."""
 
 
 def in_words(error: msgspec.ValidationError, kind: Any) -> str:  # noqa: ANN401 - a type
     """The member that is wrong with a value that is to be a `kind`, and what it must be; without a full stop."""
-    text, _, where = str(error).partition(" - at `$")
-    where = where.removesuffix("`").lstrip(".")
+    text, _, path = str(error).partition(" - at `$")
+    path = path.removesuffix("`")
     for pattern, words in _PATTERNS.items():
         text = text.replace(f"`str` matching regex {pattern!r}", words)
-    found = _NO_MEMBER.fullmatch(text)
-    allowed = _members(kind, where) if found else []
-    if found and allowed:
-        text = f"Expected {' or '.join(map(repr, allowed))}, got {found[1]}"
-    text = _TYPE.sub(_typed, text)
+    found = _NO_VALUE.fullmatch(text)
+    if found and (values := _listed(_values(one) for one in _at(kind, path))):
+        text = f"Expected {' or '.join(map(repr, values))}, got {found[1]}"
+    elif text.startswith(_NO_MEMBER) and (names := _listed(_members(one) for one in _at(kind, path))):
+        text = f"{text}; known are: {', '.join(names)}"
+    text, where = _TYPE.sub(_typed, text), path.lstrip(".")
     return f"'{where}': {text}" if where else text
 
 
@@ -44,13 +50,37 @@ def _typed(found: "re.Match[str]") -> str:
     return " or ".join(_TYPES[name] for name in names) if _TYPES.keys() >= set(names) else found[0]
 
 
-def _members(kind: Any, where: str) -> list[str]:  # noqa: ANN401 - a type
-    """What the member with the name `where` may be, if that is an enum."""
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+def _listed(found: Iterable[list[str]]) -> list[str]:
+    names = sorted({name for some in found for name in some})
+    return names if len(names) <= _MOST else []
+
+
+def _values(kind: inspect.Type) -> list[str]:
+    return [str(one.value) for one in kind.cls] if isinstance(kind, inspect.EnumType) else []
+
+
+def _members(kind: inspect.Type) -> list[str]:
+    return [one.encode_name for one in kind.fields] if isinstance(kind, inspect.StructType) else []
+
+
+def _at(kind: Any, path: str) -> list[inspect.Type]:  # noqa: ANN401 - a type
+    """The types that may stand at a path such as `.attachments[0].type`."""
+    found = _plain(inspect.type_info(kind))
+    for step in _STEP.finditer(path):
+        found = [inner for one in found for inner in _inside(one, step[1])]
+    return found
+
+
+def _inside(kind: inspect.Type, name: str | None) -> list[inspect.Type]:
+    if name is None:
+        return _plain(kind.item_type) if isinstance(kind, inspect.CollectionType) else []
+    if not isinstance(kind, inspect.StructType):
         return []
-    for field in msgspec.structs.fields(kind):
-        if field.encode_name == where:
-            hint = get_type_hints(kind)[field.name]
-            enums = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Enum)]
-            return [str(member.value) for enum in enums for member in enum]
-    return []
+    return [inner for one in kind.fields if one.encode_name == name for inner in _plain(one.type)]
+
+
+def _plain(kind: inspect.Type) -> list[inspect.Type]:
+    """The types in a union, without what describes them."""
+    if isinstance(kind, inspect.Metadata):
+        return _plain(kind.type)
+    return [inner for one in kind.types for inner in _plain(one)] if isinstance(kind, inspect.UnionType) else [kind]

@@ -67,6 +67,8 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     """Entries of the event log."""
     outbound_messages: int = 0
     """Messages in the outbox: sent, or to be sent."""
+    comments: int = 0
+    """Comments and mentions that they wrote."""
     note: str = BACKUPS
 
     @property
@@ -78,9 +80,8 @@ class Erasure(msgspec.Struct, frozen=True, rename="camel"):
     def nobody(self) -> bool:
         """Whether nothing was kept of the person."""
         erased = self.messages + self.conversations + self.profiles + self.webhook_events
-        return self.complete and not (
-            erased + self.backfill_attempts + self.deliveries + self.events + self.outbound_messages
-        )
+        erased += self.backfill_attempts + self.deliveries + self.events + self.outbound_messages + self.comments
+        return self.complete and not erased
 
     @classmethod
     def example(cls) -> Self:
@@ -196,6 +197,7 @@ class ParticipantEraser:
             files_left=erased.files_left,
             events=counts["events"],
             outbound_messages=counts["outbound_messages"],
+            comments=counts["comments"],
         )
 
     def _record(self, connection: sqlite3.Connection, subject: Subject) -> None:

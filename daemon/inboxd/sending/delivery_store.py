@@ -108,6 +108,10 @@ SELECT o.account_id, count(*), min(o.created_at), sum(o.state = 'unknown'),
 FROM outbound_messages AS o INDEXED BY outbound_by_state
 WHERE o.state IN ('queued', 'sending', 'unknown') GROUP BY o.account_id
 """
+_FAILED: Final = """
+SELECT account_id, count(*), max(updated_at), coalesce(reason, '')
+FROM outbound_messages INDEXED BY outbound_by_state WHERE state = 'failed' AND updated_at >= ? GROUP BY account_id
+"""
 
 
 class Reason(NamedTuple):
@@ -159,6 +163,17 @@ class Backlog(NamedTuple):
     unknown_since: int | None
     unresolved: int
     """Those that are left to a person."""
+
+
+class Failures(NamedTuple):
+    """What failed of an account since some time, and is not retried or canceled."""
+
+    account_id: str
+    failed: int
+    latest_at: int
+    """When the latest failed (ms)."""
+    reason: str
+    """Why the latest failed, in words."""
 
 
 class Concluding:
@@ -327,6 +342,11 @@ async def recent(read: Read, account_id: str, since: int) -> Sequence[tuple[bool
 async def backlogs(read: Read) -> Sequence[Backlog]:
     """What waits, for each account that has something. Raises StorageError."""
     return [Backlog(*row) for row in await read(_WAITING, ())]
+
+
+async def failures(read: Read, since: int) -> Sequence[Failures]:
+    """What failed since `since` (ms), for each account. It looks at all failed messages. Raises StorageError."""
+    return [Failures(*row) for row in await read(_FAILED, (since,))]
 
 
 def _is_seen(connection: sqlite3.Connection, one: StoredOutbound) -> bool:

@@ -22,6 +22,7 @@ _UNDECIDED: Final = """
 SELECT o.id, p.id, p.state, o.participant_id FROM outbound_messages AS o INDEXED BY outbound_by_state
 JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state IN ('sending', 'unknown')
 WHERE o.state IN ('sending', 'unknown') AND o.account_id = ?1 AND coalesce(o.participant_id, ?2) = ?2
+  AND o.kind <> 'comment_reply'
 """
 _MESSAGE: Final = """
 SELECT m.id, m.sent_at FROM conversations AS c

@@ -22,10 +22,10 @@ from inboxd.sending.metrics import SendingMetrics
 from inboxd.sending.overview import SendingOverview
 from inboxd.sending.pages import AnsweringPages
 from inboxd.sending.senders import Senders
+from inboxd.sending.sending_tools import SendingTools
 from inboxd.sending.service import OutboxService
 from inboxd.sending.settlement import Settlement
 from inboxd.sending.uploads.service import UploadService
-from inboxd.sending.worker import Tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def build(
     expiry.on_released = outbox.notify
     channel_tools = ChannelTools(database, event_log, clock, accounts.aliases, uploads)
     limits = SendLimits(options.per_second, options.per_hour, options.private_replies_per_hour)
-    tools = Tools(
+    tools = SendingTools(
         database=database, accounts=accounts, settlement=settlement, metrics=metrics, clock=clock, random=core.random
     )
     senders = Senders(accounts, tools, channel_tools, limits)

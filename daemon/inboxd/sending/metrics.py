@@ -41,6 +41,10 @@ class SendingMetrics:
             "inboxd_outbound_unknown", "Messages of which it is not known whether they were sent.", names,
             registry=registry,
         )  # fmt: skip
+        self._unresolved = Gauge(
+            "inboxd_outbound_unresolved", "Messages of which a person has to find out whether they were sent.", names,
+            registry=registry,
+        )  # fmt: skip
         for kind in OutboundKind:
             for outcome in OUTCOMES:
                 self.attempts.labels(kind.value, outcome)
@@ -49,9 +53,10 @@ class SendingMetrics:
 
     def show(self, backlogs: Sequence[Backlog], now: int) -> None:
         """Bring the gauges up to date at `now` (ms)."""
-        for shown in (self._waiting, self._oldest, self._unknown):
+        for shown in (self._waiting, self._oldest, self._unknown, self._unresolved):
             shown.clear()
         for one in backlogs:
             self._waiting.labels(one.account_id).set(one.waiting)
             self._oldest.labels(one.account_id).set(max(0, now - one.oldest_at) / 1000)
             self._unknown.labels(one.account_id).set(one.unknown)
+            self._unresolved.labels(one.account_id).set(one.unresolved)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from inboxd.accounts.manager import AccountManager
+from inboxd.domain.account import DAY_MS
 from inboxd.feature import Card, Need, OverviewPart
 from inboxd.meta.send_budget import SendReport
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store
-from inboxd.sending.delivery_store import Backlog
+from inboxd.sending.delivery_store import Backlog, Failures
 from inboxd.storage.database import Read
 
 PATIENCE_MS: Final = 15 * 60_000
@@ -39,13 +40,21 @@ class SendingOverview:
     async def read(self) -> OverviewPart:
         """What waits of each account. Raises StorageError."""
         views = [self._view(one) for one in await delivery_store.backlogs(self._read)]
-        needs = outbox_needs(views, self._clock.now_ms())
+        now = self._clock.now_ms()
+        failed = await delivery_store.failures(self._read, now - DAY_MS)
+        needs = [*outbox_needs(views, now), *(self._need(one) for one in failed)]
         return OverviewPart(Card("sending_card.html", {"views": views}, position=22), needs)
 
     def _view(self, backlog: Backlog) -> BacklogView:
-        managed = self._accounts.served.get(backlog.account_id)
-        name = backlog.account_id if managed is None else managed.account.display_name
-        return BacklogView(name, backlog, self._report_of(backlog.account_id))
+        return BacklogView(self._name(backlog.account_id), backlog, self._report_of(backlog.account_id))
+
+    def _need(self, one: Failures) -> Need:
+        text = f"{self._name(one.account_id)}: {counted(one.failed, 'message')} failed in a day. The last: {one.reason}"
+        return Need(text, _PATH, urgent=False, position=22)
+
+    def _name(self, account_id: str) -> str:
+        managed = self._accounts.served.get(account_id)
+        return account_id if managed is None else managed.account.display_name
 
 
 def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
@@ -53,16 +62,16 @@ def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
     needs = []
     for name, backlog, report in views:
         if backlog.unresolved:
-            sent = counted(backlog.unresolved, "message", "messages")
-            text = f"{name}: {sent} of which it could not be found out whether Meta has them."
+            text = (
+                f"{name}: of {counted(backlog.unresolved, 'message')} it could not be found out whether they were sent."
+            )
             needs.append(Need(text, _PATH, position=22))
         if backlog.unknown_since is not None and now - backlog.unknown_since >= PATIENCE_MS:
-            sent = counted(backlog.unknown, "message", "messages")
-            text = f"{name}: {sent} of which it is not known yet whether Meta has them."
+            text = f"{name}: of {counted(backlog.unknown, 'message')} it is not known whether they were sent."
             needs.append(Need(text, _PATH, urgent=False, position=22))
         elif now - backlog.oldest_at >= PATIENCE_MS:
             why = "" if report is None or report.reason is None else f" {report.reason}."
-            waiting = counted(backlog.waiting, "message", "messages")
-            text = f"{name}: {waiting} not sent yet, the oldest since {iso_utc(backlog.oldest_at)}.{why}"
+            waiting = f"{counted(backlog.waiting, 'message')} not sent, the oldest since {iso_utc(backlog.oldest_at)}"
+            text = f"{name}: {waiting}.{why}"
             needs.append(Need(text, _PATH, position=22))
     return needs

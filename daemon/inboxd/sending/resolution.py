@@ -119,7 +119,7 @@ class Resolution:
         now = self._clock.now_ms()
         search.absent += 1
         if search.absent < LOOKS:
-            words = "It is not in the conversation yet. It is looked for once more before it is sent again."
+            words = "It is not there yet. It is looked for once more before it is sent again."
             rest_s = max(search.since + SECOND_LOOK_S - self._clock.monotonic(), FIRST_REST_S)
             await self._rest(one, part, search, rest_s, words)
             return

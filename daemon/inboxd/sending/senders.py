@@ -12,7 +12,8 @@ from inboxd.sending import delivery_store, worker
 from inboxd.sending.actions_api import Sender
 from inboxd.sending.channels import ChannelFactory, ChannelTools, DirectMessages
 from inboxd.sending.delivery_store import Reason
-from inboxd.sending.worker import NOT_CALLABLE_MS, SendingWorker, Tools
+from inboxd.sending.sending_tools import SendingTools
+from inboxd.sending.worker import NOT_CALLABLE_MS, SendingWorker
 
 _NOT_SERVED = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, "The account is not served now. Add it again, or cancel this.")
 
@@ -20,7 +21,9 @@ _NOT_SERVED = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, "The account is not served
 class Senders:
     """Makes and finds the workers. `factories` make the channel of each kind of message for an account."""
 
-    def __init__(self, accounts: AccountManager, tools: Tools, channel_tools: ChannelTools, limits: SendLimits) -> None:
+    def __init__(
+        self, accounts: AccountManager, tools: SendingTools, channel_tools: ChannelTools, limits: SendLimits
+    ) -> None:
         direct: ChannelFactory = partial(DirectMessages, tools=channel_tools)
         self.factories: dict[OutboundKind, ChannelFactory] = {
             OutboundKind.MESSAGE: direct,

@@ -167,7 +167,7 @@ class OutboxService:
             return new
         comment = None if self.comments is None else self.comments(connection, new.account_id, new.comment_id or "")
         if comment is None:
-            msg = "There is no comment with this id in this account."
+            msg = "There is no comment with this id in this account. Give its platformCommentId."
             raise UnknownCommentError(msg)
         if comment.expires_at <= now:
             ended = iso_utc(comment.expires_at)

@@ -12,6 +12,7 @@ from inboxd.domain.reply_window import Closed, ReplyWindow, Tag
 from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import SendError, SendFailure, send_row
 from inboxd.runtime.clock import iso_utc
+from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store, echo_store, store
 from inboxd.sending.delivery_store import Begun, Concluding, LatestAttempt, Reason
 from inboxd.sending.event_recording import record_human_reply
@@ -23,7 +24,9 @@ MOST_ATTEMPTS: Final = 3
 MEDIA_RETRY_MS: Final = 30_000
 MEDIA_ATTEMPTS: Final = 2
 _SENDABLE: Final = frozenset({OutboundState.QUEUED, OutboundState.SENDING})
-_STOPPED: Final = "inboxd stopped while it was being sent, so Meta's answer was not seen. It is being found out."
+FINDING_OUT: Final = "It is being found out whether it was sent."
+"""The last sentence of the reason of whatever is unknown."""
+_STOPPED: Final = f"inboxd stopped while it was being sent, so Meta's answer was not seen. {FINDING_OUT}"
 
 _OTHERS_ID: Final = "Meta answered with the id of another message. It is being found out whether it was sent."
 _GIVEN_UP: Final = (
@@ -184,8 +187,12 @@ class Settlement:
         self._decided(connection, one.key, part, now)
         if again:
             return self.concluding.conclude(connection, one.id, now, due_at=now)
-        told = "" if attempt is None or attempt.reason is None else f" The last answer: {attempt.reason}"
-        words = f"It is not in the conversation, after {part.attempts} attempts.{told}"
+        told = (
+            ""
+            if attempt is None or attempt.reason is None
+            else f" The last answer: {attempt.reason.removesuffix(FINDING_OUT)}"
+        )
+        words = f"It did not arrive, after {counted(part.attempts, 'attempt')}.{told}".rstrip()
         codes = (None, None) if attempt is None else (attempt.code, attempt.subcode)
         return self.concluding.conclude(connection, one.id, now, reason=Reason(ReasonCode.NOT_DELIVERED, words, *codes))
 

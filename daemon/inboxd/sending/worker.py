@@ -8,12 +8,10 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd.accounts.managed_account import ManagedAccount
-from inboxd.accounts.manager import AccountManager
 from inboxd.domain.outbound import OutboundKind, OutboundState, ReasonCode
 from inboxd.domain.reply_window import Tag
 from inboxd.meta.budget import HOUR_S
@@ -23,19 +21,17 @@ from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import SendError, SendFailure
 from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime import logs
-from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.sending import delivery_store
 from inboxd.sending.channels import Channel
 from inboxd.sending.clock_steps import ClockSteps
 from inboxd.sending.delivery_store import Begun, Due, Reason
-from inboxd.sending.metrics import SendingMetrics
 from inboxd.sending.outbound import StoredOutbound
 from inboxd.sending.resolution import Resolution, unknown_part
-from inboxd.sending.settlement import Settlement
+from inboxd.sending.sending_tools import SendingTools
+from inboxd.sending.settlement import FINDING_OUT
 from inboxd.sending.store import OutboundStore
-from inboxd.storage.database import Database
 
 LANES: Final = 8
 """Messages of one account that are sent at a time."""
@@ -53,18 +49,6 @@ _RESTRICTIONS: Final = frozenset({SendFailure.STOPPED, SendFailure.RESTRICTED, S
 Settle = Callable[[sqlite3.Connection], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What the workers of all accounts share."""
-
-    database: Database
-    accounts: AccountManager
-    settlement: Settlement
-    metrics: SendingMetrics
-    clock: Clock
-    random: Callable[[], float]
-
-
 class _Wait(NamedTuple):
     """Until when (ms) an account's messages wait, and why."""
 
@@ -76,7 +60,7 @@ class SendingWorker:
     """Sends for one account."""
 
     def __init__(
-        self, managed: ManagedAccount, tools: Tools, channels: Mapping[OutboundKind, Channel], limits: SendLimits
+        self, managed: ManagedAccount, tools: SendingTools, channels: Mapping[OutboundKind, Channel], limits: SendLimits
     ) -> None:
         self.name = f"sending:{managed.account.id}"
         self.wakeup = Wakeup()
@@ -259,7 +243,7 @@ class SendingWorker:
         except NotSentError as error:
             return self._not_sent(begun, error)
         except OutcomeUnknownError as error:
-            words = f"{error} It is being found out whether it was sent."
+            words = f"{error} {FINDING_OUT}"
             return self._unknown(begun, Reason(ReasonCode.ANSWER_NOT_SEEN, words))
         except StorageError as error:  # something that the call needs could not be read
             return self._not_sent(begun, NotSentError(str(error)))
@@ -280,7 +264,7 @@ class SendingWorker:
     async def _refused(self, begun: Begun, error: SendError) -> Settle:
         failure, settlement = error.send_row.failure, self._tools.settlement
         if failure in {SendFailure.UNCLEAR, SendFailure.UNCLEAR_ONCE}:
-            words = f"{error} It may have been sent; that is being found out."
+            words = f"{error} {FINDING_OUT}"
             return self._unknown(begun, Reason(error.send_row.reason_code, words, error.code, error.subcode))
         if failure is SendFailure.TOKEN or failure in _RESTRICTIONS:
             reason = Reason(error.send_row.reason_code, str(error), error.code, error.subcode)
@@ -353,7 +337,8 @@ class SendingWorker:
         """What keeps messages of this kind from being sent for longer than a moment."""
         account = self._managed.account
         if not account.callable:
-            words = f"The account cannot be used: {account.reason or account.state.value}."
+            why = (account.reason or account.state.value).rstrip(".")
+            words = f"The account cannot be used: {why}."
             return _Wait(self._not_callable(), Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, words))
         wait_s = self.budget.wait_s(private=kind is OutboundKind.PRIVATE_REPLY)
         if wait_s <= SHORT_S or wait_s == float("inf"):

@@ -63,7 +63,10 @@ def outage_diagnosis(budget: BudgetResource) -> Diagnosis:
 def budget_diagnosis(budget: BudgetResource) -> Diagnosis:
     """How many calls an account has left."""
     name, left = f"account {budget.account_id}", f"{budget.remaining} of {budget.allowance_per_hour} calls are left"
-    remedy = "Nothing: it goes on by itself. If Meta throttles you every day, lower budget.calls_per_hour."
+    remedy = (
+        "Nothing: it goes on by itself. If Meta throttles you every day, lower budget.calls_per_hour. "
+        "If it restricts the account, look into the account's and the app's alerts at Meta."
+    )
     if budget.unreachable_since is None and budget.paused_until is not None:
         detail = f"budget: no calls until {budget.paused_until}: {budget.paused_reason}"
         return Diagnosis(name, Severity.WARNING, detail, remedy)

@@ -20,6 +20,7 @@ from inboxd.maintenance.doctor.configuration_checks import check_secret_files, c
 from inboxd.maintenance.doctor.daemon_checks import check_daemon
 from inboxd.maintenance.doctor.diagnosis import Diagnosis, Severity
 from inboxd.maintenance.doctor.network_checks import check_graph, check_public_address
+from inboxd.maintenance.doctor.outbox_checks import check_outbox
 from inboxd.maintenance.doctor.storage_checks import check_storage
 from inboxd.runtime.command_line import config_option, json_option, run_async
 from inboxd.runtime.console import console
@@ -37,7 +38,7 @@ def doctor(config_path: Path | None, *, as_json: bool) -> None:
     """Look everything over and say what is wrong and how to mend it. Exits 1 if anything is.
 
     Configuration, secrets, clock, disk, permissions, database, backups, DNS and TLS to Meta, the daemon, each account's
-    token and subscription, and the public address when public.base_url names it.
+    token and subscription, the outbox, and the public address when public.base_url names it.
     """
     sys.exit(run_async(_doctor(config_path, os.environ, as_json=as_json)))
 
@@ -74,7 +75,8 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
         yield check_secrets(secrets)
     for diagnosis in check_secret_files(environment, path):
         yield diagnosis
-    for diagnosis in await asyncio.to_thread(check_storage, database, settings.storage.backups(database)):
+    storage = await asyncio.to_thread(check_storage, database, settings.storage.backups(database))
+    for diagnosis in [*storage, *await check_outbox(database)]:
         yield diagnosis
     stored = await stored_accounts(database)
     async for diagnosis in check_graph(settings, {account.login_type for account in stored}):
