@@ -419,7 +419,7 @@ async def test_the_outbox_takes_no_more_than_it_may_hold(client: Client) -> None
         ({"text": "hola", "sentBy": "bot"}, "'sentBy': Expected 'automation' or 'human', got 'bot'."),
         (
             {"attachments": [{"type": "gif"}]},
-            "'attachments[0].type': Expected 'audio' or 'file' or 'image' or 'like_heart' or 'post' or 'video', got 'gif'",
+            "'attachments[0].type': Expected 'audio' or 'file' or 'image' or 'like_heart' or 'post' or",
         ),
         (
             {"template": {"type": "button", "button": []}},

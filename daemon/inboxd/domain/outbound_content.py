@@ -8,11 +8,10 @@ becomes one part for each text, for each kind of attachment that Meta takes alon
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import regex
 
 from inboxd.domain.outbound import (
     AttachmentType,
@@ -27,6 +26,9 @@ from inboxd.domain.outbound import (
 )
 from inboxd.runtime.errors import InboxdError
 
+if TYPE_CHECKING:
+    import regex
+
 MAX_TEXT_BYTES: Final = 1000
 """Bytes of UTF-8 in one message."""
 MAX_TEXT: Final = 20_000
@@ -37,7 +39,6 @@ MAX_IMAGES: Final = 10
 MAX_ATTACHMENTS: Final = 20
 MAX_QUICK_REPLIES: Final = 13
 _FILES: Final = frozenset({AttachmentType.IMAGE, AttachmentType.VIDEO, AttachmentType.AUDIO, AttachmentType.FILE})
-_GRAPHEME: Final = regex.compile(r"\X")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -102,10 +103,17 @@ def split_text(text: str, most: int = MAX_TEXT_BYTES) -> list[str]:
     return [*pieces, rest] if rest else pieces
 
 
+def _graphemes(text: str) -> "Iterator[regex.Match[str]]":
+    """What people see as one character each."""
+    import regex  # noqa: PLC0415 - it takes two megabytes of memory, and few texts are so long
+
+    return iter(regex.finditer(r"\X", text))
+
+
 def _place_to_cut(text: str, most: int) -> int:
     """Behind the last blank within the first `most` bytes, or behind their last character if that were too early."""
     end = size = blank = 0
-    for one in _GRAPHEME.finditer(text):
+    for one in _graphemes(text):
         size += len(one.group().encode())
         is_blank = one.group().isspace()
         if size > most:
@@ -122,7 +130,7 @@ def _place_to_cut(text: str, most: int) -> int:
 
 def _without_blanks_before(text: str) -> str:
     """`text` without the blanks that it begins with; a blank that carries an accent is none."""
-    for one in _GRAPHEME.finditer(text):
+    for one in _graphemes(text):
         if not one.group().isspace():
             return text[one.start() :]
     return ""

@@ -115,6 +115,10 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
     """Messages that Meta did not deliver and that were found later."""
     outbound_messages: list[dict[str, Any]]
     """What was sent to them through inboxd, or is to be sent."""
+    comments: list[dict[str, Any]]
+    """What they commented."""
+    uploads: list[dict[str, Any]]
+    """Files that were sent to them, without the bytes."""
     avatar_webp: str | None
     """Our copy of the person's picture, in base64."""
 
@@ -132,6 +136,8 @@ class PersonExport(msgspec.Struct, frozen=True, rename="camel"):
             events=[],
             missed_messages=[],
             outbound_messages=[],
+            comments=[],
+            uploads=[],
             avatar_webp=None,
         )
 
