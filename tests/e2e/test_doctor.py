@@ -220,7 +220,7 @@ async def test_answers_that_were_not_sent_are_said(inboxd: Process) -> None:
     with closing(sqlite3.connect(inboxd.database)) as connection, connection:
         connection.execute("UPDATE outbound_messages SET created_at = created_at - 3600000, updated_at = 0")
     (waiting,) = diagnoses(inboxd, code=1)[f"outbox {ACCOUNT}"]
-    assert waiting["detail"].startswith("1 message not sent, the oldest since ")
+    assert waiting["detail"].startswith("1 message not sent yet, the oldest since ")
     with closing(sqlite3.connect(inboxd.database)) as connection, connection:
         connection.execute("UPDATE outbound_messages SET state = 'unknown', reason_code = 'unresolved' WHERE id = 2")
     unresolved, _ = diagnoses(inboxd, code=1)[f"outbox {ACCOUNT}"]

@@ -416,10 +416,10 @@ async def test_the_outbox_takes_no_more_than_it_may_hold(client: Client) -> None
             {"txt": "hola"},
             "unknown field `txt`; known are: attachments, attachmentsFirst, quickReplies, replyTo",
         ),
-        ({"text": "hola", "sentBy": "bot"}, "'sentBy': Expected 'automation' or 'human', got 'bot'."),
+        ({"text": "hola", "sentBy": "bot"}, "'sentBy': Expected 'human' or 'automation', got 'bot'."),
         (
             {"attachments": [{"type": "gif"}]},
-            "'attachments[0].type': Expected 'audio' or 'file' or 'image' or 'like_heart' or 'post' or",
+            "'attachments[0].type': Expected 'image' or 'video' or 'audio' or 'file' or 'like_heart' or",
         ),
         (
             {"template": {"type": "button", "button": []}},
@@ -433,7 +433,7 @@ async def test_a_wrong_name_is_answered_with_those_that_are_known(client: Client
     assert status == 422
     assert known in answer["detail"]
     listed = await client.get(f"{OUTBOUND}?state=sendng", status=400)
-    assert listed["detail"].startswith("'state': Expected 'canceled' or 'delivered' or 'failed' or 'queued'")
+    assert listed["detail"].startswith("'state': Expected 'queued' or 'sending' or 'unknown' or 'sent'")
 
 
 async def test_everything_of_a_person_is_erased_and_exported(client: Client) -> None:

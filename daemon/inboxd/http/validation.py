@@ -40,7 +40,7 @@ def in_words(error: msgspec.ValidationError, kind: Any) -> str:  # noqa: ANN401 
     if found and (values := _listed(_values(one) for one in _at(kind, path))):
         text = f"Expected {' or '.join(map(repr, values))}, got {found[1]}"
     elif text.startswith(_NO_MEMBER) and (names := _listed(_members(one) for one in _at(kind, path))):
-        text = f"{text}; known are: {', '.join(names)}"
+        text = f"{text}; known are: {', '.join(sorted(names))}"
     text, where = _TYPE.sub(_typed, text), path.lstrip(".")
     return f"'{where}': {text}" if where else text
 
@@ -51,7 +51,7 @@ def _typed(found: "re.Match[str]") -> str:
 
 
 def _listed(found: Iterable[list[str]]) -> list[str]:
-    names = sorted({name for some in found for name in some})
+    names = list(dict.fromkeys(name for some in found for name in some))
     return names if len(names) <= _MOST else []
 
 

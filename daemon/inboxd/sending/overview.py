@@ -71,7 +71,9 @@ def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
             needs.append(Need(text, _PATH, urgent=False, position=22))
         elif now - backlog.oldest_at >= PATIENCE_MS:
             why = "" if report is None or report.reason is None else f" {report.reason}."
-            waiting = f"{counted(backlog.waiting, 'message')} not sent, the oldest since {iso_utc(backlog.oldest_at)}"
+            waiting = (
+                f"{counted(backlog.waiting, 'message')} not sent yet, the oldest since {iso_utc(backlog.oldest_at)}"
+            )
             text = f"{name}: {waiting}.{why}"
             needs.append(Need(text, _PATH, position=22))
     return needs

@@ -41,7 +41,7 @@ def _unresolved(one: Backlog) -> Diagnosis | None:
 def _waiting(one: Backlog, now: int) -> Diagnosis | None:
     if now - one.oldest_at < PATIENCE_MS:
         return None
-    detail = f"{counted(one.waiting, 'message')} not sent, the oldest since {iso_utc(one.oldest_at)}"
+    detail = f"{counted(one.waiting, 'message')} not sent yet, the oldest since {iso_utc(one.oldest_at)}"
     remedy = f"{_LOOK}; GET {_path(one.account_id, 'queued')} says for what each waits."
     return Diagnosis(f"outbox {one.account_id}", Severity.WARNING, detail, remedy)
 
