@@ -40,6 +40,7 @@ bench: $(READY)           ## the measurements of docs/performance.md
 	$(BIN)/python -m benchmarks.admin
 	$(BIN)/python -m benchmarks.forwarding
 	$(BIN)/python -m benchmarks.healing
+	$(BIN)/python -m benchmarks.sending
 
 deb: $(READY)             ## dist/inboxd_*.deb, for the release of Debian that this is (needs debhelper)
 	packaging/build-deb

@@ -43,6 +43,8 @@ from benchmarks.load import Client, Run
 ACCOUNT: Final = "17841400000000001"
 HEADERS: Final = {"Authorization": f"Bearer {SECRET}"}
 ROUNDS: Final = 3
+CALLS_PER_HOUR: Final = 20
+"""Of all calls but sends: few, so that they are soon used up."""
 
 
 class Stage:
@@ -73,6 +75,7 @@ class Stage:
             "INBOXD_INSTAGRAM__GRAPH_URL": self.graph_url,
             "INBOXD_INSTAGRAM__TIMEOUT_S": "2",
             "INBOXD_BACKFILL__SCHEDULE": "",
+            "INBOXD_BUDGET__CALLS_PER_HOUR": str(CALLS_PER_HOUR),
             "INBOXD_RECONCILIATION__EVERY_MINUTES": "0",
             "INBOXD_SENDING__PER_SECOND": "100",
             "INBOXD_SENDING__PER_HOUR": "1000000",
@@ -246,9 +249,9 @@ async def latency(messages: int) -> None:
     print("\n| budget of other calls | messages | p50 ms | p99 ms |")
     print("| --- | ---: | ---: | ---: |")
     for name, full in (("idle", False), ("used up", True)):
-        async with staged(300 if full else 50, speed=1) as (stage, session):
-            if full:  # 300 people wrote: their profiles take all calls of the hour
-                used_up = "SELECT 1 FROM graph_calls LIMIT 1 OFFSET 199"
+        async with staged(100 if full else 50, speed=1) as (stage, session):
+            if full:  # 100 people wrote: their profiles take all calls of the hour
+                used_up = f"SELECT 1 FROM graph_calls LIMIT 1 OFFSET {CALLS_PER_HOUR - 1}"
                 await stage.until(partial(stage.rows, used_up), pause_s=0.5)
             took = []
             for number in range(messages):
