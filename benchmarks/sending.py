@@ -248,7 +248,7 @@ async def latency(messages: int) -> None:
     """From the 202 until Meta's answer is stored, with an idle and with a used-up budget of the other calls."""
     print("\n| budget of other calls | messages | p50 ms | p99 ms |")
     print("| --- | ---: | ---: | ---: |")
-    for name, full in (("idle", False), ("used up", True)):
+    for name, full in (("idle", False), ("used-up", True)):
         async with staged(100 if full else 50, speed=1) as (stage, session):
             if full:  # 100 people wrote: their profiles take all calls of the hour
                 used_up = f"SELECT 1 FROM graph_calls LIMIT 1 OFFSET {CALLS_PER_HOUR - 1}"
