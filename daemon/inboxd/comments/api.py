@@ -1,8 +1,7 @@
 """`/api/comments`: comments and mentions as threads, and what can be done with them."""
 
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -21,18 +20,13 @@ from inboxd.http import cursors
 from inboxd.http.auth import OWNER
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import MAX_LIMIT, Operation, Query, answer, body, not_found, path_id, query
-from inboxd.http.problems import SAFE_HEADERS, ProblemError
-from inboxd.sending.api import KEY, SCOPE
+from inboxd.http.problems import SAFE_HEADERS
 from inboxd.sending.api import PATH as OUTBOUND
+from inboxd.sending.api import SCOPE
+from inboxd.sending.idempotency_key import KEY, KEY_SCHEMA, key_of
 from inboxd.sending.resources import OutboundResource
 
 PATH: Final = "/api/comments"
-_KEY_FORM: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_KEY_SCHEMA: Final[Mapping[str, Any]] = {
-    "pattern": "^[\x21-\x7e]{1,255}$",
-    "description": "Names this reply. The same key and the same request again: nothing more is sent, and the answer is "
-    "the same reply. The same key and another request: 409.",
-}
 _REFRESH: Final = "Whether it is read again at Meta before, where the budget allows."
 
 
@@ -75,7 +69,7 @@ class CommentsApi:
             Operation("DELETE", one, self.delete, tag, {204: None}, problems=(409, 502), **acts),
             Operation(
                 "POST", one + "/replies", self.reply, tag, {202: OutboundResource}, body=NewReply, problems=(409,),
-                headers={KEY: _KEY_SCHEMA}, examples={"body": {"text": "It is 20 €.", "sentBy": "human"}}, **acts,
+                headers={KEY: KEY_SCHEMA}, examples={"body": {"text": "It is 20 €.", "sentBy": "human"}}, **acts,
             ),
         ]  # fmt: skip
 
@@ -138,7 +132,7 @@ class CommentsApi:
         """
         comment, wanted = await self._find(request), body(request, NewReply)
         told = msgspec.json.encode(("comment", comment.id, wanted), order="deterministic")
-        key = RequestKey(_idempotency_key(request), hashlib.blake2b(told, digest_size=16).digest())
+        key = RequestKey(key_of(request), hashlib.blake2b(told, digest_size=16).digest())
         accepted = await self._actions.reply(
             comment, wanted.text, sent_by=wanted.sent_by, requested_by=request[OWNER].name, key=key
         )
@@ -150,14 +144,3 @@ class CommentsApi:
         if found is None:
             raise not_found("comment")
         return found
-
-
-def _idempotency_key(request: web.Request) -> str | None:
-    """The header. Raises ProblemError (400)."""
-    given = request.headers.getall(KEY, [])
-    if not given:
-        return None
-    if len(given) > 1 or _KEY_FORM.fullmatch(given[0]) is None:
-        detail = f"{KEY} must be one header of 1 to 255 visible ASCII characters, without blanks."
-        raise ProblemError(HTTPStatus.BAD_REQUEST, detail)
-    return given[0]

@@ -1,7 +1,6 @@
 """`/api/messaging/…/messages` and `/api/messaging/outbound`: what the account sends, and what became of it."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -21,6 +20,7 @@ from inboxd.http.auth import OWNER
 from inboxd.http.cursors import Cursor
 from inboxd.http.operations import MAX_LIMIT, Operation, Query, answer, body, not_found, path_id, query
 from inboxd.http.problems import ProblemError
+from inboxd.sending.idempotency_key import KEY, KEY_SCHEMA, key_of
 from inboxd.sending.input_resources import NewDirectMessage, NewMessage
 from inboxd.sending.outbound import (
     NewOutbound,
@@ -38,14 +38,7 @@ from inboxd.sending.uploads.upload import UploadError
 from inboxd.storage.database import Database
 
 PATH: Final = "/api/messaging/outbound"
-KEY: Final = "Idempotency-Key"
 SCOPE: Final = "send"
-_KEY_FORM: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_KEY_SCHEMA: Final[Mapping[str, Any]] = {
-    "pattern": "^[\x21-\x7e]{1,255}$",
-    "description": "Names this message. The same key and the same request again: nothing more is sent, and the answer "
-    "is the same message. The same key and another request: 409.",
-}
 _EXAMPLE: Final[dict[str, Any]] = {"text": "Yes, in blue and in green.", "replyTo": "17", "sentBy": "human"}
 _DIRECT_EXAMPLE: Final[dict[str, Any]] = {
     "accountId": "17841400000000001",
@@ -90,7 +83,7 @@ class OutboundApi:
     def operations(self) -> Sequence[Operation]:
         """The operations of the API."""
         one, tag = PATH + "/{id}", "sending"
-        accepts: dict[str, Any] = {"needs": SCOPE, "headers": {KEY: _KEY_SCHEMA}, "problems": (409,)}
+        accepts: dict[str, Any] = {"needs": SCOPE, "headers": {KEY: KEY_SCHEMA}, "problems": (409,)}
         changes: dict[str, Any] = {"needs": SCOPE, "problems": (409,)}
         return [
             Operation(
@@ -196,7 +189,7 @@ class OutboundApi:
         if main_id is None:
             raise ProblemError(HTTPStatus.CONFLICT, "The account is not served here, so nothing can be sent for it.")
         key = ConversationKey(main_id, key.participant_id)
-        idempotency_key = _idempotency_key(request)
+        idempotency_key = key_of(request)
         fingerprint = _fingerprint(kind, key, comment_id, wanted)
         by = request[OWNER].name
         try:
@@ -249,17 +242,6 @@ def _shown(one: StoredOutbound | None) -> web.Response:
 def _accepted(one: StoredOutbound) -> web.Response:
     headers = {"Location": f"{PATH}/{one.id}"}
     return answer(OutboundResource.of(one), status=HTTPStatus.ACCEPTED, headers=headers)
-
-
-def _idempotency_key(request: web.Request) -> str | None:
-    """The header. Raises ProblemError (400)."""
-    given = request.headers.getall(KEY, [])
-    if not given:
-        return None
-    if len(given) > 1 or _KEY_FORM.fullmatch(given[0]) is None:
-        detail = f"{KEY} must be one header of 1 to 255 visible ASCII characters, without blanks."
-        raise ProblemError(HTTPStatus.BAD_REQUEST, detail)
-    return given[0]
 
 
 def _fingerprint(kind: OutboundKind, key: ConversationKey, comment_id: str | None, wanted: NewMessage) -> bytes:

@@ -13,7 +13,8 @@ from inboxd.conversations.resources import ConversationList, ConversationResourc
 from inboxd.http.client import AdminClient, UnreachableError
 from inboxd.http.operations import MAX_LIMIT
 from inboxd.runtime.errors import EX_USAGE, InboxdError
-from inboxd.sending.api import KEY, PATH
+from inboxd.sending.api import PATH
+from inboxd.sending.idempotency_key import KEY
 from inboxd.sending.input_resources import NewMessage
 from inboxd.sending.resources import OutboundList, OutboundResource
 from inboxd.sending.uploads.api import PATH as UPLOADS
