@@ -24,7 +24,7 @@ ENOUGH: Final = 0.95
 """The share of the mutations, but for the equivalent ones, that has to be killed."""
 TEST_LIMIT_S: Final = 30
 LIMIT_S: Final = 60
-"""A mutation that makes its tests hang is killed by that."""
+"""A mutation that makes its tests hang is killed by that. It has to do so alone on the machine too, at the end."""
 # The process ends with the tests, whatever threads a mutation has left hanging.
 _RUN: Final = "import os, sys, pytest; code = pytest.main(sys.argv[1:]); sys.stdout.flush(); os._exit(code)"
 _PYTEST: Final = ("-c", _RUN, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis")
@@ -39,8 +39,14 @@ class Verdict(NamedTuple):
 
     mutation: Mutation
     place: Path
-    killed: bool
+    code: int | None
+    """With what pytest ended; None when it took too long."""
     took_s: float
+
+    @property
+    def killed(self) -> bool:
+        """Whether the tests noticed it."""
+        return self.code != _PASSED
 
 
 class Workshop:
@@ -142,10 +148,13 @@ def main() -> int:
                 shops.put(shop)
             if code not in {None, _PASSED, *_NOTICED}:
                 raise SystemExit(f"pytest ended with {code} for: {mutation.why}")
-            return Verdict(mutation, place, code != _PASSED, time.monotonic() - since)
+            return Verdict(mutation, place, code, time.monotonic() - since)
 
         with ThreadPoolExecutor(options.jobs) as pool:
-            return _told(list(pool.map(judged, wanted)), time.monotonic() - began)
+            verdicts = list(pool.map(judged, wanted))
+        # Many at a time, a machine that is busy with others makes tests slow: that kills nothing.
+        verdicts = [judged(one.mutation) if one.code is None else one for one in verdicts]
+        return _told(verdicts, time.monotonic() - began)
 
 
 def _told(verdicts: Sequence[Verdict], took_s: float) -> int:
@@ -154,6 +163,8 @@ def _told(verdicts: Sequence[Verdict], took_s: float) -> int:
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for one in verdicts:
         mutation, outcome = one.mutation, "killed" if one.killed else "survived"
+        if one.code is None:
+            say(f"HUNG, which counts as killed: {mutation.why}\n")
         if mutation.equivalent:
             outcome = "wrong" if one.killed else "equivalent"
         groups[mutation.group][outcome] += 1
