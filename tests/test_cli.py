@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 from inboxd.cli import COMMANDS, cli
 
+from tests.fork_server import INBOXD
+
 HELP = Path(__file__).with_name("command_help.txt")
 """What every command says of itself, each after a line `$ inboxd … --help`."""
 HEAVY = {"aiohttp", "msgspec", "sqlite3", "asyncio"}
@@ -55,6 +57,14 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
     assert command.help is not None
     assert COMMANDS[name].help == " ".join(command.help.split("\n\n")[0].split())
     assert f"{name} --help" in recorded()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_imports_what_it_needs(name: str) -> None:
+    """The process tests start commands in a process that has imported the modules of all of them."""
+    said = subprocess.run([INBOXD, name, "--help"], capture_output=True, text=True, check=True, env={"PATH": ""})
+
+    assert said.stdout.startswith(f"Usage: inboxd {name}")
 
 
 def test_a_command_that_is_none_is_named() -> None:

@@ -6,20 +6,18 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fork_server import INBOXD, ROOT, Forked, fork_server
 from tests.support import ADMIN_TOKEN, APP_SECRET, VERIFY_TOKEN, documented_events
-
-INBOXD = str(Path(sys.executable).with_name("inboxd"))
 
 
 def free_port() -> int:
@@ -32,6 +30,9 @@ def free_port() -> int:
 
 class Process:
     """One inboxd process."""
+
+    executed = False
+    """Whether the script is executed. Otherwise the process is forked from one that has imported everything already."""
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
@@ -47,19 +48,24 @@ class Process:
             "INBOXD_ADMIN__PORT": str(self.admin),
             **variables,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.log = folder / "log"
 
     def start(self, *, ready: bool = True, preexec: Callable[[], None] | None = None) -> None:
+        """Start the daemon. `preexec` is called in the new process before it executes the script."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [INBOXD, "run"],
-                env=self.environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                preexec_fn=preexec,  # noqa: PLW1509 - no threads here
-            )
+            if self.executed or preexec:
+                self.process = subprocess.Popen(
+                    [INBOXD, "run"],
+                    env=self.environment,
+                    cwd=self.folder,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=preexec,  # noqa: PLW1509 - no threads here
+                )
+            else:
+                server = fork_server()
+                self.process = server.start(["run"], env=self.environment, cwd=self.folder, stdout=log, stderr=log)
         deadline = time.monotonic() + 20
         while ready and self.get("/readyz")[0] != 200:
             assert self.process.poll() is None, self.log.read_text()
@@ -95,9 +101,12 @@ class Process:
 
     def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Another inboxd command in the same surroundings."""
+        environment = self.environment | variables
+        if not self.executed:
+            return fork_server().run(arguments, env=environment, cwd=self.folder)
         return subprocess.run(
             [INBOXD, *arguments],
-            env=self.environment | variables,
+            env=environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -106,9 +115,25 @@ class Process:
         )
 
 
+@contextmanager
+def simulator() -> Iterator[str]:
+    """A simulated Instagram as a process; its URL."""
+    port = free_port()
+    process = fork_server().start(["simulator", "--port", str(port)], env={"PATH": os.environ["PATH"]}, cwd=ROOT)
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            assert str(port) in process.stdout.readline()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
 @pytest.fixture
-def inboxd(tmp_path: Path) -> Iterator[Process]:
+def inboxd(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Process]:
     process = Process(tmp_path)
+    process.executed = request.node.get_closest_marker("executed") is not None
     yield process
     if process.process is not None and process.process.poll() is None:
         process.process.kill()

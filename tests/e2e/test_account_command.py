@@ -1,12 +1,11 @@
 """`inboxd account`, with a daemon and without one, against a simulated Instagram in a process of its own."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.e2e.conftest import Process, simulator
 from tests.support import ACCOUNT
 
 TOKEN = "simulator-token"
@@ -14,19 +13,13 @@ TOKEN = "simulator-token"
 
 @pytest.fixture
 def simulated(inboxd: Process) -> Iterator[Process]:
-    port = free_port()
-    simulator = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.PIPE, text=True)
-    assert simulator.stdout is not None
-    assert str(port) in simulator.stdout.readline()
-    inboxd.environment |= {
-        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{port}",
-        "INBOXD_BUDGET__CALLS_PER_SECOND": "100",
-    }
-    (inboxd.folder / "token").write_text(TOKEN + "\n")
-    yield inboxd
-    simulator.kill()
-    simulator.wait()
-    simulator.stdout.close()
+    with simulator() as url:
+        inboxd.environment |= {
+            "INBOXD_INSTAGRAM__GRAPH_URL": url,
+            "INBOXD_BUDGET__CALLS_PER_SECOND": "100",
+        }
+        (inboxd.folder / "token").write_text(TOKEN + "\n")
+        yield inboxd
 
 
 @pytest.mark.parametrize("daemon_runs", [True, False])

@@ -14,8 +14,9 @@ import pytest
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
 
-from tests.e2e.conftest import INBOXD, Process
+from tests.e2e.conftest import Process
 from tests.e2e.test_process import hello, post
+from tests.fork_server import INBOXD
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, eventually
 
 RESTARTS = 20

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from inboxd.simulator.people import igsid
 
-from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.e2e.conftest import Process, simulator
 from tests.support import ACCOUNT
 
 TOKEN = "simulator-token"
@@ -36,22 +35,16 @@ class Simulated:
 
 @pytest.fixture
 def simulated(inboxd: Process) -> Iterator[Simulated]:
-    port = free_port()
-    simulator = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.PIPE, text=True)
-    assert simulator.stdout is not None
-    assert str(port) in simulator.stdout.readline()
-    inboxd.environment |= {
-        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{port}",
-        "INBOXD_BUDGET__CALLS_PER_SECOND": "1000",
-        "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
-        f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
-    }
-    rows = [{"clientAccountId": ACCOUNT, "participantPlatformId": igsid(number)} for number in range(PEOPLE)]
-    (inboxd.folder / "known.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    yield Simulated(inboxd, f"http://127.0.0.1:{port}")
-    simulator.kill()
-    simulator.wait()
-    simulator.stdout.close()
+    with simulator() as url:
+        inboxd.environment |= {
+            "INBOXD_INSTAGRAM__GRAPH_URL": url,
+            "INBOXD_BUDGET__CALLS_PER_SECOND": "1000",
+            "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+            f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
+        }
+        rows = [{"clientAccountId": ACCOUNT, "participantPlatformId": igsid(number)} for number in range(PEOPLE)]
+        (inboxd.folder / "known.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        yield Simulated(inboxd, url)
 
 
 @pytest.mark.parametrize("daemon_runs", [True, False])

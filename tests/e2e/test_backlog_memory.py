@@ -18,6 +18,8 @@ from inboxd.storage import migrations
 from tests.e2e.conftest import Process
 from tests.support import ACCOUNT, T0
 
+pytestmark = pytest.mark.executed  # its memory is measured
+
 LIMIT_MB = 250
 MAX_BODY = 4 * 1024 * 1024
 

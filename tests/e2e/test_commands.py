@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from inboxd.simulator.people import igsid
 
-from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.e2e.conftest import Process, free_port
+from tests.fork_server import fork_server
 from tests.support import ACCOUNT
 
 TOKEN = "simulator-token"
@@ -23,7 +24,7 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - given, not bound
 @contextmanager
 def simulator(inboxd: Process) -> Iterator[None]:
     port = free_port()
-    process = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    process = fork_server().start(["simulator", "--port", str(port)], env=inboxd.environment, cwd=inboxd.folder)
     assert process.stdout is not None
     assert str(port) in process.stdout.readline()
     inboxd.environment |= {
@@ -245,9 +246,8 @@ def test_the_demo_leaves_nothing_behind(inboxd: Process, number: signal.Signals)
     folder.mkdir()
     log = inboxd.folder / "demo"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [INBOXD, "demo"], env=inboxd.environment | {"TMPDIR": str(folder)}, stdout=output, stderr=output
-        )
+        environment = inboxd.environment | {"TMPDIR": str(folder)}
+        process = fork_server().start(["demo"], env=environment, cwd=folder, stdout=output, stderr=output)
         deadline = time.monotonic() + 30
         while not any(folder.glob("inboxd-demo-*/inboxd.sqlite3")) or "dashboard" not in log.read_text():
             assert process.poll() is None, log.read_text()

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import INBOXD, Process
+from tests.e2e.conftest import Process
+from tests.fork_server import INBOXD
 
 
 def test_the_demo_ends_with_a_name_on_everybody_and_with_answers(inboxd: Process) -> None:

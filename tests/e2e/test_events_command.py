@@ -14,7 +14,8 @@ import pytest
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
 
-from tests.e2e.conftest import INBOXD, Process
+from tests.e2e.conftest import Process
+from tests.fork_server import INBOXD
 from tests.support import ACCOUNT, ANA, APP_SECRET, T0
 
 

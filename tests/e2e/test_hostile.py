@@ -16,6 +16,8 @@ from inboxd.simulator.payloads import Conversationalist, delivery
 from tests.e2e.conftest import Process
 from tests.support import ACCOUNT, ANA, APP_SECRET, T0
 
+pytestmark = pytest.mark.executed  # its memory is measured
+
 MARK = "hunter2"
 """Stands for a secret: a token, a text, a verify token."""
 BROKEN = {

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from inboxd.simulator.people import igsid
 
-from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.e2e.conftest import Process, simulator
+from tests.fork_server import INBOXD
 from tests.support import ACCOUNT, T0, Json
 
 PATH = "/api/workers/import-history"
@@ -47,28 +48,27 @@ class Simulated:
 
 @pytest.fixture
 def simulated(inboxd: Process) -> Iterator[Simulated]:
-    port = free_port()
-    simulator = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.PIPE, text=True)
-    assert simulator.stdout is not None
-    assert str(port) in simulator.stdout.readline()
-    inboxd.environment |= {
-        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{port}",
-        "INBOXD_BUDGET__CALLS_PER_SECOND": "1000",
-        "INBOXD_RECONCILIATION__EVERY_MINUTES": "0",
-        "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
-        f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
-    }
-    found = Simulated(inboxd, f"http://127.0.0.1:{port}")
-    found.ask("behaviour", {"latency_ms": 1}, "PUT")
-    for who in range(PEOPLE):
-        for number in range(MESSAGES):
-            at = T0 - 10_000_000_000 + who * 1_000_000 + number * 1000
-            body = {"account_id": ACCOUNT, "participant_id": igsid(who), "text": f"{who} {number}", "created_ms": at}
-            found.ask("mailbox", body, "POST")
-    yield found
-    simulator.kill()
-    simulator.wait()
-    simulator.stdout.close()
+    with simulator() as url:
+        inboxd.environment |= {
+            "INBOXD_INSTAGRAM__GRAPH_URL": url,
+            "INBOXD_BUDGET__CALLS_PER_SECOND": "1000",
+            "INBOXD_RECONCILIATION__EVERY_MINUTES": "0",
+            "INBOXD_ACCOUNTS": json.dumps([{"id": ACCOUNT}]),
+            f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN,
+        }
+        found = Simulated(inboxd, url)
+        found.ask("behaviour", {"latency_ms": 1}, "PUT")
+        for who in range(PEOPLE):
+            for number in range(MESSAGES):
+                at = T0 - 10_000_000_000 + who * 1_000_000 + number * 1000
+                body = {
+                    "account_id": ACCOUNT,
+                    "participant_id": igsid(who),
+                    "text": f"{who} {number}",
+                    "created_ms": at,
+                }
+                found.ask("mailbox", body, "POST")
+        yield found
 
 
 @pytest.mark.long

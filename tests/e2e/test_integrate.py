@@ -23,7 +23,7 @@ from inboxd.simulator.payloads import Conversationalist, Item, delivery
 from inboxd.simulator.people import igsid, person
 from standardwebhooks import Webhook
 
-from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.e2e.conftest import Process, free_port, simulator
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET
 
 TEXT: Final = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text(encoding="utf-8")
@@ -66,29 +66,22 @@ def until(condition: Callable[[], Any]) -> Any:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A daemon that serves an account of a simulated Instagram. All tests share it: each has a customer of its own."""
-    daemon, port = Process(tmp_path_factory.mktemp("daemon")), free_port()
-    simulator = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.PIPE, text=True)
-    assert simulator.stdout is not None
-    assert str(port) in simulator.stdout.readline()
-    daemon.environment |= {
-        "INBOXD_INSTAGRAM__GRAPH_URL": f"http://127.0.0.1:{port}",
-        "INBOXD_BUDGET__CALLS_PER_SECOND": "100",
-    }
-    (daemon.folder / "token").write_text("simulator-token\n")
-    daemon.start()
-    try:
-        added = daemon.run("account", "add", "--token-file", "token", "--name", "shop")
-        assert added.returncode == 0, added.stderr
-        yield daemon
-        daemon.signal(signal.SIGTERM)
-        assert daemon.wait() == 0
-        daemon.logged()
-    finally:
-        for process in (simulator, daemon.process):
-            if process is not None:
-                process.kill()
-                process.wait()
-        simulator.stdout.close()
+    daemon = Process(tmp_path_factory.mktemp("daemon"))
+    with simulator() as url:
+        daemon.environment |= {"INBOXD_INSTAGRAM__GRAPH_URL": url, "INBOXD_BUDGET__CALLS_PER_SECOND": "100"}
+        (daemon.folder / "token").write_text("simulator-token\n")
+        daemon.start()
+        try:
+            added = daemon.run("account", "add", "--token-file", "token", "--name", "shop")
+            assert added.returncode == 0, added.stderr
+            yield daemon
+            daemon.signal(signal.SIGTERM)
+            assert daemon.wait() == 0
+            daemon.logged()
+        finally:
+            if daemon.process is not None:
+                daemon.process.kill()
+                daemon.process.wait()
 
 
 class Reader:

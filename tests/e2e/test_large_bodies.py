@@ -13,6 +13,8 @@ from inboxd.meta.signature import HEADER, sign
 from tests.e2e.conftest import Process
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, T0
 
+pytestmark = pytest.mark.executed  # its memory is measured
+
 MAX_GROWTH_BYTES = 30_000_000
 MAX_PAGE_BYTES = 2_000_000
 NESTED = b"[" * 900 + b"]" * 900

@@ -17,6 +17,8 @@ from tests.e2e.conftest import Process
 from tests.e2e.test_process import post
 from tests.support import ACCOUNT, T0
 
+pytestmark = pytest.mark.executed  # its memory is measured
+
 PEOPLE = 6
 ENOUGH_MB = 150
 

@@ -18,8 +18,11 @@ from inboxd import __version__
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.payloads import Conversationalist, delivery
 
-from tests.e2e.conftest import INBOXD, Process
+from tests.e2e.conftest import Process
+from tests.fork_server import INBOXD
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, VERIFY_TOKEN
+
+pytestmark = pytest.mark.executed  # what a start and an idle process cost, and what is said when it cannot start
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -3,7 +3,6 @@
 import json
 import signal
 import sqlite3
-import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from inboxd.simulator.people import igsid
 
-from tests.e2e.conftest import INBOXD, Process, free_port
+from tests.e2e.conftest import Process, simulator
 from tests.support import ACCOUNT
 
 CONVERSATIONS = 8
@@ -35,23 +34,8 @@ def until(condition: Callable[[], bool], *, within_s: float = 60) -> None:
 @pytest.fixture
 def instagram() -> Iterator[str]:
     """A simulated Instagram; its URL."""
-    port = free_port()
-    process = subprocess.Popen([INBOXD, "simulator", "--port", str(port)], stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            request(f"{url}/_simulator/behaviour")
-        except OSError:
-            return False
-        return True
-
-    try:
-        until(answers)
+    with simulator() as url:
         yield url
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.long

@@ -4,7 +4,6 @@ import asyncio
 import json
 import queue
 import signal
-import subprocess
 import threading
 import time
 import urllib.request
@@ -21,7 +20,8 @@ from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.people import igsid, person
 from inboxd.simulator.serving import serving
 
-from tests.e2e.conftest import INBOXD, Process
+from tests.e2e.conftest import Process
+from tests.fork_server import fork_server
 from tests.support import ACCOUNT, APP_SECRET, T0
 
 TOKEN, OTHER_TOKEN = "simulator-token", "another-token"
@@ -90,16 +90,8 @@ class Shop:
         return self.run("send", *arguments, code=code, stdin=stdin)
 
     def run(self, *arguments: str, code: int = 0, stdin: bytes | None = None) -> str:
-        ended = subprocess.run(
-            [INBOXD, *arguments],
-            env=self.inboxd.environment,
-            cwd=self.inboxd.folder,
-            input=stdin,
-            capture_output=True,
-            timeout=90,
-            check=False,
-        )
-        said = (ended.stdout + ended.stderr).decode()
+        ended = fork_server().run(arguments, env=self.inboxd.environment, cwd=self.inboxd.folder, stdin=stdin or b"")
+        said = ended.stdout + ended.stderr
         assert ended.returncode == code, said
         assert "Traceback" not in said
         return said

@@ -371,3 +371,17 @@ async def test_a_refusal_of_an_old_token_that_comes_late_does_not_stop_the_new_o
         assert caught.value.action is FailureAction.NEEDS_LOGIN
         assert platform.verdicts == []
         assert (await account.user_profile(ANA)).username == "ana_x"
+
+
+async def test_a_restart_does_not_begin_the_pace_of_conversations_anew(graph: Simulated, database: Database) -> None:
+    graph[0].behaviour = CALM
+    clock = TravelClock()
+    async with meta(graph[1], database, clock) as platform:
+        first = await platform.account()
+        assert first.conversations_throttle.wait_s() == 0
+        await first.user_profile(ANA)
+    async with meta(graph[1], database, clock) as platform:
+        restarted = await platform.account()
+        assert restarted.conversations_throttle.wait_s() == 1
+        await clock.travel(1)
+        assert restarted.conversations_throttle.wait_s() == 0
