@@ -81,6 +81,8 @@ class AccountGraph:
         """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
         self.conversations_throttle: Final = PacedThrottle(budget.clock, calls=CONVERSATION_CALLS, window_s=1.0)
         """Keeps the pace of the Conversations API."""
+        if budget.has_called:
+            self.conversations_throttle.fill()
         self.sends_throttle: Final = Throttle(budget.clock)
         """Stops only sends: Meta restricts the account, or only a person can resolve why it refuses."""
         self._client = client

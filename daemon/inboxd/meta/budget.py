@@ -130,6 +130,11 @@ class Budget:
         """What stops every call of this account: its host, the app, and the account."""
         return self._throttles
 
+    @property
+    def has_called(self) -> bool:
+        """Whether a call of the last hour is known, also of a process before this one."""
+        return self._all.used(self.clock.monotonic()) > 0
+
     def notify(self) -> None:
         """Wake all waiting calls: a throttle may have changed."""
         self._app_budget.notify()

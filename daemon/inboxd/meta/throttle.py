@@ -116,6 +116,10 @@ class PacedThrottle(Throttle):
         self._calls = calls
         self._window = CallWindow(window_s)
 
+    def fill(self) -> None:
+        """Take it that all `calls` ended just now: what the process before this one did last is not known."""
+        self._window.restore([self._clock.monotonic()] * self._calls)
+
     def wait_s(self) -> float:
         """Seconds until a call may be made; infinite when that depends on a call that is under way."""
         return max(super().wait_s(), self._window.room_in_s(self._calls, self._clock.monotonic()))
