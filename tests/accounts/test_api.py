@@ -9,7 +9,7 @@ from inboxd.simulator.graph_server import Behaviour, GraphServer, Token
 from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.people import igsid, person
 
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, TOKEN, Client, Json, eventually
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, BRUNO, T0, TOKEN, Client, Json, eventually
 
 OTHER = "17841400000000002"
 CALM = Behaviour(latency_ms=1)
@@ -189,6 +189,21 @@ async def test_participants_show_how_their_profile_stands(client: Client, graph:
     await client.deliver(who.says("hi!"))
     assert (await completed(client))["previousUsernames"] == []
     await client.get(f"/api/participants/{ACCOUNT}/42", status=404)
+
+
+async def test_somebody_to_whom_the_account_writes_first_is_asked_about_at_once(
+    client: Client, graph: Simulated
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=1, no_consent=(ANA,))
+    await client.deliver(Conversationalist(ACCOUNT, BRUNO, T0).says("hi"))
+    await completed(client, BRUNO)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0).answers("Hello, you commented"))
+    await client.settled()
+
+    async def refused() -> bool:
+        return bool((await participant(client))["profileState"] == "no_consent")
+
+    await eventually(refused, within_s=5)
 
 
 async def test_avatars_are_served_with_long_cache_headers(client: Client) -> None:

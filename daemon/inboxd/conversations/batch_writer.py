@@ -50,6 +50,7 @@ class _Stored(NamedTuple):
 
     profiles: dict[ConversationKey, int]
     """When fresh profiles that the cache did not have were fetched (ms)."""
+    created: list[ConversationKey]
     after_commit: list[Callable[[], None]]
     took_s: float
 
@@ -57,8 +58,8 @@ class _Stored(NamedTuple):
 class BatchWriter:
     """Stores batches. After each commit it tells `on_due` and `observe`, which must not raise.
 
-    `on_due` is told which participants wrote: their profiles may be due. `observe` is told how many events were stored,
-    by account and kind. `projections` run in the transaction.
+    `on_due` is told which participants are new or wrote: their profiles may be due. `observe` is told how many events
+    were stored, by account and kind. `projections` run in the transaction.
     """
 
     def __init__(
@@ -101,7 +102,8 @@ class BatchWriter:
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
             applied = message_store.apply_changes(connection, keys, changes.changes, now)
-            profiles.ensure(connection, [key for key, _ in applied.created], now)
+            created = [key for key, _ in applied.created]
+            profiles.ensure(connection, created, now)
             profiles.name(connection, changes.usernames, now)
             joined = early_changes.join(connection, changes.partyless, changes.arrived, now)
             reply_window_store.opened(connection, changes.openings, now)
@@ -112,7 +114,7 @@ class BatchWriter:
             after_commit = self._project(connection, events)
             if done_ids:
                 mark_done(connection, done_ids, now)
-            return _Stored(fresh, after_commit, time.perf_counter() - began)
+            return _Stored(fresh, created, after_commit, time.perf_counter() - began)
 
         stored = await self._database.write(transaction)
         self.batch_size.took(len(events), stored.took_s)
@@ -120,7 +122,7 @@ class BatchWriter:
             self._cache.put(key, fetched_at)
         for tell in stored.after_commit:
             tell()
-        self._on_due(writers)
+        self._on_due(writers.union(stored.created))
         self._count(events, done=len(done))
 
     async def store_each(self, batch: EventBatch) -> None:
