@@ -175,6 +175,7 @@ async def test_a_dead_token_needs_a_login_also_after_a_restart_and_a_new_one_men
         assert outcomes(found) == {"token": CheckOutcome.MISSING}
         assert managed.account.state is AccountState.NEEDS_LOGIN
     server.calls.clear()
+    clock.now += 20_000
     async with process(tmp_path, url, clock) as accounts:
         managed = accounts.served[ACCOUNT]
         assert not managed.account.callable
@@ -315,6 +316,7 @@ async def test_another_product_for_the_same_account_is_another_host(graph: Simul
     clock = ManualClock()
     async with process(tmp_path, url, clock, configured=False) as accounts:
         await AccountCheck(accounts, clock, no_message).add(Secret(TOKEN), LoginType.INSTAGRAM, name="shop")
+        clock.now += 20_000
         managed, _ = await AccountCheck(accounts, clock, no_message).add(Secret("page-token"), LoginType.FACEBOOK)
         assert (managed.account.login_type, managed.account.name) == (LoginType.FACEBOOK, "shop")
         assert (await managed.graph.owner()).page_id == PAGE

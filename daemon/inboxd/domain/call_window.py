@@ -31,6 +31,11 @@ class CallWindow:
         if counts:
             self._ended.append(now)
 
+    @property
+    def latest(self) -> float:
+        """When the latest call ended; minus infinity when none is known."""
+        return self._ended[-1] if self._ended else -math.inf
+
     def used(self, now: float) -> int:
         """The number of calls that count, with those under way."""
         self._forget(now)

@@ -39,6 +39,7 @@ LONGEST_TOLD_S: Final = 25 * 3600.0
 """The longest stop that is believed. Meta's windows are 24 hours; a longer stop is ignored."""
 CONVERSATION_CALLS: Final = 2
 """Most calls of the Conversations API in any second ("Rate limits")."""
+CONVERSATION_WINDOW_S: Final = 1.0
 PERMISSION_REST_S: Final = 3600.0
 DOUBT_REST_S: Final = 900.0
 
@@ -79,9 +80,11 @@ class AccountGraph:
         self.budget = budget
         self.profiles_throttle: Final = Throttle(budget.clock)
         """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
-        self.conversations_throttle: Final = PacedThrottle(budget.clock, calls=CONVERSATION_CALLS, window_s=1.0)
+        self.conversations_throttle: Final = PacedThrottle(
+            budget.clock, calls=CONVERSATION_CALLS, window_s=CONVERSATION_WINDOW_S
+        )
         """Keeps the pace of the Conversations API."""
-        if budget.has_called:
+        if budget.called_within(CONVERSATION_WINDOW_S):
             self.conversations_throttle.fill()
         self.sends_throttle: Final = Throttle(budget.clock)
         """Stops only sends: Meta restricts the account, or only a person can resolve why it refuses."""

@@ -130,10 +130,9 @@ class Budget:
         """What stops every call of this account: its host, the app, and the account."""
         return self._throttles
 
-    @property
-    def has_called(self) -> bool:
-        """Whether a call of the last hour is known, also of a process before this one."""
-        return self._all.used(self.clock.monotonic()) > 0
+    def called_within(self, seconds: float) -> bool:
+        """Whether a call may have ended so short a time ago, also one of a process before this one."""
+        return self.clock.monotonic() - self._all.latest < seconds
 
     def notify(self) -> None:
         """Wake all waiting calls: a throttle may have changed."""
