@@ -1,6 +1,7 @@
 """Fixtures: the real parts, on temporary files and free ports."""
 
 import asyncio
+import gc
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -32,8 +33,14 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for a core: more than half of a test is waiting, for a disk, a deadline or a process."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Three for a core: most of a test is waiting, for a disk, a deadline or a process."""
+    return 3 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: it need not be looked at by each garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

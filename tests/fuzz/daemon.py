@@ -182,6 +182,7 @@ async def running(folder: Path, **variables: str) -> AsyncIterator[Daemon]:
             **{f"INBOXD_ACCOUNT_TOKEN_{ACCOUNT}": TOKEN},
             **variables,
         )
+        process.executed = True  # its memory is looked at
         daemon = Daemon(process, session, meta)
         try:
             await daemon.start()
