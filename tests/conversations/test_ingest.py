@@ -356,11 +356,13 @@ async def test_odd_numbers_and_characters_go_through(rig: Rig, who: Conversation
     assert await rig.rows("SELECT state, error FROM deliveries") == [("done", None), ("done", None)]
 
 
-async def test_writers_are_told_once_committed(rig: Rig, who: Conversationalist) -> None:
+async def test_writers_and_new_people_are_told_once_committed(rig: Rig, who: Conversationalist) -> None:
     await rig.deliver(who.answers("hello"))
-    assert rig.writers == []
-    await rig.deliver(who.says("hi"))
     assert rig.writers == [ConversationKey(ACCOUNT, ANA)]
+    await rig.deliver(who.answers("are you there?"))
+    assert rig.writers == [ConversationKey(ACCOUNT, ANA)]
+    await rig.deliver(who.says("hi"))
+    assert rig.writers == [ConversationKey(ACCOUNT, ANA)] * 2
 
 
 async def test_a_deleted_conversation_takes_its_messages_along(rig: Rig, who: Conversationalist) -> None:

@@ -13,7 +13,7 @@ from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
 from inboxd.meta.owner import MAX_NAME, OWNER_FIELDS, Owner, owner_in
-from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, PacedThrottle, Throttle
+from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, Throttle
 from inboxd.runtime import logs
 from inboxd.runtime.secret import Secret
 
@@ -39,7 +39,6 @@ LONGEST_TOLD_S: Final = 25 * 3600.0
 """The longest stop that is believed. Meta's windows are 24 hours; a longer stop is ignored."""
 CONVERSATION_CALLS: Final = 2
 """Most calls of the Conversations API in any second ("Rate limits")."""
-CONVERSATION_WINDOW_S: Final = 1.0
 PERMISSION_REST_S: Final = 3600.0
 DOUBT_REST_S: Final = 900.0
 
@@ -80,12 +79,8 @@ class AccountGraph:
         self.budget = budget
         self.profiles_throttle: Final = Throttle(budget.clock)
         """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
-        self.conversations_throttle: Final = PacedThrottle(
-            budget.clock, calls=CONVERSATION_CALLS, window_s=CONVERSATION_WINDOW_S
-        )
+        self.conversations_throttle: Final = budget.paced_throttle(calls=CONVERSATION_CALLS, window_s=1.0)
         """Keeps the pace of the Conversations API."""
-        if budget.called_within(CONVERSATION_WINDOW_S):
-            self.conversations_throttle.fill()
         self.sends_throttle: Final = Throttle(budget.clock)
         """Stops only sends: Meta restricts the account, or only a person can resolve why it refuses."""
         self._client = client

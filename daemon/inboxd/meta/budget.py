@@ -19,7 +19,7 @@ from inboxd.domain.budget import APP_SCOPE, RECONCILIATION_SHARE, BudgetReport, 
 from inboxd.domain.call_window import CallWindow
 from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
-from inboxd.meta.throttle import Circuit, Throttle
+from inboxd.meta.throttle import Circuit, PacedThrottle, Throttle
 from inboxd.runtime.clock import Clock, iso_utc
 
 HOUR_S: Final = 3600.0
@@ -130,9 +130,12 @@ class Budget:
         """What stops every call of this account: its host, the app, and the account."""
         return self._throttles
 
-    def called_within(self, seconds: float) -> bool:
-        """Whether a call may have ended so short a time ago, also one of a process before this one."""
-        return self.clock.monotonic() - self._all.latest < seconds
+    def paced_throttle(self, *, calls: int, window_s: float) -> PacedThrottle:
+        """A throttle for one kind of this account's calls, which keeps its pace over a restart too."""
+        throttle = PacedThrottle(self.clock, calls=calls, window_s=window_s)
+        if self.clock.monotonic() - self._all.latest < window_s:
+            throttle.fill()
+        return throttle
 
     def notify(self) -> None:
         """Wake all waiting calls: a throttle may have changed."""
