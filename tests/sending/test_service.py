@@ -145,6 +145,22 @@ async def test_a_private_reply_that_waits_too_long_fails_and_the_next_may_go(dat
     assert await worker.poll() == REST_S
 
 
+async def test_a_row_that_cannot_be_read_lets_the_others_expire(database: Database) -> None:
+    clock = ManualClock()
+    await written(database)
+    outbox = outbox_of(database, clock)
+    broken, sound = await outbox.accept(new("a")), await outbox.accept(new("b"))
+    await database.write(
+        changing("""UPDATE outbound_parts SET content = '{"text": 7}' WHERE outbound_id = ?""", broken.id)
+    )
+    clock.now += 2 * DAY_MS
+    worker = ExpiryWorker(database, event_log(clock), clock, hold_after_failure=lambda: False)
+    await worker.poll()
+    rows = await database.read("SELECT id, state, reason_code FROM outbound_messages ORDER BY id")
+    assert rows == [(broken.id, "failed", "refused"), (sound.id, "failed", "window_closed")]
+    assert await worker.poll() == REST_S
+
+
 @pytest.mark.parametrize("state", ["sending", "unknown"])
 async def test_what_is_being_sent_does_not_expire(database: Database, state: str) -> None:
     clock = ManualClock()

@@ -4,12 +4,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from inboxd.domain.outbound import OutboundKind, OutboundState, PartState, ReasonCode, holds
 from inboxd.events.log import EventLog
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.worker import Schedule, Wakeup
-from inboxd.sending import store
+from inboxd.sending import delivery_store, store
 from inboxd.sending.event_recording import record_outbound
 from inboxd.sending.outbound import StoredOutbound, WindowClosedError
 from inboxd.sending.service import require_open
@@ -62,7 +64,9 @@ class ExpiryWorker:
         next_at = await self._store.next_expiry()
         if next_at is None or next_at > now:
             return REST_S if next_at is None else min(REST_S, (next_at - now) / 1000)
-        failed = await self._database.write(lambda connection: self._expire(connection, now))
+        failed, broken = await self._database.write(lambda connection: self._expire(connection, now))
+        for outbound_id, error in broken.items():
+            self._log.error("sending_crashed", outbound_id=outbound_id, exc_info=error)
         for one in failed:
             self._log.warning("outbound_expired", outbound_id=one.id, account_id=one.account_id)
             for tell in self.on_released:
@@ -74,9 +78,21 @@ class ExpiryWorker:
         if found:
             self._log.warning("sends_interrupted", account_id=None, count=found)
 
-    def _expire(self, connection: sqlite3.Connection, now: int) -> list[StoredOutbound]:
-        found = [store.get(connection, outbound_id) for outbound_id in store.expiring(connection, now, STEP)]
-        return [one for one in found if one is not None and self._expire_one(connection, one, now)]
+    def _expire(
+        self, connection: sqlite3.Connection, now: int
+    ) -> tuple[list[StoredOutbound], dict[int, msgspec.MsgspecError]]:
+        """The messages that failed; and those whose rows cannot be read: they are never looked at again."""
+        failed, broken = [], {}
+        for outbound_id in store.expiring(connection, now, STEP):
+            try:
+                one = store.get(connection, outbound_id)
+            except msgspec.MsgspecError as error:
+                broken[outbound_id] = error
+                delivery_store.bury(connection, outbound_id, now)
+                continue
+            if one is not None and self._expire_one(connection, one, now):
+                failed.append(one)
+        return failed, broken
 
     def _expire_one(self, connection: sqlite3.Connection, one: StoredOutbound, now: int) -> bool:
         """Fail a message, unless it may be sent after all. Returns whether it failed."""
