@@ -55,6 +55,17 @@ _BEGINNINGS: Final = (
 )
 
 
+_EXTENSIONS: Final = {
+    one.content_type: one.extension
+    for one in (_PNG, _JPEG, _GIF, _PDF, _WAV, _AVI, _AAC, _M4A, _MP4, _MOV, _OGG, _WEBM)
+}
+
+
+def extension_of(content_type: str) -> str:
+    """What the name of a file of this type ends with; `bin` when Instagram does not take it."""
+    return _EXTENSIONS.get(content_type, "bin")
+
+
 def media_type(beginning: bytes, *, wanted: str | None = None) -> MediaType:
     """The type of the file that begins with these bytes.
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from inboxd.domain.media_type import MAX_BYTES
+from inboxd.domain.media_type import MAX_BYTES, extension_of
 from inboxd.receiving.webhooks import PATH
 from inboxd.runtime.clock import Clock
 from inboxd.sending.uploads.store import UploadStore
@@ -20,11 +20,6 @@ KEEP_MS: Final = 24 * 3600 * 1000
 """How long a file is kept that no message has used yet, or whose message is sent."""
 AT_ONCE: Final = 4
 """Files that may arrive at the same time."""
-_EXTENSIONS: Final = {
-    "image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "application/pdf": "pdf", "audio/wav": "wav",
-    "audio/aac": "aac", "audio/mp4": "m4a", "video/mp4": "mp4", "video/quicktime": "mov", "video/ogg": "ogg",
-    "video/webm": "webm", "video/x-msvideo": "avi",
-}  # fmt: skip
 
 
 class UploadService:
@@ -70,8 +65,8 @@ class UploadService:
         if upload is None:
             msg = f"The upload {upload_id} is not there any more."
             raise UploadGoneError(msg)
-        extension = _EXTENSIONS.get(upload.content_type, "bin")
-        return f"{self._base_url}{MEDIA_PATH}/{upload.link(extension, self._clock.now_ms())}"
+        link = upload.link(extension_of(upload.content_type), self._clock.now_ms())
+        return f"{self._base_url}{MEDIA_PATH}/{link}"
 
     async def shown(self, text: str) -> Upload | None:
         """The file behind the last segment of an address; None when the address is not ours or has ended."""
