@@ -60,9 +60,10 @@ class OutboxRow(NamedTuple):
 
     @property
     def code(self) -> str:
-        """Meta's code, with its subcode where there is one. Empty when Meta gave none."""
+        """Meta's code, with its subcode where there is one. Empty when Meta gave none, or the reason has it already."""
         found = (self.one.meta_code, self.one.meta_subcode)
-        return "/".join(str(code) for code in found if code is not None)
+        text = "/".join(str(code) for code in found if code is not None)
+        return "" if text in (self.one.reason or "") else text
 
     @property
     def attempts(self) -> int:
