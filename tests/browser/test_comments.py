@@ -5,6 +5,7 @@ import time
 
 import pytest
 from inboxd.simulator.graph_server import GraphServer
+from selenium.webdriver.common.by import By
 
 from tests.browser.conftest import INSTALLED, Browser, on_a_phone
 from tests.comments.rig import THEIR_POST, Shop, threads
@@ -13,6 +14,10 @@ from tests.support import ACCOUNT, BRUNO, Client, Json
 pytestmark = INSTALLED
 
 EVIL = "<script>document.title='owned'</script>"
+WHOLE = """const mine = arguments[0].getBoundingClientRect();
+const around = arguments[0].closest(".grow").getBoundingClientRect();
+return mine.left >= around.left && mine.right <= around.right;"""
+"""Whether a badge is within the row that it stands in."""
 LONG = "¿Tienen también el azul en talla grande, y cuánto cuesta el envío a Canarias? " * 4
 
 
@@ -90,5 +95,7 @@ async def test_comments_fit_on_a_phone(client: Client, shop: Shop) -> None:
             ):
                 phone.open(path)
                 phone.fits(f"phone-{name}")
+                for badge in phone.driver.find_elements(By.CSS_SELECTOR, ".who .state"):
+                    assert phone.driver.execute_script(WHOLE, badge), f"'{badge.text}' is cut off"
 
     await asyncio.to_thread(look)

@@ -88,3 +88,56 @@ async def test_of_a_page_the_linked_account_has_the_fields(client: Client, shop:
     await after_asking(client, subscribed=COMMENTS, refused=set())
     assert shop.server.subscribed.of_linked_accounts[OTHER] == COMMENTS
     assert shop.server.subscriptions[OTHER] == {"messages"}
+
+
+async def switched_off(client: Client) -> Json:
+    """What is said when comments are switched off."""
+    changed = await client.send("PATCH", f"/api/accounts/{OTHER}", {"comments": False})
+    assert changed["comments"] is False
+    (finding,) = changed["findings"]
+    return {**finding, "fields": set(changed["subscribedFields"])}
+
+
+async def test_switched_off_they_are_taken_out_and_the_rest_stays(client: Client, shop: Shop) -> None:
+    await added(client, shop)
+    shop.server.subscriptions[OTHER].add("story_insights")
+    await after_asking(client, subscribed=COMMENTS, refused=set())
+    told = await switched_off(client)
+    assert (told["outcome"], told["detail"]) == ("ok", "unsubscribed from comments, live_comments, mentions")
+    assert told["fields"] == shop.server.subscriptions[OTHER] == MESSAGES | {"story_insights"}
+    posts = shop.count("POST", "me/subscribed_apps")
+    told = await switched_off(client)
+    assert told["detail"] == "comments and mentions were not subscribed"
+    assert shop.count("POST", "me/subscribed_apps") == posts
+    await after_asking(client, subscribed=COMMENTS, refused=set())  # and on again, at once
+    assert shop.server.subscriptions[OTHER] == MESSAGES | COMMENTS | {"story_insights"}
+
+
+async def test_switched_off_the_page_of_a_linked_account_keeps_its_messages(client: Client, shop: Shop) -> None:
+    await added(client, shop, page_id=PAGE)
+    await after_asking(client, subscribed=COMMENTS, refused=set())
+    assert (await switched_off(client))["outcome"] == "ok"
+    assert shop.server.subscribed.of_linked_accounts[OTHER] == set()
+    assert shop.server.subscriptions[OTHER] == {"messages"}
+
+
+async def test_what_meta_does_not_take_out_is_said_and_tried_again(client: Client, shop: Shop) -> None:
+    await added(client, shop)
+    await after_asking(client, subscribed=COMMENTS, refused=set())
+    shop.server.behaviour = Behaviour(latency_ms=1, unticked_fields=("messages",))  # Meta refuses every list
+    told = await switched_off(client)
+    assert (told["outcome"], "may still be subscribed" in told["detail"]) == ("unknown", True)
+    assert shop.server.subscriptions[OTHER] == MESSAGES | COMMENTS
+    shop.server.behaviour = Behaviour(latency_ms=1)
+    assert (await switched_off(client))["outcome"] == "ok"
+    assert shop.server.subscriptions[OTHER] == MESSAGES
+
+
+async def test_an_account_of_the_configuration_is_unsubscribed_once_its_file_says_so(
+    client: Client, shop: Shop
+) -> None:
+    configured = (await client.get("/api/accounts"))["accounts"][0]
+    assert configured["configured"]
+    path, wanted = f"/api/accounts/{configured['id']}", configured["comments"]
+    await client.send("PATCH", path, {"comments": not wanted}, status=409)
+    assert (await client.send("PATCH", path, {"comments": wanted}))["comments"] is wanted

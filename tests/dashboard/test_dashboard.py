@@ -27,7 +27,7 @@ from multidict import CIMultiDictProxy
 from tests.support import ACCOUNT, ADMIN_TOKEN, OWN_PAGE, T0, Client, eventually
 
 HTML = {"Accept": "text/html"}
-PAGES = ["/", "/inbox", "/backfill", "/deliveries", "/forwarding", "/accounts"]
+PAGES = ["/", "/inbox", "/outbox", "/backfill", "/deliveries", "/forwarding", "/accounts"]
 EVIL = "<script>alert(1)</script>"
 
 

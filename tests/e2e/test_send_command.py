@@ -1,6 +1,7 @@
 """`inboxd send` and `inboxd outbox`, with a real daemon and a simulated Instagram as processes of their own."""
 
 import asyncio
+import hashlib
 import json
 import queue
 import signal
@@ -207,6 +208,25 @@ def test_a_picture_is_uploaded_and_attached(shop: Shop, tmp_path: Path) -> None:
     assert [one["type"] for one in sent["attachments"]] == ["image"]
     assert len(sent["parts"]) == 2
     assert "png, jpeg or gif" in shop.send("--to", one, "--file", str(tmp_path / "notes.txt"), code=65)
+
+
+def test_a_file_reaches_the_customer_whole_and_one_that_is_too_large_is_refused(shop: Shop, tmp_path: Path) -> None:
+    one = shop.wrote()
+    picture, large = tmp_path / "price list.png", tmp_path / "large.png"
+    picture.write_bytes(PNG)
+    large.write_bytes(PNG + bytes(9 * 1024 * 1024))
+    shop.stop()
+    shop.inboxd.environment |= {
+        "INBOXD_PUBLIC__BASE_URL": f"http://127.0.0.1:{shop.inboxd.public}",
+        "INBOXD_SENDING__AFTER_FAILURE": "continue",
+    }
+    shop.inboxd.start()
+    shop.send("--to", one, "--wait", "20", "--file", str(picture), "The prices")
+    (media,) = [one for message in shop.ask("sent")["messages"] for one in message["media"]]
+    assert (media["type"], media["content_type"], media["bytes"]) == ("image", "image/png", len(PNG))
+    assert media["sha256"] == hashlib.sha256(PNG).hexdigest()
+    assert "larger" in shop.send("--to", one, "--file", str(large), code=65)
+    assert len(shop.ask("sent")["messages"]) == 2
 
 
 MISTAKES: Final[list[tuple[list[str], int, str]]] = [

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from inboxd.accounts.check import AccountCheck
-from inboxd.accounts.choices import ConfiguredAccountError, choose
+from inboxd.accounts.choices import ConfiguredAccountError, change
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
 from inboxd.accounts.resources import (
@@ -17,6 +17,7 @@ from inboxd.accounts.resources import (
     AccountStatistics,
     BudgetList,
     BudgetResource,
+    ChangedAccount,
     CheckedAccount,
     NewAccount,
     StatisticsResource,
@@ -56,7 +57,7 @@ class AccountsApi:
             ),
             Operation("GET", one, self.one, tag, {200: AccountResource}, single=True),
             Operation(
-                "PATCH", one, self.change, tag, {200: AccountResource}, body=AccountSettings, problems=(409,),
+                "PATCH", one, self.change, tag, {200: ChangedAccount}, body=AccountSettings, problems=(409,),
                 examples={"body": {"humanAgent": True, "comments": True}},
             ),
             Operation("POST", one + "/check", self.check, tag, {200: CheckedAccount}),
@@ -90,17 +91,18 @@ class AccountsApi:
     async def change(self, request: web.Request) -> web.Response:
         """Switch an account's Human Agent feature, or its comments, on or off.
 
-        What is left out stays. An account of the configuration file is changed there: 409.
+        What is left out stays. Switching comments off unsubscribes them at Meta; `findings` say what came of it. An
+        account of the configuration file is changed there: 409.
         """
         managed = self._find(request)
         try:
-            found = await choose(self._accounts, managed, body(request, AccountSettings))
+            changed = await change(self._accounts, self._check, managed, body(request, AccountSettings))
         except ConfiguredAccountError as error:
             detail = f"Nothing was changed: {error}."
             raise ProblemError(HTTPStatus.CONFLICT, detail) from error
-        if not found:
+        if changed is None:
             raise not_found("account")
-        return answer(AccountResource.of(managed.account))
+        return answer(changed)
 
     async def check(self, request: web.Request) -> web.Response:
         """Look an account over."""

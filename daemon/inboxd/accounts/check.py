@@ -9,7 +9,14 @@ import msgspec
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
-from inboxd.accounts.subscription import COMMENT_FIELDS, missing_fields, read_fields, subscribe_comments, with_messages
+from inboxd.accounts.subscription import (
+    COMMENT_FIELDS,
+    missing_fields,
+    read_fields,
+    subscribe_comments,
+    unsubscribe_comments,
+    with_messages,
+)
 from inboxd.domain.account import Account, AccountChange, LoginType
 from inboxd.domain.budget import Priority
 from inboxd.domain.retry import FailureAction
@@ -160,6 +167,20 @@ class AccountCheck:
         except GraphError as error:
             return CheckResult("comments", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour.")
         return comments_result(managed.account)
+
+    async def unsubscribe_comments(self, managed: ManagedAccount) -> CheckResult:
+        """Take comments and mentions out of the subscription, and say what came of it. Raises StorageError."""
+        try:
+            gone, left = await _within(unsubscribe_comments(self._accounts, managed, self._clock, Priority.INTERACTIVE))
+        except GraphError as error:
+            detail = f"comments and mentions may still be subscribed: {error}"
+            return CheckResult("comments", CheckOutcome.UNKNOWN, detail, "Switch comments off again later.")
+        if left:
+            detail = f"Meta took the call, and {', '.join(left)} is in the list afterwards"
+            remedy = "Remove the fields from the app's webhooks in the App Dashboard."
+            return CheckResult("comments", CheckOutcome.MISSING, detail, remedy)
+        detail = f"unsubscribed from {', '.join(gone)}" if gone else "comments and mentions were not subscribed"
+        return CheckResult("comments", CheckOutcome.OK, detail)
 
     async def _traffic(self, managed: ManagedAccount) -> CheckResult:
         """Check that webhooks arrive. Meta does not say whether the app is live, but a received message proves it."""

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
+from inboxd.accounts.check import AccountCheck
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
-from inboxd.accounts.resources import AccountSettings
+from inboxd.accounts.resources import AccountSettings, ChangedAccount
 from inboxd.runtime.errors import EX_USAGE, InboxdError
 
 
@@ -14,6 +16,20 @@ class ConfiguredAccountError(InboxdError):
     """The account is in the configuration file, which decides."""
 
     exit_code = EX_USAGE
+
+
+async def change(
+    accounts: AccountManager, check: AccountCheck, managed: ManagedAccount, wanted: AccountSettings
+) -> ChangedAccount | None:
+    """Store what is wanted of an account, and unsubscribe comments that are not. None when it was removed meanwhile.
+
+    Raises ConfiguredAccountError when the configuration file decides otherwise, and StorageError.
+    """
+    if not await choose(accounts, managed, wanted):
+        return None
+    # Asked for again, it is tried again: Meta may not have answered the first time.
+    findings = [await check.unsubscribe_comments(managed)] if wanted.comments is False else []
+    return msgspec.structs.replace(ChangedAccount.of(managed.account), findings=findings)
 
 
 async def choose(accounts: AccountManager, managed: ManagedAccount, wanted: AccountSettings) -> bool:
@@ -30,12 +46,12 @@ async def choose(accounts: AccountManager, managed: ManagedAccount, wanted: Acco
         changes["wants_comments"] = wanted.comments
         if wanted.comments:  # what was refused may have been granted
             changes |= {"refused_fields": {}, "refused_fields_at": None}
-    if changes and account.configured:
+    if all(getattr(account, name) == value for name, value in changes.items()):
+        return True
+    if account.configured:
         msg = (
             f"the account {account.id} stands in the configuration: set human_agent and comments of its [[accounts]] "
             "there and restart"
         )
         raise ConfiguredAccountError(msg)
-    if all(getattr(account, name) == value for name, value in changes.items()):
-        return True
     return await accounts.update(managed, **changes)

@@ -4,10 +4,17 @@ from typing import Protocol
 from urllib.parse import quote
 
 from inboxd.accounts.check import AccountCheck
-from inboxd.accounts.choices import choose
+from inboxd.accounts.choices import change
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.accounts.manager import AccountManager
-from inboxd.accounts.resources import AccountList, AccountResource, AccountSettings, CheckedAccount, NewAccount
+from inboxd.accounts.resources import (
+    AccountList,
+    AccountResource,
+    AccountSettings,
+    ChangedAccount,
+    CheckedAccount,
+    NewAccount,
+)
 from inboxd.domain.account import LoginType
 from inboxd.http.client import AdminClient
 from inboxd.runtime.errors import EX_USAGE, InboxdError
@@ -29,7 +36,7 @@ class AccountsClient(Protocol):
     async def add(self, token: Secret, login_type: LoginType, name: str) -> CheckedAccount:
         """Serve the account that a token belongs to."""
 
-    async def change(self, account_id: str, wanted: AccountSettings) -> AccountResource:
+    async def change(self, account_id: str, wanted: AccountSettings) -> ChangedAccount:
         """Change what a person chooses about an account."""
 
     async def check(self, account_id: str) -> CheckedAccount:
@@ -56,11 +63,11 @@ class LocalAccounts:
         managed, findings = await self._check.add(token, login_type, name=name)
         return CheckedAccount(account=AccountResource.of(managed.account), findings=findings)
 
-    async def change(self, account_id: str, wanted: AccountSettings) -> AccountResource:
+    async def change(self, account_id: str, wanted: AccountSettings) -> ChangedAccount:
         """Change what a person chooses about an account."""
         managed = self._find(account_id)
-        await choose(self._accounts, managed, wanted)
-        return AccountResource.of(managed.account)
+        changed = await change(self._accounts, self._check, managed, wanted)
+        return ChangedAccount.of(managed.account) if changed is None else changed
 
     async def check(self, account_id: str) -> CheckedAccount:
         """Check an account."""
@@ -99,10 +106,10 @@ class RemoteAccounts:
         wanted = NewAccount(token=token.reveal(), login_type=login_type, name=name)
         return await self._remote.call("POST", "/api/accounts", CheckedAccount, wanted)
 
-    async def change(self, account_id: str, wanted: AccountSettings) -> AccountResource:
+    async def change(self, account_id: str, wanted: AccountSettings) -> ChangedAccount:
         """Change what a person chooses about an account."""
         path = f"/api/accounts/{quote(account_id, safe='')}"
-        return await self._remote.call("PATCH", path, AccountResource, wanted, absent=NoSuchAccountError)
+        return await self._remote.call("PATCH", path, ChangedAccount, wanted, absent=NoSuchAccountError)
 
     async def check(self, account_id: str) -> CheckedAccount:
         """Check an account."""

@@ -162,6 +162,9 @@ async def _set(access: AccountsAccess, account_id: str, wanted: AccountSettings,
         return
     for name, is_on in (("human agent", changed.human_agent), ("comments and mentions", changed.comments)):
         click.echo(f"{changed.id}: {name} {'on' if is_on else 'off'}")
+    for finding in changed.findings:
+        told = f"{changed.id}: {finding.detail}.{f' {finding.remedy}' if finding.remedy else ''}"
+        click.echo(told, err=finding.outcome is not CheckOutcome.OK)
 
 
 @account.command("check")

@@ -223,6 +223,13 @@ class AccountList(Resource, frozen=True):
         )
 
 
+class ChangedAccount(AccountResource, frozen=True):
+    """An account after a change of what may be chosen about it."""
+
+    findings: list[CheckResult] = msgspec.field(default_factory=list)
+    """What came of it at Meta: when comments are switched off, whether they were unsubscribed."""
+
+
 class CheckedAccount(Resource, frozen=True):
     """An account, and what was found when it was looked over."""
 

@@ -103,6 +103,36 @@ async def subscribe_comments(
     return fields
 
 
+async def unsubscribe_comments(
+    accounts: AccountManager, managed: ManagedAccount, clock: Clock, priority: Priority
+) -> tuple[list[str], list[str]]:
+    """Ask for comments and mentions no more. What else is subscribed stays: Meta keeps a list for each app.
+
+    Returns the fields that were there and are not any more, and those that Meta lists afterwards all the same.
+    Raises GraphError, and StorageError.
+    """
+    graph, account = managed.graph, managed.account
+    node = "me" if account.login_type is LoginType.INSTAGRAM else account.id
+    before = set(await _fields_at(managed, node, priority))
+    kept = before - set(COMMENT_FIELDS)
+    if kept != before:
+        try:
+            if node == "me":
+                await graph.subscribe(priority, fields=with_messages(account, kept), node=node)
+            elif kept:
+                await graph.subscribe(priority, fields=kept, node=node)
+            else:  # an empty list is none that Meta takes
+                await graph.request("DELETE", f"{node}/subscribed_apps", {}, priority)
+        except GraphError as error:
+            if not error.of_host and error.action not in _PASSING:
+                await _restore(managed, node, before, priority)
+            raise
+    after = set(await _fields_at(managed, node, priority))
+    fields = after if node == "me" else set(await graph.subscribed_fields(priority)) | (after & set(COMMENT_FIELDS))
+    await accounts.update(managed, subscribed_fields=tuple(sorted(fields)), subscription_checked_at=clock.now_ms())
+    return sorted(before - after - kept), sorted(after & set(COMMENT_FIELDS))
+
+
 async def _fields_at(managed: ManagedAccount, node: str, priority: Priority) -> tuple[str, ...]:
     try:
         return await managed.graph.subscribed_fields(priority, node=node)

@@ -93,7 +93,9 @@ class SubscriptionMonitor:
         account = self._managed.account
         if not account.callable:
             return EVERY_MS / 1000
-        if account.wants_comments and not self._wanted_comments:
+        if not account.wants_comments:
+            self._wanted_comments = False  # when they are wanted again, it is looked at once
+        elif not self._wanted_comments:
             return 0.0
         due_at = max((account.subscription_checked_at or 0) + EVERY_MS, self._not_before)
         return (due_at - self._clock.now_ms()) / 1000

@@ -158,7 +158,7 @@ class ConversationStore:
         for more, values in _stretches(condition.before):
             listing = _IDS_OF_PAGE + _both(where, more) + _ORDER
             ids += [row[0] for row in await self._read(listing, [*parameters, *values, limit, offset])]
-        return await self._conversations(ids[:limit]), await self._count(where, parameters)
+        return await self.of_ids(ids[:limit]), await self._count(where, parameters)
 
     async def updated(
         self, condition: ConversationFilter, since: int, after: Place | None, *, limit: int, offset: int
@@ -173,7 +173,7 @@ class ConversationStore:
         rows = await self._read(_updates(where), [*parameters, *start, limit, offset])
         following = Place(rows[-1][1], rows[-1][0]) if rows else Place(*start)  # as listed: it may have moved by now
         total = await self._count(_both(where, _SINCE), [*parameters, since])
-        return await self._conversations([row[0] for row in rows]), total, following
+        return await self.of_ids([row[0] for row in rows]), total, following
 
     async def _condition(self, condition: ConversationFilter) -> tuple[str, list[object]]:
         where, parameters = condition.where()
@@ -182,7 +182,7 @@ class ConversationStore:
             parameters.append(_json([row[0] for row in found]))
         return where, parameters
 
-    async def _conversations(self, ids: Sequence[int]) -> list[Conversation]:
+    async def of_ids(self, ids: Sequence[int]) -> list[Conversation]:
         """The conversations with these ids, in their order."""
         rows = {row[0]: row for row in await self._read(_BY_CONVERSATION_IDS, (_json(ids),))}
         return [_conversation(rows[one]) for one in ids if one in rows]

@@ -8,7 +8,7 @@ from inboxd.accounts.manager import AccountManager
 from inboxd.domain.outbound import OutboundKind
 from inboxd.domain.reconciliation import MINUTE_MS
 from inboxd.events.log import EventLog
-from inboxd.feature import Core, Feature, Job, Setting
+from inboxd.feature import Core, Feature, Job, Link, Setting
 from inboxd.meta.send_budget import SendLimits
 from inboxd.sending import delivery_store, expiry_worker, personal_data_store
 from inboxd.sending.actions_api import ActionsApi
@@ -19,6 +19,7 @@ from inboxd.sending.echoes import Echoes
 from inboxd.sending.event_types import event_types
 from inboxd.sending.expiry_worker import ExpiryWorker
 from inboxd.sending.metrics import SendingMetrics
+from inboxd.sending.outbox_pages import PATH, OutboxPages
 from inboxd.sending.overview import SendingOverview
 from inboxd.sending.pages import AnsweringPages
 from inboxd.sending.senders import Senders
@@ -105,8 +106,9 @@ def build(
         expiries=personal_data_store.expiries(database, clock, days=keep_days),
         personal_data=personal_data_store.personal_data(database),
         collect=collect,
-        pages=(answering,),
+        pages=(answering, OutboxPages(database, outbox, accounts)),
         templates="inboxd.sending",
+        links=(Link(PATH, "Outbox", 12),),
         thread_part=answering.part,
         overview=SendingOverview(database.read, accounts, senders.report, clock).read,
         reload=(after_failure.rule, max_waiting.rule, keep_days.rule, pause.rule, senders.rule),
