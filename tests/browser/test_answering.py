@@ -142,7 +142,7 @@ async def test_what_may_have_been_sent_is_sent_again_only_after_a_question(
     await asyncio.to_thread(write, browser, "perhaps")
     await asyncio.to_thread(browser.sees, "not known whether sent", "#outbox")
     await asyncio.to_thread(browser.photograph, "composer-unknown")
-    await asyncio.to_thread(browser.click, "#outbox form[action$='/retry'] button")
+    await asyncio.to_thread(browser.click, "#outbox form[action$='/retry?force=true'] button")
 
     def declines() -> str:
         question = browser.driver.switch_to.alert

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 
@@ -79,6 +81,25 @@ async def test_it_lists_what_was_sent_and_what_was_not_with_its_reason(client: C
     only = await shown(client, "/outbox?state=failed")
     assert ("and in green" in only, "in &lt;b&gt;" in only) == (True, False)
     assert "and in green" not in await shown(client, "/outbox?account=17841499999999999")
+
+
+@pytest.mark.parametrize("page", ["/outbox/{outbound}/retry", "/inbox/{conversation}/outbound/{outbound}/retry"])
+async def test_a_page_that_is_old_sends_nothing_twice(client: Client, server: GraphServer, page: str) -> None:
+    """It still says that a message failed, which was tried again elsewhere and is unknown now."""
+    one = await customer_writes(client, server)
+    await signed_in(client)
+    failing(server, 551)
+    failed = await write(client, one, "hello")
+    await reached(client, failed["id"], "failed")
+    with closing(sqlite3.connect(client.database)) as database, database:
+        database.execute("UPDATE outbound_messages SET state = 'unknown'")
+        database.execute("UPDATE outbound_parts SET state = 'unknown'")
+    again = page.format(outbound=failed["id"], conversation=one)
+    status, text = await posted(client, again)
+    assert (status, "It may have been sent" in text) == (409, True)
+    failing(server, 0)
+    await posted(client, again + "?force=true")
+    await reached(client, failed["id"], "sent", "delivered", "read")
 
 
 async def test_what_failed_is_tried_again_and_dismissed_in_place(client: Client, server: GraphServer) -> None:

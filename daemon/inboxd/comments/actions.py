@@ -96,10 +96,10 @@ class CommentActions:
         except (OutboundConflictError, OutboxFullError) as error:
             raise _not_accepted(error) from error
 
-    async def retry(self, outbound_id: int) -> None:
-        """Send a reply that failed, or of which it is not known whether it was sent, once more."""
+    async def retry(self, outbound_id: int, *, force: bool) -> None:
+        """Send a reply that failed once more; with `force` also one of which it is not known whether it was sent."""
         try:
-            found = await self._outbox.retry(outbound_id, force=True)
+            found = await self._outbox.retry(outbound_id, force=force)
         except (NotNowError, WindowClosedError) as error:
             raise ProblemError(HTTPStatus.CONFLICT, str(error)) from error
         if found is None:

@@ -140,8 +140,9 @@ class CommentPages:
         return see_other(f"/comments/{comment.root_id}")
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Send a reply once more."""
-        return await self._outbound(request, self._actions.retry)
+        """Send a reply once more. What has become unknown since the page was made needs `force`, so another look."""
+        force = request.query.get("force") == "true"
+        return await self._outbound(request, lambda outbound_id: self._actions.retry(outbound_id, force=force))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Do not send a reply, or stop showing it."""

@@ -119,8 +119,9 @@ class OutboxPages:
         return await self._list(request)
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Send a message once more."""
-        return await self._changed(request, lambda outbound_id: self._outbox.retry(outbound_id, force=True))
+        """Send a message once more. What has become unknown since the page was made needs `force`, so another look."""
+        force = request.query.get("force") == "true"
+        return await self._changed(request, lambda outbound_id: self._outbox.retry(outbound_id, force=force))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Do not send a message."""
