@@ -25,6 +25,7 @@ from inboxd.http.problems import ProblemError
 from inboxd.http.rendering import page, see_other
 from inboxd.runtime.clock import Clock
 from inboxd.sending.api import SCOPE
+from inboxd.sending.pages import is_forced
 
 LIMIT: Final = 50
 LIVE_FRESH_MS: Final = 600_000
@@ -140,8 +141,8 @@ class CommentPages:
         return see_other(f"/comments/{comment.root_id}")
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Send a reply once more. What has become unknown since the page was made needs `force`, so another look."""
-        force = request.query.get("force") == "true"
+        """Send a reply once more."""
+        force = is_forced(request)
         return await self._outbound(request, lambda outbound_id: self._actions.retry(outbound_id, force=force))
 
     async def cancel(self, request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ import msgspec
 from inboxd.conversations.message_store import updated_at
 from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.reply_window import Opening, Tag
+from inboxd.storage.connection import fetch
 
 _OPEN: Final = f"""
 UPDATE conversations AS c SET
@@ -26,7 +27,7 @@ WHERE account_id = ?3 AND participant_id = ?4
 """  # noqa: S608 - built from constants
 _PAUSE: Final = f"""
 UPDATE conversations SET automation_paused_until = ?1, updated_at = max({updated_at("?2")}, updated_at + 1)
-WHERE account_id = ?3 AND participant_id = ?4 AND coalesce(automation_paused_until, 0) < ?1
+WHERE account_id = ?3 AND participant_id = ?4 AND coalesce(automation_paused_until, 0) < ?1 RETURNING id
 """  # noqa: S608 - built from constants
 _COLUMNS: Final = {Tag.RESPONSE: "window_refused_at", Tag.HUMAN_AGENT: "tag_refused_at"}
 
@@ -43,6 +44,10 @@ def refused(connection: sqlite3.Connection, key: ConversationKey, tag: Tag, at: 
     connection.execute(_REFUSED.format(column=_COLUMNS[tag]), (at, at, *key))
 
 
-def pause_automation(connection: sqlite3.Connection, key: ConversationKey, until: int, now: int) -> bool:
-    """A human of the account wrote elsewhere: bots should be silent until `until` (ms). False when that is known."""
-    return connection.execute(_PAUSE, (until, now, *key)).rowcount > 0
+def pause_automation(connection: sqlite3.Connection, key: ConversationKey, until: int, now: int) -> int | None:
+    """A human of the account wrote elsewhere: bots should be silent until `until` (ms).
+
+    Returns the id of the conversation; None when that is known.
+    """
+    rows = fetch(connection, _PAUSE, (until, now, *key))
+    return rows[0][0] if rows else None

@@ -24,6 +24,12 @@ JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state IN ('sending', 'unk
 WHERE o.state IN ('sending', 'unknown') AND o.account_id = ?1 AND coalesce(o.participant_id, ?2) = ?2
   AND o.kind <> 'comment_reply'
 """
+_HAS_UNDECIDED: Final = """
+SELECT EXISTS (
+    SELECT 1 FROM outbound_messages INDEXED BY outbound_by_state
+    WHERE state IN ('sending', 'unknown') AND account_id = ? AND kind <> 'comment_reply'
+)
+"""
 _MESSAGE: Final = """
 SELECT m.id, m.sent_at FROM conversations AS c
 JOIN messages AS m ON m.conversation_id = c.id AND m.mid_key = ?3 AND m.mid = ?4
@@ -96,6 +102,11 @@ def delivered(connection: sqlite3.Connection, part_id: int, at: int) -> bool:
 def undecided(connection: sqlite3.Connection, key: ConversationKey) -> Sequence[Undecided]:
     """Parts that may have become a message of this conversation: also private replies to an author not yet known."""
     return [Undecided(*row) for row in fetch(connection, _UNDECIDED, key)]
+
+
+def has_undecided(connection: sqlite3.Connection, account_id: str) -> bool:
+    """Whether there is any part of the account of which it is not known whether it was sent."""
+    return bool(fetch(connection, _HAS_UNDECIDED, (account_id,))[0][0])
 
 
 def is_new_since(connection: sqlite3.Connection, key: ConversationKey, part_id: int) -> bool:

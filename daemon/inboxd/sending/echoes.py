@@ -12,7 +12,7 @@ from inboxd.domain.partyless_change import PartylessSeen
 from inboxd.runtime.clock import Clock
 from inboxd.sending import delivery_store, echo_store
 from inboxd.sending.echo_store import Undecided
-from inboxd.sending.settlement import Settlement
+from inboxd.sending.settlement import Settlement, WrittenElsewhere
 
 _MANY: Final = 500
 """Echoes that are looked at in one step."""
@@ -66,8 +66,10 @@ class Echoes:
                 self._settlement.concluding.advance(connection, part.outbound_id, now)
         others = {one.key: one for one in sorted(echoes, key=lambda one: one.at) if one.mid not in parts}
         woken = False
+        written: list[WrittenElsewhere] = []
+        is_open = echo_store.has_undecided(connection, account_id)
         for key, echo in others.items():  # the latest of each conversation
-            open_parts = echo_store.undecided(connection, key)
+            open_parts = echo_store.undecided(connection, key) if is_open else ()
             for one in open_parts:
                 if one.state == PartState.UNKNOWN.value:
                     delivery_store.look_at(connection, one.outbound_id, now)
@@ -75,7 +77,8 @@ class Echoes:
             if any(self._may_be(connection, one, key) for one in open_parts):
                 continue  # it is decided when that is settled
             message_id, _ = echo_store.echo_of(connection, key, echo.mid)
-            self._settlement.human_replied(connection, key, echo.mid, message_id, echo.at, now)
+            written.append(WrittenElsewhere(key, echo.mid, message_id, echo.at))
+        self._settlement.human_replied(connection, written, now)
         return woken
 
     @staticmethod

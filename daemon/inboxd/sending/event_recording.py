@@ -1,7 +1,8 @@
 """Records what became of outbound messages in the event log, in the transaction that changed it."""
 
 import sqlite3
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -61,23 +62,27 @@ def record_outbound(connection: sqlite3.Connection, log: EventLog, outbound_id: 
     log.append(connection, [NewEvent(name, one.account_id, now, data, *about, subject=subject)])
 
 
-def record_human_reply(
-    connection: sqlite3.Connection,
-    log: EventLog,
-    key: ConversationKey,
-    *,
-    mid: str,
-    message_id: int | None,
-    at: int,
-    paused_until: int,
-) -> None:
-    """Record that the owner answered elsewhere at `at`: bots should be silent until `paused_until` (ms)."""
-    conversation = conversations.get_by_key(connection, key)
-    conversation_id = None if conversation is None else conversation.id
-    row = None if log.ids_only else _snapshot(connection, conversation_id)
-    data = msgspec.json.encode(KeptHumanReply(mid=mid, paused_until=paused_until, conversation=row))
-    about = (key.participant_id, conversation_id, message_id)
-    log.append(connection, [NewEvent(HUMAN_REPLIED, key.account_id, at, data, *about)])
+class HumanReply(NamedTuple):
+    """The owner answered elsewhere, at `at` (ms): bots should be silent until `paused_until` (ms)."""
+
+    key: ConversationKey
+    conversation_id: int
+    mid: str
+    message_id: int | None
+    at: int
+    paused_until: int
+
+
+def record_human_replies(connection: sqlite3.Connection, log: EventLog, replies: Sequence[HumanReply]) -> None:
+    """Record answers that the owner gave elsewhere."""
+    rows = {} if log.ids_only else conversations.snapshots(connection, {one.conversation_id for one in replies})
+    log.append(connection, [_human_reply(one, rows.get(one.conversation_id)) for one in replies])
+
+
+def _human_reply(one: HumanReply, row: msgspec.Raw | None) -> NewEvent:
+    data = msgspec.json.encode(KeptHumanReply(mid=one.mid, paused_until=one.paused_until, conversation=row))
+    about = (one.key.participant_id, one.conversation_id, one.message_id)
+    return NewEvent(HUMAN_REPLIED, one.key.account_id, one.at, data, *about)
 
 
 def _snapshot(connection: sqlite3.Connection, conversation_id: int | None) -> msgspec.Raw | None:

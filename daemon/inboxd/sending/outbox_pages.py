@@ -18,6 +18,7 @@ from inboxd.http.auth import SCOPES
 from inboxd.http.operations import not_found, path_id
 from inboxd.http.rendering import page, see_other
 from inboxd.sending.outbound import NotNowError, StoredOutbound, WindowClosedError
+from inboxd.sending.pages import is_forced
 from inboxd.sending.resources import OutboundResource
 from inboxd.sending.service import OutboxService
 from inboxd.sending.store import OutboundFilter, OutboundStore
@@ -119,8 +120,8 @@ class OutboxPages:
         return await self._list(request)
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Send a message once more. What has become unknown since the page was made needs `force`, so another look."""
-        force = request.query.get("force") == "true"
+        """Send a message once more."""
+        force = is_forced(request)
         return await self._changed(request, lambda outbound_id: self._outbox.retry(outbound_id, force=force))
 
     async def cancel(self, request: web.Request) -> web.Response:

@@ -39,6 +39,14 @@ SHOWN: Final = 50
 _OPEN: Final = frozenset({OutboundState.QUEUED, OutboundState.SENDING, OutboundState.UNKNOWN, OutboundState.FAILED})
 
 
+def is_forced(request: web.Request) -> bool:
+    """Whether somebody saw that a message may have been sent, and wants it sent again all the same.
+
+    A page that is old says of a message that it failed, which was tried again elsewhere and is unknown now.
+    """
+    return request.query.get("force") == "true"
+
+
 class AnsweringPages:
     """The part of a conversation's page with which it is answered. `served` are the ids of the served accounts."""
 
@@ -81,8 +89,8 @@ class AnsweringPages:
         return see_other(f"{_path(conversation)}#text")  # whoever answers goes on writing there
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Send a message once more. What has become unknown since the page was made needs `force`, so another look."""
-        force = request.query.get("force") == "true"
+        """Send a message once more."""
+        force = is_forced(request)
         return await self._changed(request, lambda outbound_id: self._outbox.retry(outbound_id, force=force))
 
     async def cancel(self, request: web.Request) -> web.Response:

@@ -1,8 +1,8 @@
 """What follows from a call of the Send API, in one transaction each: the part, its message, its lane, the event log."""
 
 import sqlite3
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, NamedTuple
 
 from inboxd.conversations import reply_window_store
 from inboxd.conversations import store as conversations
@@ -15,7 +15,7 @@ from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store, echo_store, store
 from inboxd.sending.delivery_store import Begun, Concluding, LatestAttempt, Reason
-from inboxd.sending.event_recording import record_human_reply
+from inboxd.sending.event_recording import HumanReply, record_human_replies
 from inboxd.sending.matching_store import Finding, is_of_another
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 
@@ -36,6 +36,15 @@ _GIVEN_UP: Final = (
 
 Settled = Callable[[sqlite3.Connection, Begun, SendReceipt, ConversationKey | None, int], None]
 """`Channel.settled`."""
+
+
+class WrittenElsewhere(NamedTuple):
+    """A message of the account that was not sent from here. `at` in ms, by Meta's clock."""
+
+    key: ConversationKey
+    mid: str
+    message_id: int | None
+    at: int
 
 
 class Settlement:
@@ -231,14 +240,16 @@ class Settlement:
         reason = Reason(ReasonCode.ANSWER_NOT_SEEN, words)
         return self.concluding.conclude(connection, outbound_id, now, due_at=later, reason=reason)
 
-    def human_replied(
-        self, connection: sqlite3.Connection, key: ConversationKey, mid: str, message_id: int | None, at: int, now: int
-    ) -> None:
-        """The account wrote a message that was not sent from here."""
-        until = at + self._pause_ms()
-        if reply_window_store.pause_automation(connection, key, until, now):
-            log = self.concluding.event_log
-            record_human_reply(connection, log, key, mid=mid, message_id=message_id, at=at, paused_until=until)
+    def human_replied(self, connection: sqlite3.Connection, written: Sequence[WrittenElsewhere], now: int) -> None:
+        """The account wrote these messages, and they were not sent from here. All are recorded in one step."""
+        replies = []
+        for one in written:
+            until = one.at + self._pause_ms()
+            conversation_id = reply_window_store.pause_automation(connection, one.key, until, now)
+            if conversation_id is not None:
+                replies.append(HumanReply(one.key, conversation_id, one.mid, one.message_id, one.at, until))
+        if replies:
+            record_human_replies(connection, self.concluding.event_log, replies)
 
     def _after_sent(
         self,
@@ -264,7 +275,8 @@ class Settlement:
             return
         other = echo_store.unexplained(connection, key, part.id)
         if other is not None:
-            self.human_replied(connection, key, other.mid, other.message_id, other.sent_at, now)
+            written = WrittenElsewhere(key, other.mid, other.message_id, other.sent_at)
+            self.human_replied(connection, [written], now)
 
     @staticmethod
     def _decide(connection: sqlite3.Connection, one: StoredOutbound, now: int) -> Tag | Reason | None:
