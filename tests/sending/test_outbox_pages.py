@@ -181,3 +181,25 @@ async def test_a_token_without_the_scope_send_sees_it_and_changes_nothing(
         assert ("hello" in text, "no scope 'send'" in text, "/cancel" in text) == (True, True, False)
         assert (await posted(client, f"/outbox/{waiting['id']}/cancel"))[0] == 403
         assert (await posted(client, f"/outbox/{waiting['id']}/retry"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"before": "1" * 30},
+        {"before": "\x00"},
+        {"before": "é" * 9000},
+        {"before": "-1.-1"},
+        {"state": "\x00", "account": "\x00"},
+        {"state": "sending'--", "account": "<b>" * 2000},
+        {"account": "\ud7ff" * 100},
+    ],
+)
+async def test_an_odd_address_shows_a_page_or_says_what_is_wrong(client: Client, query: dict[str, str]) -> None:
+    await signed_in(client)
+    async with client.session.get(
+        f"{client.admin_url}/outbox", params=query, headers={"Accept": "text/html"}
+    ) as response:
+        text = await response.text()
+        assert response.status in {200, 400, 422}, text
+        assert "<b><b>" not in text
