@@ -10,6 +10,7 @@ from inboxd.config.schema import AccountSettings, BudgetSettings, Reconciliation
 from inboxd.domain.outbound import OutboundKind, PartContent, SentBy
 from inboxd.sending import store
 from inboxd.sending.outbound import NewOutbound, OutboundBody
+from inboxd.sending.worker import LANES
 from inboxd.simulator.people import igsid
 
 from tests.sending.sending_world import SendingWorld
@@ -254,6 +255,21 @@ async def test_a_removed_account_says_why_its_messages_wait_and_goes_on_when_it_
         world.behave(send_throttled=False)
         await world.leaping(world.client.send("POST", "/api/accounts", added, status=201))
         await world.becomes(outbound_id, *SENT, step_s=5)
+
+
+async def test_what_is_unknown_keeps_nothing_else_from_being_sent(world: SendingWorld) -> None:
+    """More answers were not seen than there are lanes, and no call is left with which to look for them."""
+    world.behave(send_answer="odd_error_after_sending", echo="never")
+    budget = BudgetSettings(calls_per_hour=5, calls_per_second=1000)
+    async with world.sending(budget=budget, reconciliation=ReconciliationSettings(every_minutes=0)):
+        ids = [await world.answer(await world.wrote(igsid(number))) for number in range(LANES + 2)]
+        for one in ids:
+            await world.becomes(one, "unknown")
+        await world.clock.leap(300, step_s=10)
+        world.behave(send_answer="normal")
+        other = await world.answer(await world.wrote(igsid(LANES + 5)), "another")
+        await world.becomes(other, "sent", within_s=5)
+        assert {(await world.outbound(one))["state"] for one in ids} == {"unknown"}
 
 
 async def test_a_private_reply_opens_the_conversation_with_the_author(world: SendingWorld) -> None:

@@ -20,8 +20,9 @@ from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.storage.database import Read
 
 _DUE: Final = """
-SELECT id, due_at FROM outbound_messages INDEXED BY outbound_due
+SELECT id, due_at, state = 'unknown' FROM outbound_messages INDEXED BY outbound_due
 WHERE account_id = ?1 AND due_at IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?2))
+  AND (?3 OR state <> 'unknown')
 ORDER BY due_at, id LIMIT 1
 """
 _INTENT: Final = """
@@ -138,6 +139,8 @@ class Due(NamedTuple):
 
     id: int
     at: int
+    is_unknown: bool
+    """Whether it is to be found out what became of it."""
 
 
 class LatestAttempt(NamedTuple):
@@ -231,9 +234,9 @@ class Concluding:
             self.conclude(connection, outbound_id, now)
 
 
-def due(connection: sqlite3.Connection, account_id: str, busy: Iterable[int]) -> Due | None:
-    """What is due first of an account, without the messages in `busy`."""
-    row = connection.execute(_DUE, (account_id, _json(sorted(busy)))).fetchone()
+def due(connection: sqlite3.Connection, account_id: str, busy: Iterable[int], *, unknown: bool) -> Due | None:
+    """What is due first of an account, without the messages in `busy`. `unknown`: it may be one of the unknown."""
+    row = connection.execute(_DUE, (account_id, _json(sorted(busy)), unknown)).fetchone()
     return None if row is None else Due(*row)
 
 

@@ -35,6 +35,9 @@ from inboxd.sending.store import OutboundStore
 
 LANES: Final = 8
 """Messages of one account that are sent at a time."""
+LOOKING_LANES: Final = 2
+"""Of these, how many find out at a time what became of unknown messages: they may wait for the budget of other calls,
+and nothing that is to be sent waits for that."""
 SCHEDULE: Final = Schedule(lanes=LANES, storage_event="sending_waits_for_storage", storage_rest_s=1)
 SHORT_S: Final = 2.0
 """Messages that wait longer than this say so."""
@@ -79,6 +82,8 @@ class SendingWorker:
         """Held while it is decided which message a lane takes."""
         self._is_ready = False
         self._busy: set[int] = set()
+        self._looking: set[int] = set()
+        """Those of them that are unknown."""
         self._unsettled: dict[int, Settle] = {}  # by outbound message: what Meta answered, and is not stored yet
         self._changed = False
         self._steps = ClockSteps(tools.clock)
@@ -103,19 +108,23 @@ class SendingWorker:
             pace_s = self._short_rest_s()
             if pace_s or self.wakeup.stopping:
                 return pace_s
-            due = await self._database.reading(partial(self._due, busy=[*self._busy]))
+            unknown = len(self._looking) < LOOKING_LANES
+            due = await self._database.reading(partial(self._due, busy=[*self._busy], unknown=unknown))
             rest_s = self._rest_s(due)
             if due is None or rest_s:
                 return rest_s
             self._busy.add(due.id)
+            if due.is_unknown:
+                self._looking.add(due.id)
         try:
             await self._handle_or_set_aside(due.id)
         finally:
             self._busy.discard(due.id)
+            self._looking.discard(due.id)
         return 0
 
-    def _due(self, connection: sqlite3.Connection, busy: list[int]) -> Due | None:
-        return delivery_store.due(connection, self._account_id, busy)
+    def _due(self, connection: sqlite3.Connection, *, busy: list[int], unknown: bool) -> Due | None:
+        return delivery_store.due(connection, self._account_id, busy, unknown=unknown)
 
     def _rest_s(self, due: Due | None) -> float:
         if due is None:
