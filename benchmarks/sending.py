@@ -58,6 +58,7 @@ class Stage:
         self.people = [Conversationalist(ACCOUNT, igsid(number), EPOCH_MS) for number in range(conversations)]
         self.public, self.admin = free_port(), free_port()
         self.graph_url = ""
+        self.calls_per_hour = CALLS_PER_HOUR
         self.process: subprocess.Popen[bytes] | None = None
         self.ids: list[str] = []
 
@@ -75,7 +76,8 @@ class Stage:
             "INBOXD_INSTAGRAM__GRAPH_URL": self.graph_url,
             "INBOXD_INSTAGRAM__TIMEOUT_S": "2",
             "INBOXD_BACKFILL__SCHEDULE": "",
-            "INBOXD_BUDGET__CALLS_PER_HOUR": str(CALLS_PER_HOUR),
+            "INBOXD_BUDGET__CALLS_PER_HOUR": str(self.calls_per_hour),
+            "INBOXD_BUDGET__CALLS_PER_SECOND": "100",  # the limiter's seconds are real ones, however fast the clock
             "INBOXD_RECONCILIATION__EVERY_MINUTES": "0",
             "INBOXD_SENDING__PER_SECOND": "100",
             "INBOXD_SENDING__PER_HOUR": "1000000",
@@ -139,11 +141,12 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    conversations: int, *, speed: float, **behaviour: Any
+    conversations: int, *, speed: float, calls_per_hour: int = CALLS_PER_HOUR, **behaviour: Any
 ) -> AsyncIterator[tuple[Stage, aiohttp.ClientSession]]:
     """A daemon with conversations that can be answered."""
     async with AsyncExitStack() as stack:
         stage = Stage(Path(stack.enter_context(tempfile.TemporaryDirectory())), conversations, speed)
+        stage.calls_per_hour = calls_per_hour
         stage.graph_url = await stack.enter_async_context(serving(stage.server.application()))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         sender = WebhookSender(
@@ -274,10 +277,9 @@ def _sent(stage: Stage, messages: float) -> bool:
 
 async def once(messages: int, conversations: int, lost: float) -> None:
     """Answers are lost and the daemon is killed; then what was sent is counted on the other side."""
-    async with staged(conversations, speed=30, send_answer="dropped", send_answer_rate=lost, echo_rate=0.9) as (
-        stage,
-        session,
-    ):
+    odd = {"send_answer": "dropped", "send_answer_rate": lost, "echo_rate": 0.9}
+    # Each answer that was lost is looked for with up to four calls: as many accounts have that much traffic.
+    async with staged(conversations, speed=30, calls_per_hour=4 * messages, **odd) as (stage, session):
         texts = [f"once {number}" for number in range(messages)]
         gate = asyncio.Semaphore(16)
 
