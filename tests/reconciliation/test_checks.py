@@ -88,6 +88,15 @@ async def test_an_idle_account_costs_one_call_for_each_check(world: World) -> No
         assert await world.texts() == {}, "it was there before the account was connected"
 
 
+async def test_what_was_said_before_the_account_was_connected_is_not_told_with_what_is_missing(world: World) -> None:
+    world.happens(ANA, "long ago", created_ms=T0 - 30 * 86_400_000)
+    async with world.daemon():
+        await world.clock.leap(10)
+        missing = world.happens(ANA, "it is me again")
+        await world.checked()
+        assert await world.texts() == {missing: "it is me again"}
+
+
 async def test_whatever_arrives_brings_the_schedule_back(world: World) -> None:
     async with world.daemon():
         await world.clock.leap(4 * 3600, step_s=30)

@@ -139,7 +139,8 @@ async def test_of_an_account_that_is_not_served_nothing_is_told(world: World) ->
         await world.client.get("/api/accounts/4711/completeness", status=404)
 
 
-async def test_a_person_who_was_forgotten_does_not_come_back(world: World) -> None:
+@pytest.mark.parametrize("logged", [True, False], ids=["logged", "expired"])
+async def test_a_person_who_was_forgotten_does_not_come_back(world: World, *, logged: bool) -> None:
     async with world.daemon():
         await world.clock.leap(10)
         world.happens(ANA, "forget me")
@@ -149,6 +150,8 @@ async def test_a_person_who_was_forgotten_does_not_come_back(world: World) -> No
         while not forgetting.done():
             await world.clock.leap(1)
         await forgetting
+        if not logged:
+            await world.database.execute("DELETE FROM events")
         assert await world.database.read("SELECT * FROM missed_messages") == []
         left = "SELECT api_id, participant_id, participants FROM listed_conversations"
         assert await world.database.read(left) == [(None, None, None)]

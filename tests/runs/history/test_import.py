@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,15 @@ async def test_an_import_has_limits(client: Client, server: GraphServer) -> None
     rest = await finished(client, await start(client))
     assert len(await client.conversations()) == 6
     assert (rest["totalProcessed"], rest["messagesAdded"]) == (6, 12 - total - first["messagesAdded"])
+
+
+async def test_an_import_takes_of_a_conversation_only_what_is_wanted(client: Client, server: GraphServer) -> None:
+    for text, at in (("before", "2025-08-19T23:59:59Z"), ("after", "2025-08-20T00:00:00Z")):
+        created_ms = int(datetime.fromisoformat(at).timestamp() * 1000)
+        server.mailbox.add(NewMessage(account_id=ACCOUNT, participant_id=igsid(0), text=text, created_ms=created_ms))
+    done = await finished(client, await start(client, since="2025-08-20T00:00:00Z"))
+    assert done["messagesAdded"] == 1
+    assert [one["content"] for one in (await everything(client))[igsid(0)]] == ["after"]
 
 
 async def test_what_was_imported_is_not_read_again(client: Client, server: GraphServer) -> None:
