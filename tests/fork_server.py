@@ -102,8 +102,11 @@ class ForkServer:
         stdout: IO[bytes] | None = None,
         stderr: IO[bytes] | None = None,
     ) -> Forked:
-        """Start `inboxd` with these arguments. Nothing is read by it without `stdin`; what it prints can be read
-        from `Forked.stdout` without `stdout`, and is in the output of the tests without `stderr`."""
+        """Start `inboxd` with these arguments.
+
+        Without `stdin` it reads nothing. Without `stdout`, what it prints can be read from `Forked.stdout`. Without
+        `stderr`, its errors are in the output of the tests.
+        """
         request = json.dumps([[INBOXD, *arguments], dict(env), str(cwd)]).encode()
         assert len(request) <= _MOST
         ours, theirs = socket.socketpair()
@@ -129,6 +132,7 @@ class ForkServer:
                 code = process.wait(timeout)
             finally:
                 process.kill()
+                process.wait()
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(process.args, code, out.read().decode(), err.read().decode())

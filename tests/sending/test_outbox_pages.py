@@ -120,6 +120,7 @@ async def test_what_failed_is_tried_again_and_dismissed_in_place(client: Client,
     status, text = await posted(client, f"/outbox/{failed['id']}/cancel")
     assert (status, "already." in text, "hello" in text) == (409, True, True)
     assert (await posted(client, "/outbox/999/cancel"))[0] == 404
+    assert (await posted(client, "/outbox/999/cancel?before=x"))[0] == 400, "it is looked at before anything is changed"
     assert (await posted(client, "/outbox/x/retry"))[0] == 404
     failing(server, 551)
     other = await write(client, one, "other")

@@ -92,7 +92,7 @@ class AccountsApi:
         """Switch an account's Human Agent feature, or its comments, on or off.
 
         What is left out stays. Switching comments off unsubscribes them at Meta; `findings` say what came of it. An
-        account of the configuration file is changed there: 409.
+        account of the configuration file is changed there: 409, unless it is as wanted already.
         """
         managed = self._find(request)
         try:

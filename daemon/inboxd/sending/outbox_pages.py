@@ -81,9 +81,11 @@ class Choice(NamedTuple):
 
     @classmethod
     def of(cls, request: web.Request) -> "Choice":
-        """What the query of a request asks for."""
+        """What the query of a request asks for. Raises ProblemError when the cursor is none."""
         query = request.query
-        return cls(_STATES.get(query.get("state", "")), query.get("account", "")[:_MAX_ID], query.get("before"))
+        before = query.get("before")
+        cursors.parsed(before)
+        return cls(_STATES.get(query.get("state", "")), query.get("account", "")[:_MAX_ID], before)
 
     @property
     def query(self) -> str:
@@ -131,13 +133,14 @@ class OutboxPages:
     async def _changed(
         self, request: web.Request, change: Callable[[int], Awaitable[StoredOutbound | None]]
     ) -> web.Response:
+        choice = Choice.of(request)  # an address that is wrong changes nothing
         try:
             changed = await change(path_id(request, "outbound message", "outbound"))
         except (NotNowError, WindowClosedError) as error:
             return await self._list(request, str(error), status=HTTPStatus.CONFLICT)
         if changed is None:
             raise not_found("outbound message")
-        return see_other(PATH + Choice.of(request).query)
+        return see_other(PATH + choice.query)
 
     async def _list(
         self, request: web.Request, problem: str | None = None, *, status: HTTPStatus = HTTPStatus.OK
