@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import ClassVar
@@ -404,6 +405,15 @@ class TestHalfASecond:
     def settings(self, settings: Settings) -> Settings:
         public = msgspec.structs.replace(settings.public, request_timeout_s=0.5)
         return msgspec.structs.replace(settings, public=public)
+
+    async def test_nobody_is_blamed_for_the_time_in_which_the_daemon_stood_still(self, client: Client) -> None:
+        url = urlsplit(client.admin_url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        await asyncio.sleep(0.05)  # the connection is accepted
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(1.6)  # noqa: ASYNC251 - so that nothing runs: the request is here, and was not read
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
 
     @pytest.mark.parametrize(
         ("listener", "early", "status"),
