@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -226,7 +228,7 @@ async def test_files_that_are_fetched_slowly_are_few_and_end(database: Database,
     store = UploadStore(database, tmp_path / "uploads")
     service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
     application = web.Application()
-    PublicFiles(service, store, most_s=2).add_routes(application)
+    PublicFiles(service, store, most_s=5).add_routes(application)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield PNG + bytes(7 * MB)
@@ -235,26 +237,32 @@ async def test_files_that_are_fetched_slowly_are_few_and_end(database: Database,
     async with serving(application) as url, aiohttp.ClientSession() as session:
         address = (await service.address(upload.id)).replace(BASE, url)
         path, where = address.removeprefix(url), URL(url)
-        slow = []
-        for _ in range(AT_ONCE):
-            reader, writer = await asyncio.open_connection(where.host, where.port, limit=1)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            slow.append((reader, writer))
 
         async def status() -> int:
             async with session.get(address) as response:
                 return response.status
 
-        async def is_full() -> bool:
-            return await status() == HTTPStatus.SERVICE_UNAVAILABLE
-
         async def has_room() -> bool:
             return await status() == HTTPStatus.OK
 
-        await eventually(is_full)
-        await eventually(has_room, within_s=10)
-        for _, writer in slow:
-            writer.close()
+        async with AsyncExitStack() as clients:
+            for _ in range(AT_ONCE):
+                await clients.enter_async_context(one_who_reads_nothing_more(where, path))
+            assert await status() == HTTPStatus.SERVICE_UNAVAILABLE
+            await eventually(has_room)
+
+
+@asynccontextmanager
+async def one_who_reads_nothing_more(where: URL, path: str) -> AsyncIterator[None]:
+    """A client that has the first byte of the answer, so that the server counts it, and leaves the rest unread."""
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (where.host, where.port))
+        await loop.sock_sendall(client, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await loop.sock_recv(client, 1) == b"H"
+        yield
 
 
 async def test_files_go_when_their_time_is_over_and_no_message_waits_for_them(
