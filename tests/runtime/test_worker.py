@@ -397,3 +397,44 @@ async def test_a_stop_reaches_every_lane_of_a_wakeup_of_one() -> None:
         await turns()
         assert not task.done()
     assert task.exception() is None
+
+
+async def test_lanes_of_which_one_watches_poll_once_for_a_time_and_never_later_than_any_asks() -> None:
+    rests = [600.0] * 5 + [60.0]
+
+    async def step() -> float | None:
+        return rests.pop() if rests else 60.0
+
+    worker, clock = Polled(step), TravelClock()
+    worker.wakeup = WakeupOfOne()
+    async with running(worker, clock, schedule=Schedule(lanes=6, one_watches=True)):
+        await clock.travel(59)
+        assert worker.polls == 6
+        await clock.travel(2)
+        assert worker.polls == 7, "the lane with the earliest time watches, and the others do not look with it"
+        await clock.travel(600)
+        assert worker.polls == 17
+
+
+async def test_lanes_without_a_watcher_have_one_as_soon_as_one_of_them_rests() -> None:
+    """The lane that watched takes something and is long about it: what it notifies makes another one watch."""
+    gate = asyncio.Event()
+    begins: list[bool] = []
+
+    async def step() -> float | None:
+        if begins:
+            begins.pop()
+            worker.wakeup.notify()
+            await gate.wait()
+        return 60.0
+
+    worker, clock = Polled(step), TravelClock()
+    worker.wakeup = WakeupOfOne()
+    async with running(worker, clock, schedule=Schedule(lanes=3, one_watches=True)):
+        await clock.travel(50)
+        begins.append(True)
+        await clock.travel(11)
+        assert worker.polls == 3 + 2
+        await clock.travel(60)
+        assert worker.polls == 3 + 3, "while one lane is busy, another one has polled for the time"
+        gate.set()

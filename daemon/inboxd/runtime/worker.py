@@ -129,6 +129,9 @@ class Schedule:
     """Without it nothing can be done: when it crashes too often, the process ends."""
     lanes: int = 1
     """How many polls run at a time."""
+    one_watches: bool = False
+    """Whether lanes that rest share one timer: the lane with the earliest time polls for all of them. The others wait
+    for `notify`, which each poll must call that takes something, so that another lane watches meanwhile."""
     storage_event: str | None = None
     """What is logged, as a warning, when a poll raises StorageError. None: the poll handles StorageError itself, and
     one that gets out is a crash."""
@@ -145,18 +148,40 @@ async def work(worker: Worker, clock: Clock, log: Log, schedule: Schedule) -> No
 
     StorageClosedError is raised: storage does not come back from that. When one lane raises, the others are cancelled.
     """
+    timers = _Timers(clock, shared=schedule.one_watches)
     if schedule.lanes == 1:
-        await _lane(worker, clock, log, schedule)
+        await _lane(worker, timers, log, schedule)
         return
     try:
         async with asyncio.TaskGroup() as lanes:
             for number in range(schedule.lanes):
-                lanes.create_task(_lane(worker, clock, log, schedule), name=f"{worker.name}:{number}")
+                lanes.create_task(_lane(worker, timers, log, schedule), name=f"{worker.name}:{number}")
     except ExceptionGroup as crashes:
         raise crashes.exceptions[0] from crashes
 
 
-async def _lane(worker: Worker, clock: Clock, log: Log, schedule: Schedule) -> None:
+class _Timers:
+    """How long the lanes of one worker rest."""
+
+    def __init__(self, clock: Clock, *, shared: bool) -> None:
+        self.clock = clock
+        self._shared = shared
+        self._ends: list[float] = []
+
+    async def wait(self, notified: asyncio.Event, rest_s: float | None) -> None:
+        """Wait until `notified`, or for `rest_s`. A lane whose time another one awaits already waits for no time."""
+        ends = None if rest_s is None else self.clock.monotonic() + rest_s
+        if ends is None or (self._shared and self._ends and min(self._ends) <= ends):
+            await notified.wait()
+            return
+        self._ends.append(ends)
+        try:
+            await self.clock.wait(notified, rest_s)
+        finally:
+            self._ends.remove(ends)
+
+
+async def _lane(worker: Worker, timers: _Timers, log: Log, schedule: Schedule) -> None:
     wakeup = worker.wakeup
     while not wakeup.stopping:
         notified = wakeup.next  # before the poll: what is notified during it counts after it
@@ -169,12 +194,12 @@ async def _lane(worker: Worker, clock: Clock, log: Log, schedule: Schedule) -> N
                 raise
             log.warning(schedule.storage_event, error=str(error))
             # Not `notified`: a worker that is notified again and again must not try again and again.
-            await clock.wait(wakeup.stopped, schedule.storage_rest_s)
+            await timers.clock.wait(wakeup.stopped, schedule.storage_rest_s)
             continue
         if rest_s == 0:
             await asyncio.sleep(0)  # a poll that had to wait for nothing must not keep the event loop to itself
         else:
-            await clock.wait(notified, rest_s)
+            await timers.wait(notified, rest_s)
 
 
 async def each(

@@ -22,7 +22,7 @@ from inboxd.meta.send_errors import SendError, SendFailure
 from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
-from inboxd.runtime.worker import Schedule, Wakeup
+from inboxd.runtime.worker import Schedule, WakeupOfOne
 from inboxd.sending import delivery_store
 from inboxd.sending.channels import Channel
 from inboxd.sending.clock_steps import ClockSteps
@@ -38,7 +38,7 @@ LANES: Final = 8
 LOOKING_LANES: Final = 2
 """Of these, how many find out at a time what became of unknown messages: they may wait for the budget of other calls,
 and nothing that is to be sent waits for that."""
-SCHEDULE: Final = Schedule(lanes=LANES, storage_event="sending_waits_for_storage", storage_rest_s=1)
+SCHEDULE: Final = Schedule(lanes=LANES, one_watches=True, storage_event="sending_waits_for_storage", storage_rest_s=1)
 SHORT_S: Final = 2.0
 """Messages that wait longer than this say so."""
 LOOK_S: Final = 60.0
@@ -66,7 +66,7 @@ class SendingWorker:
         self, managed: ManagedAccount, tools: SendingTools, channels: Mapping[OutboundKind, Channel], limits: SendLimits
     ) -> None:
         self.name = f"sending:{managed.account.id}"
-        self.wakeup = Wakeup()
+        self.wakeup = WakeupOfOne()
         self.budget = SendBudget(managed.graph, limits)
         self._managed = managed
         self._tools = tools
@@ -116,6 +116,7 @@ class SendingWorker:
             self._busy.add(due.id)
             if due.is_unknown:
                 self._looking.add(due.id)
+        self.wakeup.notify()  # another lane takes what else is due, or watches the time
         try:
             await self._handle_or_set_aside(due.id)
         finally:
