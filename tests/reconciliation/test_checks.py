@@ -80,7 +80,7 @@ async def test_an_idle_account_costs_one_call_for_each_check(world: World) -> No
     async with world.daemon():
         await world.checked(30)
         before, checks = world.calls("conversations") + world.calls("messages"), await finished(world)
-        await world.clock.leap(6 * 3600, step_s=30)
+        await world.clock.leap(6 * 3600, step_s=90)
         lists, reads = world.calls(LISTS), world.calls("/messages")
         made = await finished(world) - checks
         assert 5 <= made <= 10, "about one in an hour"
@@ -99,7 +99,7 @@ async def test_what_was_said_before_the_account_was_connected_is_not_told_with_w
 
 async def test_whatever_arrives_brings_the_schedule_back(world: World) -> None:
     async with world.daemon():
-        await world.clock.leap(4 * 3600, step_s=30)
+        await world.clock.leap(4 * 3600, step_s=90)
         before = await finished(world)
         ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
         await world.sent(ana.says("hello"))
@@ -118,7 +118,7 @@ async def test_a_list_that_is_in_no_order_is_walked_to_its_end(world: World) -> 
     async with world.daemon():
         await world.clock.leap(10)
         wanted = {world.happens(igsid(number), f"hello {number}"): f"hello {number}" for number in range(120)}
-        await world.clock.leap(4 * 3600, step_s=30)
+        await world.clock.leap(4 * 3600, step_s=90)
         assert await world.texts() == wanted
 
 
@@ -160,11 +160,11 @@ async def test_no_more_than_the_share_is_spent_and_nothing_is_left_out(world: Wo
         for number in range(25):
             world.happens(igsid(number), f"hello {number}")
         before = world.calls("conversations") + world.calls("/messages")
-        await world.clock.leap(3600, step_s=10)
+        await world.clock.leap(3600, step_s=30)
         assert world.calls("conversations") + world.calls("/messages") - before <= 11, "a fifth of 50, and one at start"
         told = [one["healedCount"] for one in await world.events("reconciliation.healed")]
         assert sum(told) == len(await world.texts()) > 0, "a check without calls left ends, and says what it found"
-        await world.clock.leap(5 * 3600, step_s=30)
+        await world.clock.leap(5 * 3600, step_s=90)
         assert await world.texts() == world.truth()
         assert len(world.truth()) == 25
 
@@ -225,7 +225,7 @@ async def test_edits_and_reactions_that_were_missed_are_taken_along(world: World
 async def test_it_can_be_switched_off(world: World) -> None:
     async with world.daemon(reconciliation=ReconciliationSettings(every_minutes=0)):
         world.happens(ANA, "hello")
-        await world.clock.leap(3 * 3600, step_s=60)
+        await world.clock.leap(3 * 3600, step_s=180)
         assert world.calls(LISTS) == 0
         assert await world.texts() == {}
 

@@ -17,11 +17,11 @@ async def test_a_clock_that_was_wrong_for_a_while_stops_no_checks(world: World, 
         mids = {world.happens(ANA, "one")}
         await world.checked(30)
         world.clock.ahead_ms = ahead_ms
-        await world.clock.leap(2 * 3600, step_s=30)
+        await world.clock.leap(2 * 3600, step_s=90)
         world.clock.ahead_ms = 0
         await world.clock.leap(60)
         mids.add(world.happens(ANA, "two"))
-        await world.clock.leap(2 * 3600, step_s=30)
+        await world.clock.leap(2 * 3600, step_s=90)
         assert set(await world.texts()) == mids
         assert world.calls(LISTS) < 40
 
@@ -39,9 +39,9 @@ async def test_what_failed_under_a_wrong_clock_is_tried_again(world: World) -> N
         world.server.conversations.edge = edge  # type: ignore[method-assign]
         mid = world.happens(ANA, "one")
         world.clock.ahead_ms = 365 * DAY_MS
-        await world.clock.leap(2 * 3600, step_s=30)
+        await world.clock.leap(2 * 3600, step_s=90)
         world.clock.ahead_ms, broken = 0, False
-        await world.clock.leap(3 * 3600, step_s=30)
+        await world.clock.leap(3 * 3600, step_s=90)
         assert set(await world.texts()) == {mid}
 
 
@@ -52,7 +52,7 @@ async def test_an_account_whose_first_check_was_in_the_future_is_checked(world: 
         world.clock.ahead_ms = 0
         await world.clock.leap(60)
         mid = world.happens(ANA, "hello")
-        await world.clock.leap(2 * 3600, step_s=30)
+        await world.clock.leap(2 * 3600, step_s=90)
         assert set(await world.texts()) == {mid}
         assert world.calls(LISTS) < 40
 
@@ -65,7 +65,7 @@ async def test_a_clock_that_was_never_set_does_not_make_old_messages_new(world: 
         world.clock.ahead_ms = 0
         await world.clock.leap(60)
         mid = world.happens(BRUNO, "hello")
-        await world.clock.leap(2 * 3600, step_s=30)
+        await world.clock.leap(2 * 3600, step_s=90)
         assert set(await world.texts()) == {mid}
         state = await world.database.read("SELECT since FROM reconciled_accounts WHERE account_id = ?", (ACCOUNT,))
         assert state[0][0] > T0 - 2 * DAY_MS

@@ -64,7 +64,7 @@ async def test_messages_without_an_end_keep_no_other_conversation_back(world: Wo
             return changed(whole(from_the_top(request), *more), goes_on(request, by=cursors))
 
         instead(world, "edge", edge)
-        await world.clock.leap(3 * 3600, step_s=20)
+        await world.clock.leap(3 * 3600, step_s=60)
         assert await world.texts() == {odd: "odd", other: "other"}
         assert await finished(world) > 5, "checks come to an end"
         assert world.calls("/messages") < 60
@@ -80,7 +80,7 @@ async def test_a_list_without_an_end_does_not_take_all_calls(world: World, curso
             return changed(whole(from_the_top(request), *more), goes_on(request, by=cursors))
 
         instead(world, "listed", listed)
-        await world.clock.leap(6 * 3600, step_s=20)
+        await world.clock.leap(6 * 3600, step_s=60)
         assert await world.texts() == mids
         assert await finished(world) > 5, "checks come to an end"
         assert world.calls(LISTS) < 6 * 40 * 0.6 + 40, "about half of what reconciliation may spend"
@@ -100,15 +100,15 @@ async def test_a_conversation_for_which_meta_breaks_down_keeps_no_other_back(wor
             return whole(request, *more)
 
         instead(world, "edge", edge)
-        await world.clock.leap(3600, step_s=10)
+        await world.clock.leap(3600, step_s=30)
         assert set(await world.texts()) == {other}
         checks = await finished(world)
         assert checks > 0, "checks come to an end"
-        await world.clock.leap(12 * 3600, step_s=60)
+        await world.clock.leap(12 * 3600, step_s=180)
         assert world.calls("/messages") < 40, "less and less often"
         assert await finished(world) > checks + 5
         broken = False
-        await world.clock.leap(7 * 3600, step_s=60)
+        await world.clock.leap(7 * 3600, step_s=180)
         assert set(await world.texts()) == {odd, other}
 
 
@@ -123,11 +123,11 @@ async def test_a_lookup_for_which_meta_breaks_down_is_given_up(world: World) -> 
 
         instead(world, "node", node)
         await world.sent({"timestamp": world.clock.now_ms(), "read": {"mid": "mid-of-nobody"}})
-        await world.clock.leap(4 * 3600, step_s=20)
+        await world.clock.leap(4 * 3600, step_s=60)
         assert 0 < world.calls("mid-of-nobody") <= 4
         checks = await finished(world)
         mid = world.happens(ANA, "hello")
-        await world.clock.leap(3700, step_s=20)
+        await world.clock.leap(3700, step_s=60)
         assert await world.texts() == {mid: "hello"}
         assert await finished(world) > checks
 
@@ -247,7 +247,7 @@ async def test_a_conversation_that_is_not_read_to_its_end_stays_due(world: World
         assert await world.texts() == {shown: "on the first page"}
         assert len(await world.due()) == 1
         cut_off = False
-        await world.clock.leap(3 * 3600, step_s=30)
+        await world.clock.leap(3 * 3600, step_s=90)
         assert await world.due() == []
 
 
@@ -266,7 +266,7 @@ async def test_a_throttle_in_the_middle_is_not_held_against_the_conversation(wor
         await world.checked(30)
         assert await world.database.read("SELECT count(*) FROM listed_conversations WHERE attempts > 0") == [(0,)]
         throttled = False
-        await world.clock.leap(2 * 3600, step_s=30)
+        await world.clock.leap(2 * 3600, step_s=90)
         assert set(await world.texts()) == mids
 
 
