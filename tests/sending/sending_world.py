@@ -66,17 +66,17 @@ class SendingWorld(World):
         """Wait until an outbound message says why it is not sent."""
         return await self._until(outbound_id, lambda one: one["state"] == "queued" and one["reasonCode"] is not None)
 
-    async def becomes(self, outbound_id: str, *states: str, step_s: float = 0.05, within_s: float = 20) -> Json:
+    async def becomes(self, outbound_id: str, *states: str, step_s: float = 0.25, within_s: float = 20) -> Json:
         """Wait until an outbound message is in one of these states. `step_s` passes at each look."""
         return await self._until(outbound_id, lambda one: one["state"] in states, step_s=step_s, within_s=within_s)
 
     async def _until(
-        self, outbound_id: str, condition: Callable[[Json], bool], *, step_s: float = 0.05, within_s: float = 20
+        self, outbound_id: str, condition: Callable[[Json], bool], *, step_s: float = 0.25, within_s: float = 20
     ) -> Json:
         found: list[Json] = []
 
         async def there() -> bool:
-            await self.clock.leap(step_s)
+            await self.clock.leap(step_s, step_s=max(5, step_s / 10))
             found[:] = [await self.outbound(outbound_id)]
             return condition(found[0])
 

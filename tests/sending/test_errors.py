@@ -57,7 +57,7 @@ async def test_a_message_waits_while_the_account_is_throttled_or_stopped_and_sho
         assert (waiting["state"], waiting["reasonCode"]) == ("queued", send_row(code, subcode).reason_code)
         assert waiting["waitsUntil"] is not None
         assert world.really_sent == []
-        sent = await world.becomes(outbound_id, *SENT, step_s=120)
+        sent = await world.becomes(outbound_id, *SENT, step_s=600)
         assert world.really_sent == ["buenas"]
         assert sent["parts"][0]["attempts"] == 1
 

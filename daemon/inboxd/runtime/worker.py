@@ -172,7 +172,7 @@ class _Timers:
         """Wait until `notified`, or for `rest_s`. A lane whose time another one awaits already waits for no time."""
         ends = None if rest_s is None else self.clock.monotonic() + rest_s
         if ends is None or (self._shared and self._ends and min(self._ends) <= ends):
-            await notified.wait()
+            await self.clock.wait(notified, None)
             return
         self._ends.append(ends)
         try:
