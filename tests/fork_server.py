@@ -101,13 +101,14 @@ class ForkServer:
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
         stderr: IO[bytes] | None = None,
+        module: str = "inboxd.cli",
     ) -> Forked:
-        """Start `inboxd` with these arguments.
+        """Start `inboxd` with these arguments, or what another `module` has as its `main`.
 
         Without `stdin` it reads nothing. Without `stdout`, what it prints can be read from `Forked.stdout`. Without
         `stderr`, its errors are in the output of the tests.
         """
-        request = json.dumps([[INBOXD, *arguments], dict(env), str(cwd)]).encode()
+        request = json.dumps([[INBOXD, *arguments], dict(env), str(cwd), module]).encode()
         assert len(request) <= _MOST
         ours, theirs = socket.socketpair()
         printed = None
@@ -192,8 +193,8 @@ class _Children:
             asked.sendall(number.to_bytes(4, "big", signed=True))
 
 
-def _serve(requests: socket.socket) -> None:
-    """Fork for each request. Returns in the forks only, as what was asked for: with its arguments and streams."""
+def _serve(requests: socket.socket) -> str:
+    """Fork for each request. Returns in the forks only: the module that was asked for."""
     children = _Children()
     ended, wakes = socket.socketpair()
     wakes.setblocking(False)
@@ -227,23 +228,21 @@ def _serve(requests: socket.socket) -> None:
         for one in (requests, ended, wakes, asked):
             one.close()
         children.forget()
-        _become(request, descriptors)
-        return
+        return _become(request, descriptors)
 
 
-def _become(request: bytes, descriptors: Sequence[int]) -> None:
-    sys.argv, environment, folder = json.loads(request)
+def _become(request: bytes, descriptors: Sequence[int]) -> str:
+    sys.argv, environment, folder, module = json.loads(request)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    return str(module)
 
 
 if __name__ == "__main__":
     _import_everything()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    from inboxd.cli import main
-
-    sys.exit(main())
+    asked_for = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.exit(importlib.import_module(asked_for).main())

@@ -22,8 +22,6 @@ from tests.e2e.conftest import Process
 from tests.fork_server import INBOXD
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, APP_SECRET, T0, VERIFY_TOKEN
 
-pytestmark = pytest.mark.executed  # what a start and an idle process cost, and what is said when it cannot start
-
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -42,6 +40,7 @@ def hello(text: str = "hola") -> bytes:
     return json.dumps(delivery(ACCOUNT, T0, [Conversationalist(ACCOUNT, ANA, T0).says(text)])).encode()
 
 
+@pytest.mark.executed  # as systemd starts and stops it
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told_to_and_keeps_everything(inboxd: Process, number: signal.Signals) -> None:
     inboxd.start()
@@ -201,6 +200,7 @@ def test_a_newer_database_is_refused(inboxd: Process) -> None:
     assert "newer inboxd" in result.stderr
 
 
+@pytest.mark.executed  # what is said when it cannot start
 @pytest.mark.parametrize("name", ["INBOXD_APP_SECRETS", "INBOXD_VERIFY_TOKEN"])
 def test_a_missing_secret_is_named(inboxd: Process, name: str) -> None:
     del inboxd.environment[name]
@@ -250,6 +250,7 @@ def test_check_config_lists_missing_secrets_and_refuses_them_when_strict(inboxd:
     assert inboxd.run("check-config", "--strict").returncode == 78
 
 
+@pytest.mark.executed  # what is said when it cannot start
 def test_mistakes_in_the_configuration_are_explained(inboxd: Process) -> None:
     (inboxd.folder / "config.toml").write_text("[admin]\nprot = 9000\n")
     for command in ("run", "check-config", "conversations"):
@@ -270,6 +271,7 @@ def test_usage() -> None:
     assert "Usage" in run("--help").stdout
 
 
+@pytest.mark.executed  # a command imports what it needs
 def test_conversations_are_shown_with_and_without_a_daemon(inboxd: Process) -> None:
     missing = inboxd.run("conversations")
     assert missing.returncode == 74
@@ -309,6 +311,7 @@ def test_a_disk_without_room_is_503_and_unready(inboxd: Process) -> None:
     assert inboxd.get("/healthz")[0] == 200
 
 
+@pytest.mark.executed  # its memory is measured
 def test_it_is_small_when_idle(inboxd: Process) -> None:
     inboxd.start()
     assert inboxd.process is not None

@@ -1,6 +1,6 @@
 """A daemon as a process of its own, whose time goes faster, so that minutes of waiting take seconds.
 
-`python -m tests.sending.fast_daemon FOLDER GRAPH_URL PUBLIC_PORT ADMIN_PORT EPOCH`
+Its arguments: FOLDER GRAPH_URL PUBLIC_PORT ADMIN_PORT EPOCH.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class FastClock(Clock):
         return await super().wait(event, None if timeout_s is None else timeout_s / SPEED)
 
 
-async def main(folder: str, graph: str, public: str, admin: str, epoch: str) -> None:
+async def _run(folder: str, graph: str, public: str, admin: str, epoch: str) -> None:
     settings = Settings(
         public=Public(port=int(public)),
         admin=Admin(port=int(admin)),
@@ -68,5 +68,5 @@ async def main(folder: str, graph: str, public: str, admin: str, epoch: str) -> 
         await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+def main() -> None:
+    asyncio.run(_run(*sys.argv[1:]))

@@ -6,8 +6,6 @@
 import asyncio
 import os
 import random
-import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +24,7 @@ from inboxd.simulator.sender import WebhookSender
 from inboxd.simulator.serving import serving
 
 from tests.e2e.conftest import free_port
+from tests.fork_server import Forked, fork_server
 from tests.sending.fast_daemon import FastClock
 from tests.support import ACCOUNT, ADMIN_TOKEN, APP_SECRET, TOKEN, Json, eventually
 
@@ -42,7 +41,7 @@ class Line:
         self.epoch = clock._epoch
         self.public, self.admin = free_port(), free_port()
         self.url = ""
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Forked | None = None
         self.kill_at: str | None = None
         self.accepted: dict[str, str] = {}
 
@@ -63,27 +62,32 @@ class Line:
         return answer
 
     def kill(self) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.kill()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """A daemon runs, and is killed at the end if it still does."""
         arguments = [str(self.folder), self.url, str(self.public), str(self.admin), str(self.epoch)]
         with (self.folder / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.sending.fast_daemon", *arguments, stdout=log, stderr=log
+            self.process = fork_server().start(
+                arguments,
+                env={"PATH": os.environ["PATH"]},
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                module="tests.sending.fast_daemon",
             )
         try:
             await eventually(self.ready)
             yield
         finally:
             self.kill()
-            await self.process.wait()
+            await asyncio.to_thread(self.process.wait)
 
     async def ready(self) -> bool:
         assert self.process is not None
-        assert self.process.returncode is None, (self.folder / "log").read_text()[-4000:]
+        assert self.process.poll() is None, (self.folder / "log").read_text()[-4000:]
         try:
             async with self.session.get(f"http://127.0.0.1:{self.admin}/readyz") as response:
                 return response.status == 200
@@ -170,7 +174,7 @@ async def test_killed_at_one_step_it_is_there_once(killing: Line, step: str, ech
             await eventually(killing.all_settled)
         elif step in {"begun", "sent"}:
             assert killing.process is not None
-            await asyncio.wait_for(killing.process.wait(), 10)
+            await asyncio.to_thread(killing.process.wait, 10)
     await proved(killing)
     assert [one.text for one in killing.server.sending.ledger.messages] == ["uno"]
 
