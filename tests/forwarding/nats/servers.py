@@ -99,7 +99,7 @@ async def messages(client: Client, stream: str = STREAM) -> list[tuple[str, str,
             await one.ack()
             found.append(((one.headers or {})["Nats-Msg-Id"], one.subject, one.data))
     await subscription.unsubscribe()
-    assert len(found) == wanted
+    assert len(found) >= wanted  # more may come meanwhile
     return found
 
 
