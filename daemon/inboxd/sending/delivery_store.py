@@ -323,10 +323,15 @@ def hasten(connection: sqlite3.Connection, account_id: str, now: int) -> int:
     return connection.execute(_HASTEN, (account_id, now)).rowcount
 
 
-def bury(connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
-    """Never look at a message again whose row cannot be read. Its lane goes on."""
-    for account_id, lane in connection.execute(_BURY, (outbound_id,)).fetchall():
+def bury(connection: sqlite3.Connection, outbound_id: int, now: int) -> str | None:
+    """Never look at a message again whose row cannot be read. Its lane goes on.
+
+    Returns its account; None when the message is gone.
+    """
+    rows = connection.execute(_BURY, (outbound_id,)).fetchall()
+    for account_id, lane in rows:
         store.release(connection, account_id, lane, now)
+    return rows[0][0] if rows else None
 
 
 def look_at(connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
