@@ -268,7 +268,7 @@ async def test_what_is_unknown_keeps_nothing_else_from_being_sent(world: Sending
         await world.clock.leap(300, step_s=10)
         world.behave(send_answer="normal")
         other = await world.answer(await world.wrote(igsid(LANES + 5)), "another")
-        await world.becomes(other, "sent", within_s=5)
+        await world.becomes(other, "sent")
         assert {(await world.outbound(one))["state"] for one in ids} == {"unknown"}
 
 
@@ -284,7 +284,7 @@ async def test_an_echo_tells_what_became_of_a_message_although_no_call_is_left_t
         await world.clock.leap(300, step_s=10)
         for who in (LANES + 1, 0):  # one for which no lane is free, and one that waits to be looked for at Meta
             await world.typed("buenas", igsid(who))
-            await world.becomes(ids[who], *SENT, within_s=5)
+            await world.becomes(ids[who], *SENT)
 
 
 async def test_a_private_reply_opens_the_conversation_with_the_author(world: SendingWorld) -> None:
