@@ -39,7 +39,9 @@ class Forked:
 
     def __init__(self, arguments: Sequence[str], status: socket.socket, stdout: IO[str] | None) -> None:
         self.args = arguments
-        self.pid = int.from_bytes(status.recv(4), "big")
+        told = status.recv(4)
+        assert told, "the fork server has ended"  # 0 as an id would be this group of processes
+        self.pid = int.from_bytes(told, "big")
         self.stdout = stdout
         self.returncode: int | None = None
         self._status = status

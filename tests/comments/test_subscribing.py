@@ -5,7 +5,7 @@ from inboxd.domain.account import LoginType
 from inboxd.simulator.graph_server import Behaviour, Token
 
 from tests.comments.conftest import Run
-from tests.comments.rig import Shop
+from tests.comments.rig import Shop, refusal
 from tests.support import Client, Json, eventually
 
 OTHER = "17841400000000002"
@@ -119,6 +119,14 @@ async def test_switched_off_the_page_of_a_linked_account_keeps_its_messages(clie
     assert (await switched_off(client))["outcome"] == "ok"
     assert shop.server.subscribed.of_linked_accounts[OTHER] == set()
     assert shop.server.subscriptions[OTHER] == {"messages"}
+
+
+async def test_what_meta_does_not_let_be_read_is_not_said_to_be_unsubscribed(client: Client, shop: Shop) -> None:
+    await added(client, shop, page_id=PAGE)
+    await after_asking(client, subscribed=COMMENTS, refused=set())
+    shop.answers["GET", f"{OTHER}/subscribed_apps"] = refusal(10)
+    told = await switched_off(client)
+    assert (told["outcome"], "may still be subscribed" in told["detail"]) == ("unknown", True)
 
 
 async def test_what_meta_does_not_take_out_is_said_and_tried_again(client: Client, shop: Shop) -> None:

@@ -66,7 +66,7 @@ class Process:
             else:
                 server = fork_server()
                 self.process = server.start(["run"], env=self.environment, cwd=self.folder, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while ready and self.get("/readyz")[0] != 200:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
@@ -96,7 +96,7 @@ class Process:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             return 0, None
 
     def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

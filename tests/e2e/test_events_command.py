@@ -139,7 +139,9 @@ def test_following_without_a_daemon_waits_for_one(inboxd: Process, ana: Conversa
     stop(inboxd)
     with following(inboxd, "--after", "1") as process:
         assert line(process).endswith("before\n")
-        inboxd.start()  # the command has let go of the file
+        assert process.stderr is not None
+        assert "waiting for one" in process.stderr.readline()  # now it has let go of the file
+        inboxd.start()
         deliver(inboxd, ana.says("after"))
         assert line(process).endswith("after\n")
         process.send_signal(signal.SIGTERM)

@@ -392,8 +392,10 @@ async def test_numbers_workers_and_kept_events(client: Client) -> None:
     assert "sender" in events["webhookEvents"][0]["payload"]
 
 
-async def read_stream(client: Client, until: int, **headers: str) -> list[dict[str, str]]:
-    """Events of the stream, until there are so many."""
+async def read_stream(
+    client: Client, until: int, began: asyncio.Event | None = None, /, **headers: str
+) -> list[dict[str, str]]:
+    """Events of the stream, until there are so many. `began` is set when it begins."""
     events: list[dict[str, str]] = []
     async with client.session.get(client.admin_url + "/api/events/stream", headers={**HEADERS, **headers}) as response:
         assert response.status == 200, await response.text()
@@ -405,6 +407,8 @@ async def read_stream(client: Client, until: int, **headers: str) -> list[dict[s
             elif event:
                 if event["event"] != "begin":
                     events.append(event)
+                elif began is not None:
+                    began.set()
                 event = {}
             if len(events) == until:
                 break
@@ -413,8 +417,9 @@ async def read_stream(client: Client, until: int, **headers: str) -> list[dict[s
 
 async def test_what_happens_is_streamed_and_resumed(client: Client, graph: tuple[GraphServer, str]) -> None:
     graph[0].behaviour = Behaviour(latency_ms=1)
-    listening = asyncio.ensure_future(read_stream(client, 2))
-    await asyncio.sleep(0.2)
+    began = asyncio.Event()
+    listening = asyncio.ensure_future(read_stream(client, 2, began))
+    await asyncio.wait_for(began.wait(), 10)
     await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("hi"))
     first, second = await asyncio.wait_for(listening, 10)
     assert (first["event"], second["event"]) == ("conversation.created", "message.received")

@@ -27,7 +27,7 @@ from inboxd.simulator.people import igsid
 from inboxd.storage.database import Database
 from prometheus_client import CollectorRegistry
 
-from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, event_log, meta, told
+from tests.support import ACCOUNT, ANA, BRUNO, ManualClock, event_log, eventually, meta, told
 
 KEY = ConversationKey(ACCOUNT, ANA)
 CALM = Behaviour(latency_ms=0)
@@ -170,9 +170,11 @@ async def test_nobody_is_asked_about_twice_because_of_a_look_that_was_slow(rig: 
     rig.fetcher._profiles.due = slow  # type: ignore[assignment,method-assign]
     look = asyncio.ensure_future(rig.fetcher._next_due())
     fetch = asyncio.ensure_future(rig.fetcher._fetch(due))
-    for _ in range(200):
-        await asyncio.sleep(0.001)
-    assert (await rig.row())[0] == "complete"
+
+    async def fetched() -> bool:
+        return bool((await rig.row())[0] == "complete")
+
+    await eventually(fetched)
     hold.set()
 
     assert await look is None

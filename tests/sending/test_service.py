@@ -155,7 +155,10 @@ async def test_a_row_that_cannot_be_read_lets_the_others_expire(database: Databa
     )
     clock.now += 2 * DAY_MS
     worker = ExpiryWorker(database, event_log(clock), clock, hold_after_failure=lambda: False)
+    released: list[str] = []
+    worker.on_released.append(released.append)
     await worker.poll()
+    assert released == [ACCOUNT, ACCOUNT], "what waited behind the row that cannot be read is due, too"
     rows = await database.read("SELECT id, state, reason_code FROM outbound_messages ORDER BY id")
     assert rows == [(broken.id, "failed", "refused"), (sound.id, "failed", "window_closed")]
     assert await worker.poll() == REST_S

@@ -147,12 +147,14 @@ async def test_so_many_rows_are_changed_between_two_checkpoints(
         done.append(changes)
         return 0
 
+    async def rests() -> bool:
+        return checkpointer._due > changes
+
     monkeypatch.setattr(module, "CHANGES", 100)
     monkeypatch.setattr(module, "passive", lambda _connection: 0)
     async with opened(module.Checkpointer(tmp_path / "d", on_writer), tmp_path / "d") as checkpointer:
         for changes in range(0, 351, 50):
             checkpointer.note(changes)
-            for _ in range(5):
-                await asyncio.sleep(0.005)
+            await eventually(rests)
 
     assert done == [100, 200, 300]

@@ -113,7 +113,7 @@ async def unsubscribe_comments(
     """
     graph, account = managed.graph, managed.account
     node = "me" if account.login_type is LoginType.INSTAGRAM else account.id
-    before = set(await _fields_at(managed, node, priority))
+    before = set(await graph.subscribed_fields(priority, node=node))
     kept = before - set(COMMENT_FIELDS)
     if kept != before:
         try:
@@ -127,7 +127,7 @@ async def unsubscribe_comments(
             if not error.of_host and error.action not in _PASSING:
                 await _restore(managed, node, before, priority)
             raise
-    after = set(await _fields_at(managed, node, priority))
+    after = set(await graph.subscribed_fields(priority, node=node))
     fields = after if node == "me" else set(await graph.subscribed_fields(priority)) | (after & set(COMMENT_FIELDS))
     await accounts.update(managed, subscribed_fields=tuple(sorted(fields)), subscription_checked_at=clock.now_ms())
     return sorted(before - after - kept), sorted(after & set(COMMENT_FIELDS))

@@ -56,6 +56,9 @@ JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state = 'sending'
 WHERE o.state IN ('sending', 'unknown', 'failed') AND o.account_id = ?
 """
 _OPEN_OF_ONE: Final = "SELECT id FROM outbound_parts WHERE outbound_id = ? AND state = 'sending'"
+_UNKNOWN: Final = """
+SELECT id FROM outbound_messages INDEXED BY outbound_by_state WHERE state = 'unknown' AND account_id = ?
+"""
 _SENDING_ACCOUNTS: Final = """
 SELECT DISTINCT account_id FROM outbound_messages INDEXED BY outbound_by_state
 WHERE state IN ('sending', 'unknown', 'failed')
@@ -320,10 +323,15 @@ def hasten(connection: sqlite3.Connection, account_id: str, now: int) -> int:
     return connection.execute(_HASTEN, (account_id, now)).rowcount
 
 
-def bury(connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
-    """Never look at a message again whose row cannot be read. Its lane goes on."""
-    for account_id, lane in connection.execute(_BURY, (outbound_id,)).fetchall():
+def bury(connection: sqlite3.Connection, outbound_id: int, now: int) -> str | None:
+    """Never look at a message again whose row cannot be read. Its lane goes on.
+
+    Returns its account; None when the message is gone.
+    """
+    rows = connection.execute(_BURY, (outbound_id,)).fetchall()
+    for account_id, lane in rows:
         store.release(connection, account_id, lane, now)
+    return rows[0][0] if rows else None
 
 
 def look_at(connection: sqlite3.Connection, outbound_id: int, now: int) -> None:
@@ -340,6 +348,11 @@ def latest_attempt(connection: sqlite3.Connection, part_id: int) -> LatestAttemp
 async def recent(read: Read, account_id: str, since: int) -> Sequence[tuple[bool, int]]:
     """The calls of an account since `since` (ms): whether it was a private reply, and when it ended."""
     return [(bool(private), at) for private, at in await read(_RECENT, (account_id, since))]
+
+
+async def unknown(read: Read, account_id: str) -> Sequence[int]:
+    """The messages of an account of which it is not known whether they were sent. Raises StorageError."""
+    return [row[0] for row in await read(_UNKNOWN, (account_id,))]
 
 
 async def backlogs(read: Read) -> Sequence[Backlog]:

@@ -1,7 +1,7 @@
 """What webhooks tell of what was sent: echoes and reads, in the transaction that processes them."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from inboxd.conversations.event_preparation import PreparedEvent
@@ -27,12 +27,15 @@ class _Echo(NamedTuple):
 
 
 class Echoes:
-    """Marks what was delivered and read, and notices what a human of the account wrote elsewhere."""
+    """Marks what was delivered and read, and notices what a human of the account wrote elsewhere.
 
-    def __init__(self, settlement: Settlement, clock: Clock, notify: Callable[[str], None]) -> None:
+    `on_echo` is told an account and its unknown outbound messages that an echo may explain. It must not raise.
+    """
+
+    def __init__(self, settlement: Settlement, clock: Clock, on_echo: Callable[[str, Collection[int]], None]) -> None:
         self._settlement = settlement
         self._clock = clock
-        self._notify = notify
+        self._on_echo = on_echo
 
     def project(self, connection: sqlite3.Connection, events: Sequence[PreparedEvent]) -> Callable[[], None] | None:
         """A projection (`conversations/projection.py`)."""
@@ -43,29 +46,32 @@ class Echoes:
         by_account: dict[str, list[_Echo]] = {}
         for echo in echoes:
             by_account.setdefault(echo.key.account_id, []).append(echo)
-        woken = set()
+        open_messages: dict[str, set[int]] = {}
         for account_id, several in by_account.items():
             for start in range(0, len(several), _MANY):
-                if self._of_account(connection, account_id, several[start : start + _MANY], now):
-                    woken.add(account_id)
+                found = self._of_account(connection, account_id, several[start : start + _MANY], now)
+                if found:
+                    open_messages.setdefault(account_id, set()).update(found)
         for key in readers:
             for outbound_id in echo_store.unread(connection, key):
                 self._settlement.concluding.advance(connection, outbound_id, now)
 
         def tell() -> None:
-            for account_id in woken:
-                self._notify(account_id)
+            for account_id, outbound_ids in open_messages.items():
+                self._on_echo(account_id, outbound_ids)
 
-        return tell if woken else None
+        return tell if open_messages else None
 
-    def _of_account(self, connection: sqlite3.Connection, account_id: str, echoes: Sequence[_Echo], now: int) -> bool:
-        """Returns whether something that was unknown may be resolved now."""
+    def _of_account(
+        self, connection: sqlite3.Connection, account_id: str, echoes: Sequence[_Echo], now: int
+    ) -> set[int]:
+        """Returns the outbound messages that are unknown, and that an echo may explain."""
         parts = {part.mid: part for part in echo_store.parts_of(connection, account_id, [one.mid for one in echoes])}
         for part in parts.values():
             if echo_store.delivered(connection, part.part_id, now):
                 self._settlement.concluding.advance(connection, part.outbound_id, now)
         others = {one.key: one for one in sorted(echoes, key=lambda one: one.at) if one.mid not in parts}
-        woken = False
+        unknown = set[int]()
         written: list[WrittenElsewhere] = []
         is_open = echo_store.has_undecided(connection, account_id)
         for key, echo in others.items():  # the latest of each conversation
@@ -73,13 +79,13 @@ class Echoes:
             for one in open_parts:
                 if one.state == PartState.UNKNOWN.value:
                     delivery_store.look_at(connection, one.outbound_id, now)
-                    woken = True
+                    unknown.add(one.outbound_id)
             if any(self._may_be(connection, one, key) for one in open_parts):
                 continue  # it is decided when that is settled
             message_id, _ = echo_store.echo_of(connection, key, echo.mid)
             written.append(WrittenElsewhere(key, echo.mid, message_id, echo.at))
         self._settlement.human_replied(connection, written, now)
-        return woken
+        return unknown
 
     @staticmethod
     def _may_be(connection: sqlite3.Connection, one: Undecided, key: ConversationKey) -> bool:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,14 @@ _UNDER_WAY: Final = frozenset({PartState.SENDING, PartState.UNKNOWN})
 
 Orphaned = Callable[[sqlite3.Connection, int], int]
 """Makes unknown what was being sent for accounts that are not served any more. Returns how many messages."""
+
+
+class _Broken(NamedTuple):
+    """A message whose row cannot be read."""
+
+    id: int
+    account_id: str
+    error: msgspec.MsgspecError
 
 
 class ExpiryWorker:
@@ -65,12 +73,13 @@ class ExpiryWorker:
         if next_at is None or next_at > now:
             return REST_S if next_at is None else min(REST_S, (next_at - now) / 1000)
         failed, broken = await self._database.write(lambda connection: self._expire(connection, now))
-        for outbound_id, error in broken.items():
-            self._log.error("sending_crashed", outbound_id=outbound_id, exc_info=error)
-        for one in failed:
-            self._log.warning("outbound_expired", outbound_id=one.id, account_id=one.account_id)
+        for one in broken:
+            self._log.error("sending_crashed", outbound_id=one.id, account_id=one.account_id, exc_info=one.error)
+        for expired in failed:
+            self._log.warning("outbound_expired", outbound_id=expired.id, account_id=expired.account_id)
+        for account_id in (*(one.account_id for one in broken), *(one.account_id for one in failed)):
             for tell in self.on_released:
-                tell(one.account_id)
+                tell(account_id)
         return 0 if len(failed) == STEP else _BUSY_REST_S
 
     async def _look_once(self, orphaned: Orphaned, now: int) -> None:
@@ -78,17 +87,16 @@ class ExpiryWorker:
         if found:
             self._log.warning("sends_interrupted", account_id=None, count=found)
 
-    def _expire(
-        self, connection: sqlite3.Connection, now: int
-    ) -> tuple[list[StoredOutbound], dict[int, msgspec.MsgspecError]]:
+    def _expire(self, connection: sqlite3.Connection, now: int) -> tuple[list[StoredOutbound], list[_Broken]]:
         """The messages that failed; and those whose rows cannot be read: they are never looked at again."""
-        failed, broken = [], {}
+        failed, broken = list[StoredOutbound](), list[_Broken]()
         for outbound_id in store.expiring(connection, now, STEP):
             try:
                 one = store.get(connection, outbound_id)
             except msgspec.MsgspecError as error:
-                broken[outbound_id] = error
-                delivery_store.bury(connection, outbound_id, now)
+                account_id = delivery_store.bury(connection, outbound_id, now)
+                if account_id is not None:
+                    broken.append(_Broken(outbound_id, account_id, error))
                 continue
             if one is not None and self._expire_one(connection, one, now):
                 failed.append(one)

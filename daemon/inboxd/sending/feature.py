@@ -85,7 +85,7 @@ def build(
     )
     senders = Senders(accounts, tools, channel_tools, limits)
     outbox.notify.append(senders.notify)
-    echoes = Echoes(settlement, clock, senders.notify)
+    echoes = Echoes(settlement, clock, senders.echoed)
     api = OutboundApi(database, outbox, accounts.aliases, allow_http=options.allow_http)
     answering = AnsweringPages(database, outbox, accounts.served, clock)
     actions = ActionsApi(database, event_log, clock, senders.sender_of)

@@ -6,13 +6,14 @@ surely shown there. It is sent again only when it was proved twice, apart in tim
 
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from inboxd.domain.outbound import OutboundState, PartState
 from inboxd.meta.graph_errors import GraphError
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageError
 from inboxd.sending import delivery_store, matching_store
 from inboxd.sending.channels import Channel
 from inboxd.sending.delivery_store import LatestAttempt
@@ -20,6 +21,7 @@ from inboxd.sending.matching_store import Finding, Verdict
 from inboxd.sending.metrics import SendingMetrics
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.sending.settlement import Settlement
+from inboxd.sending.store import OutboundStore
 from inboxd.storage.database import Database
 
 FIRST_LOOK_S: Final = 60.0
@@ -59,12 +61,15 @@ class Resolution:
         channel_of: Callable[[StoredOutbound], Channel],
     ) -> None:
         self._database = database
+        self._store = OutboundStore(database.read)
         self._settlement = settlement
         self._clock = clock
         self._metrics = metrics
         self._channel_of = channel_of
         self._began = clock.monotonic()
         self._searches: dict[int, _Search] = {}  # by part
+        self.unexplained: set[int] = set()
+        """Unknown messages that became messages that may be stored by now: they are looked for at the next `recall`."""
         self._log = logs.get("sending")
 
     async def resolve(self, one: StoredOutbound, part: OutboundPart) -> None:
@@ -82,6 +87,30 @@ class Resolution:
         except GraphError as error:
             found = Finding(Verdict.UNCLEAR, words=f"The conversation could not be read: {error}.")
         await self._conclude(one, part, search, found)
+
+    async def recall(self, busy: Collection[int]) -> None:
+        """Settle those of `unexplained` whose messages are stored, but for those in `busy`. Raises StorageError.
+
+        Meta is not asked: this does not wait for those that wait to ask it.
+        """
+        for outbound_id in self.unexplained.difference(busy):
+            self.unexplained.discard(outbound_id)
+            try:
+                await self._recall_one(outbound_id)
+            except StorageError:
+                self.unexplained.add(outbound_id)
+                raise
+            except Exception:  # noqa: BLE001 - it is set aside when it is due
+                self._log.exception("sending_crashed", outbound_id=outbound_id)
+
+    async def _recall_one(self, outbound_id: int) -> None:
+        one = await self._store.get(outbound_id)
+        part = None if one is None else unknown_part(one)
+        if one is None or part is None:
+            return
+        found = await self._database.reading(lambda connection: matching_store.find(connection, one, part))
+        if found.mid is not None:
+            await self._settle(one, part, None, lambda _connection: None)
 
     async def postpone(self, one: StoredOutbound, part: OutboundPart, until: int) -> None:
         """Look at a part later, because Meta cannot be asked: at `until` (ms), or when its echo comes."""
@@ -128,7 +157,7 @@ class Resolution:
         def give_up(connection: sqlite3.Connection) -> None:
             states.append(self._settlement.absent(connection, one, part, now))
 
-        if not await self._settle(one, part, None, give_up):
+        if not await self._settle(one, part, None, give_up) and states[-1] is not None:
             self._forget(part.id)
             outcome = "failed" if states[-1] is OutboundState.FAILED else "again"
             self._metrics.resolved.labels(outcome).inc()

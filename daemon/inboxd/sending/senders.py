@@ -1,6 +1,6 @@
 """The workers that send, one for each served account."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -66,6 +66,12 @@ class Senders:
         one = self._workers.get(account_id)
         if one is not None:
             one.wakeup.notify()
+
+    def echoed(self, account_id: str, outbound_ids: Collection[int]) -> None:
+        """Echoes came that may explain these unknown messages of the account."""
+        one = self._workers.get(account_id)
+        if one is not None:
+            one.echoed(outbound_ids)
 
     def sender_of(self, account_id: str) -> Sender | None:
         """How an account sends at once; None when it is not served."""

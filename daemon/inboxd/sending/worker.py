@@ -6,9 +6,8 @@ the first of them is due. What Meta answered is kept until it is stored, however
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Final, NamedTuple
 
 from inboxd.accounts.managed_account import ManagedAccount
@@ -98,6 +97,11 @@ class SendingWorker:
         self._changed = True
         self.wakeup.notify()
 
+    def echoed(self, outbound_ids: Collection[int]) -> None:
+        """Echoes came that may explain these unknown messages."""
+        self._resolution.unexplained.update(outbound_ids)
+        self.wakeup.notify()
+
     async def poll(self) -> float:
         """Handle one message. Raises StorageError."""
         async with self._lock:
@@ -105,11 +109,12 @@ class SendingWorker:
                 await self._begin()
             await self._heed_change()
             await self._settle_late()
+            await self._resolution.recall(self._busy - self._looking)
             pace_s = self._short_rest_s()
             if pace_s or self.wakeup.stopping:
                 return pace_s
-            unknown = len(self._looking) < LOOKING_LANES
-            due = await self._database.reading(partial(self._due, busy=[*self._busy], unknown=unknown))
+            busy, looks = [*self._busy], len(self._looking) < LOOKING_LANES
+            due = await self._database.reading(lambda it: delivery_store.due(it, self._account_id, busy, unknown=looks))
             rest_s = self._rest_s(due)
             if due is None or rest_s:
                 return rest_s
@@ -123,9 +128,6 @@ class SendingWorker:
             self._busy.discard(due.id)
             self._looking.discard(due.id)
         return 0
-
-    def _due(self, connection: sqlite3.Connection, *, busy: list[int], unknown: bool) -> Due | None:
-        return delivery_store.due(connection, self._account_id, busy, unknown=unknown)
 
     def _rest_s(self, due: Due | None) -> float:
         if due is None:
@@ -148,6 +150,7 @@ class SendingWorker:
         found = await self._database.write(lambda connection: settlement.orphaned(connection, self._account_id, now))
         if found:
             self._log.warning("sends_interrupted", count=found)
+        self._resolution.unexplained.update(await delivery_store.unknown(self._database.read, self._account_id))
         self._is_ready = self._changed = True
 
     async def _heed_change(self) -> None:
@@ -319,6 +322,7 @@ class SendingWorker:
 
     def _unknown(self, begun: Begun, reason: Reason) -> Settle:
         self._count(begun, "unknown")
+        self._resolution.unexplained.add(begun.outbound.id)
         self._log.warning(
             "send_outcome_unknown",
             outbound_id=begun.outbound.id,
