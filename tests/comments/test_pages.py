@@ -161,6 +161,8 @@ async def test_a_comment_is_answered_in_private_once(client: Client, shop: Shop)
     written = await shop.comment(client, created_ms=int(time.time() * 1000))
     number = (await threads(client))[0]["id"]
     async with Person(client) as person:
+        thread = await person.get(f"/comments/{number}")
+        assert " outbound.sent outbound.delivered outbound.read " in thread, "the page says what became of it"
         page = await person.get(f"/comments/{number}/private")
         for _ in range(2):
             await person.post(f"/comments/{number}/private", text="in private", key=key_of(page))

@@ -16,7 +16,7 @@ from inboxd.domain.paging import Place
 from inboxd.http import cursors
 from inboxd.http.auth import SCOPES
 from inboxd.http.operations import not_found, path_id
-from inboxd.http.rendering import page, see_other
+from inboxd.http.rendering import choice_of, page, see_other
 from inboxd.sending.outbound import NotNowError, StoredOutbound, WindowClosedError
 from inboxd.sending.pages import is_forced
 from inboxd.sending.resources import OutboundResource
@@ -81,11 +81,10 @@ class Choice(NamedTuple):
 
     @classmethod
     def of(cls, request: web.Request) -> "Choice":
-        """What the query of a request asks for. Raises ProblemError when the cursor is none."""
-        query = request.query
-        before = query.get("before")
+        """What the query of a request asks for. Raises ProblemError for a cursor or a state that is none."""
+        before = request.query.get("before")
         cursors.parsed(before)
-        return cls(_STATES.get(query.get("state", "")), query.get("account", "")[:_MAX_ID], before)
+        return cls(choice_of(request, "state", _STATES), request.query.get("account", "")[:_MAX_ID], before)
 
     @property
     def query(self) -> str:
