@@ -17,6 +17,7 @@ from inboxd.http import cursors
 from inboxd.http.auth import SCOPES
 from inboxd.http.operations import not_found, path_id
 from inboxd.http.rendering import choice_of, page, see_other
+from inboxd.sending.comment_source import CommentLinks
 from inboxd.sending.outbound import NotNowError, StoredOutbound, WindowClosedError
 from inboxd.sending.pages import is_forced
 from inboxd.sending.resources import OutboundResource
@@ -41,10 +42,11 @@ _STATES: Final = {one.value: one for one in _WORDS}
 
 
 class OutboxRow(NamedTuple):
-    """An outbound message, and its conversation if there is one."""
+    """An outbound message, its conversation if there is one, and the page of the comment that it answers."""
 
     one: OutboundResource
     conversation: Conversation | None
+    comment_path: str | None
 
     @property
     def words(self) -> str:
@@ -107,6 +109,8 @@ class OutboxPages:
         self._conversations = ConversationStore(database.read)
         self._outbox = outbox
         self._accounts = accounts
+        self.comment_links: CommentLinks | None = None
+        """Given by the feature that keeps comments."""
 
     def add_routes(self, app: web.Application) -> None:
         """Put the page and its forms on the admin application."""
@@ -170,7 +174,16 @@ class OutboxPages:
     async def _rows(self, found: Sequence[StoredOutbound]) -> list[OutboxRow]:
         ids = {one.conversation_id for one in found if one.conversation_id is not None}
         conversations = {one.id: one for one in await self._conversations.of_ids(sorted(ids))}
-        return [OutboxRow(OutboundResource.of(one), conversations.get(one.conversation_id or 0)) for one in found]
+        keys = sorted({(one.account_id, one.comment_id) for one in found if one.comment_id is not None})
+        paths = {} if self.comment_links is None or not keys else await self.comment_links(keys)
+        return [
+            OutboxRow(
+                OutboundResource.of(one),
+                conversations.get(one.conversation_id or 0),
+                paths.get((one.account_id, one.comment_id or "")),
+            )
+            for one in found
+        ]
 
     def _name(self, account_id: str) -> str:
         managed = self._accounts.served.get(account_id)
