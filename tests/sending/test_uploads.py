@@ -23,7 +23,7 @@ from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
 from inboxd.sending.uploads.public_files import AT_ONCE, PublicFiles
 from inboxd.sending.uploads.service import KEEP_MS, UploadService
-from inboxd.sending.uploads.store import UploadStore, use
+from inboxd.sending.uploads.store import UploadStore, lost, use
 from inboxd.sending.uploads.sweeper import UploadSweeper
 from inboxd.sending.uploads.upload import LINK_S, NoUploadRoomError, Upload, UploadGoneError, WrongUploadError
 from inboxd.simulator.serving import serving
@@ -322,7 +322,9 @@ async def test_all_files_together_are_bounded(database: Database, tmp_path: Path
         await service.receive(pieces(), None, "admin")
 
 
-async def test_a_full_disk_is_said_and_leaves_nothing(database: Database, tmp_path: Path) -> None:
+async def test_a_full_disk_is_said_and_leaves_nothing(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "uploads").write_text("a file where the folder should be")
     service = UploadService(
         UploadStore(database, tmp_path / "uploads"), ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB
@@ -333,6 +335,43 @@ async def test_a_full_disk_is_said_and_leaves_nothing(database: Database, tmp_pa
 
     with pytest.raises(StorageUnavailableError, match="cannot store a file"):
         await service.receive(pieces(), None, "admin")
+    assert "upload_not_stored" in capsys.readouterr().out
+
+
+async def test_a_file_that_cannot_be_read_is_said_and_waited_for(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "uploads"
+    store = UploadStore(database, folder)
+    service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
+    application = web.Application()
+    PublicFiles(service, store).add_routes(application)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG
+
+    upload = await service.receive(pieces(), None, "admin")
+    async with serving(application) as url, aiohttp.ClientSession() as session:
+        address = (await service.address(upload.id)).replace(BASE, url)
+
+        async def status() -> int:
+            async with session.get(address) as response:
+                return response.status
+
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(StorageUnavailableError, match=f"cannot read a file in {folder}: No such file"):
+            await service.address(upload.id)
+        assert await lost(database.read, folder) == (1, ["No such file or directory"])
+        assert "upload_missing" in capsys.readouterr().out
+        assert await status() == HTTPStatus.INTERNAL_SERVER_ERROR
+        assert "upload_missing" in capsys.readouterr().out
+        (tmp_path / "elsewhere").rename(folder)
+        assert (await status(), await lost(database.read, folder)) == (HTTPStatus.OK, (1, []))
+        store.path(upload).unlink()
+        with pytest.raises(UploadGoneError, match="Upload it again"):  # nobody would bring it back
+            await service.address(upload.id)
+        assert await status() == HTTPStatus.NOT_FOUND
+        assert "upload_missing" in capsys.readouterr().out
 
 
 async def test_the_daemon_serves_what_was_uploaded_and_logs_no_address(

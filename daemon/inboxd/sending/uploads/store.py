@@ -15,7 +15,7 @@ from inboxd.domain.outbound import OutboundAttachment
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.sending.uploads.upload import Upload, UploadGoneError, UploadTooLargeError, WrongUploadError
-from inboxd.storage.database import Database
+from inboxd.storage.database import Database, Read
 
 UPLOAD_FOLDER: Final = "uploads"
 """The folder of the files, beside the database."""
@@ -38,6 +38,7 @@ _EXPIRED: Final = f"SELECT id FROM uploads WHERE expires_at <= ? AND NOT {_NEEDE
 _DELETE: Final = "DELETE FROM uploads WHERE id = ?"
 _KNOWN: Final = "SELECT k.value FROM json_each(?) AS k WHERE EXISTS (SELECT 1 FROM uploads WHERE name = k.value)"
 _STEP: Final = 200
+_LOOKED_AT: Final = 1000
 
 
 class UploadStore:
@@ -116,6 +117,21 @@ class UploadStore:
         """Where its bytes are."""
         return self._file(upload.name)
 
+    async def check(self, upload: Upload) -> None:
+        """Whether its bytes can be read. Raises UploadGoneError, and StorageUnavailableError when that may pass."""
+        try:
+            await asyncio.to_thread(_opened, self.path(upload))
+        except FileNotFoundError as error:
+            if not await asyncio.to_thread(self._folder.is_dir):
+                raise self._unreadable(error) from error
+            msg = f"The file of upload {upload.id} is not in {self._folder} any more. Upload it again."
+            raise UploadGoneError(msg) from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StorageUnavailableError:
+        return StorageUnavailableError(f"cannot read a file in {self._folder}: {error.strerror}")
+
     async def remove(self, upload_id: int) -> bool:
         """Remove a file; False when there is none. Raises StorageError."""
         upload = await self.get(upload_id)
@@ -192,6 +208,33 @@ def use(connection: sqlite3.Connection, outbound_id: int, attachments: Sequence[
             msg = f"The upload {one.upload_id} is of type '{Upload(*row).type}', and the attachment says '{one.type}'."
             raise WrongUploadError(msg)
         connection.execute(_USE, (outbound_id, one.upload_id))
+
+
+async def lost(read: Read, folder: Path) -> tuple[int, Sequence[str]]:
+    """How many files there should be in `folder`, and what is wrong with those that cannot be read.
+
+    It looks at the latest thousand. Raises StorageError.
+    """
+    rows = await read(_LATEST, (_LOOKED_AT,))
+
+    def look() -> list[str]:
+        return [words for row in rows if (words := _problem(folder / Upload(*row).name)) is not None]
+
+    return len(rows), await asyncio.to_thread(look)
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        _opened(path)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def _opened(path: Path) -> None:
+    """Raises OSError when the file cannot be read."""
+    with path.open("rb"):
+        pass
 
 
 def _inserted(connection: sqlite3.Connection, row: tuple[object, ...]) -> int:
