@@ -192,9 +192,9 @@ async def test_who_may_only_read_and_write_cannot_speak(client: Client, shop: Sh
 
 
 async def test_the_outbox_leads_from_a_reply_to_its_comment(client: Client, shop: Shop) -> None:
-    now = {"created_ms": int(time.time() * 1000)}
-    written = await shop.comment(client, **now)
-    await shop.comment(client, "me too", parent_id=written.id, from_id=BRUNO, username="bruno", **now)
+    now = int(time.time() * 1000)
+    written = await shop.comment(client, created_ms=now)
+    await shop.comment(client, "me too", parent_id=written.id, from_id=BRUNO, username="bruno", created_ms=now)
     (found,) = await threads(client)
     whole = await client.get(f"/api/comments/{found['id']}")
     (under,) = whole["replies"]

@@ -239,9 +239,10 @@ def answer(inboxd: Process) -> None:
 
 async def test_uploaded_files_that_cannot_be_read_are_wrong(database: Database, database_path: Path) -> None:
     assert await check_uploads(database_path) == []
-    row = "VALUES ('one', x'00', 'image', 'image/png', 1, 'admin', 1, 2), ('two', x'00', 'image', 'image/png', 1, '', 1, 2)"
     columns = "name, key, type, content_type, bytes, requested_by, created_at, expires_at"
-    await database.execute(f"INSERT INTO uploads ({columns}) {row}")
+    for name in ("one", "two"):
+        row = f"'{name}', x'00', 'image', 'image/png', 1, 'admin', 1, 2"
+        await database.execute(f"INSERT INTO uploads ({columns}) VALUES ({row})")
     folder = database_path.parent / "uploads"
     folder.mkdir()
     (folder / "one").touch()

@@ -23,7 +23,7 @@ class StorageProbe:
         self._has_refused = False
 
     async def poll(self) -> float:
-        """Probe the disk if it refused the last write, and say when it takes writes again. Raises StorageClosedError."""
+        """Probe the disk if it refused the last write; say when it takes writes again. Raises StorageClosedError."""
         if self._database.refusal is not None:
             self._has_refused = True
             try:

@@ -55,6 +55,10 @@ def _unresolved(one: Backlog) -> Diagnosis | None:
 
 
 def _waiting(one: Backlog, now: int) -> Diagnosis | None:
+    if one.restricted:
+        detail = f"Meta restricts the account, so {counted(one.waiting, 'message')} wait since {iso_utc(one.oldest_at)}"
+        remedy = f"Look into the account's and the app's alerts at Meta; it is tried again by itself. {_LOOK}."
+        return Diagnosis(f"outbox {one.account_id}", Severity.WRONG, detail, remedy)
     if now - one.oldest_at < PATIENCE_MS:
         return None
     detail = f"{counted(one.waiting, 'message')} not sent yet, the oldest since {iso_utc(one.oldest_at)}"
