@@ -12,14 +12,13 @@ from inboxd.sending.uploads.store import UploadStore
 from inboxd.sending.uploads.upload import (
     NoPublicAddressError,
     NoUploadRoomError,
+    Sender,
     Upload,
     UploadGoneError,
     UploadLink,
 )
 
 MEDIA_PATH: Final = PATH + "/media"
-KEEP_MS: Final = 24 * 3600 * 1000
-"""How long a file is kept that no message has used yet, or whose message is sent."""
 AT_ONCE: Final = 4
 """Files that may arrive at the same time."""
 
@@ -35,7 +34,7 @@ class UploadService:
         self._arriving = 0
         self._log = logs.get("uploads")
 
-    async def receive(self, pieces: AsyncIterator[bytes], wanted: str | None, requested_by: str) -> Upload:
+    async def receive(self, pieces: AsyncIterator[bytes], wanted: str | None, sender: Sender) -> Upload:
         """Take a file. `wanted` is the type of attachment that it is for, or None.
 
         Raises UploadError, UnsendableFileError and StorageError.
@@ -53,8 +52,7 @@ class UploadService:
                     "([sending] max_uploads_mb). Delete some, or wait: each goes a day after it came."
                 )
                 raise NoUploadRoomError(msg)
-            now = self._clock.now_ms()
-            return await self._store.receive(pieces, wanted, requested_by, now=now, expires_at=now + KEEP_MS)
+            return await self._store.receive(pieces, wanted, sender, self._clock.now_ms())
         except StorageUnavailableError as error:
             self._log.error("upload_not_stored", error=str(error))
             raise
