@@ -81,7 +81,8 @@ class UploadService:
         try:
             await self._store.check(upload)
         except (UploadGoneError, StorageError) as error:
-            self._log.error("upload_missing", upload_id=upload.id, error=str(error))
+            of = upload.id if isinstance(error, UploadGoneError) else None  # the folder's trouble is told once for all
+            self._log.error("upload_missing", upload_id=of, error=str(error))
             raise
 
     async def shown(self, text: str) -> Upload | None:

@@ -40,6 +40,10 @@ EXISTS (
 )
 """
 _EXPIRED: Final = f"SELECT id FROM uploads WHERE expires_at <= ? AND NOT {_NEEDED} ORDER BY expires_at LIMIT ?"  # noqa: S608
+_WANTED: Final = f"""
+SELECT name FROM uploads
+WHERE {_NEEDED} OR NOT EXISTS (SELECT 1 FROM upload_uses AS u WHERE u.upload_id = uploads.id) ORDER BY id DESC LIMIT ?
+"""  # noqa: S608 - constants
 _DELETE: Final = "DELETE FROM uploads WHERE id = ?"
 _KNOWN: Final = "SELECT k.value FROM json_each(?) AS k WHERE EXISTS (SELECT 1 FROM uploads WHERE name = k.value)"
 _STEP: Final = 200
@@ -221,14 +225,14 @@ def use(connection: sqlite3.Connection, outbound_id: int, attachments: Sequence[
 
 
 async def lost(read: Read, folder: Path) -> tuple[int, Sequence[str]]:
-    """How many files there should be in `folder`, and what is wrong with those that cannot be read.
+    """How many files in `folder` may still have to be sent, and what is wrong with those that cannot be read.
 
     It looks at the latest thousand. Raises StorageError.
     """
-    rows = await read(_LATEST, (_LOOKED_AT,))
+    rows = await read(_WANTED, (_LOOKED_AT,))
 
     def look() -> list[str]:
-        return [words for row in rows if (words := _problem(folder / Upload(*row).name)) is not None]
+        return [words for (name,) in rows if (words := _problem(folder / name)) is not None]
 
     return len(rows), await asyncio.to_thread(look)
 
