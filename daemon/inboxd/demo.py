@@ -2,10 +2,11 @@
 
 import asyncio
 import secrets
+import socket
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,7 @@ ANSWERS_AFTER: Final = 5
 PATIENCE_S: Final = 60.0
 """How long --once waits for all profiles, and for the replies."""
 REFRESH_S: Final = 0.5
+_PORTS: Final = range(10_000, 32_000)
 CUSTOMERS: Final = Behaviour(customer_reads_ms=800, customer_answers_ms=1600)
 """Whoever gets a reply sees it and answers it."""
 
@@ -98,14 +100,23 @@ async def play(*, once: bool) -> int:
 
 def _settings(graph_url: str, *, calls_per_second: float) -> Settings:
     """Listeners on any free port, and one account of the simulated Instagram."""
+    port = _free_port()
     return Settings(
-        public=Public(port=0),
+        public=Public(port=port, base_url=f"http://127.0.0.1:{port}"),  # from there it fetches files
         admin=Admin(port=0),
         instagram=Instagram(graph_url=graph_url, facebook_graph_url=graph_url),
         avatars=AvatarSettings(hosts=("127.0.0.1",), allow_http=True, allow_networks=("127.0.0.1/32",)),
         budget=BudgetSettings(calls_per_second=calls_per_second),
         accounts=(AccountSettings(id=ACCOUNT, name="demo", comments=True),),
     )
+
+
+def _free_port() -> int:
+    """A port that the kernel gives to no connection by itself, so that it is still free when the listener takes it."""
+    while True:
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", _PORTS[secrets.randbelow(len(_PORTS))]))
+            return int(found.getsockname()[1])
 
 
 async def _traffic(sender: WebhookSender, instagram: GraphServer, shop: Shop, seconds: float) -> None:

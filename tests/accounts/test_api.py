@@ -305,3 +305,18 @@ async def test_somebody_unknown_asks_for_deletion_and_gets_a_receipt(client: Cli
         client.public_url + "/webhooks/instagram/data-deletion/" + answer["confirmation_code"]
     ) as response:
         assert "nothing of this person is kept here" in await response.text()
+
+
+async def test_the_log_says_that_a_check_found_an_account_well_again(
+    client: Client, graph: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph[0].behaviour = Behaviour(latency_ms=1, token_expired=True)
+    await client.send("POST", f"/api/accounts/{ACCOUNT}/check")
+    assert (await client.get(f"/api/accounts/{ACCOUNT}"))["state"] == "needs_login"
+    graph[0].behaviour = Behaviour(latency_ms=1)
+    capsys.readouterr()
+    for _ in range(2):
+        await client.send("POST", f"/api/accounts/{ACCOUNT}/check")
+    logged = [line for line in capsys.readouterr().out.splitlines() if "account_state" in line]
+    assert len(logged) == 1
+    assert "state=active" in logged[0]

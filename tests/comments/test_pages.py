@@ -161,6 +161,8 @@ async def test_a_comment_is_answered_in_private_once(client: Client, shop: Shop)
     written = await shop.comment(client, created_ms=int(time.time() * 1000))
     number = (await threads(client))[0]["id"]
     async with Person(client) as person:
+        thread = await person.get(f"/comments/{number}")
+        assert " outbound.sent outbound.delivered outbound.read " in thread, "the page says what became of it"
         page = await person.get(f"/comments/{number}/private")
         for _ in range(2):
             await person.post(f"/comments/{number}/private", text="in private", key=key_of(page))
@@ -187,3 +189,20 @@ async def test_who_may_only_read_and_write_cannot_speak(client: Client, shop: Sh
     for method, path in (("PATCH", ""), ("DELETE", ""), ("POST", "/replies")):
         await client.send(method, f"/api/comments/{number}{path}", {}, token=CLERK_TOKEN, status=403)
     assert (await client.get(f"/api/comments/{number}", token=CLERK_TOKEN))["id"] == number
+
+
+async def test_the_outbox_leads_from_a_reply_to_its_comment(client: Client, shop: Shop) -> None:
+    now = int(time.time() * 1000)
+    written = await shop.comment(client, created_ms=now)
+    await shop.comment(client, "me too", parent_id=written.id, from_id=BRUNO, username="bruno", created_ms=now)
+    (found,) = await threads(client)
+    whole = await client.get(f"/api/comments/{found['id']}")
+    (under,) = whole["replies"]
+    await client.send("POST", f"/api/comments/{found['id']}/replies", {"text": "for all"}, status=202)
+    private = {"accountId": ACCOUNT, "commentId": under["platformCommentId"], "text": "for Bruno"}
+    await client.send("POST", "/api/messaging/messages", private, status=202)
+    async with Person(client) as person:
+        page = await person.get("/outbox")
+        for kind, number in (("public", found["id"]), ("private", under["id"])):
+            assert f'{kind} reply to <a href="/comments/{found["id"]}#c{number}">a comment</a>' in page
+            assert f'id="c{number}"' in await person.get(f"/comments/{found['id']}")

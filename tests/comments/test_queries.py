@@ -40,6 +40,7 @@ async def test_a_page_of_threads_is_read_in_the_order_of_an_index(database: Data
     [
         (events_store, "_WORDLESS", "events_of_comments"),
         (store, "_BY_KEY", "sqlite_autoindex_comments_1"),
+        (store, "_PLACES", "sqlite_autoindex_comments_1"),
         (store, "_THREAD", "comments_by_root"),
         (due_store, "_DUE", "comments_due"),
         (due_store, "_NEXT", "comments_due"),

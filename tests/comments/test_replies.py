@@ -9,8 +9,8 @@ from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.sending_behaviour import SendAnswer
 
 from tests.comments.conftest import Run
-from tests.comments.rig import THEIR_POST, FastClock, Shop, refusal, tell, thread, threads, told
-from tests.support import ACCOUNT, ADMIN_TOKEN, BRUNO, Client, Json, eventually
+from tests.comments.rig import THEIR_POST, FastClock, Shop, refusal, said, tell, thread, threads, told
+from tests.support import ACCOUNT, ADMIN_TOKEN, BRUNO, T0, Client, Json, eventually
 
 
 async def sent(client: Client, outbound: Json, state: str = "sent") -> Json:
@@ -188,7 +188,7 @@ async def test_a_comment_that_is_gone_already_is_deleted_here_too(client: Client
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"), [(refusal(10), 409), (refusal(190), 409), (refusal(1), 502), ({"success": False}, 502)]
+    ("answer", "status"), [(refusal(10), 409), (refusal(190), 503), (refusal(1), 502), ({"success": False}, 502)]
 )
 async def test_what_meta_did_not_do_is_not_done_here(client: Client, shop: Shop, answer: Json, status: int) -> None:
     written = await shop.comment(client)
@@ -196,9 +196,34 @@ async def test_what_meta_did_not_do_is_not_done_here(client: Client, shop: Shop,
     shop.answers = {("POST", written.id): answer, ("DELETE", written.id): answer}
     problem = await client.send("PATCH", f"/api/comments/{found['id']}", {"hidden": True}, status=status)
     assert "Meta" in problem["detail"]
-    await client.send("DELETE", f"/api/comments/{found['id']}", status=409 if status == 409 else 502)
+    await client.send("DELETE", f"/api/comments/{found['id']}", status=status)
     assert (await threads(client))[0]["comment"]["state"] == "visible"
     assert await told(client) == ["comment.received"]
+
+
+async def test_what_cannot_be_done_without_a_token_can_be_tried_again(client: Client, shop: Shop) -> None:
+    await shop.comment(client)
+    (found,) = await threads(client)
+    path = f"/api/comments/{found['id']}"
+    shop.server.behaviour = Behaviour(latency_ms=1, token_expired=True)
+    await client.send("POST", f"/api/accounts/{ACCOUNT}/check")
+    for method, at, body in (
+        ("POST", f"{path}/replies", {"text": "20 €"}),
+        ("PATCH", path, {"hidden": True}),
+        ("DELETE", path, None),
+    ):
+        problem = await client.send(method, at, body, status=503)
+        assert "the account has no valid token" in problem["detail"]
+
+
+async def test_nothing_can_be_done_for_an_account_that_is_not_served(client: Client) -> None:
+    change = {"field": "comments", "value": said()}
+    entry = {"id": "17841499999999999", "time": T0 // 1000, "changes": [change]}
+    await client.post(json.dumps({"object": "instagram", "entry": [entry]}).encode())
+    await client.settled()
+    (found,) = await threads(client)
+    problem = await client.send("PATCH", f"/api/comments/{found['id']}", {"hidden": True}, status=409)
+    assert "the account is not served" in problem["detail"]
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets
+from inboxd.domain.outbound import OutboundState
 from inboxd.http.auth import COOKIE
 from inboxd.http.rendering import span
 from inboxd.receiving.overview import bars
@@ -369,3 +370,43 @@ async def test_accounts_are_told_apart(browser: Browser, client: Client, graph: 
     assert "1 conversation" in only
     (thread,) = await client.conversations(f"?clientAccountId={other}")
     assert f"account {name} ({other})" in await browser.get(f"/inbox/{thread['id']}")
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "known"),
+    [
+        ("/outbox", "state=sended", "'state' cannot be 'sended'. It can be 'queued', 'sending', "),
+        ("/comments", "state=hiden", "'state' cannot be 'hiden'. It can be 'visible', 'hidden', 'deleted'."),
+        ("/comments", "open=yes", "'open' cannot be 'yes'. It can be '1'."),
+        ("/inbox", "unread=yes", "'unread' cannot be 'yes'. It can be '1'."),
+        ("/inbox", "unread=" + "9" * 500, "'unread' cannot be '" + "9" * 40 + "'."),
+    ],
+)
+async def test_a_filter_that_is_none_is_said_instead_of_showing_everything(
+    browser: Browser, path: str, query: str, known: str
+) -> None:
+    await browser.sign_in()
+    assert known in unescape(await browser.get(f"{path}?{query}", status=400))
+    name = query.partition("=")[0]
+    await browser.get(f"{path}?{name}=")  # as a form without a choice sends it
+
+
+async def test_pages_listen_to_every_event_that_changes_what_they_show(browser: Browser, client: Client) -> None:
+    await client.deliver(Conversationalist(ACCOUNT, "7000000000000001", T0).says("hello"))
+    await client.settled()
+    (one,) = await client.conversations()
+    outbound = {f"outbound.{state}" for state in OutboundState} - {"outbound.sending"}
+    message = {"message.received", "message.sent", "message.edited", "message.deleted", "message.read"}
+    shown = {
+        "/": outbound,
+        "/outbox": outbound,
+        "/inbox": message | {"conversation.updated", "profile.completed"},
+        f"/inbox/{one['id']}": outbound | message | {"message.reaction_added", "message.reaction_removed"},
+    }
+    await browser.sign_in()
+    for path, wanted in shown.items():
+        found = re.search('data-events="([^"]*)"', await browser.get(path))
+        assert found is not None
+        listened = found[1].split()
+        assert wanted <= {*listened}, path
+        await client.get(f"/api/events?limit=1&types={','.join(listened)}")  # which refuses a type that there is not

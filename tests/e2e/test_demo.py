@@ -28,11 +28,11 @@ class Demo:
     def __init__(self, log: Path) -> None:
         self._log = log
 
-    def call(self, path: str, body: dict[str, str] | None = None) -> Any:
+    def call(self, path: str, body: Any = None) -> Any:
         token, url = self.screen(r"sign in with (\w+)"), self.screen(r"dashboard +(http\S+)/")
         request = urllib.request.Request(  # noqa: S310 - http
             url + path,
-            None if body is None else json.dumps(body).encode(),
+            body if body is None or isinstance(body, bytes) else json.dumps(body).encode(),
             {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request) as response:  # noqa: S310 - http
@@ -78,3 +78,7 @@ def test_a_reply_in_the_demo_is_answered(demo: Demo) -> None:
 
     until(lambda: "customer" in after())
     until(lambda: demo.call(f"/api/messaging/outbound/{reply['id']}")["state"] == "read")
+    # A file is uploaded and reaches the customer too.
+    upload = demo.call("/api/messaging/uploads", b"%PDF-1.7 " + bytes(90))
+    file = demo.call(messages, {"attachments": [{"type": "file", "uploadId": upload["id"]}]})
+    until(lambda: demo.call(f"/api/messaging/outbound/{file['id']}")["state"] == "read")

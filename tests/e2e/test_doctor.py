@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inboxd.maintenance.doctor.diagnosis import Severity
+from inboxd.maintenance.doctor.outbox_checks import check_uploads
 from inboxd.meta.signature import HEADER, sign
 from inboxd.simulator.graph_server import Behaviour, GraphServer
 from inboxd.simulator.payloads import Conversationalist, delivery
 from inboxd.simulator.serving import serving
+from inboxd.storage.database import Database
 
 from tests.e2e.conftest import Process, free_port
 from tests.e2e.test_process import post
@@ -232,3 +235,30 @@ def answer(inboxd: Process) -> None:
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
     url = f"http://127.0.0.1:{inboxd.admin}/api/messaging/conversations/1/messages"
     urllib.request.urlopen(urllib.request.Request(url, b'{"text": "hello"}', headers), timeout=10).close()
+
+
+SENT_MESSAGE = """
+INSERT INTO outbound_messages (id, account_id, kind, participant_id, lane, state, holds, sent_by, body, requested_by,
+    created_at, updated_at)
+VALUES (1, '1', 'message', '1', 'p:1', 'sent', 0, 'human', '{}', 'admin', 5, 5)
+"""
+
+
+async def test_uploaded_files_that_cannot_be_read_are_wrong(database: Database, database_path: Path) -> None:
+    assert await check_uploads(database_path) == []
+    columns = "name, key, type, content_type, bytes, requested_by, created_at, expires_at"
+    for name in ("one", "two"):
+        row = f"'{name}', x'00', 'image', 'image/png', 1, 'admin', 1, 2"
+        await database.execute(f"INSERT INTO uploads ({columns}) VALUES ({row})")
+    folder = database_path.parent / "uploads"
+    folder.mkdir()
+    (folder / "one").touch()
+    (found,) = await check_uploads(database_path)
+    assert (found.health, found.detail) == (
+        Severity.WRONG,
+        f"1 of 2 uploaded files cannot be read in {folder}: No such file or directory",
+    )
+    await database.execute(SENT_MESSAGE)
+    await database.execute("INSERT INTO upload_uses (outbound_id, upload_id) VALUES (1, 2)")
+    (found,) = await check_uploads(database_path)
+    assert (found.health, found.detail) == (Severity.OK, "1 file to send"), "what was sent is needed no more"

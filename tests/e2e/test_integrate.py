@@ -151,14 +151,55 @@ class Reader:
                 process.kill()
                 process.wait()
 
+    @contextmanager
+    def moderator(self) -> Iterator[None]:
+        """The moderator of the document, as a process, with what it prints."""
+        path = self.folder / "moderator.mjs"
+        path.write_text(code("js", "listening"), encoding="utf-8")
+        with self.printed.open("wb") as output:
+            environment = self.environment | {"CURSOR": str(self.folder / "cursor")}
+            process = subprocess.Popen([NODE or "node", str(path)], env=environment, stdout=output, stderr=output)
+            try:
+                yield
+                assert process.poll() is None, self.printed.read_text()
+            finally:
+                process.kill()
+                process.wait()
+
     def opens_the_window(self) -> None:
         """The simulated Instagram knows that the customer has written, and takes answers."""
         wanted = {"account_id": ACCOUNT, "participant_id": self.customer_id, "text": "hello"}
-        url = self.daemon.environment["INBOXD_INSTAGRAM__GRAPH_URL"] + "/_simulator/mailbox"
-        body = json.dumps({**wanted, "created_ms": int(time.time() * 1000)}).encode()
-        request = urllib.request.Request(url, data=body)  # noqa: S310 - http
+        self.instagram("mailbox", {**wanted, "created_ms": int(time.time() * 1000)})
+
+    def comments(self, text: str) -> str:
+        """The customer comments on a post of the account, and a webhook tells of it. Returns Meta's id."""
+        written = self.instagram("comments", {"account_id": ACCOUNT, "from_id": self.customer_id, "text": text})
+        author, media = {"id": self.customer_id, "username": "ana"}, {"id": written["media_id"]}
+        value = {"id": written["id"], "from": author, "media": media, "text": text}
+        change = {"field": "comments", "value": value}
+        self.posts({"object": "instagram", "entry": [{"id": ACCOUNT, "time": int(time.time()), "changes": [change]}]})
+        return str(written["id"])
+
+    def replies_in_public(self, comment_id: str) -> None:
+        """Somebody answers a comment, by Meta's id."""
+
+        def number() -> str | None:
+            found = self.daemon.get("/api/comments")[1]["threads"]
+            return next((one["id"] for one in found if one["comment"]["platformCommentId"] == comment_id), None)
+
+        url = f"http://127.0.0.1:{self.daemon.admin}/api/comments/{until(number)}/replies"
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        request = urllib.request.Request(url, data=b'{"text": "20"}', headers=headers)
+        with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http
+            assert response.status == 202
+
+    def instagram(self, what: str, body: Any = None) -> Any:
+        """A request to the simulated Instagram; its answer."""
+        url = f"{self.daemon.environment['INBOXD_INSTAGRAM__GRAPH_URL']}/_simulator/{what}"
+        request = urllib.request.Request(url, data=None if body is None else json.dumps(body).encode())  # noqa: S310
         with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http
             assert response.status < 300
+            return json.load(response)
 
     def answers(self) -> list[str]:
         """The texts of all that is in the outbox for the customer."""
@@ -187,7 +228,11 @@ class Reader:
 
     def delivers(self, item: Item) -> None:
         """Meta sends an item."""
-        body = json.dumps(delivery(ACCOUNT, int(time.time() * 1000), [item])).encode()
+        self.posts(delivery(ACCOUNT, int(time.time() * 1000), [item]))
+
+    def posts(self, payload: Any) -> None:
+        """Meta sends a webhook."""
+        body = json.dumps(payload).encode()
         url = f"http://127.0.0.1:{self.daemon.public}/webhooks/instagram"
         request = urllib.request.Request(url, data=body, headers={HEADER: sign(body, APP_SECRET)})
         with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - http
@@ -296,6 +341,8 @@ def test_the_bot_answers_each_message_once_and_hears_what_became_of_it(daemon: P
     with reader.bot():
         reader.customer_writes("Do you ship to Norway?")
         reader.sees("outbound.sent Thank you for “Do you ship to Norway?”. We answer soon.")
+        reader.replies_in_public(reader.comments("How much is it?"))
+        reader.sees("outbound.sent None")  # of a public reply, which is nothing to the bot
         reader.customer_writes("Anyone there?")
         until(lambda: len(reader.answers()) == 2)
     assert len(code("python", "listening").splitlines()) < 50
@@ -312,3 +359,26 @@ def test_the_bot_is_silent_when_a_human_answered(daemon: Process, tmp_path: Path
         reader.customer_writes("Great")
         reader.sees("silent")
     assert len(reader.answers()) == 1
+
+
+@pytest.mark.skipif(NODE is None and "CI" not in os.environ, reason="node is not installed")
+def test_the_moderator_does_nothing_twice_however_often_it_reads_the_same(daemon: Process, tmp_path: Path) -> None:
+    reader = Reader(daemon, tmp_path)
+    kept = tmp_path / "cursor"
+    kept.write_text(daemon.get("/api/events?after=latest")[1]["nextCursor"])
+    beginning = kept.read_text()
+    price, spam = reader.comments("How much is it?"), reader.comments("Get FREE followers!")
+    for _ in range(2):
+        with reader.moderator():
+            reader.sees("How much is it? [ 202, 202 ]")
+            reader.sees("Get FREE followers! [ 200 ]")
+            reader.sees("outbound.sent comment_reply Thank you, @ana! The price is in your messages.")
+            reader.sees("outbound.sent private_reply It is 20 €.")
+            until(lambda: kept.read_text() != beginning)
+        kept.write_text(beginning)
+    found = {one["id"]: one for one in reader.instagram("comments")["comments"]}
+    assert [found[spam]["hidden"], found[price]["hidden"]] == [True, False]
+    assert [one["text"] for one in found.values() if one["parent_id"] in {price, spam}] == [
+        "Thank you, @ana! The price is in your messages."
+    ]
+    assert [one["text"] for one in reader.instagram("sent")["messages"]].count("It is 20 €.") == 1

@@ -221,11 +221,14 @@ def test_a_file_reaches_the_customer_whole_and_one_that_is_too_large_is_refused(
         "INBOXD_SENDING__AFTER_FAILURE": "continue",
     }
     shop.inboxd.start()
-    shop.send("--to", one, "--wait", "20", "--file", str(picture), "The prices")
+    for _ in range(2):  # a script that runs again
+        shop.send("--to", one, "--wait", "20", "--file", str(picture), "--key", "prices", "The prices")
     (media,) = [one for message in shop.ask("sent")["messages"] for one in message["media"]]
     assert (media["type"], media["content_type"], media["bytes"]) == ("image", "image/png", len(PNG))
     assert media["sha256"] == hashlib.sha256(PNG).hexdigest()
     assert "larger" in shop.send("--to", one, "--file", str(large), code=65)
+    picture.write_bytes(PNG + b"another")
+    assert "another request" in shop.send("--to", one, "--file", str(picture), "--key", "prices", "The prices", code=65)
     assert len(shop.ask("sent")["messages"]) == 2
 
 

@@ -22,10 +22,10 @@ from inboxd.domain.outbound import AttachmentType, OutboundAttachment
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
 from inboxd.sending.uploads.public_files import AT_ONCE, PublicFiles
-from inboxd.sending.uploads.service import KEEP_MS, UploadService
-from inboxd.sending.uploads.store import UploadStore, use
+from inboxd.sending.uploads.service import UploadService
+from inboxd.sending.uploads.store import KEEP_MS, UploadStore, lost, use
 from inboxd.sending.uploads.sweeper import UploadSweeper
-from inboxd.sending.uploads.upload import LINK_S, NoUploadRoomError, Upload, UploadGoneError, WrongUploadError
+from inboxd.sending.uploads.upload import LINK_S, NoUploadRoomError, Sender, Upload, UploadGoneError, WrongUploadError
 from inboxd.simulator.serving import serving
 from inboxd.storage.database import Database, open_for_reading
 from yarl import URL
@@ -37,6 +37,7 @@ BASE = "https://inbox.example.com"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(200)
 MB = 1024 * 1024
+ADMIN = Sender("admin")
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ async def test_meta_fetches_a_file_under_an_address_that_ends(database: Database
     async def pieces() -> AsyncIterator[bytes]:
         yield PNG
 
-    upload = await service.receive(pieces(), None, "admin")
+    upload = await service.receive(pieces(), None, ADMIN)
     async with serving(application) as url, aiohttp.ClientSession() as session:
         address = (await service.address(upload.id)).replace(BASE, url)
         async with session.get(address) as response:
@@ -233,7 +234,7 @@ async def test_files_that_are_fetched_slowly_are_few_and_end(database: Database,
     async def pieces() -> AsyncIterator[bytes]:
         yield PNG + bytes(7 * MB)
 
-    upload = await service.receive(pieces(), None, "admin")
+    upload = await service.receive(pieces(), None, ADMIN)
     async with serving(application) as url, aiohttp.ClientSession() as session:
         address = (await service.address(upload.id)).replace(BASE, url)
         path, where = address.removeprefix(url), URL(url)
@@ -276,7 +277,7 @@ async def test_files_go_when_their_time_is_over_and_no_message_waits_for_them(
     async def pieces() -> AsyncIterator[bytes]:
         yield PNG
 
-    uploads = [await service.receive(pieces(), None, "admin") for _ in range(3)]
+    uploads = [await service.receive(pieces(), None, ADMIN) for _ in range(3)]
     (tmp_path / "uploads" / "0123456789abcdef").write_bytes(b"of a crash before the commit")
 
     def queue(connection: sqlite3.Connection) -> None:
@@ -302,6 +303,30 @@ async def test_files_go_when_their_time_is_over_and_no_message_waits_for_them(
         await database.write(lambda connection: use(connection, 1, [attached(uploads[1])], clock.now))
 
 
+async def test_the_same_file_with_the_same_key_is_one_upload(database: Database, tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = UploadStore(database, tmp_path / "uploads")
+    service = UploadService(store, clock, base_url=BASE, max_bytes=lambda: 200 * MB)
+
+    async def upload(content: bytes = MP4, *, by: str = "shop", key: str | None = "k", wanted: str = "video") -> Upload:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield content
+
+        return await service.receive(pieces(), wanted, Sender(by, key))
+
+    first = await upload()
+    clock.now += 1000
+    again = await upload()
+    assert again == first._replace(expires_at=first.expires_at + 1000)
+    others = [await upload(MP4 + b"x"), await upload(by="crm"), await upload(key="l"), await upload(wanted="audio")]
+    others += [await upload(key=None), await upload(key=None)]
+    assert len({first.id, *(one.id for one in others)}) == 7
+    assert len(list((tmp_path / "uploads").glob("*"))) == 7
+    assert await store.sweep() == (0, 0)
+    await store.remove(first.id)
+    assert (await upload()).id != first.id
+
+
 async def test_all_files_together_are_bounded(database: Database, tmp_path: Path) -> None:
     store = UploadStore(database, tmp_path / "uploads")
     service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 26 * MB)
@@ -312,17 +337,19 @@ async def test_all_files_together_are_bounded(database: Database, tmp_path: Path
         await gate.wait()
         yield bytes(2 * MB)
 
-    first = asyncio.create_task(service.receive(pieces(), None, "admin"))
+    first = asyncio.create_task(service.receive(pieces(), None, ADMIN))
     await eventually(lambda: _is(bool(list((tmp_path / "uploads").glob("*")))))
     with pytest.raises(NoUploadRoomError, match="max_uploads_mb"):
-        await service.receive(pieces(), None, "admin")
+        await service.receive(pieces(), None, ADMIN)
     gate.set()
     await first
     with pytest.raises(NoUploadRoomError):
-        await service.receive(pieces(), None, "admin")
+        await service.receive(pieces(), None, ADMIN)
 
 
-async def test_a_full_disk_is_said_and_leaves_nothing(database: Database, tmp_path: Path) -> None:
+async def test_a_full_disk_is_said_and_leaves_nothing(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "uploads").write_text("a file where the folder should be")
     service = UploadService(
         UploadStore(database, tmp_path / "uploads"), ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB
@@ -332,7 +359,44 @@ async def test_a_full_disk_is_said_and_leaves_nothing(database: Database, tmp_pa
         yield PNG
 
     with pytest.raises(StorageUnavailableError, match="cannot store a file"):
-        await service.receive(pieces(), None, "admin")
+        await service.receive(pieces(), None, ADMIN)
+    assert "upload_not_stored" in capsys.readouterr().out
+
+
+async def test_a_file_that_cannot_be_read_is_said_and_waited_for(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "uploads"
+    store = UploadStore(database, folder)
+    service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
+    application = web.Application()
+    PublicFiles(service, store).add_routes(application)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG
+
+    upload = await service.receive(pieces(), None, ADMIN)
+    async with serving(application) as url, aiohttp.ClientSession() as session:
+        address = (await service.address(upload.id)).replace(BASE, url)
+
+        async def status() -> int:
+            async with session.get(address) as response:
+                return response.status
+
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(StorageUnavailableError, match=f"cannot read a file in {folder}: No such file"):
+            await service.address(upload.id)
+        assert await lost(database.read, folder) == (1, ["No such file or directory"])
+        assert "upload_missing" in capsys.readouterr().out
+        assert await status() == HTTPStatus.INTERNAL_SERVER_ERROR
+        assert "upload_missing" in capsys.readouterr().out
+        (tmp_path / "elsewhere").rename(folder)
+        assert (await status(), await lost(database.read, folder)) == (HTTPStatus.OK, (1, []))
+        store.path(upload).unlink()
+        with pytest.raises(UploadGoneError, match="Upload it again"):  # nobody would bring it back
+            await service.address(upload.id)
+        assert await status() == HTTPStatus.NOT_FOUND
+        assert "upload_missing" in capsys.readouterr().out
 
 
 async def test_the_daemon_serves_what_was_uploaded_and_logs_no_address(

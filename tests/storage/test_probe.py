@@ -23,6 +23,21 @@ async def test_a_disk_is_asked_only_while_it_refuses(
     assert "storage_recovered" in capsys.readouterr().out
 
 
+async def test_it_is_said_that_a_disk_takes_writes_again_whoever_wrote_first(
+    database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "probe", AsyncMock(side_effect=StorageUnavailableError("full")))
+    worker = StorageProbe(database)
+    await database.execute("CREATE TABLE written (at INTEGER) STRICT")
+    database.refusal = "full"
+    await worker.poll()
+    await database.execute("INSERT INTO written VALUES (1)")
+    capsys.readouterr()
+    for _ in range(2):
+        await worker.poll()
+    assert capsys.readouterr().out.count("storage_recovered") == 1
+
+
 async def test_a_writer_that_has_ended_is_no_passing_trouble(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,7 @@ class AccountManager:
         async with managed.lock:
             if self.served.get(managed.account.id) is not managed or used not in (None, managed.graph.token):
                 return False
+            was = managed.account.state
             if cause is not None:
                 state = following(managed.account.state, cause)
                 if state is None:
@@ -232,6 +233,8 @@ class AccountManager:
             if token is not None:
                 managed.graph.token = token
         self._name(account)
+        if cause is AccountChange.TOKEN_ACCEPTED and was is not account.state:
+            self._log.info("account_state", account_id=account.id, state=account.state.value, reason=None)
         for listener in managed.listeners:
             listener()
         return True

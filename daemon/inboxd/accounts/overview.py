@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from inboxd.accounts.manager import AccountManager
 from inboxd.domain.account import Account, AccountState
+from inboxd.domain.budget import BudgetReport
 from inboxd.feature import Card, Need, OverviewPart
 from inboxd.runtime.clock import Clock, iso_utc
 
@@ -20,7 +21,20 @@ class AccountsOverview:
         managed = [self._accounts.served[account_id] for account_id in sorted(self._accounts.served)]
         context = {"accounts": [(one.account, one.graph.budget.report()) for one in managed]}
         needs = accounts_needs([one.account for one in managed], self._clock.now_ms())
-        return OverviewPart(Card("accounts_card.html", context, position=20), needs)
+        reports = [report for _, report in context["accounts"]]
+        return OverviewPart(Card("accounts_card.html", context, position=20), [*outage_needs(reports), *needs])
+
+
+def outage_needs(reports: Sequence[BudgetReport]) -> list[Need]:
+    """That Meta does not answer, once for all accounts."""
+    since = min((one.unreachable_since for one in reports if one.unreachable_since is not None), default=None)
+    if since is None:
+        return []
+    text = (
+        f"Meta has not answered since {iso_utc(since)}. It is asked again by itself; "
+        "'inboxd doctor' says whether this machine is the cause."
+    )
+    return [Need(text, "/accounts", urgent=False, position=19)]
 
 
 def accounts_needs(accounts: Sequence[Account], now: int) -> list[Need]:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from inboxd.comments.reading import NOT_SERVED, CommentReading
+from inboxd.comments.reading import CommentReading
 from inboxd.comments.resources import MAX_REPLY
 from inboxd.comments.store import CommentStore
 from inboxd.domain.account import DAY_MS
@@ -31,7 +31,6 @@ from inboxd.sending.service import OutboxService
 
 REPLY_ENDS_MS: Final = DAY_MS
 """A public reply that could not be sent for so long is not sent any more."""
-_REFUSALS: Final = frozenset({FailureAction.LACKS_PERMISSION, FailureAction.NEEDS_LOGIN})
 
 
 class RequestKey(NamedTuple):
@@ -186,9 +185,15 @@ class CommentActions:
 
     def _client(self, comment: Comment) -> CommentsClient:
         client = self._reading.client(comment.account_id)
-        if client is None:
-            raise ProblemError(HTTPStatus.CONFLICT, f"Nothing can be done with this comment: {NOT_SERVED}.")
-        return client
+        if client is not None:
+            return client
+        if not self._reading.serves(comment.account_id):
+            detail = "Nothing can be done with this comment: the account is not served."
+            raise ProblemError(HTTPStatus.CONFLICT, detail)
+        # It passes: a program that took it for a refusal would forget the comment.
+        check = f"'inboxd account check {comment.account_id}' says what is missing"
+        detail = f"Nothing can be done with this comment now: the account has no valid token. {check}. Try again then."
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
 
     async def _root(self, comment: Comment) -> Comment:
         return comment if comment.is_root else await self._comments.get(comment.root_id) or comment
@@ -216,9 +221,10 @@ def refused(error: GraphError) -> ProblemError:
     if error.action is FailureAction.WAIT_FOR_BUDGET:
         detail = f"Nothing was done: {error}. Try again then."
         return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
-    if error.action in _REFUSALS:
-        return ProblemError(
-            HTTPStatus.CONFLICT, f"Meta refuses it: {error}. 'inboxd account check' says what is missing."
-        )
+    if error.action in {FailureAction.LACKS_PERMISSION, FailureAction.NEEDS_LOGIN}:
+        detail = f"Meta refuses it: {error}. 'inboxd account check' says what is missing."
+        if error.action is FailureAction.NEEDS_LOGIN:
+            return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "60"})
+        return ProblemError(HTTPStatus.CONFLICT, detail)
     detail = f"Meta did not confirm it: {error}. Try again: to do it twice does no harm."
     return ProblemError(HTTPStatus.BAD_GATEWAY, detail)

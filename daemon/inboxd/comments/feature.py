@@ -53,8 +53,8 @@ def build(
     projection = CommentProjection(event_log, clock)
     reading = CommentReading(database, event_log, clock, accounts)
     due, media = DueCommentStore(database), MediaStore(database)
-    threads = Threads(database, reading, clock)
-    actions = CommentActions(CommentStore(database.read), reading, sending.outbox, clock)
+    comments, threads = CommentStore(database.read), Threads(database, reading, clock)
+    actions = CommentActions(comments, reading, sending.outbox, clock)
 
     def find(connection: sqlite3.Connection, account_id: str, comment_id: str) -> CommentToAnswer | None:
         comment = store.by_key(connection, account_id, comment_id)
@@ -67,6 +67,7 @@ def build(
         return CommentToAnswer(comment.author_id, private_reply_until(comment))
 
     sending.outbox.comments = find
+    sending.outbox_pages.comment_links = comments.paths
     sending.channels[OutboundKind.COMMENT_REPLY] = partial(CommentReplies, database=database, event_log=event_log)
 
     def account_workers(account_id: str) -> Sequence[Job]:

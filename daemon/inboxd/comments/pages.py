@@ -22,7 +22,7 @@ from inboxd.http.auth import OWNER, SCOPES
 from inboxd.http.forms import fields_of
 from inboxd.http.operations import not_found, path_id
 from inboxd.http.problems import ProblemError
-from inboxd.http.rendering import page, see_other
+from inboxd.http.rendering import TICKED, choice_of, page, see_other
 from inboxd.runtime.clock import Clock
 from inboxd.sending.api import SCOPE
 from inboxd.sending.pages import is_forced
@@ -66,8 +66,8 @@ class CommentPages:
         """A page of threads, the latest comment first. `q`, `open`, `state` and `account` narrow it down."""
         words = request.query.get("q", "").strip()[:_MAX_WORDS]
         account_id = request.query.get("account", "")[:_MAX_ID]
-        state = _STATES.get(request.query.get("state", ""))
-        is_open, before = request.query.get("open") == "1", cursors.parsed(request.query.get("before"))
+        state, is_open = choice_of(request, "state", _STATES), bool(choice_of(request, "open", TICKED))
+        before = cursors.parsed(request.query.get("before"))
         wanted = ThreadFilter(
             account_id=account_id or None,
             state=state,

@@ -41,6 +41,10 @@ class CommentReading:
         self._accounts = accounts
         self._clients: dict[str, tuple[ManagedAccount, CommentsClient]] = {}
 
+    def serves(self, account_id: str) -> bool:
+        """Whether the account is served, if calls can be made for it or not."""
+        return account_id in self._accounts.served
+
     def client(self, account_id: str) -> CommentsClient | None:
         """The client of an account; None when no calls can be made for it."""
         managed = self._accounts.served.get(account_id)

@@ -23,6 +23,10 @@ _SELECT: Final = f"SELECT {', '.join(_FIELDS)} FROM comments"  # noqa: S608 - co
 _BY_KEY: Final = f"{_SELECT} WHERE account_id = ? AND key = ?"
 _BY_ID: Final = f"{_SELECT} WHERE id = ?"
 _THREAD: Final = f"{_SELECT} WHERE root_id = ? AND told ORDER BY commented_at DESC, id DESC LIMIT {MOST_IN_THREAD}"
+_PLACES: Final = """
+SELECT c.account_id, c.key, c.root_id, c.id FROM json_each(?) AS k
+CROSS JOIN comments AS c ON c.account_id = k.value ->> 0 AND c.key = k.value ->> 1
+"""
 _OWN: Final = "SELECT id, app_scoped_id, page_id, username FROM accounts WHERE id = ?"
 _INSERT: Final = """
 INSERT INTO comments (account_id, key, comment_id, kind, root_id, parent_id, told, media_id, product_type,
@@ -145,6 +149,11 @@ class CommentStore:
     async def thread(self, root_id: int) -> list[Comment]:
         """The comments of a thread, the earliest first."""
         return [_comment(row) for row in reversed(await self._read(_THREAD, (root_id,)))]
+
+    async def paths(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The pages on which these comments stand, by account and key."""
+        rows = await self._read(_PLACES, (msgspec.json.encode(keys).decode(),))
+        return {(row[0], row[1]): f"/comments/{row[2]}#c{row[3]}" for row in rows}
 
     async def page(self, wanted: ThreadFilter, before: Place | None, *, limit: int) -> list[Comment]:
         """The first comments of threads, those with the latest comments first."""

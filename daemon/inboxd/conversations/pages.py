@@ -17,7 +17,7 @@ from inboxd.domain.waiting import Waiting
 from inboxd.feature import ThreadPart
 from inboxd.http import cursors
 from inboxd.http.operations import not_found, path_id
-from inboxd.http.rendering import page, see_other
+from inboxd.http.rendering import TICKED, choice_of, page, see_other
 from inboxd.profiles.outlook import ProfileOutlook
 from inboxd.runtime.clock import Clock
 from inboxd.storage.database import Database
@@ -55,7 +55,7 @@ class InboxPages:
     async def all(self, request: web.Request) -> web.Response:
         """A page of conversations, latest activity first. `q`, `unread` and `account` narrow it down."""
         words = request.query.get("q", "").strip()[:_MAX_WORDS]
-        unread = request.query.get("unread") == "1"
+        unread = bool(choice_of(request, "unread", TICKED))
         before = cursors.parsed(request.query.get("before"))
         account_id = request.query.get("account", "")[:_MAX_ID]
         condition = ConversationFilter(

@@ -75,9 +75,12 @@ class AdminClient:
         data = None if body is None else msgspec.json.encode(body)
         return await self._exchange(method, path, kind, data, headers=headers, absent=absent)
 
-    async def upload(self, path: str, kind: type[T], file: IO[bytes]) -> T:
-        """Send the bytes of `file` as they are and decode the JSON answer as a `kind`. Raises DaemonError."""
-        headers = {"Content-Type": "application/octet-stream"}
+    async def upload(self, path: str, kind: type[T], file: IO[bytes], more: Mapping[str, str]) -> T:
+        """Send the bytes of `file` as they are and decode the JSON answer as a `kind`. Raises DaemonError.
+
+        `more` are further headers.
+        """
+        headers = {"Content-Type": "application/octet-stream", **more}
         return await self._exchange("POST", path, kind, file, headers=headers, absent=None)
 
     async def _exchange(

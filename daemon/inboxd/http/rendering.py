@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp_jinja2
@@ -16,7 +16,11 @@ from inboxd.http.auth import SESSION
 from inboxd.http.problems import SAFE_HEADERS, Handler, ProblemError
 from inboxd.runtime.clock import Clock, iso_utc
 
+T = TypeVar("T")
 SIGN_IN: Final = "/sign-in"
+TICKED: Final = {"1": True}
+"""The choice that a check box sends."""
+_MAX_QUOTED: Final = 40
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -80,6 +84,20 @@ def offset_of(request: web.Request) -> int:
     """The offset of a list in the query; 0 if it is missing or not a number."""
     text = request.query.get("offset", "0")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+
+
+def choice_of(request: web.Request, name: str, choices: Mapping[str, T]) -> T | None:
+    """What a filter in the query chooses; None if it is missing or empty. Raises ProblemError for an unknown choice.
+
+    A list that ignored it would show what nobody asked for.
+    """
+    text = request.query.get(name, "")
+    if not text:
+        return None
+    if text not in choices:
+        known = ", ".join(f"'{one}'" for one in choices)
+        raise ProblemError(HTTPStatus.BAD_REQUEST, f"'{name}' cannot be '{text[:_MAX_QUOTED]}'. It can be {known}.")
+    return choices[text]
 
 
 def see_other(path: str) -> web.Response:

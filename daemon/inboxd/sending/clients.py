@@ -79,10 +79,10 @@ class OutboxClient:
         """Put a message that names its recipient into the outbox, once for each `key`."""
         return await self._accepted(MESSAGES, message, key)
 
-    async def upload(self, path: Path) -> UploadResource:
-        """Upload a file, to be attached. Raises OSError when it cannot be read."""
+    async def upload(self, path: Path, key: str) -> UploadResource:
+        """Upload a file, to be attached; once for each `key`. Raises OSError when it cannot be read."""
         with path.open("rb") as file:
-            return await self._remote.upload(UPLOADS, UploadResource, file)
+            return await self._remote.upload(UPLOADS, UploadResource, file, {KEY: key})
 
     async def one(self, outbound_id: str) -> OutboundResource:
         """One outbound message. Raises NoSuchOutboundError."""

@@ -1,7 +1,7 @@
 """How the outbox learns of comments, which a feature above it keeps."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -16,3 +16,6 @@ class CommentToAnswer(NamedTuple):
 
 CommentSource = Callable[[sqlite3.Connection, str, str], CommentToAnswer | None]
 """`find(connection, account_id, comment_id)`: the comment; None when it is not known, or cannot be answered."""
+
+CommentLinks = Callable[[Sequence[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], str]]]
+"""The pages on which comments stand, by account and key of the comment. Those that are not kept are missing."""

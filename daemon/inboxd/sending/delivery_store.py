@@ -108,7 +108,7 @@ UPDATE outbound_messages SET due_at = ?2 WHERE id = ?1 AND state = 'unknown' AND
 _WAITING: Final = """
 SELECT o.account_id, count(*), min(o.created_at), sum(o.state = 'unknown'),
     min(CASE WHEN o.state = 'unknown' THEN o.updated_at END),
-    sum(o.state = 'unknown' AND o.reason_code = 'unresolved')
+    sum(o.state = 'unknown' AND o.reason_code = 'unresolved'), sum(o.reason_code IS 'account_restricted')
 FROM outbound_messages AS o INDEXED BY outbound_by_state
 WHERE o.state IN ('queued', 'sending', 'unknown') GROUP BY o.account_id
 """
@@ -169,6 +169,8 @@ class Backlog(NamedTuple):
     unknown_since: int | None
     unresolved: int
     """Those that are left to a person."""
+    restricted: int
+    """Those that wait because Meta restricts the account: not those behind them."""
 
 
 class Failures(NamedTuple):

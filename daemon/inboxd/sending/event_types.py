@@ -20,7 +20,11 @@ from inboxd.sending.resources import OutboundPartResource, OutboundResource
 
 
 class OutboundEventData(Resource, frozen=True, kw_only=True):
-    """An outbound message, as it was after the event. In a log of ids only, the last three members are absent."""
+    """An outbound message, as it was after the event.
+
+    The last three members are absent in a log of ids only, and while it belongs to no participant: of a public reply to
+    a comment, and of a private one before its author is known.
+    """
 
     outbound_id: str
     conversation_id: str | None

@@ -54,6 +54,7 @@ class Sending(Feature):
     outbox: OutboxService
     channels: dict[OutboundKind, ChannelFactory]
     """How each kind is sent. A feature above adds its own kind when it is built."""
+    outbox_pages: OutboxPages
 
 
 def build(
@@ -87,6 +88,7 @@ def build(
     outbox.notify.append(senders.notify)
     echoes = Echoes(settlement, clock, senders.echoed)
     api = OutboundApi(database, outbox, accounts.aliases, allow_http=options.allow_http)
+    outbox_pages = OutboxPages(database, outbox, accounts)
     answering = AnsweringPages(database, outbox, accounts.served, clock)
     actions = ActionsApi(database, event_log, clock, senders.sender_of)
 
@@ -106,7 +108,8 @@ def build(
         expiries=personal_data_store.expiries(database, clock, days=keep_days),
         personal_data=personal_data_store.personal_data(database),
         collect=collect,
-        pages=(answering, OutboxPages(database, outbox, accounts)),
+        outbox_pages=outbox_pages,
+        pages=(answering, outbox_pages),
         templates="inboxd.sending",
         links=(Link(PATH, "Outbox", 12),),
         thread_part=answering.part,

@@ -16,7 +16,8 @@ from inboxd.domain.paging import Place
 from inboxd.http import cursors
 from inboxd.http.auth import SCOPES
 from inboxd.http.operations import not_found, path_id
-from inboxd.http.rendering import page, see_other
+from inboxd.http.rendering import choice_of, page, see_other
+from inboxd.sending.comment_source import CommentLinks
 from inboxd.sending.outbound import NotNowError, StoredOutbound, WindowClosedError
 from inboxd.sending.pages import is_forced
 from inboxd.sending.resources import OutboundResource
@@ -41,10 +42,11 @@ _STATES: Final = {one.value: one for one in _WORDS}
 
 
 class OutboxRow(NamedTuple):
-    """An outbound message, and its conversation if there is one."""
+    """An outbound message, its conversation if there is one, and the page of the comment that it answers."""
 
     one: OutboundResource
     conversation: Conversation | None
+    comment_path: str | None
 
     @property
     def words(self) -> str:
@@ -81,11 +83,10 @@ class Choice(NamedTuple):
 
     @classmethod
     def of(cls, request: web.Request) -> "Choice":
-        """What the query of a request asks for. Raises ProblemError when the cursor is none."""
-        query = request.query
-        before = query.get("before")
+        """What the query of a request asks for. Raises ProblemError for a cursor or a state that is none."""
+        before = request.query.get("before")
         cursors.parsed(before)
-        return cls(_STATES.get(query.get("state", "")), query.get("account", "")[:_MAX_ID], before)
+        return cls(choice_of(request, "state", _STATES), request.query.get("account", "")[:_MAX_ID], before)
 
     @property
     def query(self) -> str:
@@ -108,6 +109,8 @@ class OutboxPages:
         self._conversations = ConversationStore(database.read)
         self._outbox = outbox
         self._accounts = accounts
+        self.comment_links: CommentLinks | None = None
+        """Given by the feature that keeps comments."""
 
     def add_routes(self, app: web.Application) -> None:
         """Put the page and its forms on the admin application."""
@@ -171,7 +174,16 @@ class OutboxPages:
     async def _rows(self, found: Sequence[StoredOutbound]) -> list[OutboxRow]:
         ids = {one.conversation_id for one in found if one.conversation_id is not None}
         conversations = {one.id: one for one in await self._conversations.of_ids(sorted(ids))}
-        return [OutboxRow(OutboundResource.of(one), conversations.get(one.conversation_id or 0)) for one in found]
+        keys = sorted({(one.account_id, one.comment_id) for one in found if one.comment_id is not None})
+        paths = {} if self.comment_links is None or not keys else await self.comment_links(keys)
+        return [
+            OutboxRow(
+                OutboundResource.of(one),
+                conversations.get(one.conversation_id or 0),
+                paths.get((one.account_id, one.comment_id or "")),
+            )
+            for one in found
+        ]
 
     def _name(self, account_id: str) -> str:
         managed = self._accounts.served.get(account_id)

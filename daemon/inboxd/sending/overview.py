@@ -63,6 +63,10 @@ def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
     needs = []
     for name, backlog, report in views:
         unknown = path_of(backlog.account_id, OutboundState.UNKNOWN)
+        if backlog.restricted:
+            waiting = counted(backlog.waiting, "message")
+            text = f"{name}: Meta restricts the account, so {waiting} wait. Look into its and the app's alerts at Meta."
+            needs.append(Need(text, path_of(backlog.account_id, OutboundState.QUEUED), position=22))
         if backlog.unresolved:
             text = (
                 f"{name}: of {counted(backlog.unresolved, 'message')} it could not be found out whether they were sent."
@@ -71,7 +75,7 @@ def outbox_needs(views: Sequence[BacklogView], now: int) -> list[Need]:
         if backlog.unknown_since is not None and now - backlog.unknown_since >= PATIENCE_MS:
             text = f"{name}: of {counted(backlog.unknown, 'message')} it is not known whether they were sent."
             needs.append(Need(text, unknown, urgent=False, position=22))
-        elif now - backlog.oldest_at >= PATIENCE_MS:
+        elif now - backlog.oldest_at >= PATIENCE_MS and not backlog.restricted:
             why = "" if report is None or report.reason is None else f" {report.reason}."
             waiting = (
                 f"{counted(backlog.waiting, 'message')} not sent yet, the oldest since {iso_utc(backlog.oldest_at)}"

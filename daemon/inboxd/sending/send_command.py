@@ -190,7 +190,7 @@ async def _accepted(outbox: OutboxClient, request: Request) -> OutboundResource:
                 "'inboxd conversations' shows which there are"
             )
             raise NoSuchRecipientError(msg)
-        uploaded = [await outbox.upload(path) for path in request.files]
+        uploaded = [await outbox.upload(path, request.key) for path in request.files]
         attachments = [OutboundAttachment(type=AttachmentType(one.type), upload_id=one.id) for one in uploaded]
         message = msgspec.structs.replace(request.message, attachments=tuple(attachments))
         if conversation is not None:

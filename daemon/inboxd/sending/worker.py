@@ -259,7 +259,7 @@ class SendingWorker:
             words = f"{error} {FINDING_OUT}"
             return self._unknown(begun, Reason(ReasonCode.ANSWER_NOT_SEEN, words))
         except StorageError as error:  # something that the call needs could not be read
-            return self._not_sent(begun, NotSentError(str(error)))
+            return self._not_sent(begun, NotSentError(str(error)), 10 * RETRY_S)
         except ValueError as error:
             self._count(begun, "refused")
             words, now = str(error), self._clock.now_ms()
@@ -306,11 +306,11 @@ class SendingWorker:
         else:
             self._log.warning("human_agent_refused", error=None)
 
-    def _not_sent(self, begun: Begun, error: NotSentError) -> Settle:
+    def _not_sent(self, begun: Begun, error: NotSentError, rest_s: float = RETRY_S) -> Settle:
         if error.needs_token:
-            reason = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, f"{error}.")
+            reason = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, f"{str(error).rstrip('.')}.")
             return self._waits(begun, reason, self._not_callable())
-        rest_s = RETRY_S * (1 + 0.3 * self._tools.random())
+        rest_s *= 1 + 0.3 * self._tools.random()
         reason = Reason(ReasonCode.NOT_CONNECTED, f"The call could not be made: {error}. Nothing was sent.")
         return self._waits(begun, reason, self._in_ms(rest_s))
 

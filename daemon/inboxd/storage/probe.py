@@ -20,15 +20,20 @@ class StorageProbe:
         self.wakeup = Wakeup()
         self._database = database
         self._log = logs.get("housekeeping")
+        self._has_refused = False
 
     async def poll(self) -> float:
-        """Probe the disk if it refused the last write. Raises StorageClosedError."""
+        """Probe the disk if it refused the last write; say when it takes writes again. Raises StorageClosedError."""
         if self._database.refusal is not None:
+            self._has_refused = True
             try:
                 await self._database.probe()
-                self._log.info("storage_recovered")
             except StorageClosedError:  # the writer has ended: crash, so that the supervisor sees it
                 raise
             except StorageError as error:
                 self._log.error("storage_refuses", error=str(error))
+                return PROBE_S
+        if self._has_refused:  # it may have been another write that succeeded first
+            self._has_refused = False
+            self._log.info("storage_recovered")
         return PROBE_S

@@ -54,7 +54,7 @@ def outage_diagnosis(budget: BudgetResource) -> Diagnosis:
     """That Meta does not answer, said once for all accounts."""
     detail = f"Meta has not answered since {budget.unreachable_since}"
     remedy = (
-        "Nothing, if it is Meta's: it is asked again every half minute, and everybody who waits gets their name then. "
+        "Nothing, if it is Meta's: it is asked again every half minute, and answers and names that wait go on then. "
         "If 'graph' above is wrong too, look at this machine's network, name resolution and clock."
     )
     return Diagnosis("meta", Severity.WRONG, detail, remedy)

@@ -20,7 +20,7 @@ from inboxd.maintenance.doctor.configuration_checks import check_secret_files, c
 from inboxd.maintenance.doctor.daemon_checks import check_daemon
 from inboxd.maintenance.doctor.diagnosis import Diagnosis, Severity
 from inboxd.maintenance.doctor.network_checks import check_graph, check_public_address
-from inboxd.maintenance.doctor.outbox_checks import check_outbox
+from inboxd.maintenance.doctor.outbox_checks import check_outbox, check_uploads
 from inboxd.maintenance.doctor.storage_checks import check_storage
 from inboxd.runtime.command_line import config_option, json_option, run_async
 from inboxd.runtime.console import console
@@ -76,7 +76,7 @@ async def _diagnoses(config_path: Path | None, environment: Mapping[str, str]) -
     for diagnosis in check_secret_files(environment, path):
         yield diagnosis
     storage = await asyncio.to_thread(check_storage, database, settings.storage.backups(database))
-    for diagnosis in [*storage, *await check_outbox(database)]:
+    for diagnosis in [*storage, *await check_outbox(database), *await check_uploads(database)]:
         yield diagnosis
     stored = await stored_accounts(database)
     async for diagnosis in check_graph(settings, {account.login_type for account in stored}):

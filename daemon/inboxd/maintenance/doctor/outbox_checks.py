@@ -11,9 +11,25 @@ from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store
 from inboxd.sending.delivery_store import Backlog, Failures
 from inboxd.sending.overview import PATIENCE_MS
+from inboxd.sending.uploads.store import UPLOAD_FOLDER, lost
 from inboxd.storage.database import open_for_reading
 
 _LOOK: Final = "See 'Answers are not sent' in docs/operations.md"
+
+
+async def check_uploads(database: Path) -> list[Diagnosis]:
+    """Whether the files that were uploaded to be sent can be read. Nothing when there are none."""
+    folder = database.parent / UPLOAD_FOLDER
+    try:
+        async with open_for_reading(database) as connection:
+            kept, problems = await lost(connection.read, folder)
+    except (InboxdError, OSError):
+        return []  # check_storage reports it
+    if problems:
+        detail = f"{len(problems)} of {counted(kept, 'uploaded file')} cannot be read in {folder}: {problems[0]}"
+        remedy = f"Put {folder} back and let inboxd read and write there; what is lost has to be uploaded again."
+        return [Diagnosis("uploads", Severity.WRONG, detail, remedy)]
+    return [Diagnosis("uploads", Severity.OK, f"{counted(kept, 'file')} to send")] if kept else []
 
 
 async def check_outbox(database: Path) -> list[Diagnosis]:
@@ -39,6 +55,10 @@ def _unresolved(one: Backlog) -> Diagnosis | None:
 
 
 def _waiting(one: Backlog, now: int) -> Diagnosis | None:
+    if one.restricted:
+        detail = f"Meta restricts the account, so {counted(one.waiting, 'message')} wait since {iso_utc(one.oldest_at)}"
+        remedy = f"Look into the account's and the app's alerts at Meta; it is tried again by itself. {_LOOK}."
+        return Diagnosis(f"outbox {one.account_id}", Severity.WRONG, detail, remedy)
     if now - one.oldest_at < PATIENCE_MS:
         return None
     detail = f"{counted(one.waiting, 'message')} not sent yet, the oldest since {iso_utc(one.oldest_at)}"

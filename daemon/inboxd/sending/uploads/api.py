@@ -15,11 +15,13 @@ from inboxd.http.problems import ProblemError
 from inboxd.http.protocol import allow_more_time, send_continue
 from inboxd.http.resource import Resource
 from inboxd.runtime.clock import iso_utc
+from inboxd.sending.idempotency_key import KEY, KEY_SCHEMA, key_of
 from inboxd.sending.uploads.service import UploadService
 from inboxd.sending.uploads.store import UploadStore
 from inboxd.sending.uploads.upload import (
     NoPublicAddressError,
     NoUploadRoomError,
+    Sender,
     Upload,
     UploadError,
     UploadTooLargeError,
@@ -32,6 +34,11 @@ MOST_S: Final = 300.0
 """How long a file may take to arrive. Each piece of it has the time of a whole request."""
 MOST_PARTS: Final = 100
 """Parts of a form in which the file is looked for."""
+_KEY_SCHEMA: Final = {
+    **KEY_SCHEMA,
+    "description": "Names this request. The same key and the same file again: the answer is the same upload, as long "
+    "as it is kept.",
+}
 _PIECE: Final = 64 * 1024
 _STATUS: Final[dict[type[UploadError], HTTPStatus]] = {
     NoPublicAddressError: HTTPStatus.CONFLICT,
@@ -101,7 +108,7 @@ class UploadsApi:
         return [
             Operation(
                 "POST", PATH, self.receive, tag, {201: UploadResource}, query=UploadQuery, problems=(409, 415),
-                streams=MAX_BODY_BYTES, needs="send",
+                streams=MAX_BODY_BYTES, needs="send", headers={KEY: _KEY_SCHEMA},
             ),
             Operation("GET", PATH, self.all, tag, {200: UploadList}),
             Operation("GET", one, self.one, tag, {200: UploadResource}),
@@ -113,12 +120,13 @@ class UploadsApi:
 
         The file is the body itself, or the first file of a `multipart/form-data` form. What it is, is told by its first
         bytes. Meta fetches it from the public listener when it is sent, under an address that ends after an hour.
+        The same file with the same `Idempotency-Key` again is the same upload, as long as it is kept.
         """
         send_continue(request)
-        wanted = query(request, UploadQuery).type
+        wanted, sender = query(request, UploadQuery).type, Sender(request[OWNER].name, key_of(request))
         try:
             async with asyncio.timeout(MOST_S):
-                upload = await self._uploads.receive(_pieces(request), wanted, request[OWNER].name)
+                upload = await self._uploads.receive(_pieces(request), wanted, sender)
         except TimeoutError as error:
             raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, f"The file took longer than {MOST_S:.0f} s.") from error
         except UnsendableFileError as error:

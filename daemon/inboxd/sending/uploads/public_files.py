@@ -11,7 +11,7 @@ from inboxd.http.problems import SAFE_HEADERS
 from inboxd.runtime import logs
 from inboxd.sending.uploads.service import MEDIA_PATH, UploadService
 from inboxd.sending.uploads.store import UploadStore
-from inboxd.sending.uploads.upload import Upload
+from inboxd.sending.uploads.upload import Upload, UploadGoneError
 
 AT_ONCE: Final = 32
 """Files that are fetched at the same time. Webhooks come on the same listener, and need connections of it."""
@@ -42,8 +42,12 @@ class PublicFiles:
         """The bytes of a file."""
         request[SHOWN_PATH] = MEDIA_PATH
         upload = await self._uploads.shown(request.match_info["link"])
-        if upload is None or not self._store.path(upload).is_file():
+        if upload is None:
             raise web.HTTPNotFound
+        try:
+            await self._uploads.check(upload)
+        except UploadGoneError:
+            raise web.HTTPNotFound from None
         if len(self._fetching) >= AT_ONCE:
             self._log.warning("uploads_busy", upload_id=upload.id, fetching=len(self._fetching))
             raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "5"})

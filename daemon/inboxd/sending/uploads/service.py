@@ -5,19 +5,20 @@ from typing import Final
 
 from inboxd.domain.media_type import MAX_BYTES, extension_of
 from inboxd.receiving.webhooks import PATH
+from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageError, StorageUnavailableError
 from inboxd.sending.uploads.store import UploadStore
 from inboxd.sending.uploads.upload import (
     NoPublicAddressError,
     NoUploadRoomError,
+    Sender,
     Upload,
     UploadGoneError,
     UploadLink,
 )
 
 MEDIA_PATH: Final = PATH + "/media"
-KEEP_MS: Final = 24 * 3600 * 1000
-"""How long a file is kept that no message has used yet, or whose message is sent."""
 AT_ONCE: Final = 4
 """Files that may arrive at the same time."""
 
@@ -31,8 +32,9 @@ class UploadService:
         self._base_url = base_url.rstrip("/")
         self._max_bytes = max_bytes
         self._arriving = 0
+        self._log = logs.get("uploads")
 
-    async def receive(self, pieces: AsyncIterator[bytes], wanted: str | None, requested_by: str) -> Upload:
+    async def receive(self, pieces: AsyncIterator[bytes], wanted: str | None, sender: Sender) -> Upload:
         """Take a file. `wanted` is the type of attachment that it is for, or None.
 
         Raises UploadError, UnsendableFileError and StorageError.
@@ -50,8 +52,10 @@ class UploadService:
                     "([sending] max_uploads_mb). Delete some, or wait: each goes a day after it came."
                 )
                 raise NoUploadRoomError(msg)
-            now = self._clock.now_ms()
-            return await self._store.receive(pieces, wanted, requested_by, now=now, expires_at=now + KEEP_MS)
+            return await self._store.receive(pieces, wanted, sender, self._clock.now_ms())
+        except StorageUnavailableError as error:
+            self._log.error("upload_not_stored", error=str(error))
+            raise
         finally:
             self._arriving -= 1
 
@@ -65,8 +69,21 @@ class UploadService:
         if upload is None:
             msg = f"The upload {upload_id} is not there any more."
             raise UploadGoneError(msg)
+        await self.check(upload)
         link = upload.link(extension_of(upload.content_type), self._clock.now_ms())
         return f"{self._base_url}{MEDIA_PATH}/{link}"
+
+    async def check(self, upload: Upload) -> None:
+        """Whether the bytes of a file are there, so that Meta can fetch them; what is wrong is logged.
+
+        Raises UploadGoneError, and StorageError when they cannot be read now.
+        """
+        try:
+            await self._store.check(upload)
+        except (UploadGoneError, StorageError) as error:
+            of = upload.id if isinstance(error, UploadGoneError) else None  # the folder's trouble is told once for all
+            self._log.error("upload_missing", upload_id=of, error=str(error))
+            raise
 
     async def shown(self, text: str) -> Upload | None:
         """The file behind the last segment of an address; None when the address is not ours or has ended."""

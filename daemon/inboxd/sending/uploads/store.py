@@ -1,6 +1,7 @@
 """Uploaded files: their rows in the database, and their bytes in a folder beside it."""
 
 import asyncio
+import hashlib
 import os
 import secrets
 import sqlite3
@@ -14,17 +15,21 @@ from inboxd.domain.media_type import SNIFFED_BYTES, MediaType, media_type
 from inboxd.domain.outbound import OutboundAttachment
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageUnavailableError
-from inboxd.sending.uploads.upload import Upload, UploadGoneError, UploadTooLargeError, WrongUploadError
-from inboxd.storage.database import Database
+from inboxd.sending.uploads.upload import Sender, Upload, UploadGoneError, UploadTooLargeError, WrongUploadError
+from inboxd.storage.database import Database, Read
 
 UPLOAD_FOLDER: Final = "uploads"
 """The folder of the files, beside the database."""
+KEEP_MS: Final = 24 * 3600 * 1000
+"""How long a file is kept that no message has used yet, or whose message is sent."""
 _COLUMNS: Final = "SELECT id, name, key, type, content_type, bytes, created_at, expires_at FROM uploads"
 _BY_ID: Final = f"{_COLUMNS} WHERE id = ?"
 _LATEST: Final = f"{_COLUMNS} ORDER BY id DESC LIMIT ?"
 _INSERT: Final = """
 INSERT INTO uploads (name, key, type, content_type, bytes, requested_by, created_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)
+RETURNING id, name, key, type, content_type, bytes, created_at, expires_at
 """
 _TOTAL: Final = "SELECT coalesce(sum(bytes), 0) FROM uploads"
 _USE: Final = "INSERT OR IGNORE INTO upload_uses (outbound_id, upload_id) VALUES (?, ?)"
@@ -35,9 +40,14 @@ EXISTS (
 )
 """
 _EXPIRED: Final = f"SELECT id FROM uploads WHERE expires_at <= ? AND NOT {_NEEDED} ORDER BY expires_at LIMIT ?"  # noqa: S608
+_WANTED: Final = f"""
+SELECT name FROM uploads
+WHERE {_NEEDED} OR NOT EXISTS (SELECT 1 FROM upload_uses AS u WHERE u.upload_id = uploads.id) ORDER BY id DESC LIMIT ?
+"""  # noqa: S608 - constants
 _DELETE: Final = "DELETE FROM uploads WHERE id = ?"
 _KNOWN: Final = "SELECT k.value FROM json_each(?) AS k WHERE EXISTS (SELECT 1 FROM uploads WHERE name = k.value)"
 _STEP: Final = 200
+_LOOKED_AT: Final = 1000
 
 
 class UploadStore:
@@ -62,29 +72,32 @@ class UploadStore:
         """The size of all files. Raises StorageError."""
         return int((await self._database.read(_TOTAL))[0][0])
 
-    async def receive(
-        self, pieces: AsyncIterator[bytes], wanted: str | None, requested_by: str, *, now: int, expires_at: int
-    ) -> Upload:
-        """Store a file that arrives in pieces. `wanted` is the type of attachment that it is for.
+    async def receive(self, pieces: AsyncIterator[bytes], wanted: str | None, sender: Sender, now: int) -> Upload:
+        """Store a file that arrives in pieces. `wanted` is the type of attachment that it is for; `now` in ms.
 
-        Raises UnsendableFileError, UploadTooLargeError and StorageError. Nothing is kept then.
+        The same file with the same key again is the same upload, kept for longer, if it is still there. Raises
+        UnsendableFileError, UploadTooLargeError and StorageError. Nothing is kept then.
         """
-        name = secrets.token_hex(16)
-        new = self._folder / f"{name}.new"
+        random = secrets.token_hex(16)
+        new = self._folder / f"{random}.new"
         try:
-            kind, size = await self._written(pieces, wanted, new)
+            kind, size, content = await self._written(pieces, wanted, new)
+            name = random if sender.key is None else _name_of(sender, sender.key, kind, content)
             async with self._files:
                 await asyncio.to_thread(self._finish, new, self._file(name))
                 row = (
-                    name, secrets.token_bytes(32), kind.kind, kind.content_type, size, requested_by, now, expires_at,
+                    name, secrets.token_bytes(32), kind.kind, kind.content_type, size, sender.requested_by, now,
+                    now + KEEP_MS,
                 )  # fmt: skip
-                upload_id = await self._database.write(lambda connection: _inserted(connection, row))
+                return await self._database.write(lambda connection: _inserted(connection, row))
         finally:
             await asyncio.to_thread(self._unlink, [new])
-        return Upload(upload_id, name, row[1], kind.kind, kind.content_type, size, now, expires_at)
 
-    async def _written(self, pieces: AsyncIterator[bytes], wanted: str | None, path: Path) -> tuple[MediaType, int]:
-        beginning, kind, size = b"", None, 0
+    async def _written(
+        self, pieces: AsyncIterator[bytes], wanted: str | None, path: Path
+    ) -> tuple[MediaType, int, bytes]:
+        """Its type, its size, and a digest of it."""
+        beginning, kind, size, content = b"", None, 0, hashlib.sha256()
         try:
             await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
             with await asyncio.to_thread(path.open, "wb") as file:
@@ -96,8 +109,9 @@ class UploadStore:
                             kind = media_type(beginning, wanted=wanted)
                     if kind is not None and size > kind.max_bytes:
                         raise _too_large(kind)
+                    content.update(piece)
                     await asyncio.to_thread(file.write, piece)
-                return kind or media_type(beginning, wanted=wanted), size
+                return kind or media_type(beginning, wanted=wanted), size, content.digest()
         except OSError as error:
             raise self._refused(error) from error
 
@@ -116,13 +130,29 @@ class UploadStore:
         """Where its bytes are."""
         return self._file(upload.name)
 
+    async def check(self, upload: Upload) -> None:
+        """Whether its bytes can be read. Raises UploadGoneError, and StorageUnavailableError when that may pass."""
+        try:
+            await asyncio.to_thread(_opened, self.path(upload))
+        except FileNotFoundError as error:
+            if not await asyncio.to_thread(self._folder.is_dir):
+                raise self._unreadable(error) from error
+            msg = f"The file of upload {upload.id} is not in {self._folder} any more. Upload it again."
+            raise UploadGoneError(msg) from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StorageUnavailableError:
+        return StorageUnavailableError(f"cannot read a file in {self._folder}: {error.strerror}")
+
     async def remove(self, upload_id: int) -> bool:
         """Remove a file; False when there is none. Raises StorageError."""
         upload = await self.get(upload_id)
         if upload is None:
             return False
-        await self._database.execute(_DELETE, (upload_id,))
-        await asyncio.to_thread(self._unlink, [self.path(upload)])
+        async with self._files:  # the same file may just arrive again
+            await self._database.execute(_DELETE, (upload_id,))
+            await asyncio.to_thread(self._unlink, [self.path(upload)])
         return True
 
     async def expire(self, now: int) -> int:
@@ -194,8 +224,41 @@ def use(connection: sqlite3.Connection, outbound_id: int, attachments: Sequence[
         connection.execute(_USE, (outbound_id, one.upload_id))
 
 
-def _inserted(connection: sqlite3.Connection, row: tuple[object, ...]) -> int:
-    return int(connection.execute(_INSERT, row).fetchone()[0])
+async def lost(read: Read, folder: Path) -> tuple[int, Sequence[str]]:
+    """How many files in `folder` may still have to be sent, and what is wrong with those that cannot be read.
+
+    It looks at the latest thousand. Raises StorageError.
+    """
+    rows = await read(_WANTED, (_LOOKED_AT,))
+
+    def look() -> list[str]:
+        return [words for (name,) in rows if (words := _problem(folder / name)) is not None]
+
+    return len(rows), await asyncio.to_thread(look)
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        _opened(path)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def _opened(path: Path) -> None:
+    """Raises OSError when the file cannot be read."""
+    with path.open("rb"):
+        pass
+
+
+def _inserted(connection: sqlite3.Connection, row: tuple[object, ...]) -> Upload:
+    return Upload(*connection.execute(_INSERT, row).fetchone())
+
+
+def _name_of(sender: Sender, key: str, kind: MediaType, content: bytes) -> str:
+    """The name of a file that comes with a key: the same for the same request."""
+    told = f"{sender.requested_by}\n{key}\n{kind.kind}\n{kind.content_type}".encode()
+    return hashlib.blake2b(told, key=content, digest_size=16).hexdigest()
 
 
 def _too_large(kind: MediaType) -> UploadTooLargeError:

@@ -41,6 +41,15 @@ class Upload(NamedTuple):
         return hmac.digest(self.key, f"{self.id}-{ends_at_s}".encode(), "sha256").hex()
 
 
+class Sender(NamedTuple):
+    """Who uploads a file."""
+
+    requested_by: str
+    """The name of the token."""
+    key: str | None = None
+    """The Idempotency-Key of the request."""
+
+
 class UploadLink(NamedTuple):
     """What an address says."""
 
