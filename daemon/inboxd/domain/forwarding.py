@@ -39,7 +39,7 @@ class Unreached(Enum):
     """The attempt failed by a defect of ours. It says nothing about the endpoint."""
 
 
-class Verdict(StrEnum):
+class PushVerdict(StrEnum):
     """What an attempt says about the endpoint."""
 
     DELIVERED = "delivered"
@@ -53,19 +53,19 @@ class Verdict(StrEnum):
     """The receiver wants nothing any more."""
 
 
-def judge(outcome: int | Unreached, *, retry_after: bool = False) -> Verdict:
+def judge(outcome: int | Unreached, *, retry_after: bool = False) -> PushVerdict:
     """What follows from an HTTP status, or from no answer. `retry_after`: the answer says when to come again."""
     if isinstance(outcome, Unreached):
         if outcome in {Unreached.REFUSED, Unreached.FORBIDDEN}:
-            return Verdict.ENDPOINT_FAILED
-        return Verdict.EVENT_FAILED if outcome is Unreached.BROKEN else Verdict.MAY_FAIL
+            return PushVerdict.ENDPOINT_FAILED
+        return PushVerdict.EVENT_FAILED if outcome is Unreached.BROKEN else PushVerdict.MAY_FAIL
     if 200 <= outcome < 300:
-        return Verdict.DELIVERED
+        return PushVerdict.DELIVERED
     if outcome == 410:
-        return Verdict.GONE
+        return PushVerdict.GONE
     if outcome == 429 or (outcome in _BUSY and retry_after):
-        return Verdict.ENDPOINT_FAILED
-    return Verdict.EVENT_FAILED if outcome in _OF_THE_EVENT else Verdict.MAY_FAIL
+        return PushVerdict.ENDPOINT_FAILED
+    return PushVerdict.EVENT_FAILED if outcome in _OF_THE_EVENT else PushVerdict.MAY_FAIL
 
 
 @dataclass(frozen=True, slots=True)

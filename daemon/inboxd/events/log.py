@@ -10,7 +10,7 @@ import msgspec
 
 from inboxd.domain.event import EventType, NewEvent, StoredEvent, matching
 from inboxd.events import store
-from inboxd.events.event import Envelope, RenderedEvent
+from inboxd.events.envelope import Envelope, RenderedEvent
 from inboxd.events.store import Ends, EventFilter
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock

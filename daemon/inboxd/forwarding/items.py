@@ -47,7 +47,7 @@ class ItemPage(NamedTuple):
     """Whether what was read before is of no use: the numbers of items were given again."""
 
 
-class Source(Protocol):
+class ItemSource(Protocol):
     """Where the items of an endpoint come from. Its methods may raise StorageError."""
 
     ordered: bool

@@ -104,7 +104,7 @@ class RetryRow(NamedTuple):
     error: str | None = None
 
 
-class Attempt(NamedTuple):
+class PushAttempt(NamedTuple):
     """One attempt to push something. Times in ms."""
 
     item_id: str
@@ -139,7 +139,7 @@ class Progress(NamedTuple):
     """What waits for a retry from now on, or differently from before."""
     done: Sequence[int]
     """What waits no more, by sequence number."""
-    attempts: Sequence[Attempt]
+    attempts: Sequence[PushAttempt]
 
 
 class RetryCounts(NamedTuple):
@@ -235,11 +235,11 @@ class ProgressStore:
 
         return await self._database.write(transaction)
 
-    async def attempts(self, endpoint_id: str, *, limit: int, offset: int) -> tuple[list[Attempt], int]:
+    async def attempts(self, endpoint_id: str, *, limit: int, offset: int) -> tuple[list[PushAttempt], int]:
         """The latest attempts, the latest first, and how many are kept."""
         rows = await self._database.read(_ATTEMPTS, (endpoint_id, limit, offset))
         ((total,),) = await self._database.read(_COUNT_ATTEMPTS, (endpoint_id,))
-        return [Attempt(*row) for row in rows], int(total)
+        return [PushAttempt(*row) for row in rows], int(total)
 
 
 def _row(row: tuple[object, ...]) -> RetryRow:

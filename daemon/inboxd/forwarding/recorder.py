@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from inboxd.forwarding.endpoint import Endpoint
-from inboxd.forwarding.progress_store import Attempt, Health, Progress, ProgressStore, RetryRow
-from inboxd.forwarding.window import Window
+from inboxd.forwarding.progress_store import Health, Progress, ProgressStore, PushAttempt, RetryRow
+from inboxd.forwarding.window import PushWindow
 from inboxd.runtime.clock import Clock
 
 SAVE_S: Final = 1.0
@@ -28,8 +28,8 @@ class _Unsaved:
     def __init__(self) -> None:
         self.rows: dict[int, RetryRow] = {}
         self.done: set[int] = set()
-        self.successes: list[Attempt] = []
-        self.failures: list[Attempt] = []
+        self.successes: list[PushAttempt] = []
+        self.failures: list[PushAttempt] = []
         self.results = 0
 
     def __bool__(self) -> bool:
@@ -100,7 +100,7 @@ class Recorder:
         self.rows = max(0, self.rows - 1)
         self._save_within(SAVE_S)
 
-    def attempted(self, attempt: Attempt) -> None:
+    def attempted(self, attempt: PushAttempt) -> None:
         """Something was tried."""
         delivered = attempt.error is None
         unsaved, most = self._unsaved, MAX_SUCCESSES if delivered else MAX_FAILURES
@@ -113,7 +113,7 @@ class Recorder:
         self.health = self.health._replace(last_attempt_at=attempt.at, last_error=error)
         self._save_within(SAVE_S)
 
-    async def save(self, window: Window, *, stragglers: bool = False) -> None:
+    async def save(self, window: PushWindow, *, stragglers: bool = False) -> None:
         """Save what was done. Raises StorageError; then it is saved later.
 
         `stragglers`: let the cursor go on to the last item that is delivered, and keep those before it for a retry.

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from inboxd.forwarding.endpoint import DEFAULT_TIMEOUT_S, MAX_RATE, Endpoint, EndpointKind, EndpointState
-from inboxd.forwarding.progress_store import Attempt, RetryRow, RetryState, Standing
-from inboxd.forwarding.target import MAX_URL, Answer
+from inboxd.forwarding.progress_store import PushAttempt, RetryRow, RetryState, Standing
+from inboxd.forwarding.target import MAX_URL, PushAnswer
 from inboxd.http.resource import MetaId, Resource, iso
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.secret import Secret
@@ -138,7 +138,7 @@ class TestOutcome(Resource, frozen=True):
     """The first KiB of the answer."""
 
     @classmethod
-    def of(cls, event_id: str, kind: str, answer: Answer) -> Self:
+    def of(cls, event_id: str, kind: str, answer: PushAnswer) -> Self:
         """The answer to the sample `event_id`."""
         return cls(
             delivered=answer.error is None,
@@ -166,7 +166,7 @@ class AttemptResource(Resource, frozen=True):
     response: str | None
 
     @classmethod
-    def of(cls, attempt: Attempt) -> Self:
+    def of(cls, attempt: PushAttempt) -> Self:
         """A kept attempt."""
         return cls(
             event_id=attempt.item_id,

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from inboxd.domain.event import EVERY_TYPE
-from inboxd.events.event import Envelope
+from inboxd.events.envelope import Envelope
 from inboxd.events.log import EventReader
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind, new_endpoint_id
 from inboxd.forwarding.progress_store import ProgressStore, Standing
 from inboxd.forwarding.signing import new_secret, signed_headers
 from inboxd.forwarding.store import EndpointStore
-from inboxd.forwarding.target import Answer, TargetClient, host_of
+from inboxd.forwarding.target import PushAnswer, TargetClient, host_of
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import InboxdError
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 
     event_id: str
     type: str
-    answer: Answer
+    answer: PushAnswer
 
 
 class EndpointService:
