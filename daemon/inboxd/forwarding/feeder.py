@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.forwarding.items import PAGE, ItemPage, ItemSource
+from inboxd.forwarding.items import PAGE, ItemPage, ItemSource, Missing
 from inboxd.forwarding.progress_store import ProgressStore
 from inboxd.forwarding.recorder import MAX_ROWS, Recorder
 from inboxd.forwarding.window import PushWindow, WindowEntry
@@ -93,22 +93,22 @@ class Feeder:
 
     async def _load(self, window: PushWindow, lane: str, limit: int) -> None:
         """Read what of a lane is to be tried again."""
-        entries, gone = [], 0
+        entries, expired = [], 0
         try:
             await self._recorder.save(window)  # what is read must be what is known
             rows = await self._store.lane(self._endpoint_id, lane, limit)
             for row in rows:
                 item = await self._source.one(row.seq)
-                if item is None:
-                    gone += 1
+                if isinstance(item, Missing):
+                    expired += item is Missing.EXPIRED
                     self._recorder.drop(row.seq)
                 else:
                     entries.append(WindowEntry.of_row(item, row))
         except BaseException:
             window.block(lane, self._clock.now_ms())
             raise
-        if gone:
-            self._on_lost(gone)
+        if expired:
+            self._on_lost(expired)
         if entries:
             window.load(entries)
         elif rows:

@@ -1,5 +1,6 @@
 """What can be done with webhook endpoints. The API, the pages and the commands use it."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,6 +71,8 @@ class EndpointService:
         self._target = target
         self._clock = clock
         self._workers = workers
+        self._switching = asyncio.Lock()
+        """Held while a worker is started or ended: an endpoint must never have two."""
         self._log = logs.get("forwarding")
 
     async def load(self) -> None:
@@ -145,19 +148,22 @@ class EndpointService:
 
     async def _switch(self, endpoint: Endpoint) -> None:
         now = self._clock.now_ms()
-        if endpoint.enabled:
-            await self._store.enable(endpoint.id, now)
-            self._workers.start(await self._require(endpoint.id))
-        else:
-            await self._workers.end(endpoint.id)
-            await self._store.disable(endpoint.id, None, now)
+        async with self._switching:
+            if endpoint.enabled:
+                await self._store.enable(endpoint.id, now)
+                self._workers.start(await self._require(endpoint.id))
+            else:
+                await self._store.disable(endpoint.id, None, now)  # first: if it fails, the worker must go on
+                await self._workers.end(endpoint.id)
         state = "enabled" if endpoint.enabled else "disabled"
         self._log.info("endpoint_switched", endpoint_id=endpoint.id, state=state)
 
     async def delete(self, endpoint: Endpoint) -> None:
         """Remove an endpoint with everything that is kept of it."""
-        await self._workers.end(endpoint.id)
-        if await self._store.delete(endpoint.id):
+        async with self._switching:
+            removed = await self._store.delete(endpoint.id)  # first: if it fails, the worker must go on
+            await self._workers.end(endpoint.id)
+        if removed:
             self._log.info("endpoint_deleted", endpoint_id=endpoint.id, host=host_of(endpoint.url))
 
     async def rotate(self, endpoint: Endpoint, keep_s: int) -> tuple[Secret, int]:

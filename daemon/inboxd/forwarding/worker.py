@@ -320,8 +320,10 @@ class EndpointWorker:
     async def _disable(self, reading: _Reading, reason: str) -> None:
         async with self._lock:
             await reading.recorder.save(reading.window, stragglers=True)
-            self._reading, self._is_off = None, True
-            if await self._tools.endpoints.disable(self._id, reason, self._now):
+            self._reading = None
+            disabled = await self._tools.endpoints.disable(self._id, reason, self._now)
+            self._is_off = True  # not before it is stored: else nothing would be tried, and nobody told
+            if disabled:
                 self._log.error("endpoint_disabled", host=host_of(reading.endpoint.url), reason=reason)
 
     # --- saving ---
