@@ -80,9 +80,13 @@ class Feeder:
             raise
         self.look |= page.more
         self._recorder.is_stale |= page.is_stale
-        if page.lost:
-            self._on_lost(page.lost)
+        self._tell_lost(page.lost)
         return page
+
+    def _tell_lost(self, count: int) -> None:
+        if count:
+            self._recorder.lost(count)
+            self._on_lost(count)
 
     def _add(self, window: PushWindow, page: ItemPage) -> None:
         if page.next_cursor != window.read_to:
@@ -107,8 +111,7 @@ class Feeder:
         except BaseException:
             window.block(lane, self._clock.now_ms())
             raise
-        if expired:
-            self._on_lost(expired)
+        self._tell_lost(expired)
         if entries:
             window.load(entries)
         elif rows:

@@ -89,7 +89,7 @@ class EventSource:
         try:
             found = await self._reader.page(after, limit=limit, only=self._only)
         except CursorGoneError as error:
-            lost = max(0, error.oldest - after)
+            lost = error.lost
             found = await self._reader.page(error.oldest, limit=limit, only=self._only)
         return ItemPage([_item(event) for event in found.events], found.next_cursor, found.more, lost)
 

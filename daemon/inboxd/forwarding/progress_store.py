@@ -17,7 +17,8 @@ MAX_FAILED: Final = 1000
 
 _ROW: Final = "seq, item_id, type, lane, state, attempts, next_attempt_at, recorded_at, first_failed_at, error"
 _SAVE: Final = """
-UPDATE webhook_endpoints SET cursor = ?, failing_since = ?, last_success_at = ?, last_attempt_at = ?, last_error = ?
+UPDATE webhook_endpoints SET cursor = ?, failing_since = ?, last_success_at = ?, last_attempt_at = ?, last_error = ?,
+    lost = lost + ?, lost_untold = max(0, lost_untold - ?)
 WHERE id = ? AND generation = ?
 """
 _PUT: Final = f"""
@@ -140,6 +141,10 @@ class Progress(NamedTuple):
     done: Sequence[int]
     """What waits no more, by sequence number."""
     attempts: Sequence[PushAttempt]
+    lost: int = 0
+    """How many items were no longer kept."""
+    told: int = 0
+    """How many of those were counted already when they were removed."""
 
 
 class RetryCounts(NamedTuple):
@@ -177,7 +182,8 @@ class ProgressStore:
         """
 
         def transaction(connection: sqlite3.Connection) -> bool:
-            changed = connection.execute(_SAVE, (progress.cursor, *progress.health, endpoint_id, generation)).rowcount
+            values = (progress.cursor, *progress.health, progress.lost, progress.told, endpoint_id, generation)
+            changed = connection.execute(_SAVE, values).rowcount
             if not changed:
                 return False
             if progress.done:

@@ -31,13 +31,15 @@ class _Unsaved:
         self.successes: list[PushAttempt] = []
         self.failures: list[PushAttempt] = []
         self.results = 0
+        self.lost = 0
+        self.told = 0
 
     def __bool__(self) -> bool:
-        return bool(self.results or self.rows or self.done)
+        return bool(self.results or self.rows or self.done or self.lost)
 
     def progress(self, cursor: int, health: Health) -> Progress:
         attempts = sorted([*self.successes, *self.failures], key=lambda one: one.at)
-        return Progress(cursor, health, list(self.rows.values()), sorted(self.done), attempts)
+        return Progress(cursor, health, list(self.rows.values()), sorted(self.done), attempts, self.lost, self.told)
 
     def before(self, newer: "_Unsaved") -> "_Unsaved":
         """This, which could not be saved, and `newer` together."""
@@ -47,6 +49,8 @@ class _Unsaved:
         both.successes = [*self.successes, *newer.successes][-MAX_SUCCESSES:]
         both.failures = [*self.failures, *newer.failures][-MAX_FAILURES:]
         both.results = self.results + newer.results
+        both.lost = self.lost + newer.lost
+        both.told = self.told + newer.told
         return both
 
 
@@ -98,6 +102,12 @@ class Recorder:
         self._unsaved.rows.pop(seq, None)
         self._unsaved.done.add(seq)
         self.rows = max(0, self.rows - 1)
+        self._save_within(SAVE_S)
+
+    def lost(self, count: int, *, told: int = 0) -> None:
+        """Something is no longer kept. `told`: how much of it is counted already."""
+        self._unsaved.lost += count
+        self._unsaved.told += told
         self._save_within(SAVE_S)
 
     def attempted(self, attempt: PushAttempt) -> None:

@@ -87,6 +87,8 @@ class EndpointResource(Resource, frozen=True):
     """Events that are tried again, or wait behind one that is."""
     failures: int
     """Events that are tried no more."""
+    lost: int
+    """Events, or deliveries, that were no longer kept when they were to be pushed, about."""
     failing_since: str | None
     last_success_at: str | None
     last_attempt_at: str | None
@@ -246,6 +248,7 @@ def fields_of(endpoint: Endpoint, standing: Standing) -> dict[str, Any]:
         "lag_seconds": standing.lag_s,
         "retries": standing.retries,
         "failures": standing.failures,
+        "lost": endpoint.lost,
         "failing_since": iso(endpoint.failing_since),
         "last_success_at": iso(endpoint.last_success_at),
         "last_attempt_at": iso(endpoint.last_attempt_at),

@@ -181,7 +181,8 @@ class EndpointService:
         """Push again everything after a cursor, or since a time (ms). Raises BadEndpointError."""
         if since is not None and since > self._clock.now_ms():
             raise BadEndpointError(f"There is nothing since {iso_utc(since)}: that is in the future.")
-        cursor = await self._store.cursor_at(endpoint.kind, since) if since is not None else after or 0
+        # 0 means the oldest that is kept, as a time before it does: what was there earlier is not lost by a replay.
+        cursor = after or await self._store.cursor_at(endpoint.kind, since or 0)
         newest = await self._store.newest(endpoint.kind)
         if cursor > newest:
             raise BadEndpointError(f"There is nothing after {cursor}: the newest is {newest}.")
@@ -217,12 +218,17 @@ class EndpointService:
         """How far an endpoint is."""
         deliveries = endpoint.kind is EndpointKind.META
         cursor = max(endpoint.cursor, self._workers.cursor(endpoint.id) or 0)
-        newest = await self._store.newest(endpoint.kind)
+        behind = await self._behind(endpoint.kind, cursor)
         counts = await self._progress.counts(endpoint.id)
         next_at = await self._progress.oldest_after(cursor, deliveries=deliveries)
         oldest = min((at for at in (counts.oldest, next_at) if at is not None), default=None)
         lag_s = 0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000
-        return Standing(max(0, newest - cursor) + counts.waiting, lag_s, counts.waiting, counts.failed)
+        return Standing(behind + counts.waiting, lag_s, counts.waiting, counts.failed)
+
+    async def _behind(self, kind: EndpointKind, cursor: int) -> int:
+        if kind is EndpointKind.STANDARD:
+            return await self._reader.behind(cursor)
+        return max(0, await self._store.newest(kind) - cursor)
 
     def _types(self, kind: EndpointKind, patterns: Sequence[str] | None) -> tuple[str, ...]:
         """The patterns, checked. Raises BadEndpointError."""

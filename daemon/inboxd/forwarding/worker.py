@@ -190,6 +190,9 @@ class EndpointWorker:
         lanes, counts = await store.lanes(self._id), await store.counts(self._id)
         source = self._tools.source_of(endpoint)
         recorder = Recorder(store, self._clock, endpoint, counts.waiting)
+        if endpoint.lost_untold:
+            self._tell_lost(endpoint.lost_untold)
+            recorder.lost(endpoint.lost_untold, told=endpoint.lost_untold)
         self._reading = _Reading(
             endpoint=endpoint,
             source=source,

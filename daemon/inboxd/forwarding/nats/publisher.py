@@ -185,7 +185,7 @@ class NatsPublisher:
         try:
             page = await self._reader.page(self._here.cursor, limit=PAGE)
         except CursorGoneError as gone:
-            self._skip_to(gone.oldest)
+            self._skip(gone)
             return True
         for window in _windows(page.events):
             if not await self._publish(connection, window):
@@ -224,9 +224,9 @@ class NatsPublisher:
         self._log.warning("nats_event_set_aside", event_id=event.id, type=event.type, reason=answer.reason)
         self._position = self._here._replace(set_aside=self._here.set_aside + 1)
 
-    def _skip_to(self, oldest: int) -> None:
+    def _skip(self, gone: CursorGoneError) -> None:
         """Go on with the oldest event that is kept."""
-        skipped = max(oldest - self._here.cursor, 0)
+        skipped, oldest = gone.lost, gone.oldest
         self._metrics.events.labels("skipped").inc(skipped)
         self._log.warning("nats_events_skipped", events=skipped, cursor=oldest)
         self._position = self._here._replace(cursor=oldest, skipped=self._here.skipped + skipped)
