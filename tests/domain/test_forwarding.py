@@ -83,7 +83,8 @@ def test_a_probe_is_never_at_once(failing_s: float, drawn: float) -> None:
 
 @pytest.mark.parametrize(("days", "over"), [(0, False), (2.99, False), (3, True), (4, True)])
 def test_after_three_days_an_endpoint_is_given_up(days: float, *, over: bool) -> None:
-    assert rules.ends(days * DAY) is over
+    assert rules.ends(days * DAY, days * DAY) is over
+    assert not rules.ends(days * DAY, 3599), "it was hardly tried"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ JITTER: Final = 0.2
 MAX_RETRY_AFTER_S: Final = DAY_S
 DISABLED_AFTER_S: Final = 3 * DAY_S
 """An endpoint that has failed for so long without a success is disabled."""
+SEEN_FAILING_S: Final = 3600.0
+"""For so long of that it must have failed since the start: no receiver is judged by days in which nothing was tried."""
 FAILING_LANES: Final = 3
 """When so many lanes have failed without a success in between, it is the endpoint that fails and not an event."""
 _BUSY: Final = frozenset({429, 503})
@@ -97,6 +99,9 @@ def bounded(retry_after_s: float | None) -> float:
     return min(max(retry_after_s or 0.0, 0.0), MAX_RETRY_AFTER_S)
 
 
-def ends(failing_s: float) -> bool:
-    """Whether an endpoint that has failed for `failing_s` seconds without a success is to be disabled."""
-    return failing_s >= DISABLED_AFTER_S
+def ends(failing_s: float, seen_s: float) -> bool:
+    """Whether an endpoint that has failed for `failing_s` seconds without a success is to be disabled.
+
+    `seen_s`: how long ago it first failed since the start, or since its last success.
+    """
+    return failing_s >= DISABLED_AFTER_S and seen_s >= SEEN_FAILING_S

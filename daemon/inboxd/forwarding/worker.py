@@ -85,6 +85,8 @@ class EndpointWorker:
         """When one item is tried (s, monotonic). A clock that is set must make no rest longer."""
         self._failed_lanes: set[str] = set()
         """Lanes that failed since the last success; only the first few."""
+        self._first_failure: float | None = None
+        """When it first failed since the start, or since its last success (s, monotonic)."""
         self._told_full = False
         self._saver_waits = False
         self._next_slot = 0.0
@@ -269,10 +271,11 @@ class EndpointWorker:
             recorder.health = recorder.health._replace(failing_since=recorder.health.failing_since or now)
         entry.first_failed_at = entry.first_failed_at or now
         failing_s = (now - (recorder.health.failing_since or now)) / 1000
+        self._first_failure = self._first_failure or self._clock.monotonic()
         self._keep(reading, entry, answer, verdict, whole=whole or self._resting)
         if verdict is PushVerdict.GONE:
             await self._disable(reading, "the receiver answered 410 Gone: it wants nothing any more")
-        elif rules.ends(failing_s):
+        elif rules.ends(failing_s, self._clock.monotonic() - self._first_failure):
             days = f"{failing_s / rules.DAY_S:.0f} days"
             await self._disable(reading, f"nothing could be delivered for {days}: {answer.error}")
         elif whole or self._resting:
@@ -283,6 +286,7 @@ class EndpointWorker:
         if entry.has_row:
             reading.recorder.drop(entry.item.seq)
         self._failed_lanes.clear()
+        self._first_failure = None
         reading.recorder.health = reading.recorder.health._replace(last_success_at=now, failing_since=None)
         if self._resting:
             self._resting, self._rest_until = False, 0.0

@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import pytest
+from inboxd.events.store import JUMP
 from inboxd.runtime.clock import Clock
 from nats.js.api import DiscardPolicy, StreamConfig
 
@@ -102,6 +103,29 @@ async def test_after_the_window_of_duplicates_the_stream_tells_where_it_was(
         found = await messages(client)
     assert [one for one, _, _ in found] == [one for one, _ in await publishing.logged()]
     assert publishing.counted("published") == 5
+
+
+async def test_after_a_restore_of_an_older_database_everything_new_is_published_once(
+    publishing: Publishing, server: NatsServer
+) -> None:
+    await publishing.append(10)
+    await publishing.start()
+    await publishing.done()
+    await publishing.stop()
+    before = await publishing.logged()
+    await publishing.database.execute("DELETE FROM events WHERE seq > 6")
+    await publishing.database.execute("UPDATE event_consumers SET cursor = 4")
+    await publishing.database.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'events'", (JUMP,))
+    await publishing.start()
+    await publishing.append(3)
+    await publishing.done()
+    async with reader(server.url) as client:
+        found = await messages(client)
+    after = (await publishing.logged())[6:]
+    assert [(one, body) for one, _, body in found] == [*before, *after]
+    assert len(after) == 3
+    assert publishing.counted("duplicate") == 2
+    assert publishing.counted("skipped") == 0
 
 
 async def test_an_id_of_another_log_is_no_place_of_ours(publishing: Publishing, server: NatsServer) -> None:
