@@ -49,7 +49,7 @@ class Feeder:
 
     async def fill(self, window: PushWindow) -> None:
         """Read what can be pushed next. Raises StorageError."""
-        for _ in range(LANES_AT_ONCE):
+        for _ in range(LANES_AT_ONCE if self._recorder.refused_s <= 0 else 0):  # what is read must be saved before
             lane = window.due_lane(self._clock.now_ms())
             if lane is None:
                 break

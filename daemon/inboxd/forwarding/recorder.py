@@ -7,11 +7,14 @@ from inboxd.forwarding.endpoint import Endpoint
 from inboxd.forwarding.progress_store import Health, Progress, ProgressStore, PushAttempt, RetryRow
 from inboxd.forwarding.window import PushWindow
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageError
 
 SAVE_S: Final = 1.0
 """How long what was done may stay unsaved: after a kill it is done again."""
 SKIPPED_SAVE_S: Final = 30.0
 """The same for a cursor that only passed over what is not wanted."""
+REFUSED_S: Final = 5.0
+"""How long nothing is saved after storage refused. One lane tries then, and tells it; the others go on with pushing."""
 SAVE_RESULTS: Final = 200
 MAX_RESULTS: Final = 2000
 """Results that may wait while storage refuses. Then nothing is pushed."""
@@ -64,6 +67,10 @@ class Recorder:
         self._generation = endpoint.generation
         self._saved_cursor = endpoint.cursor
         self._unsaved = _Unsaved()
+        self._being_saved = 0
+        """How many results are being saved: they count until storage has them."""
+        self._refused_until = 0.0
+        """Until when nothing is saved (s, monotonic)."""
         self.health = Health(
             endpoint.failing_since, endpoint.last_success_at, endpoint.last_attempt_at, endpoint.last_error
         )
@@ -77,14 +84,21 @@ class Recorder:
     @property
     def is_due(self) -> bool:
         """Whether it is time to save."""
+        if self.refused_s > 0:
+            return False
         if self._unsaved.results >= SAVE_RESULTS:
             return True
         return self.save_at is not None and self._clock.monotonic() >= self.save_at
 
     @property
+    def refused_s(self) -> float:
+        """Seconds until storage that refused is tried again; not positive when it did not refuse just now."""
+        return self._refused_until - self._clock.monotonic()
+
+    @property
     def overflows(self) -> bool:
         """Whether nothing more may be pushed before something is saved."""
-        return self._unsaved.results >= MAX_RESULTS
+        return self._unsaved.results + self._being_saved >= MAX_RESULTS
 
     def moved(self) -> None:
         """The cursor passed over something."""
@@ -136,16 +150,20 @@ class Recorder:
         self.save_at = None
         if not taken and cursor == self._saved_cursor:
             return
-        self._unsaved = _Unsaved()
+        self._unsaved, self._being_saved = _Unsaved(), taken.results
         try:
             saved = await self._store.save(self._endpoint_id, self._generation, taken.progress(cursor, self.health))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StorageError):
+                self._refused_until = self._clock.monotonic() + REFUSED_S
             self._unsaved = taken.before(self._unsaved)
             self._save_within(SAVE_S)
             raise
+        finally:
+            self._being_saved = 0
         self._saved_cursor = cursor
         self.is_stale = not saved
 
     def _save_within(self, seconds: float) -> None:
-        at = self._clock.monotonic() + seconds
+        at = max(self._clock.monotonic() + seconds, self._refused_until)
         self.save_at = at if self.save_at is None else min(self.save_at, at)

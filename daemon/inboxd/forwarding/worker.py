@@ -174,6 +174,8 @@ class EndpointWorker:
                     self._reading = None
                 elif reading.window.in_flight:
                     return None  # the poll that ends last goes on
+                elif reading.recorder.refused_s > 0:
+                    return reading.recorder.refused_s
                 else:
                     await reading.recorder.save(reading.window, stragglers=True)
                     self._reading = None
@@ -207,7 +209,8 @@ class EndpointWorker:
 
     async def _fill(self, reading: _Reading) -> None:
         """Read what can be pushed next."""
-        if reading.recorder.overflows:
+        refused = reading.recorder.refused_s > 0
+        if reading.recorder.overflows and not refused:
             await reading.recorder.save(reading.window)
         if self.wakeup.stopping:
             return
@@ -217,7 +220,7 @@ class EndpointWorker:
                 self._log.warning("endpoint_retries_full", retries=reading.recorder.rows)
         if not self._resting:
             await reading.feeder.fill(reading.window)
-        elif not reading.window.in_flight and self._rest_s <= 0:
+        elif not reading.window.in_flight and self._rest_s <= 0 and not refused:
             await reading.feeder.fill_for_probe(reading.window)
 
     # --- pushing ---
@@ -346,7 +349,7 @@ class EndpointWorker:
 
     async def _save(self, reading: _Reading) -> None:
         async with self._lock:
-            if reading is self._reading:
+            if reading is self._reading and (self.wakeup.stopping or reading.recorder.refused_s <= 0):
                 await reading.recorder.save(reading.window, stragglers=self.wakeup.stopping)
 
     async def _last_save(self) -> None:
@@ -367,11 +370,11 @@ class EndpointWorker:
                 await self._save(reading)
                 return 0
             rests.append(left_s)
-        due = reading.window.next_due
+        due, refused_s = reading.window.next_due, reading.recorder.refused_s
         if self._resting:
-            rests += [self._rest_s] if self._rest_s > 0 else []
+            rests += [one for one in (self._rest_s, refused_s) if one > 0]
         elif due is not None:
-            rests.append(max(0.01, (due - self._now) / 1000))
+            rests.append(max(0.01, (due - self._now) / 1000, refused_s))
         return min(rests, default=None)
 
     def _tell_lost(self, count: int) -> None:

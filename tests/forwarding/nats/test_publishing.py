@@ -2,15 +2,18 @@
 
 import asyncio
 import signal
+from dataclasses import replace
 
 import pytest
 from inboxd.events.store import JUMP
+from inboxd.forwarding.nats import publisher
 from inboxd.runtime.clock import Clock
 from nats.js.api import DiscardPolicy, StreamConfig
+from structlog.testing import capture_logs
 
 from tests.forwarding.nats.publishing import Publishing
 from tests.forwarding.nats.servers import STREAM, NatsServer, messages, reader
-from tests.support import ACCOUNT, eventually
+from tests.support import ACCOUNT, eventually, full_disk
 
 
 class StandingClock(Clock):
@@ -126,6 +129,27 @@ async def test_after_a_restore_of_an_older_database_everything_new_is_published_
     assert len(after) == 3
     assert publishing.counted("duplicate") == 2
     assert publishing.counted("skipped") == 0
+
+
+async def test_a_full_disk_is_waited_for_and_nothing_is_published_twice(
+    publishing: Publishing, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "SCHEDULE", replace(publisher.SCHEDULE, storage_rest_s=0.1))
+    monkeypatch.setattr(publisher, "SAVE_S", 0.0)
+
+    async def published() -> bool:
+        return publishing.counted("published") == 600
+
+    await publishing.append(600)
+    async with reader(server.url) as client:
+        with capture_logs() as logged, full_disk(publishing.database.path):
+            await publishing.start()
+            await eventually(published)
+        await publishing.done()
+        found = await messages(client)
+    assert [(one, body) for one, _, body in found] == await publishing.logged()
+    assert publishing.counted("duplicate") == 0
+    assert "nats_waits_for_storage" in {one["event"] for one in logged}
 
 
 async def test_an_id_of_another_log_is_no_place_of_ours(publishing: Publishing, server: NatsServer) -> None:
