@@ -135,23 +135,57 @@ async def test_what_is_tried_again_while_the_disk_is_full_is_sent_once_and_keeps
     gate.respond = lambda _request, event: 422 if event["data"]["conversation"] < 3 else 200
     gate.go.set()
     endpoint = await house.endpoint(gate.url)
-    await house.happen(9, conversations=3)
-    await until(gate, 3)
+    await house.happen(6, conversations=2)
 
     async def kept() -> bool:
         return (await house.service.standing(endpoint)).retries == 6
 
     await eventually(kept)
+    house.number = 8
+    gate.go.clear()
+    await house.happen(1, conversations=3)
     with full_disk(house.core.database.path):
         gate.respond = lambda _request, _event: 200
-        await until(gate, 9)
+        gate.go.set()
+        await until(gate, 1)
         looks.clear()
-        await asyncio.sleep(2 * REST_S)
+        for _ in range(8):
+            house.feature.service._workers.events_appended()  # type: ignore[attr-defined]
+            await asyncio.sleep(REST_S / 4)
         assert len(looks) < 60
     await house.caught_up(endpoint)
     await asyncio.sleep(2 * REST_S)
     assert max(Counter(gate.ids).values()) == 1
-    assert len(gate.ids) == 9
+    assert len(gate.ids) == 7
+
+
+async def test_a_retry_that_is_delivered_while_the_disk_is_full_is_not_sent_again(
+    house: House, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "SCHEDULE", (0.1,) * 1000)
+    gate.respond = lambda _request, _event: 422
+    gate.go.set()
+    endpoint = await house.endpoint(gate.url)
+    await house.happen(2)
+
+    async def kept() -> bool:
+        return (await house.service.standing(endpoint)).retries == 2
+
+    await eventually(kept)
+    gate.go.clear()
+    before = gate.asked
+
+    async def tried() -> bool:
+        return gate.asked > before
+
+    await eventually(tried)
+    gate.respond = lambda _request, _event: 200
+    with full_disk(house.core.database.path):
+        gate.go.set()
+        await until(gate, 1)
+        await asyncio.sleep(REST_S)
+    await house.caught_up(endpoint)
+    assert [event["data"]["text"] for event in gate.delivered] == ["text 0", "text 1"]
 
 
 async def test_what_a_full_disk_did_not_save_comes_again_with_the_same_ids(tmp_path: Path, gate: Gate) -> None:
