@@ -157,6 +157,9 @@ async def test_what_was_delivered_before_a_rest_is_not_sent_again_after_it(
         endpoint = await traveling.endpoint(late.url)
         await traveling.happen(8, conversations=8)
         await resting(traveling, endpoint)
+        await travel.travel(1)
+        (kept,), _ = await ProgressStore(traveling.core.database).failures(endpoint.id, None, limit=9, offset=0)
+        assert (kept.seq, kept.state, kept.attempts) == (1, RetryState.RETRYING, 1)
         await travel.travel(60)
         assert Counter(event["data"]["text"] for event in late.events) == {
             "text 0": 2, **{f"text {number}": 1 for number in range(1, 8)},
