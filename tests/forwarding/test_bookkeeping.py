@@ -164,3 +164,17 @@ async def test_what_was_delivered_before_a_rest_is_not_sent_again_after_it(
         assert Counter(event["data"]["text"] for event in late.events) == {
             "text 0": 2, **{f"text {number}": 1 for number in range(1, 8)},
         }  # fmt: skip
+
+
+async def test_an_event_that_hangs_does_not_make_all_later_ones_come_again_after_a_kill(
+    house: House, receiver: Receiver
+) -> None:
+    receiver.respond = lambda _request, event: "hang" if event["data"]["conversation"] == 1 else 200
+    endpoint = await house.endpoint(receiver.url)
+    await house.happen(300, conversations=30)
+
+    async def saved() -> bool:
+        return (await house.now(endpoint)).cursor > 250
+
+    await eventually(saved)
+    assert (await house.service.standing(endpoint)).retries >= 8, "what hangs, and what waits behind it, is kept"
