@@ -8,46 +8,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inboxd.domain import forwarding as rules
 from inboxd.domain.addresses import is_receiver
-from inboxd.domain.forwarding import Unreached, Verdict, judge, probe_delay_s, retry
+from inboxd.domain.forwarding import PushVerdict, Unreached, judge, probe_delay_s, retry
 
 DAY = 86_400
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 def test_any_2xx_is_a_success(status: int) -> None:
-    assert judge(status) is Verdict.DELIVERED
+    assert judge(status) is PushVerdict.DELIVERED
 
 
 @pytest.mark.parametrize(
     ("outcome", "verdict"),
     [
-        (301, Verdict.MAY_FAIL),
-        (307, Verdict.MAY_FAIL),
-        (400, Verdict.EVENT_FAILED),
-        (401, Verdict.MAY_FAIL),
-        (404, Verdict.MAY_FAIL),
-        (410, Verdict.GONE),
-        (413, Verdict.EVENT_FAILED),
-        (422, Verdict.EVENT_FAILED),
-        (429, Verdict.ENDPOINT_FAILED),
-        (500, Verdict.MAY_FAIL),
-        (503, Verdict.MAY_FAIL),
-        (Unreached.REFUSED, Verdict.ENDPOINT_FAILED),
-        (Unreached.FORBIDDEN, Verdict.ENDPOINT_FAILED),
-        (Unreached.TIMEOUT, Verdict.MAY_FAIL),
-        (Unreached.RESET, Verdict.MAY_FAIL),
-        (Unreached.BROKEN, Verdict.EVENT_FAILED),
+        (301, PushVerdict.MAY_FAIL),
+        (307, PushVerdict.MAY_FAIL),
+        (400, PushVerdict.EVENT_FAILED),
+        (401, PushVerdict.MAY_FAIL),
+        (404, PushVerdict.MAY_FAIL),
+        (410, PushVerdict.GONE),
+        (413, PushVerdict.EVENT_FAILED),
+        (422, PushVerdict.EVENT_FAILED),
+        (429, PushVerdict.ENDPOINT_FAILED),
+        (500, PushVerdict.MAY_FAIL),
+        (503, PushVerdict.MAY_FAIL),
+        (Unreached.REFUSED, PushVerdict.ENDPOINT_FAILED),
+        (Unreached.FORBIDDEN, PushVerdict.ENDPOINT_FAILED),
+        (Unreached.TIMEOUT, PushVerdict.MAY_FAIL),
+        (Unreached.RESET, PushVerdict.MAY_FAIL),
+        (Unreached.BROKEN, PushVerdict.EVENT_FAILED),
     ],
 )
 def test_each_failure_says_something_about_the_endpoint_or_the_event(
-    outcome: int | Unreached, verdict: Verdict
+    outcome: int | Unreached, verdict: PushVerdict
 ) -> None:
     assert judge(outcome) is verdict
 
 
 def test_whoever_says_when_to_come_again_is_not_asked_before() -> None:
-    assert judge(503, retry_after=True) is Verdict.ENDPOINT_FAILED
-    assert judge(500, retry_after=True) is Verdict.MAY_FAIL
+    assert judge(503, retry_after=True) is PushVerdict.ENDPOINT_FAILED
+    assert judge(500, retry_after=True) is PushVerdict.MAY_FAIL
     assert retry(1, 7200, lambda: 0).delay_s == 7200
     assert retry(1, 30 * DAY, lambda: 0).delay_s == DAY, "but a day is the most"
     assert retry(1, -5, lambda: 0).delay_s == 5
@@ -83,7 +83,8 @@ def test_a_probe_is_never_at_once(failing_s: float, drawn: float) -> None:
 
 @pytest.mark.parametrize(("days", "over"), [(0, False), (2.99, False), (3, True), (4, True)])
 def test_after_three_days_an_endpoint_is_given_up(days: float, *, over: bool) -> None:
-    assert rules.ends(days * DAY) is over
+    assert rules.ends(days * DAY, days * DAY) is over
+    assert not rules.ends(days * DAY, 3599), "it was hardly tried"
 
 
 @pytest.mark.parametrize(

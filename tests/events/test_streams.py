@@ -404,6 +404,20 @@ async def test_a_gap_is_told_when_events_are_no_longer_kept(
         await close(writer)
 
 
+async def test_an_id_beyond_the_end_of_the_log_is_told_as_a_gap_and_what_happens_is_told(
+    client: Client, graph: tuple[GraphServer, str]
+) -> None:
+    """A file was copied into place without `inboxd restore`: the log ends before what the client has read."""
+    graph[0].behaviour = Behaviour(latency_ms=60_000)
+    await client.deliver(Conversationalist(ACCOUNT, ANA, T0).says("kept"))
+    await client.settled()
+    reader, writer, _ = await listen(client, more="Last-Event-ID: 4711\r\n")
+    told = await events(reader, 4)
+    await close(writer)
+    assert (told[0][0], told[0][2]) == ("gap", {"oldestCursor": "0"})
+    assert [name for name, _, _ in told[1:]] == ["account.updated", "conversation.created", "message.received"]
+
+
 async def test_dashboards_and_programs_do_not_take_each_others_places(client: Client) -> None:
     """The browser has a session; programs have a token."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:

@@ -65,9 +65,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(receiver: Receiver | None = None) -> AsyncIterator[Receiver]:
     """A receiver on a free port."""
-    receiver = Receiver()
+    receiver = receiver or Receiver()
     app = web.Application()
     app.router.add_post("/{path:.*}", receiver.handle)
     async with serving(app) as url:

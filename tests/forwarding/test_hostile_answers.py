@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from inboxd.domain.forwarding import Unreached
-from inboxd.forwarding.target import Answer, BadUrlError, TargetClient, checked
+from inboxd.forwarding.target import BadUrlError, PushAnswer, TargetClient, checked
 from inboxd.runtime.clock import Clock
 
 Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -30,7 +30,7 @@ async def answering(respond: Respond) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
-async def post(url: str, *, timeout_s: float = 5.0) -> Answer:
+async def post(url: str, *, timeout_s: float = 5.0) -> PushAnswer:
     async with TargetClient(Clock(), lambda: ()) as target:
         return await target.post(url, {}, b"{}", timeout_s=timeout_s)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from inboxd.domain import forwarding as rules
 from inboxd.forwarding.endpoint import Endpoint, EndpointState
 from inboxd.forwarding.feeder import PROBE_PAGE
 from inboxd.forwarding.progress_store import ProgressStore, RetryState
@@ -306,8 +307,9 @@ async def test_a_few_bad_conversations_do_not_stop_the_others(
 
 
 async def test_after_three_days_without_a_success_it_is_disabled(
-    traveling: House, travel: TravelClock, receiver: Receiver
+    traveling: House, travel: TravelClock, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rules, "PROBE_S", 6 * 3600.0)
     receiver.respond = lambda _request, _event: 500
     endpoint = await traveling.endpoint(receiver.url)
     await traveling.happen(20, conversations=10)

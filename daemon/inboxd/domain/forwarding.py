@@ -16,6 +16,8 @@ JITTER: Final = 0.2
 MAX_RETRY_AFTER_S: Final = DAY_S
 DISABLED_AFTER_S: Final = 3 * DAY_S
 """An endpoint that has failed for so long without a success is disabled."""
+SEEN_FAILING_S: Final = 3600.0
+"""For so long of that it must have failed since the start: no receiver is judged by days in which nothing was tried."""
 FAILING_LANES: Final = 3
 """When so many lanes have failed without a success in between, it is the endpoint that fails and not an event."""
 _BUSY: Final = frozenset({429, 503})
@@ -39,7 +41,7 @@ class Unreached(Enum):
     """The attempt failed by a defect of ours. It says nothing about the endpoint."""
 
 
-class Verdict(StrEnum):
+class PushVerdict(StrEnum):
     """What an attempt says about the endpoint."""
 
     DELIVERED = "delivered"
@@ -53,19 +55,19 @@ class Verdict(StrEnum):
     """The receiver wants nothing any more."""
 
 
-def judge(outcome: int | Unreached, *, retry_after: bool = False) -> Verdict:
+def judge(outcome: int | Unreached, *, retry_after: bool = False) -> PushVerdict:
     """What follows from an HTTP status, or from no answer. `retry_after`: the answer says when to come again."""
     if isinstance(outcome, Unreached):
         if outcome in {Unreached.REFUSED, Unreached.FORBIDDEN}:
-            return Verdict.ENDPOINT_FAILED
-        return Verdict.EVENT_FAILED if outcome is Unreached.BROKEN else Verdict.MAY_FAIL
+            return PushVerdict.ENDPOINT_FAILED
+        return PushVerdict.EVENT_FAILED if outcome is Unreached.BROKEN else PushVerdict.MAY_FAIL
     if 200 <= outcome < 300:
-        return Verdict.DELIVERED
+        return PushVerdict.DELIVERED
     if outcome == 410:
-        return Verdict.GONE
+        return PushVerdict.GONE
     if outcome == 429 or (outcome in _BUSY and retry_after):
-        return Verdict.ENDPOINT_FAILED
-    return Verdict.EVENT_FAILED if outcome in _OF_THE_EVENT else Verdict.MAY_FAIL
+        return PushVerdict.ENDPOINT_FAILED
+    return PushVerdict.EVENT_FAILED if outcome in _OF_THE_EVENT else PushVerdict.MAY_FAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ def bounded(retry_after_s: float | None) -> float:
     return min(max(retry_after_s or 0.0, 0.0), MAX_RETRY_AFTER_S)
 
 
-def ends(failing_s: float) -> bool:
-    """Whether an endpoint that has failed for `failing_s` seconds without a success is to be disabled."""
-    return failing_s >= DISABLED_AFTER_S
+def ends(failing_s: float, seen_s: float) -> bool:
+    """Whether an endpoint that has failed for `failing_s` seconds without a success is to be disabled.
+
+    `seen_s`: how long ago it first failed since the start, or since its last success.
+    """
+    return failing_s >= DISABLED_AFTER_S and seen_s >= SEEN_FAILING_S

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from inboxd.events.event import Envelope
+from inboxd.events.envelope import Envelope
 from inboxd.events.log import CursorGoneError, EventLog, EventPage, EventReader
 from inboxd.events.query import EventQuery
 from inboxd.events.schemas import ANY_EVENT, REF, schemas

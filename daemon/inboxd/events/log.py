@@ -10,7 +10,7 @@ import msgspec
 
 from inboxd.domain.event import EventType, NewEvent, StoredEvent, matching
 from inboxd.events import store
-from inboxd.events.event import Envelope, RenderedEvent
+from inboxd.events.envelope import Envelope, RenderedEvent
 from inboxd.events.store import Ends, EventFilter
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
@@ -27,8 +27,10 @@ RENDER_SLICE: Final = 50
 class CursorGoneError(InboxdError):
     """The log cannot be read from this cursor: what follows it was pruned, or the log ends before it."""
 
-    def __init__(self, message: str, oldest: int) -> None:
+    def __init__(self, message: str, oldest: int, lost: int = 0) -> None:
         super().__init__(message)
+        self.lost = lost
+        """How many events between the cursor and `oldest` are no longer kept, about."""
         self.oldest = oldest
         """The cursor from which everything that is kept can be read."""
 
@@ -124,6 +126,10 @@ class EventReader:
         """Where the log begins and ends. Raises StorageError."""
         return await self._database.reading(store.ends)
 
+    async def behind(self, after: int) -> int:
+        """How many events there are after a cursor, about. Raises StorageError."""
+        return await self._database.reading(lambda connection: store.count_after(connection, after))
+
     async def page(self, after: int | None, *, limit: int, only: EventFilter = EventFilter()) -> EventPage:  # noqa: B008 - frozen
         """Up to `limit` events after the cursor `after`. There may be fewer, or none, although `more` is true.
 
@@ -133,7 +139,7 @@ class EventReader:
         after = ends.pruned_to if after is None else after
         if after < ends.pruned_to:
             msg = f"Events up to {ends.pruned_to} are no longer kept. Read on from there."
-            raise CursorGoneError(msg, ends.pruned_to)
+            raise CursorGoneError(msg, ends.pruned_to, store.count_between(after, ends.pruned_to))
         if after > ends.last:
             msg = f"The event log ends at {ends.last}: this cursor is from another database. Start again without it."
             raise CursorGoneError(msg, ends.pruned_to)

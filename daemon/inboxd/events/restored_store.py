@@ -5,11 +5,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+from inboxd.events.store import JUMP
 from inboxd.runtime.clock import Clock
 from inboxd.storage import migrations
 
-JUMP: Final = 1_000_000_000
-"""More events than there ever are between a backup and its restore."""
 _HAS_LOG: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'event_log')"
 _LAST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
 _FORGET: Final = "DELETE FROM sqlite_sequence WHERE name = 'events'"

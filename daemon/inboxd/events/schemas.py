@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from inboxd.domain.event import EventType, StoredEvent
-from inboxd.events.event import Envelope
+from inboxd.events.envelope import Envelope
 
 ANY_EVENT: Final = "Event"
 """The name of the schema of all events: one of the types, told apart by the member `type`."""

@@ -26,6 +26,7 @@ _PAGE: Final = """
 SELECT seq, type, account_id, participant_id, conversation_id, message_id, subject, occurred_at, recorded_at, data
 FROM events WHERE seq > ? AND seq <= ?
 """
+_LAST_BEFORE: Final = "SELECT max(seq) FROM events WHERE seq < ?"
 _FOLLOWING: Final = "SELECT min(seq) FROM events WHERE seq > ?"
 _CONDITIONS: Final = {
     "types": " AND type IN (SELECT value FROM json_each(?))",
@@ -59,6 +60,8 @@ WHERE type = '{PARTICIPANT_ERASED}' AND account_id = ? AND participant_id = ?
 _PRUNED: Final = "UPDATE event_log SET pruned_to = max(pruned_to, ?)"
 ROW_BYTES: Final = 120
 """What an event takes in the file beside its data, about."""
+JUMP: Final = 1_000_000_000
+"""By so much a restore lets the sequence numbers go on: more than there ever are events."""
 SCAN: Final = 20_000
 """Events that one read looks at, at most. A filter may leave none of them: the reader goes on from `next_cursor`."""
 PAGE_BYTES: Final = 1024 * 1024
@@ -120,6 +123,23 @@ def remove_comment_text(connection: sqlite3.Connection, account_id: str, comment
 def ends(connection: sqlite3.Connection) -> Ends:
     """Where the log begins and ends."""
     return Ends(*connection.execute(_ENDS).fetchall()[0])
+
+
+def count_after(connection: sqlite3.Connection, after: int) -> int:
+    """How many events there are after the cursor `after`, about: erased ones are counted, gaps of a restore are not."""
+    count = 0
+    while True:
+        ((following,),) = connection.execute(_FOLLOWING, (after,)).fetchall()
+        if following is None:
+            return count
+        ((last,),) = connection.execute(_LAST_BEFORE, (following + JUMP // 2,)).fetchall()
+        count += last - following + 1
+        after = last
+
+
+def count_between(after: int, until: int) -> int:
+    """How many events there were after one cursor and up to another, about, when they are no longer there."""
+    return max(0, until - after) % JUMP
 
 
 def page(connection: sqlite3.Connection, after: int | None, limit: int, only: EventFilter) -> tuple[Ends, StoredPage]:

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from inboxd.events.event import RenderedEvent
+from inboxd.events.envelope import RenderedEvent
 from inboxd.events.log import CursorGoneError, EventLog, EventReader
 from inboxd.events.query import EventQuery
 from inboxd.events.store import EventFilter

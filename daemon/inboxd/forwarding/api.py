@@ -54,6 +54,7 @@ _EXAMPLE: Final[Mapping[str, Any]] = {
     "lagSeconds": 0.0,
     "retries": 0,
     "failures": 0,
+    "lost": 0,
     "failingSince": None,
     "lastSuccessAt": "2026-11-30T08:00:01.200Z",
     "lastAttemptAt": "2026-11-30T08:00:01.200Z",

@@ -66,5 +66,5 @@ def _page_of_a_moment(connection: sqlite3.Connection, endpoint_id: str, after: i
             break
         until = number
     rows = connection.execute(_BODIES, (after, until)).fetchall()
-    lost = max(0, first - after - 1) if after and first else 0
+    lost = max(0, first - after - 1) if first else 0
     return DeliveryPage([StoredDelivery(*row) for row in rows], newest, lost, generation)

@@ -61,6 +61,10 @@ class Endpoint:
     last_success_at: int | None = None
     last_attempt_at: int | None = None
     last_error: str | None = None
+    lost: int = 0
+    """What it never got, because it was no longer kept when it was to be pushed; about."""
+    lost_untold: int = 0
+    """How many of these were not logged yet."""
     created_at: int
     updated_at: int
 

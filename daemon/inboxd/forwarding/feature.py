@@ -14,7 +14,7 @@ from inboxd.forwarding import personal_data_store
 from inboxd.forwarding.api import EndpointsApi
 from inboxd.forwarding.delivery_store import DeliveryStore
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind
-from inboxd.forwarding.items import DeliverySource, EventSource, Source
+from inboxd.forwarding.items import DeliverySource, EventSource, ItemSource
 from inboxd.forwarding.metrics import ForwardingMetrics
 from inboxd.forwarding.overview import PATH, ForwardingOverview
 from inboxd.forwarding.pacing import PushPacing
@@ -68,7 +68,7 @@ async def build(
     def main_id(account_id: str) -> str:
         return accounts.aliases.get(account_id, account_id)
 
-    def source_of(endpoint: Endpoint) -> Source:
+    def source_of(endpoint: Endpoint) -> ItemSource:
         if endpoint.kind is EndpointKind.META:
             return DeliverySource(deliveries, endpoint, main_id, via)
         return EventSource(events.reader, endpoint)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from inboxd.forwarding.items import PAGE, ItemPage, Source
+from inboxd.forwarding.items import PAGE, ItemPage, ItemSource, Missing
 from inboxd.forwarding.progress_store import ProgressStore
 from inboxd.forwarding.recorder import MAX_ROWS, Recorder
-from inboxd.forwarding.window import Entry, Window
+from inboxd.forwarding.window import PushWindow, WindowEntry
 from inboxd.runtime.clock import Clock
 
 LANE_ROWS: Final = 50
@@ -22,7 +22,7 @@ class Feeder:
     def __init__(
         self,
         endpoint_id: str,
-        source: Source,
+        source: ItemSource,
         store: ProgressStore,
         recorder: Recorder,
         clock: Clock,
@@ -43,13 +43,13 @@ class Feeder:
         """Whether so much waits for retries that nothing fresh is read."""
         return self._recorder.rows >= MAX_ROWS
 
-    def wants(self, window: Window) -> bool:
+    def wants(self, window: PushWindow) -> bool:
         """Whether something fresh can be read."""
         return self.look and window.room > 0 and not self.is_full
 
-    async def fill(self, window: Window) -> None:
+    async def fill(self, window: PushWindow) -> None:
         """Read what can be pushed next. Raises StorageError."""
-        for _ in range(LANES_AT_ONCE):
+        for _ in range(LANES_AT_ONCE if self._recorder.refused_s <= 0 else 0):  # what is read must be saved before
             lane = window.due_lane(self._clock.now_ms())
             if lane is None:
                 break
@@ -57,7 +57,7 @@ class Feeder:
         if self.wants(window):
             self._add(window, await self._read(window, min(PAGE, window.room)))
 
-    async def fill_for_probe(self, window: Window) -> None:
+    async def fill_for_probe(self, window: PushWindow) -> None:
         """Read one item to try an endpoint with that fails: a fresh one if there is any, since that may be sound."""
         if self.look and not self.is_full:
             page = await self._read(window, PROBE_PAGE)
@@ -71,7 +71,7 @@ class Feeder:
         if lane is not None:
             await self._load(window, lane, 1)
 
-    async def _read(self, window: Window, limit: int) -> ItemPage:
+    async def _read(self, window: PushWindow, limit: int) -> ItemPage:
         self.look = False  # before reading: what is appended meanwhile is looked for again
         try:
             page = await self._source.page(window.read_to, limit)
@@ -80,35 +80,38 @@ class Feeder:
             raise
         self.look |= page.more
         self._recorder.is_stale |= page.is_stale
-        if page.lost:
-            self._on_lost(page.lost)
+        self._tell_lost(page.lost)
         return page
 
-    def _add(self, window: Window, page: ItemPage) -> None:
+    def _tell_lost(self, count: int) -> None:
+        if count:
+            self._recorder.lost(count)
+            self._on_lost(count)
+
+    def _add(self, window: PushWindow, page: ItemPage) -> None:
         if page.next_cursor != window.read_to:
             self._recorder.moved()
         waiting = window.add(page)
         self._recorder.rows += len(waiting)
         self._recorder.keep(waiting)
 
-    async def _load(self, window: Window, lane: str, limit: int) -> None:
+    async def _load(self, window: PushWindow, lane: str, limit: int) -> None:
         """Read what of a lane is to be tried again."""
-        entries, gone = [], 0
+        entries, expired = [], 0
         try:
             await self._recorder.save(window)  # what is read must be what is known
             rows = await self._store.lane(self._endpoint_id, lane, limit)
             for row in rows:
                 item = await self._source.one(row.seq)
-                if item is None:
-                    gone += 1
+                if isinstance(item, Missing):
+                    expired += item is Missing.EXPIRED
                     self._recorder.drop(row.seq)
                 else:
-                    entries.append(Entry.of_row(item, row))
+                    entries.append(WindowEntry.of_row(item, row))
         except BaseException:
             window.block(lane, self._clock.now_ms())
             raise
-        if gone:
-            self._on_lost(gone)
+        self._tell_lost(expired)
         if entries:
             window.load(entries)
         elif rows:

@@ -1,10 +1,12 @@
 """What is pushed: events of the log, or Meta's deliveries. Both are read in order, behind a cursor."""
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from inboxd.events.envelope import RenderedEvent
 from inboxd.events.log import CursorGoneError, EventReader
 from inboxd.events.store import EventFilter
 from inboxd.forwarding.delivery_store import DeliveryStore, StoredDelivery
@@ -47,7 +49,16 @@ class ItemPage(NamedTuple):
     """Whether what was read before is of no use: the numbers of items were given again."""
 
 
-class Source(Protocol):
+class Missing(Enum):
+    """Why an item is not pushed that waited for a retry."""
+
+    EXPIRED = "expired"
+    """It is no longer kept."""
+    UNWANTED = "unwanted"
+    """It was erased, or the endpoint was changed and does not want it any more."""
+
+
+class ItemSource(Protocol):
     """Where the items of an endpoint come from. Its methods may raise StorageError."""
 
     ordered: bool
@@ -56,8 +67,8 @@ class Source(Protocol):
     async def page(self, after: int, limit: int) -> ItemPage:
         """Up to `limit` items after a cursor."""
 
-    async def one(self, seq: int) -> Item | None:
-        """One item; None when it is no longer kept."""
+    async def one(self, seq: int) -> Item | Missing:
+        """One item, or why there is none."""
 
     def headers(self, item: Item, endpoint: Endpoint, now: int, /) -> Mapping[str, str]:
         """The headers to push an item with at `now` (ms)."""
@@ -78,29 +89,17 @@ class EventSource:
         try:
             found = await self._reader.page(after, limit=limit, only=self._only)
         except CursorGoneError as error:
-            lost = max(0, error.oldest - after)
+            lost = error.lost
             found = await self._reader.page(error.oldest, limit=limit, only=self._only)
-        items = [
-            Item(
-                event.seq,
-                event.id,
-                event.type,
-                event.account_id,
-                _lane(event.conversation_id, event.account_id, event.type),
-                event.recorded_at,
-                event.body,
-            )
-            for event in found.events
-        ]
-        return ItemPage(items, found.next_cursor, found.more, lost)
+        return ItemPage([_item(event) for event in found.events], found.next_cursor, found.more, lost)
 
-    async def one(self, seq: int) -> Item | None:
-        """One event; None when it was pruned or erased, or is no longer wanted."""
+    async def one(self, seq: int) -> Item | Missing:
+        """One event, or why there is none."""
         try:
-            found = await self.page(seq - 1, 1)
+            found = await self._reader.page(seq - 1, limit=1, only=self._only)
         except CursorGoneError:
-            return None
-        return found.items[0] if found.items and found.items[0].seq == seq else None
+            return Missing.EXPIRED
+        return _item(found.events[0]) if found.events and found.events[0].seq == seq else Missing.UNWANTED
 
     def headers(self, item: Item, endpoint: Endpoint, now: int, /) -> Mapping[str, str]:
         """Signed as Standard Webhooks says."""
@@ -131,10 +130,12 @@ class DeliverySource:
         next_cursor = found.deliveries[-1].id if found.deliveries else after
         return ItemPage(items, next_cursor, next_cursor < found.newest, found.lost)
 
-    async def one(self, seq: int) -> Item | None:
-        """One delivery; None when it expired or was erased."""
+    async def one(self, seq: int) -> Item | Missing:
+        """One delivery, or why there is none. One that was erased counts as expired."""
         found = await self._store.page(self._endpoint.id, seq - 1, 1)
-        return self._item(found.deliveries[0]) if found.deliveries and found.deliveries[0].id == seq else None
+        if not found.deliveries or found.deliveries[0].id != seq:
+            return Missing.EXPIRED
+        return self._item(found.deliveries[0]) or Missing.UNWANTED
 
     def headers(self, item: Item, _endpoint: Endpoint, _now: int, /) -> Mapping[str, str]:
         """Meta's own signature, so that the receiver checks it as if Meta had sent it."""
@@ -169,6 +170,11 @@ def _accounts_of(body: bytes) -> set[str]:
         return set()
     entries = [entry for one in deliveries for entry in one.entry]
     return {str(entry.id) for entry in entries[:_LOOKED_AT] if entry.id}
+
+
+def _item(event: RenderedEvent) -> Item:
+    lane = _lane(event.conversation_id, event.account_id, event.type)
+    return Item(event.seq, event.id, event.type, event.account_id, lane, event.recorded_at, event.body)
 
 
 def _lane(conversation_id: int | None, account_id: str, kind: str) -> str:

@@ -17,7 +17,8 @@ MAX_FAILED: Final = 1000
 
 _ROW: Final = "seq, item_id, type, lane, state, attempts, next_attempt_at, recorded_at, first_failed_at, error"
 _SAVE: Final = """
-UPDATE webhook_endpoints SET cursor = ?, failing_since = ?, last_success_at = ?, last_attempt_at = ?, last_error = ?
+UPDATE webhook_endpoints SET cursor = ?, failing_since = ?, last_success_at = ?, last_attempt_at = ?, last_error = ?,
+    lost = lost + ?, lost_untold = max(0, lost_untold - ?)
 WHERE id = ? AND generation = ?
 """
 _PUT: Final = f"""
@@ -104,7 +105,7 @@ class RetryRow(NamedTuple):
     error: str | None = None
 
 
-class Attempt(NamedTuple):
+class PushAttempt(NamedTuple):
     """One attempt to push something. Times in ms."""
 
     item_id: str
@@ -139,7 +140,11 @@ class Progress(NamedTuple):
     """What waits for a retry from now on, or differently from before."""
     done: Sequence[int]
     """What waits no more, by sequence number."""
-    attempts: Sequence[Attempt]
+    attempts: Sequence[PushAttempt]
+    lost: int = 0
+    """How many items were no longer kept."""
+    told: int = 0
+    """How many of those were counted already when they were removed."""
 
 
 class RetryCounts(NamedTuple):
@@ -177,7 +182,8 @@ class ProgressStore:
         """
 
         def transaction(connection: sqlite3.Connection) -> bool:
-            changed = connection.execute(_SAVE, (progress.cursor, *progress.health, endpoint_id, generation)).rowcount
+            values = (progress.cursor, *progress.health, progress.lost, progress.told, endpoint_id, generation)
+            changed = connection.execute(_SAVE, values).rowcount
             if not changed:
                 return False
             if progress.done:
@@ -235,11 +241,11 @@ class ProgressStore:
 
         return await self._database.write(transaction)
 
-    async def attempts(self, endpoint_id: str, *, limit: int, offset: int) -> tuple[list[Attempt], int]:
+    async def attempts(self, endpoint_id: str, *, limit: int, offset: int) -> tuple[list[PushAttempt], int]:
         """The latest attempts, the latest first, and how many are kept."""
         rows = await self._database.read(_ATTEMPTS, (endpoint_id, limit, offset))
         ((total,),) = await self._database.read(_COUNT_ATTEMPTS, (endpoint_id,))
-        return [Attempt(*row) for row in rows], int(total)
+        return [PushAttempt(*row) for row in rows], int(total)
 
 
 def _row(row: tuple[object, ...]) -> RetryRow:

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from inboxd.forwarding.endpoint import DEFAULT_TIMEOUT_S, MAX_RATE, Endpoint, EndpointKind, EndpointState
-from inboxd.forwarding.progress_store import Attempt, RetryRow, RetryState, Standing
-from inboxd.forwarding.target import MAX_URL, Answer
+from inboxd.forwarding.progress_store import PushAttempt, RetryRow, RetryState, Standing
+from inboxd.forwarding.target import MAX_URL, PushAnswer
 from inboxd.http.resource import MetaId, Resource, iso
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.secret import Secret
@@ -87,6 +87,8 @@ class EndpointResource(Resource, frozen=True):
     """Events that are tried again, or wait behind one that is."""
     failures: int
     """Events that are tried no more."""
+    lost: int
+    """Events, or deliveries, that were no longer kept when they were to be pushed, about."""
     failing_since: str | None
     last_success_at: str | None
     last_attempt_at: str | None
@@ -138,7 +140,7 @@ class TestOutcome(Resource, frozen=True):
     """The first KiB of the answer."""
 
     @classmethod
-    def of(cls, event_id: str, kind: str, answer: Answer) -> Self:
+    def of(cls, event_id: str, kind: str, answer: PushAnswer) -> Self:
         """The answer to the sample `event_id`."""
         return cls(
             delivered=answer.error is None,
@@ -166,7 +168,7 @@ class AttemptResource(Resource, frozen=True):
     response: str | None
 
     @classmethod
-    def of(cls, attempt: Attempt) -> Self:
+    def of(cls, attempt: PushAttempt) -> Self:
         """A kept attempt."""
         return cls(
             event_id=attempt.item_id,
@@ -246,6 +248,7 @@ def fields_of(endpoint: Endpoint, standing: Standing) -> dict[str, Any]:
         "lag_seconds": standing.lag_s,
         "retries": standing.retries,
         "failures": standing.failures,
+        "lost": endpoint.lost,
         "failing_since": iso(endpoint.failing_since),
         "last_success_at": iso(endpoint.last_success_at),
         "last_attempt_at": iso(endpoint.last_attempt_at),

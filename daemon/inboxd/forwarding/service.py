@@ -1,5 +1,6 @@
 """What can be done with webhook endpoints. The API, the pages and the commands use it."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,13 +9,13 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from inboxd.domain.event import EVERY_TYPE
-from inboxd.events.event import Envelope
+from inboxd.events.envelope import Envelope
 from inboxd.events.log import EventReader
 from inboxd.forwarding.endpoint import Endpoint, EndpointKind, new_endpoint_id
 from inboxd.forwarding.progress_store import ProgressStore, Standing
 from inboxd.forwarding.signing import new_secret, signed_headers
 from inboxd.forwarding.store import EndpointStore
-from inboxd.forwarding.target import Answer, TargetClient, host_of
+from inboxd.forwarding.target import PushAnswer, TargetClient, host_of
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock, iso_utc
 from inboxd.runtime.errors import InboxdError
@@ -49,7 +50,7 @@ class Sample(NamedTuple):
 
     event_id: str
     type: str
-    answer: Answer
+    answer: PushAnswer
 
 
 class EndpointService:
@@ -70,6 +71,8 @@ class EndpointService:
         self._target = target
         self._clock = clock
         self._workers = workers
+        self._switching = asyncio.Lock()
+        """Held while a worker is started or ended: an endpoint must never have two."""
         self._log = logs.get("forwarding")
 
     async def load(self) -> None:
@@ -145,19 +148,22 @@ class EndpointService:
 
     async def _switch(self, endpoint: Endpoint) -> None:
         now = self._clock.now_ms()
-        if endpoint.enabled:
-            await self._store.enable(endpoint.id, now)
-            self._workers.start(await self._require(endpoint.id))
-        else:
-            await self._workers.end(endpoint.id)
-            await self._store.disable(endpoint.id, None, now)
+        async with self._switching:
+            if endpoint.enabled:
+                await self._store.enable(endpoint.id, now)
+                self._workers.start(await self._require(endpoint.id))
+            else:
+                await self._store.disable(endpoint.id, None, now)  # first: if it fails, the worker must go on
+                await self._workers.end(endpoint.id)
         state = "enabled" if endpoint.enabled else "disabled"
         self._log.info("endpoint_switched", endpoint_id=endpoint.id, state=state)
 
     async def delete(self, endpoint: Endpoint) -> None:
         """Remove an endpoint with everything that is kept of it."""
-        await self._workers.end(endpoint.id)
-        if await self._store.delete(endpoint.id):
+        async with self._switching:
+            removed = await self._store.delete(endpoint.id)  # first: if it fails, the worker must go on
+            await self._workers.end(endpoint.id)
+        if removed:
             self._log.info("endpoint_deleted", endpoint_id=endpoint.id, host=host_of(endpoint.url))
 
     async def rotate(self, endpoint: Endpoint, keep_s: int) -> tuple[Secret, int]:
@@ -175,7 +181,8 @@ class EndpointService:
         """Push again everything after a cursor, or since a time (ms). Raises BadEndpointError."""
         if since is not None and since > self._clock.now_ms():
             raise BadEndpointError(f"There is nothing since {iso_utc(since)}: that is in the future.")
-        cursor = await self._store.cursor_at(endpoint.kind, since) if since is not None else after or 0
+        # 0 means the oldest that is kept, as a time before it does: what was there earlier is not lost by a replay.
+        cursor = after or await self._store.cursor_at(endpoint.kind, since or 0)
         newest = await self._store.newest(endpoint.kind)
         if cursor > newest:
             raise BadEndpointError(f"There is nothing after {cursor}: the newest is {newest}.")
@@ -211,12 +218,17 @@ class EndpointService:
         """How far an endpoint is."""
         deliveries = endpoint.kind is EndpointKind.META
         cursor = max(endpoint.cursor, self._workers.cursor(endpoint.id) or 0)
-        newest = await self._store.newest(endpoint.kind)
+        behind = await self._behind(endpoint.kind, cursor)
         counts = await self._progress.counts(endpoint.id)
         next_at = await self._progress.oldest_after(cursor, deliveries=deliveries)
         oldest = min((at for at in (counts.oldest, next_at) if at is not None), default=None)
         lag_s = 0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000
-        return Standing(max(0, newest - cursor) + counts.waiting, lag_s, counts.waiting, counts.failed)
+        return Standing(behind + counts.waiting, lag_s, counts.waiting, counts.failed)
+
+    async def _behind(self, kind: EndpointKind, cursor: int) -> int:
+        if kind is EndpointKind.STANDARD:
+            return await self._reader.behind(cursor)
+        return max(0, await self._store.newest(kind) - cursor)
 
     def _types(self, kind: EndpointKind, patterns: Sequence[str] | None) -> tuple[str, ...]:
         """The patterns, checked. Raises BadEndpointError."""

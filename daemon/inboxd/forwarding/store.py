@@ -17,14 +17,14 @@ from inboxd.storage.database import Database
 _COLUMNS: Final = (
     "id, kind, url, event_types, account_ids, description, secret, previous_secret, previous_secret_until, enabled, "
     "disabled_reason, rate_limit, timeout_s, cursor, generation, failing_since, last_success_at, last_attempt_at, "
-    "last_error, created_at, updated_at"
+    "last_error, lost, lost_untold, created_at, updated_at"
 )
 _CURSOR: Final = _COLUMNS.split(", ").index("cursor")
 _ALL: Final = f"SELECT {_COLUMNS} FROM webhook_endpoints ORDER BY created_at, id LIMIT {MAX_ENDPOINTS}"  # noqa: S608 - constants
 _ONE: Final = f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE id = ?"  # noqa: S608 - constants
 _COUNT: Final = "SELECT count(*) FROM webhook_endpoints"
 _INSERT: Final = f"""
-INSERT INTO webhook_endpoints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO webhook_endpoints ({_COLUMNS}) VALUES ({", ".join("?" * len(_COLUMNS.split(", ")))})
 """  # noqa: S608 - constants
 _CHANGE: Final = """
 UPDATE webhook_endpoints SET url = ?, event_types = ?, account_ids = ?, description = ?, rate_limit = ?, timeout_s = ?,
@@ -199,13 +199,16 @@ class EndpointStore:
             endpoint.last_success_at,
             endpoint.last_attempt_at,
             endpoint.last_error,
+            endpoint.lost - endpoint.lost_untold,
+            endpoint.lost_untold,
             endpoint.created_at,
             endpoint.updated_at,
         ]
 
     def _endpoint(self, row: Row) -> Endpoint:
         (endpoint_id, kind, url, types, accounts, description, secret, previous, until, enabled, *rest) = row
-        (reason, rate, timeout_s, cursor, generation, failing, success, attempt, error, created, updated) = rest
+        (reason, rate, timeout_s, cursor, generation, failing, success, attempt, error, *rest) = rest
+        (lost, untold, created, updated) = rest
         return Endpoint(
             id=endpoint_id,
             kind=EndpointKind(kind),
@@ -226,6 +229,8 @@ class EndpointStore:
             last_success_at=success,
             last_attempt_at=attempt,
             last_error=error,
+            lost=lost + untold,
+            lost_untold=untold,
             created_at=created,
             updated_at=updated,
         )

@@ -51,6 +51,7 @@ def one_endpoint(endpoint: EndpointResource) -> Table:
         ),
         ("Waiting for a retry", f"{endpoint.retries:,}"),
         ("Given up", f"{endpoint.failures:,}"),
+        ("No longer kept", f"{endpoint.lost:,}, about, before they could be pushed" if endpoint.lost else ""),
         ("Last success (UTC)", _time(endpoint.last_success_at)),
         ("Last attempt (UTC)", _time(endpoint.last_attempt_at)),
         ("Last error", _text(endpoint.last_error or "none")),

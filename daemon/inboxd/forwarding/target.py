@@ -55,7 +55,7 @@ class BadUrlError(InboxdError):
     """The URL of an endpoint cannot be used. The message says why, and what to do."""
 
 
-class Answer(NamedTuple):
+class PushAnswer(NamedTuple):
     """What came of one POST."""
 
     outcome: int | Unreached
@@ -112,7 +112,7 @@ class TargetClient:
             if not self._may_connect(address):
                 raise BadUrlError(_refusal(is_literal=_is_literal(host), narrowed=bool(self._networks())))
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> PushAnswer:
         """Send `body` once. No error of the receiver or the network is raised: it is in the answer."""
         started = self._clock.monotonic()
         way = _Way()
@@ -126,11 +126,11 @@ class TargetClient:
                     # The receiver may have closed an idle connection in the moment in which it was used again.
                     return await self._post(url, headers, body, started, _Way())
         except TimeoutError:
-            return Answer(Unreached.TIMEOUT, self._since(started), f"no answer within {timeout_s:g} s")
+            return PushAnswer(Unreached.TIMEOUT, self._since(started), f"no answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            return Answer(*_unreached(error, self._since(started)))
+            return PushAnswer(*_unreached(error, self._since(started)))
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, started: float, way: "_Way") -> Answer:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, started: float, way: "_Way") -> PushAnswer:
         if self._session is None:
             msg = "TargetClient is used outside its context"
             raise RuntimeError(msg)
@@ -143,7 +143,7 @@ class TargetClient:
             retry_after_s = self._retry_after_s(response.headers.get("Retry-After"))
             status = response.status
         error = None if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES else _said(status)
-        return Answer(status, latency_ms, error, text, retry_after_s)
+        return PushAnswer(status, latency_ms, error, text, retry_after_s)
 
     def _may_connect(self, address: IpAddress) -> bool:
         return is_receiver(address, self._networks())

@@ -14,7 +14,7 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class WindowEntry:
     """An item on its way. Times in ms."""
 
     item: Item
@@ -25,7 +25,7 @@ class Entry:
     first_failed_at: int | None = None
 
     @classmethod
-    def of_row(cls, item: Item, row: RetryRow) -> "Entry":
+    def of_row(cls, item: Item, row: RetryRow) -> "WindowEntry":
         """An item that is tried again."""
         return cls(item, row.lane, row.attempts, has_row=True, first_failed_at=row.first_failed_at)
 
@@ -36,7 +36,7 @@ class Entry:
         return RetryRow(*about, item.recorded_at, self.first_failed_at, error)
 
 
-class Window:
+class PushWindow:
     """The items of one endpoint between its durable cursor and its reading cursor.
 
     `blocked` are the lanes in which something waits for a retry, with the time of it (ms). `ordered`: a lane waits for
@@ -48,9 +48,9 @@ class Window:
         self._ordered = ordered
         self._busy: set[str] = set()
         self._bytes = 0
-        self._lanes: dict[str, deque[Entry]] = {}
+        self._lanes: dict[str, deque[WindowEntry]] = {}
         self._ready: deque[str] = deque()
-        self._open: dict[int, Entry] = {}
+        self._open: dict[int, WindowEntry] = {}
         """Fresh items that are neither delivered nor kept for a retry, by their sequence numbers, which rise."""
         self._left = 0
         """The highest sequence number of a fresh item that was open and is no more."""
@@ -82,7 +82,7 @@ class Window:
         """Take items that were read. Returns what must wait behind a retry, to be kept."""
         waiting = []
         for item in page.items:
-            entry = Entry(item, item.lane)
+            entry = WindowEntry(item, item.lane)
             if item.lane in self._blocked:
                 waiting.append(entry.row(RetryState.WAITING))
                 self._left = max(self._left, item.seq)
@@ -96,7 +96,7 @@ class Window:
         """Whether something of the lane waits for a retry."""
         return lane in self._blocked
 
-    def take(self) -> Entry | None:
+    def take(self) -> WindowEntry | None:
         """The next item to push: of a lane in which nothing is on its way."""
         while self._ready:
             lane = self._ready.popleft()
@@ -105,16 +105,16 @@ class Window:
                 return self._lanes[lane][0]
         return None
 
-    def delivered(self, entry: Entry) -> None:
+    def delivered(self, entry: WindowEntry) -> None:
         """The item is delivered."""
         self._leave(entry)
 
-    def put_back(self, entry: Entry) -> None:
+    def put_back(self, entry: WindowEntry) -> None:
         """The item could not be delivered, and stays where it is."""
         self._busy.discard(entry.lane)
         self._ready.append(entry.lane)
 
-    def keep(self, entry: Entry, due_at: int) -> list[RetryRow]:
+    def keep(self, entry: WindowEntry, due_at: int) -> list[RetryRow]:
         """The item is kept for a retry at `due_at` (ms). Returns what must wait behind it, to be kept too."""
         self._leave(entry)
         if not self._ordered:
@@ -158,7 +158,7 @@ class Window:
         """The lane that is to be tried again first, whenever that is; it is given once."""
         return heapq.heappop(self._due)[1] if self.next_due is not None else None
 
-    def load(self, entries: Iterable[Entry]) -> None:
+    def load(self, entries: Iterable[WindowEntry]) -> None:
         """Take items of a blocked lane that are to be tried again."""
         for entry in entries:
             self._append(entry)
@@ -178,14 +178,14 @@ class Window:
     def _is_current(self, at: int, lane: str) -> bool:
         return self._blocked.get(lane) == at and lane not in self._lanes
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: WindowEntry) -> None:
         queue = self._lanes.setdefault(entry.lane, deque())
         queue.append(entry)
         self._bytes += len(entry.item.body)
         if len(queue) == 1:
             self._ready.append(entry.lane)
 
-    def _leave(self, entry: Entry) -> None:
+    def _leave(self, entry: WindowEntry) -> None:
         """The item, which is the first of its lane and was on its way, leaves the window."""
         self._busy.discard(entry.lane)
         queue = self._lanes[entry.lane]
@@ -198,11 +198,11 @@ class Window:
         if entry.lane in self._blocked:  # perhaps more of it is kept
             self.block(entry.lane, 0)
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: WindowEntry) -> None:
         self._bytes -= len(entry.item.body)
         if self._open.pop(entry.item.seq, None) is not None:
             self._left = max(self._left, entry.item.seq)
 
 
-def _own_lane(entry: Entry) -> str:
+def _own_lane(entry: WindowEntry) -> str:
     return f"#{entry.item.seq}"

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from inboxd.domain import forwarding as rules
-from inboxd.domain.forwarding import Unreached, Verdict
+from inboxd.domain.forwarding import PushVerdict, Unreached
 from inboxd.forwarding.endpoint import Endpoint
 from inboxd.forwarding.feeder import Feeder
-from inboxd.forwarding.items import Source
+from inboxd.forwarding.items import ItemSource
 from inboxd.forwarding.metrics import ForwardingMetrics
 from inboxd.forwarding.pacing import PushPacing
-from inboxd.forwarding.progress_store import Attempt, ProgressStore, RetryState
+from inboxd.forwarding.progress_store import ProgressStore, PushAttempt, RetryState
 from inboxd.forwarding.recorder import SAVE_S, Recorder
 from inboxd.forwarding.service import JSON
 from inboxd.forwarding.store import EndpointStore
-from inboxd.forwarding.target import Answer, TargetClient, host_of
-from inboxd.forwarding.window import Entry, Window
+from inboxd.forwarding.target import PushAnswer, TargetClient, host_of
+from inboxd.forwarding.window import PushWindow, WindowEntry
 from inboxd.runtime import logs
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.errors import StorageError
@@ -46,7 +46,7 @@ class Tools:
     progress: ProgressStore
     target: TargetClient
     pacing: PushPacing
-    source_of: Callable[[Endpoint], Source]
+    source_of: Callable[[Endpoint], ItemSource]
     metrics: ForwardingMetrics
     clock: Clock
     random: Callable[[], float]
@@ -57,8 +57,8 @@ class _Reading:
     """What a worker has in memory, from one reading of its endpoint to the next."""
 
     endpoint: Endpoint
-    source: Source
-    window: Window
+    source: ItemSource
+    window: PushWindow
     recorder: Recorder
     feeder: Feeder
 
@@ -85,6 +85,8 @@ class EndpointWorker:
         """When one item is tried (s, monotonic). A clock that is set must make no rest longer."""
         self._failed_lanes: set[str] = set()
         """Lanes that failed since the last success; only the first few."""
+        self._first_failure: float | None = None
+        """When it first failed since the start, or since its last success (s, monotonic)."""
         self._told_full = False
         self._saver_waits = False
         self._next_slot = 0.0
@@ -172,6 +174,8 @@ class EndpointWorker:
                     self._reading = None
                 elif reading.window.in_flight:
                     return None  # the poll that ends last goes on
+                elif reading.recorder.refused_s > 0:
+                    return reading.recorder.refused_s
                 else:
                     await reading.recorder.save(reading.window, stragglers=True)
                     self._reading = None
@@ -190,10 +194,13 @@ class EndpointWorker:
         lanes, counts = await store.lanes(self._id), await store.counts(self._id)
         source = self._tools.source_of(endpoint)
         recorder = Recorder(store, self._clock, endpoint, counts.waiting)
+        if endpoint.lost_untold:
+            self._tell_lost(endpoint.lost_untold)
+            recorder.lost(endpoint.lost_untold, told=endpoint.lost_untold)
         self._reading = _Reading(
             endpoint=endpoint,
             source=source,
-            window=Window(endpoint.cursor, lanes, ordered=source.ordered),
+            window=PushWindow(endpoint.cursor, lanes, ordered=source.ordered),
             recorder=recorder,
             feeder=Feeder(self._id, source, store, recorder, self._clock, on_lost=self._tell_lost),
         )
@@ -202,7 +209,8 @@ class EndpointWorker:
 
     async def _fill(self, reading: _Reading) -> None:
         """Read what can be pushed next."""
-        if reading.recorder.overflows:
+        refused = reading.recorder.refused_s > 0
+        if reading.recorder.overflows and not refused:
             await reading.recorder.save(reading.window)
         if self.wakeup.stopping:
             return
@@ -212,12 +220,12 @@ class EndpointWorker:
                 self._log.warning("endpoint_retries_full", retries=reading.recorder.rows)
         if not self._resting:
             await reading.feeder.fill(reading.window)
-        elif not reading.window.in_flight and self._rest_s <= 0:
+        elif not reading.window.in_flight and self._rest_s <= 0 and not refused:
             await reading.feeder.fill_for_probe(reading.window)
 
     # --- pushing ---
 
-    def _take(self, reading: _Reading) -> Entry | None:
+    def _take(self, reading: _Reading) -> WindowEntry | None:
         if reading.recorder.overflows or reading.window.in_flight >= LANES or self.wakeup.stopping:
             return None
         if self._resting and (reading.window.in_flight or self._rest_s > 0):
@@ -238,48 +246,50 @@ class EndpointWorker:
         await self._tools.pacing.turn(self.wakeup.stopped)
         return not self.wakeup.stopping
 
-    async def _push(self, reading: _Reading, entry: Entry) -> Answer:
+    async def _push(self, reading: _Reading, entry: WindowEntry) -> PushAnswer:
         endpoint, item = reading.endpoint, entry.item
         try:
             headers = {**reading.source.headers(item, endpoint, self._now), "Content-Type": JSON}
             return await self._tools.target.post(endpoint.url, headers, item.body, timeout_s=endpoint.timeout_s)
         except Exception:  # noqa: BLE001 - an item that cannot be pushed must not stop the others, now or after a restart
             self._log.exception("forwarding_crashed", event_id=item.id)
-            return Answer(Unreached.BROKEN, 0, "a defect of inboxd; its log has the traceback")
+            return PushAnswer(Unreached.BROKEN, 0, "a defect of inboxd; its log has the traceback")
 
-    async def _settle(self, reading: _Reading, entry: Entry, answer: Answer) -> None:
+    async def _settle(self, reading: _Reading, entry: WindowEntry, answer: PushAnswer) -> None:
         """Decide what follows from an answer."""
         verdict = rules.judge(answer.outcome, retry_after=answer.retry_after_s is not None)
         now, recorder, item = self._now, reading.recorder, entry.item
         entry.attempts += 1
         about = (item.id, item.type, item.account_id, entry.attempts, now, answer.latency_ms)
-        recorder.attempted(Attempt(*about, answer.status, answer.error, answer.text))
-        delivered = verdict is Verdict.DELIVERED
+        recorder.attempted(PushAttempt(*about, answer.status, answer.error, answer.text))
+        delivered = verdict is PushVerdict.DELIVERED
         self._tools.metrics.attempted(self._id, delivered=delivered, latency_ms=answer.latency_ms)
         if delivered:
             self._delivered(reading, entry, now)
             return
         if len(self._failed_lanes) < rules.FAILING_LANES:
             self._failed_lanes.add(entry.lane)
-        whole = verdict is Verdict.ENDPOINT_FAILED or len(self._failed_lanes) >= rules.FAILING_LANES
-        if whole or verdict in {Verdict.MAY_FAIL, Verdict.GONE}:
+        whole = verdict is PushVerdict.ENDPOINT_FAILED or len(self._failed_lanes) >= rules.FAILING_LANES
+        if whole or verdict in {PushVerdict.MAY_FAIL, PushVerdict.GONE}:
             recorder.health = recorder.health._replace(failing_since=recorder.health.failing_since or now)
         entry.first_failed_at = entry.first_failed_at or now
         failing_s = (now - (recorder.health.failing_since or now)) / 1000
+        self._first_failure = self._first_failure or self._clock.monotonic()
         self._keep(reading, entry, answer, verdict, whole=whole or self._resting)
-        if verdict is Verdict.GONE:
+        if verdict is PushVerdict.GONE:
             await self._disable(reading, "the receiver answered 410 Gone: it wants nothing any more")
-        elif rules.ends(failing_s):
+        elif rules.ends(failing_s, self._clock.monotonic() - self._first_failure):
             days = f"{failing_s / rules.DAY_S:.0f} days"
             await self._disable(reading, f"nothing could be delivered for {days}: {answer.error}")
         elif whole or self._resting:
             self._rest(reading, rules.probe_delay_s(failing_s, answer.retry_after_s, self._tools.random), answer)
 
-    def _delivered(self, reading: _Reading, entry: Entry, now: int) -> None:
+    def _delivered(self, reading: _Reading, entry: WindowEntry, now: int) -> None:
         reading.window.delivered(entry)
         if entry.has_row:
             reading.recorder.drop(entry.item.seq)
         self._failed_lanes.clear()
+        self._first_failure = None
         reading.recorder.health = reading.recorder.health._replace(last_success_at=now, failing_since=None)
         if self._resting:
             self._resting, self._rest_until = False, 0.0
@@ -288,14 +298,16 @@ class EndpointWorker:
             self._log.info("endpoint_recovered")
             self.wakeup.notify()
 
-    def _keep(self, reading: _Reading, entry: Entry, answer: Answer, verdict: Verdict, *, whole: bool) -> None:
+    def _keep(
+        self, reading: _Reading, entry: WindowEntry, answer: PushAnswer, verdict: PushVerdict, *, whole: bool
+    ) -> None:
         """Keep a failed item for a retry. A fresh one stays where it is if it is surely not the reason."""
-        if verdict in {Verdict.ENDPOINT_FAILED, Verdict.GONE} and not entry.has_row:
+        if verdict in {PushVerdict.ENDPOINT_FAILED, PushVerdict.GONE} and not entry.has_row:
             reading.window.put_back(entry)
             return
         next_try = rules.retry(entry.attempts, answer.retry_after_s, self._tools.random)
         worked = (reading.recorder.health.last_success_at or 0) > (entry.first_failed_at or 0)
-        exhausted = next_try.exhausted and not whole and (worked or verdict is Verdict.EVENT_FAILED)
+        exhausted = next_try.exhausted and not whole and (worked or verdict is PushVerdict.EVENT_FAILED)
         due_at = self._now if exhausted else self._now + round(next_try.delay_s * 1000)
         behind = reading.window.keep(entry, due_at)
         state = RetryState.FAILED if exhausted else RetryState.RETRYING
@@ -307,7 +319,7 @@ class EndpointWorker:
         else:
             self._log.info("event_not_delivered", **fields, retry_in_s=round(next_try.delay_s))
 
-    def _rest(self, reading: _Reading, rest_s: float, answer: Answer) -> None:
+    def _rest(self, reading: _Reading, rest_s: float, answer: PushAnswer) -> None:
         """The endpoint fails as a whole: try one item again after `rest_s`."""
         if not self._resting:
             host = host_of(reading.endpoint.url)
@@ -318,8 +330,10 @@ class EndpointWorker:
     async def _disable(self, reading: _Reading, reason: str) -> None:
         async with self._lock:
             await reading.recorder.save(reading.window, stragglers=True)
-            self._reading, self._is_off = None, True
-            if await self._tools.endpoints.disable(self._id, reason, self._now):
+            self._reading = None
+            disabled = await self._tools.endpoints.disable(self._id, reason, self._now)
+            self._is_off = True  # not before it is stored: else nothing would be tried, and nobody told
+            if disabled:
                 self._log.error("endpoint_disabled", host=host_of(reading.endpoint.url), reason=reason)
 
     # --- saving ---
@@ -335,7 +349,7 @@ class EndpointWorker:
 
     async def _save(self, reading: _Reading) -> None:
         async with self._lock:
-            if reading is self._reading:
+            if reading is self._reading and (self.wakeup.stopping or reading.recorder.refused_s <= 0):
                 await reading.recorder.save(reading.window, stragglers=self.wakeup.stopping)
 
     async def _last_save(self) -> None:
@@ -356,11 +370,11 @@ class EndpointWorker:
                 await self._save(reading)
                 return 0
             rests.append(left_s)
-        due = reading.window.next_due
+        due, refused_s = reading.window.next_due, reading.recorder.refused_s
         if self._resting:
-            rests += [self._rest_s] if self._rest_s > 0 else []
+            rests += [one for one in (self._rest_s, refused_s) if one > 0]
         elif due is not None:
-            rests.append(max(0.01, (due - self._now) / 1000))
+            rests.append(max(0.01, (due - self._now) / 1000, refused_s))
         return min(rests, default=None)
 
     def _tell_lost(self, count: int) -> None:

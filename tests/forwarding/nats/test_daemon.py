@@ -147,7 +147,9 @@ async def test_the_api_the_overview_and_the_metrics_show_it(client: Client, serv
 
     async def waits() -> bool:
         (consumer,) = (await client.get("/api/consumers"))["consumers"]
-        return not consumer["connected"] and consumer["behindBy"] > 0 and "cannot connect" in consumer["waitsFor"]
+        return (
+            not consumer["connected"] and consumer["behindBy"] > 0 and "cannot connect" in (consumer["waitsFor"] or "")
+        )
 
     await eventually(waits)
     assert await shown(client, "/") >= {"Not connected", "cannot connect"}

@@ -2,14 +2,18 @@
 
 import asyncio
 import signal
+from dataclasses import replace
 
 import pytest
+from inboxd.events.store import JUMP
+from inboxd.forwarding.nats import publisher
 from inboxd.runtime.clock import Clock
 from nats.js.api import DiscardPolicy, StreamConfig
+from structlog.testing import capture_logs
 
 from tests.forwarding.nats.publishing import Publishing
 from tests.forwarding.nats.servers import STREAM, NatsServer, messages, reader
-from tests.support import ACCOUNT, eventually
+from tests.support import ACCOUNT, eventually, full_disk
 
 
 class StandingClock(Clock):
@@ -102,6 +106,50 @@ async def test_after_the_window_of_duplicates_the_stream_tells_where_it_was(
         found = await messages(client)
     assert [one for one, _, _ in found] == [one for one, _ in await publishing.logged()]
     assert publishing.counted("published") == 5
+
+
+async def test_after_a_restore_of_an_older_database_everything_new_is_published_once(
+    publishing: Publishing, server: NatsServer
+) -> None:
+    await publishing.append(10)
+    await publishing.start()
+    await publishing.done()
+    await publishing.stop()
+    before = await publishing.logged()
+    await publishing.database.execute("DELETE FROM events WHERE seq > 6")
+    await publishing.database.execute("UPDATE event_consumers SET cursor = 4")
+    await publishing.database.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'events'", (JUMP,))
+    await publishing.start()
+    await publishing.append(3)
+    await publishing.done()
+    async with reader(server.url) as client:
+        found = await messages(client)
+    after = (await publishing.logged())[6:]
+    assert [(one, body) for one, _, body in found] == [*before, *after]
+    assert len(after) == 3
+    assert publishing.counted("duplicate") == 2
+    assert publishing.counted("skipped") == 0
+
+
+async def test_a_full_disk_is_waited_for_and_nothing_is_published_twice(
+    publishing: Publishing, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "SCHEDULE", replace(publisher.SCHEDULE, storage_rest_s=0.1))
+    monkeypatch.setattr(publisher, "SAVE_S", 0.0)
+
+    async def published() -> bool:
+        return publishing.counted("published") == 600
+
+    await publishing.append(600)
+    async with reader(server.url) as client:
+        with capture_logs() as logged, full_disk(publishing.database.path):
+            await publishing.start()
+            await eventually(published)
+        await publishing.done()
+        found = await messages(client)
+    assert [(one, body) for one, _, body in found] == await publishing.logged()
+    assert publishing.counted("duplicate") == 0
+    assert "nats_waits_for_storage" in {one["event"] for one in logged}
 
 
 async def test_an_id_of_another_log_is_no_place_of_ours(publishing: Publishing, server: NatsServer) -> None:

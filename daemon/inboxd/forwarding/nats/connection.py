@@ -53,7 +53,7 @@ class NatsUnavailableError(InboxdError):
     """NATS does not take events now. The message says why, for whoever runs inboxd."""
 
 
-class Message(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """An event to publish."""
 
     subject: str
@@ -61,7 +61,7 @@ class Message(NamedTuple):
     body: bytes
 
 
-class Outcome(StrEnum):
+class PublishOutcome(StrEnum):
     """What became of a message."""
 
     STORED = "stored"
@@ -77,10 +77,10 @@ class Outcome(StrEnum):
     NO_STREAM = "no_stream"
 
 
-class Answer(NamedTuple):
+class PublishResult(NamedTuple):
     """What became of a message, and why."""
 
-    outcome: Outcome
+    outcome: PublishOutcome
     reason: str = ""
 
 
@@ -121,7 +121,7 @@ class JetStream:
         self._on_lost = on_lost
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: dict[str, asyncio.Future[PublishResult]] = {}
         self._closing = False
         self.lost: str | None = None
         """Why the connection ended."""
@@ -174,7 +174,7 @@ class JetStream:
         with suppress(Exception):  # after a TLS handshake that failed, the library waits for ever
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._client.close()
-        self._fail_waiting(Answer(Outcome.LOST, "the connection was closed"))
+        self._fail_waiting(PublishResult(PublishOutcome.LOST, "the connection was closed"))
 
     @property
     def address(self) -> str:
@@ -233,14 +233,14 @@ class JetStream:
             return None
         return (found.headers or {}).get(_ID)
 
-    async def publish(self, messages: Sequence[Message]) -> list[Answer]:
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishResult]:
         """Publish `messages` in this order, all in flight at a time. Returns what became of each one.
 
         Each one says which one is before it: the server stores none whose predecessor it has not stored.
         """
         self._last_error = ""
         answers = [self._refusal(message) for message in messages]
-        futures: list[asyncio.Future[Answer]] = []
+        futures: list[asyncio.Future[PublishResult]] = []
         before: str | None = None
         try:
             for number, message in enumerate(messages):
@@ -252,14 +252,14 @@ class JetStream:
             if futures:
                 await asyncio.wait(futures, timeout=ACK_TIMEOUT_S)
         except (NatsError, OSError) as error:
-            self._fail_waiting(Answer(Outcome.LOST, _described(error)))
+            self._fail_waiting(PublishResult(PublishOutcome.LOST, _described(error)))
         finally:
             self._waiting.clear()
         settled = iter([self._settled(future) for future in futures])
-        unsent = Answer(Outcome.LOST, self.lost or "the connection ended")
+        unsent = PublishResult(PublishOutcome.LOST, self.lost or "the connection ended")
         return [answer or next(settled, unsent) for answer in answers]
 
-    async def _send(self, message: Message, before: str | None) -> "asyncio.Future[Answer]":
+    async def _send(self, message: OutgoingMessage, before: str | None) -> "asyncio.Future[PublishResult]":
         token = str(next(self._numbers))
         future = self._waiting[token] = asyncio.get_running_loop().create_future()
         headers = self._headers(message.id, before)
@@ -270,20 +270,20 @@ class JetStream:
         headers = {_ID: message_id, _STREAM: self._stream}
         return headers if before is None else headers | {_AFTER: before}
 
-    def _refusal(self, message: Message) -> Answer | None:
+    def _refusal(self, message: OutgoingMessage) -> PublishResult | None:
         """The server ends a connection on which something larger than its limit comes: headers count too."""
         headers = self._headers(message.id, message.id)
         size = len(message.body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
         limit = self._client.max_payload
         if size <= limit:
             return None
-        return Answer(Outcome.TOO_LARGE, f"{size} bytes, and the server's max_payload is {limit}")
+        return PublishResult(PublishOutcome.TOO_LARGE, f"{size} bytes, and the server's max_payload is {limit}")
 
-    def _settled(self, future: "asyncio.Future[Answer]") -> Answer:
+    def _settled(self, future: "asyncio.Future[PublishResult]") -> PublishResult:
         if future.done():
             return future.result()
         hint = f"; the server said: {self._last_error}" if self._last_error else ""
-        return Answer(Outcome.LOST, f"no acknowledgement within {ACK_TIMEOUT_S:g} s{hint}")
+        return PublishResult(PublishOutcome.LOST, f"no acknowledgement within {ACK_TIMEOUT_S:g} s{hint}")
 
     async def _answered(self, message: Msg) -> None:
         """The answer to a message, on its own subject."""
@@ -291,35 +291,35 @@ class JetStream:
         if future is not None and not future.done():
             future.set_result(self._answer(message))
 
-    def _answer(self, message: Msg) -> Answer:
+    def _answer(self, message: Msg) -> PublishResult:
         if (message.headers or {}).get("Status") == _NO_RESPONDERS:
             reason = f"no stream takes the subject, or its leader is away (stream {self._stream})"
-            return Answer(Outcome.NO_STREAM, reason)
+            return PublishResult(PublishOutcome.NO_STREAM, reason)
         try:
             ack = msgspec.json.decode(message.data, type=_Ack)
         except msgspec.DecodeError:
-            return Answer(Outcome.REFUSED, "the answer is no acknowledgement of JetStream")
+            return PublishResult(PublishOutcome.REFUSED, "the answer is no acknowledgement of JetStream")
         if ack.error is None:
-            return Answer(Outcome.DUPLICATE if ack.duplicate else Outcome.STORED)
+            return PublishResult(PublishOutcome.DUPLICATE if ack.duplicate else PublishOutcome.STORED)
         if ack.error.err_code in _OUT_OF_ORDER:
-            return Answer(Outcome.OUT_OF_ORDER)
-        outcome = Outcome.TOO_LARGE if ack.error.err_code == _TOO_LARGE else Outcome.REFUSED
-        return Answer(outcome, f"the stream {self._stream} answers: {ack.error.description[:MAX_REASON]}")
+            return PublishResult(PublishOutcome.OUT_OF_ORDER)
+        outcome = PublishOutcome.TOO_LARGE if ack.error.err_code == _TOO_LARGE else PublishOutcome.REFUSED
+        return PublishResult(outcome, f"the stream {self._stream} answers: {ack.error.description[:MAX_REASON]}")
 
     async def _note(self, error: Exception) -> None:
         """The library's report of an error that belongs to no call."""
         self._last_error = _described(error)
         if _FORBIDDEN in self._last_error:  # there is no other answer
-            self._fail_waiting(Answer(Outcome.REFUSED, self._last_error))
+            self._fail_waiting(PublishResult(PublishOutcome.REFUSED, self._last_error))
 
     async def _closed(self) -> None:
         if self._closing:
             return
         self.lost = self._last_error or "the server ended the connection"
-        self._fail_waiting(Answer(Outcome.LOST, self.lost))
+        self._fail_waiting(PublishResult(PublishOutcome.LOST, self.lost))
         self._on_lost()
 
-    def _fail_waiting(self, answer: Answer) -> None:
+    def _fail_waiting(self, answer: PublishResult) -> None:
         for future in self._waiting.values():
             if not future.done():
                 future.set_result(answer)

@@ -9,9 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from inboxd.events.event import RenderedEvent
+from inboxd.events.envelope import RenderedEvent
 from inboxd.events.log import CursorGoneError, EventReader
-from inboxd.forwarding.nats.connection import Answer, JetStream, Message, NatsUnavailableError, Outcome
+from inboxd.forwarding.nats.connection import (
+    JetStream,
+    NatsUnavailableError,
+    OutgoingMessage,
+    PublishOutcome,
+    PublishResult,
+)
 from inboxd.forwarding.nats.metrics import NatsMetrics
 from inboxd.forwarding.nats.state import NAME, PublisherState
 from inboxd.forwarding.nats.store import ConsumerStore, Position
@@ -32,7 +38,7 @@ LOOK_S: Final = 60.0
 SCHEDULE: Final = Schedule(storage_event="nats_waits_for_storage", storage_rest_s=5)
 _AGAIN: Final = Backoff(base_s=0.5, cap_s=30)
 _EVENT_ID: Final = re.compile(r"evt_[0-9a-f]{12}([0-9a-f]{14})")
-_PASSED_ON: Final = {Outcome.STORED: "published", Outcome.DUPLICATE: "duplicate"}
+_PASSED_ON: Final = {PublishOutcome.STORED: "published", PublishOutcome.DUPLICATE: "duplicate"}
 
 Connect = Callable[[Callable[[], None]], Awaitable[JetStream]]
 """Opens a connection. It calls the given function when it is lost."""
@@ -179,7 +185,7 @@ class NatsPublisher:
         try:
             page = await self._reader.page(self._here.cursor, limit=PAGE)
         except CursorGoneError as gone:
-            self._skip_to(gone.oldest)
+            self._skip(gone)
             return True
         for window in _windows(page.events):
             if not await self._publish(connection, window):
@@ -199,28 +205,28 @@ class NatsPublisher:
         for number, (event, answer) in enumerate(zip(events, answers, strict=True)):
             if answer.outcome in _PASSED_ON:
                 self._metrics.events.labels(_PASSED_ON[answer.outcome]).inc()
-            elif answer.outcome is Outcome.TOO_LARGE:
+            elif answer.outcome is PublishOutcome.TOO_LARGE:
                 self._set_aside(event, answer)
-            elif answer.outcome is Outcome.OUT_OF_ORDER and number:
+            elif answer.outcome is PublishOutcome.OUT_OF_ORDER and number:
                 return False
             else:
-                if answer.outcome in {Outcome.LOST, Outcome.NO_STREAM}:
+                if answer.outcome in {PublishOutcome.LOST, PublishOutcome.NO_STREAM}:
                     await self._disconnect()  # the next connection looks for the stream, and for its place in it
                 raise NatsUnavailableError(answer.reason or "the server does not take an event in its order")
             self._position = self._here._replace(cursor=event.seq, last_success_at=self._clock.now_ms())
         return True
 
-    def _message(self, event: RenderedEvent) -> Message:
-        return Message(self._subjects.subject(event.type, event.account_id), event.id, event.body)
+    def _message(self, event: RenderedEvent) -> OutgoingMessage:
+        return OutgoingMessage(self._subjects.subject(event.type, event.account_id), event.id, event.body)
 
-    def _set_aside(self, event: RenderedEvent, answer: Answer) -> None:
+    def _set_aside(self, event: RenderedEvent, answer: PublishResult) -> None:
         self._metrics.events.labels("too_large").inc()
         self._log.warning("nats_event_set_aside", event_id=event.id, type=event.type, reason=answer.reason)
         self._position = self._here._replace(set_aside=self._here.set_aside + 1)
 
-    def _skip_to(self, oldest: int) -> None:
+    def _skip(self, gone: CursorGoneError) -> None:
         """Go on with the oldest event that is kept."""
-        skipped = max(oldest - self._here.cursor, 0)
+        skipped, oldest = gone.lost, gone.oldest
         self._metrics.events.labels("skipped").inc(skipped)
         self._log.warning("nats_events_skipped", events=skipped, cursor=oldest)
         self._position = self._here._replace(cursor=oldest, skipped=self._here.skipped + skipped)

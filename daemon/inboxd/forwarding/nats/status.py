@@ -35,7 +35,7 @@ class NatsStatus:
         state = self._state()
         ends = await self._reader.ends()
         cursor = max(state.position.cursor, ends.pruned_to)
-        behind = max(ends.last - cursor, 0)
+        behind = await self._reader.behind(cursor)
         return Status(state, behind, await self._age_s(cursor) if behind else 0.0)
 
     async def collect(self) -> None:
