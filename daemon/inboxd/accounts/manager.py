@@ -260,12 +260,13 @@ class AccountManager:
 
         `erased`: everything of it was erased, so the event log is not told either.
         """
-        async with managed.lock:
-            if self.served.get(managed.account.id) is not managed:
-                return
-            await self._remove(managed.account, erased=erased)
-            self._leave(managed)
-        await self._stop(managed)
+        async with self._adding:  # not added again before its workers have ended: the new ones have the same names
+            async with managed.lock:
+                if self.served.get(managed.account.id) is not managed:
+                    return
+                await self._remove(managed.account, erased=erased)
+                self._leave(managed)
+            await self._stop(managed)
         self._log.info("account_removed", account_id=managed.account.id)
 
     def find(self, user_id: str) -> ManagedAccount | None:

@@ -1,0 +1,49 @@
+"""Accounts that are removed, added again and erased, and participants who are erased, while messages are on their way."""
+
+import asyncio
+
+from tests.sending.sending_world import SendingWorld
+from tests.support import ACCOUNT, eventually
+
+SENT = ("sent", "delivered")
+ADDED = {"token": "the-account-token", "name": "shop"}
+
+
+def workers() -> list[str]:
+    """The workers of the account that run, by name."""
+    return sorted(name for name in (task.get_name() for task in asyncio.all_tasks()) if name.endswith(f":{ACCOUNT}"))
+
+
+async def being_sent(world: SendingWorld, count: int = 1) -> None:
+    """Wait until Meta has so many messages."""
+
+    async def there() -> bool:
+        await world.clock.leap(0.05)
+        return len(world.really_sent) == count
+
+    await eventually(there)
+
+
+async def test_an_account_that_is_added_again_while_it_is_removed_is_served(world: SendingWorld) -> None:
+    world.behave(send_answer="late", send_answer_ms=700, send_answer_next=1, echo="never")
+    async with world.sending(accounts=()):
+        await world.leaping(world.client.send("POST", "/api/accounts", ADDED, status=201))
+        running = workers()
+        conversation = await world.wrote()
+        first = await world.answer(conversation, "uno")
+        await being_sent(world)
+        removing = asyncio.create_task(world.client.send("DELETE", f"/api/accounts/{ACCOUNT}", status=204))
+
+        async def gone() -> bool:
+            return (await world.client.get("/api/accounts"))["accounts"] == []
+
+        await eventually(gone)
+        await world.leaping(world.client.send("POST", "/api/accounts", ADDED, status=201))
+        await removing
+        assert workers() == running
+        second = await world.answer(conversation, "dos")
+        await world.becomes(second, *SENT, step_s=1, within_s=5)
+        assert (await world.outbound(first))["state"] in SENT
+        assert world.really_sent == ["uno", "dos"]
+        base = f"/api/messaging/conversations/{conversation['id']}"
+        await world.client.send("POST", f"{base}/typing", {"on": True})
