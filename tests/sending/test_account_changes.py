@@ -1,9 +1,11 @@
-"""Accounts that are removed, added again and erased, and participants who are erased, while messages are on their way."""
+"""Accounts that are removed, added again and erased, and participants who are erased, while messages leave."""
 
 import asyncio
 
+from inboxd.config.schema import ReconciliationSettings
+
 from tests.sending.sending_world import SendingWorld
-from tests.support import ACCOUNT, eventually
+from tests.support import ACCOUNT, ANA, eventually
 
 SENT = ("sent", "delivered")
 ADDED = {"token": "the-account-token", "name": "shop"}
@@ -47,3 +49,20 @@ async def test_an_account_that_is_added_again_while_it_is_removed_is_served(worl
         assert world.really_sent == ["uno", "dos"]
         base = f"/api/messaging/conversations/{conversation['id']}"
         await world.client.send("POST", f"{base}/typing", {"on": True})
+
+
+async def test_an_echo_that_comes_after_the_erasure_brings_nothing_back(world: SendingWorld) -> None:
+    world.behave(echo="never")
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation = await world.wrote()
+        sent = await world.becomes(await world.answer(conversation), "sent")
+        echo = world.item(ACCOUNT, ANA, "buenas", is_echo=True)
+        echo["message"]["mid"] = sent["parts"][0]["platformMessageId"]
+        await world.clock.leap(2)
+        await world.erased(ANA)
+        await world.sent(echo)
+        assert await world.client.conversations() == []
+        assert await world.told("conversation", "message") == []
+        assert await world.database.read("SELECT id FROM deliveries WHERE body LIKE '%buenas%'") == []
+        await world.wrote()  # who writes again is there again
+        assert len(await world.client.conversations()) == 1

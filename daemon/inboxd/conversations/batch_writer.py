@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from inboxd.conversations import early_changes_store as early_changes
 from inboxd.conversations import message_store, reply_window_store
@@ -14,18 +14,23 @@ from inboxd.conversations.event_preparation import DeliveryProgress, PreparedEve
 from inboxd.conversations.event_recording import record_changes
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.projection import Projection
-from inboxd.conversations.translate import changes_of
+from inboxd.conversations.translate import BatchChanges, changes_of
 from inboxd.conversations.webhook_event_recording import record_webhook_events
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import Direction, Sent
+from inboxd.events import store as event_store
 from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving import webhook_event_store
-from inboxd.receiving.store import mark_done
+from inboxd.receiving.store import drop, mark_done
+from inboxd.receiving.webhook_event_store import StoredWebhookEvent
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import each
 from inboxd.storage.database import Database
 
+SKEW_MS: Final = 60_000
+"""Clocks may differ by so much: what a participant wrote is older than their erasure only if it is by more."""
 MIN_EVENTS: Final = 3
 MAX_EVENTS: Final = 500
 """The fewest and the most events of one transaction, whatever one has cost of late."""
@@ -45,12 +50,35 @@ class EventBatch:
         return [progress for progress in self.finished if progress.problem is None]
 
 
+class _Contents(NamedTuple):
+    """What the events of a batch say, grouped by how it is stored."""
+
+    events: Sequence[PreparedEvent]
+    keys: set[ConversationKey]
+    writers: set[ConversationKey]
+    """Participants who wrote."""
+    changes: BatchChanges
+    kept: list[tuple[PreparedEvent, StoredWebhookEvent]]
+
+    @classmethod
+    def of(cls, events: Sequence[PreparedEvent]) -> Self:
+        """What these events say."""
+        return cls(
+            events,
+            keys={one.translated.key for one in events if one.translated.key is not None},
+            writers={one.translated.key for one in events if one.translated.key and one.translated.participant_wrote},
+            changes=changes_of((one.progress.delivery.id, one.translated) for one in events),
+            kept=[(one, one.kept) for one in events if one.kept is not None],
+        )
+
+
 class _Stored(NamedTuple):
     """What a transaction leaves to be done after its commit."""
 
     profiles: dict[ConversationKey, int]
     """When fresh profiles that the cache did not have were fetched (ms)."""
     created: list[ConversationKey]
+    writers: set[ConversationKey]
     after_commit: list[Callable[[], None]]
     took_s: float
 
@@ -92,15 +120,11 @@ class BatchWriter:
         then.
         """
         now = self._clock.now_ms()
-        done_ids = [progress.delivery.id for progress in done]
-        keys = {one.translated.key for one in events if one.translated.key is not None}
-        writers = {one.translated.key for one in events if one.translated.key and one.translated.participant_wrote}
-        uncached = [key for key in writers if self._cache.get(key) is None]
-        changes = changes_of((one.progress.delivery.id, one.translated) for one in events)
-        kept = [(one, one.kept) for one in events if one.kept is not None]
+        contents = _Contents.of(events)
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
+            left, keys, writers, changes, kept = _without_erased(connection, contents)
             applied = message_store.apply_changes(connection, keys, changes.changes, now)
             created = [key for key, _ in applied.created]
             profiles.ensure(connection, created, now)
@@ -110,11 +134,11 @@ class BatchWriter:
             record_changes(connection, self._event_log, applied.created, [*applied.changed, *joined], now)
             new = webhook_event_store.keep(connection, [stored for _, stored in kept], now)
             record_webhook_events(connection, self._event_log, [kept[place][0] for place in new])
+            uncached = [key for key in writers if self._cache.get(key) is None]
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
-            after_commit = self._project(connection, events)
-            if done_ids:
-                mark_done(connection, done_ids, now)
-            return _Stored(fresh, created, after_commit, time.perf_counter() - began)
+            after_commit = self._project(connection, left)
+            _mark_done(connection, done, now)
+            return _Stored(fresh, created, writers, after_commit, time.perf_counter() - began)
 
         stored = await self._database.write(transaction)
         self.batch_size.took(len(events), stored.took_s)
@@ -122,7 +146,7 @@ class BatchWriter:
             self._cache.put(key, fetched_at)
         for tell in stored.after_commit:
             tell()
-        self._on_due(writers.union(stored.created))
+        self._on_due(stored.writers.union(stored.created))
         self._count(events, done=len(done))
 
     async def store_each(self, batch: EventBatch) -> None:
@@ -152,3 +176,33 @@ class BatchWriter:
         for (_, kind), count in counts.items():
             self._metrics.events.labels(kind).inc(count)
         self._observe(counts)
+
+
+def _without_erased(connection: sqlite3.Connection, contents: _Contents) -> _Contents:
+    """Without what is older than the erasure of its participant, such as the echo of a message that was on its way.
+
+    Their deliveries are noted, so that they are removed once they are processed.
+    """
+    erased = event_store.erased(connection, contents.keys) if contents.keys else {}
+    if not erased:
+        return contents
+    left = []
+    for one in contents.events:
+        at = None if one.translated.key is None else erased.get(one.translated.key)
+        if at is None or one.at + _doubt_ms(one) > at:
+            left.append(one)
+        else:
+            one.progress.holds_erased = True
+    return _Contents.of(left)
+
+
+def _doubt_ms(event: PreparedEvent) -> int:
+    """By how much an event must be older than an erasure. What the account wrote itself is no loss."""
+    change = event.translated.change
+    return 0 if type(change) is Sent and change.direction is Direction.OUTBOUND else SKEW_MS
+
+
+def _mark_done(connection: sqlite3.Connection, done: Sequence[DeliveryProgress], now: int) -> None:
+    if done:
+        mark_done(connection, [progress.delivery.id for progress in done], now)
+        drop(connection, [progress.delivery.id for progress in done if progress.holds_erased])
