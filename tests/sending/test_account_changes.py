@@ -5,7 +5,7 @@ import asyncio
 from inboxd.config.schema import ReconciliationSettings
 
 from tests.sending.sending_world import SendingWorld
-from tests.support import ACCOUNT, ANA, eventually
+from tests.support import ACCOUNT, ANA, BRUNO, eventually
 
 SENT = ("sent", "delivered")
 ADDED = {"token": "the-account-token", "name": "shop"}
@@ -66,3 +66,26 @@ async def test_an_echo_that_comes_after_the_erasure_brings_nothing_back(world: S
         assert await world.database.read("SELECT id FROM deliveries WHERE body LIKE '%buenas%'") == []
         await world.wrote()  # who writes again is there again
         assert len(await world.client.conversations()) == 1
+
+
+async def test_what_was_sent_is_found_though_the_latest_messages_were_deleted_meanwhile(world: SendingWorld) -> None:
+    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never")
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation, other = await world.wrote(ANA), await world.wrote(BRUNO)
+        outbound_id = await world.answer(conversation)
+        await world.becomes(outbound_id, "unknown")
+        await world.client.send("DELETE", f"/api/messaging/conversations/{other['id']}", status=204)
+        await world.becomes(outbound_id, "sent", step_s=5)
+        assert world.really_sent == ["buenas"]
+
+
+async def test_what_was_sent_is_found_though_its_conversation_was_deleted_meanwhile(world: SendingWorld) -> None:
+    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never")
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation = await world.wrote(ANA)
+        outbound_id = await world.answer(conversation)
+        await world.becomes(outbound_id, "unknown")
+        await world.client.send("DELETE", f"/api/messaging/conversations/{conversation['id']}", status=204)
+        await world.becomes(outbound_id, "sent", "failed", step_s=5)
+        assert (await world.outbound(outbound_id))["state"] == "sent"
+        assert world.really_sent == ["buenas"]
