@@ -1,8 +1,12 @@
 """Accounts that are removed, added again and erased, and participants who are erased, while messages leave."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from inboxd.config.schema import ReconciliationSettings
+from inboxd.conversations.read_back import ReadBackService
+from inboxd.conversations.read_back_store import Joined
 
 from tests.sending.sending_world import SendingWorld
 from tests.support import ACCOUNT, ANA, BRUNO, eventually
@@ -37,7 +41,7 @@ async def test_an_account_that_is_added_again_while_it_is_removed_is_served(worl
         removing = asyncio.create_task(world.client.send("DELETE", f"/api/accounts/{ACCOUNT}", status=204))
 
         async def gone() -> bool:
-            return (await world.client.get("/api/accounts"))["accounts"] == []
+            return not (await world.client.get("/api/accounts"))["accounts"]
 
         await eventually(gone)
         await world.leaping(world.client.send("POST", "/api/accounts", ADDED, status=201))
@@ -89,3 +93,29 @@ async def test_what_was_sent_is_found_though_its_conversation_was_deleted_meanwh
         await world.becomes(outbound_id, "sent", "failed", step_s=5)
         assert (await world.outbound(outbound_id))["state"] == "sent"
         assert world.really_sent == ["buenas"]
+
+
+async def test_what_is_read_of_an_account_that_is_erased_meanwhile_is_not_stored(
+    world: SendingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never")
+    store, read = ReadBackService.store, asyncio.Event()
+
+    async def erased_meanwhile(self: ReadBackService, *found: Any, **more: Any) -> Joined:
+        for table in ("outbound_messages", "conversations"):
+            await world.database.execute(f"DELETE FROM {table}")
+        read.set()
+        return await store(self, *found, **more)
+
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation = await world.wrote(ANA)
+        await world.becomes(await world.answer(conversation), "unknown")
+        monkeypatch.setattr(ReadBackService, "store", erased_meanwhile)
+
+        async def was_read() -> bool:
+            await world.clock.leap(5)
+            return read.is_set()
+
+        await eventually(was_read)
+        await world.clock.leap(5)
+        assert await world.client.conversations() == []

@@ -20,7 +20,7 @@ from inboxd.meta.send_bodies import Recipient
 from inboxd.meta.send_client import SendClient, SendReceipt
 from inboxd.runtime.clock import Clock
 from inboxd.sending.content import content_of
-from inboxd.sending.delivery_store import Begun
+from inboxd.sending.delivery_store import Begun, is_unknown
 from inboxd.sending.matching_store import NEW_MS, SLACK_MS, Finding, Verdict, edge, find
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.sending.uploads.service import UploadService
@@ -58,6 +58,10 @@ class ChannelTools(NamedTuple):
     clock: Clock
     aliases: Mapping[str, str]
     uploads: UploadService
+
+
+class _SettledError(Exception):
+    """What became of a part was found out meanwhile, or it was erased."""
 
 
 class DirectMessages:
@@ -140,9 +144,14 @@ class DirectMessages:
         looked: list[Finding] = []
 
         def also(connection: sqlite3.Connection, _joined: Joined) -> None:
+            if not is_unknown(connection, one, part):
+                raise _SettledError  # erased, perhaps: nothing that was read is stored
             looked.append(find(connection, one, part))
 
-        await self._read_back.store(read, emit=True, also=also)
+        try:
+            await self._read_back.store(read, emit=True, also=also)
+        except _SettledError:
+            return Finding(Verdict.UNCLEAR, words="It was settled meanwhile.")
         if looked[-1].verdict is Verdict.ABSENT and not is_whole:
             return Finding(Verdict.UNCLEAR, words="Meta does not show the conversation up to that time.")
         return looked[-1]

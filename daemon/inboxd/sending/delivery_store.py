@@ -33,14 +33,17 @@ WHERE id = ?1 AND state = 'queued'
 """
 _ATTEMPT: Final = "INSERT INTO outbound_attempts (part_id, began_at) VALUES (?, ?) RETURNING id"
 _ENDED: Final = """
-UPDATE outbound_attempts SET ended_at = ?, outcome = ?, code = ?, subcode = ?, reason = ? WHERE id = ?
+UPDATE outbound_attempts SET ended_at = ?, outcome = ?, code = ?, subcode = ?, reason = ?
+WHERE id = ? AND part_id = ? AND began_at = ?
 """
 _PART_STATE: Final = "UPDATE outbound_parts SET state = ?2 WHERE id = ?1 AND state = ?3"
 _PART_SENT: Final = """
 UPDATE outbound_parts SET state = 'sent', mid = ?2, mid_key = ?3, sent_at = ?4, delivered_at = ?5
 WHERE id = ?1 AND state IN ('sending', 'unknown')
 """
-_IS_UNKNOWN: Final = "SELECT EXISTS (SELECT 1 FROM outbound_parts WHERE id = ? AND state = 'unknown')"
+_IS_UNKNOWN: Final = """
+SELECT EXISTS (SELECT 1 FROM outbound_parts WHERE id = ? AND outbound_id = ? AND began_at IS ? AND state = 'unknown')
+"""
 _UNCOUNT: Final = "UPDATE outbound_parts SET attempts = max(attempts - 1, 0) WHERE id = ?"
 _PARTICIPANT: Final = "UPDATE outbound_messages SET participant_id = ? WHERE id = ?"
 _SET: Final = """
@@ -248,12 +251,14 @@ def begin(connection: sqlite3.Connection, part: OutboundPart, tag: Tag | None, n
     return int(connection.execute(_ATTEMPT, (part.id, now)).fetchone()[0])
 
 
-def ended(
-    connection: sqlite3.Connection, attempt_id: int, outcome: str, now: int, reason: Reason | None = None
-) -> None:
-    """Store what an attempt came to: `sent`, `refused`, `waits` or `unknown`."""
+def ended(connection: sqlite3.Connection, begun: Begun, outcome: str, now: int, reason: Reason | None = None) -> bool:
+    """Store what an attempt came to: `sent`, `refused`, `waits` or `unknown`.
+
+    False when it is gone, because its message was erased. SQLite may have given its id to another one since.
+    """
     code, subcode, words = (None,) * 3 if reason is None else (reason.meta_code, reason.meta_subcode, reason.words)
-    connection.execute(_ENDED, (now, outcome, code, subcode, words, attempt_id))
+    values = (now, outcome, code, subcode, words, begun.attempt_id, begun.part.id, begun.began_at)
+    return connection.execute(_ENDED, values).rowcount > 0
 
 
 def set_part(connection: sqlite3.Connection, part_id: int, state: PartState, was: PartState) -> bool:
@@ -266,9 +271,9 @@ def mark_sent(connection: sqlite3.Connection, part_id: int, mid: str, now: int, 
     return connection.execute(_PART_SENT, (part_id, mid, mid_key(mid), now, delivered_at)).rowcount > 0
 
 
-def is_unknown(connection: sqlite3.Connection, part_id: int) -> bool:
-    """Whether it is still not known whether a part was sent."""
-    return bool(connection.execute(_IS_UNKNOWN, (part_id,)).fetchone()[0])
+def is_unknown(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart) -> bool:
+    """Whether it is still not known whether a part was sent. False also when it was erased, or is tried again."""
+    return bool(connection.execute(_IS_UNKNOWN, (part.id, one.id, part.began_at)).fetchone()[0])
 
 
 def uncount(connection: sqlite3.Connection, part_id: int) -> None:

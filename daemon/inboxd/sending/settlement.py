@@ -85,9 +85,10 @@ class Settlement:
         one, part = begun.outbound, begun.part
         if is_of_another(connection, one.account_id, part.id, receipt.mid):
             return self.unknown(connection, begun, Reason(ReasonCode.ANSWER_NOT_SEEN, _OTHERS_ID), now)
+        if not delivery_store.ended(connection, begun, "sent", now):
+            return False
         if not delivery_store.mark_sent(connection, part.id, receipt.mid, now, None):
             return False
-        delivery_store.ended(connection, begun.attempt_id, "sent", now)
         key = one.key
         if one.kind is OutboundKind.PRIVATE_REPLY and receipt.recipient_id is not None:
             delivery_store.set_participant(connection, one.id, receipt.recipient_id)
@@ -100,8 +101,9 @@ class Settlement:
         self, connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart, found: Finding, now: int
     ) -> bool:
         """A part that was unknown was sent after all. False when it is no longer unknown."""
-        if found.mid is None or not delivery_store.mark_sent(connection, part.id, found.mid, now, None):
+        if found.mid is None or not delivery_store.is_unknown(connection, one, part):
             return False
+        delivery_store.mark_sent(connection, part.id, found.mid, now, None)
         key = one.key
         if key is None and found.participant_id is not None:
             delivery_store.set_participant(connection, one.id, found.participant_id)
@@ -111,9 +113,10 @@ class Settlement:
 
     def unknown(self, connection: sqlite3.Connection, begun: Begun, reason: Reason, now: int) -> bool:
         """The answer was not seen, or says nothing. False when the part is gone."""
+        if not delivery_store.ended(connection, begun, "unknown", now, reason):
+            return False
         if not delivery_store.set_part(connection, begun.part.id, PartState.UNKNOWN, PartState.SENDING):
             return False
-        delivery_store.ended(connection, begun.attempt_id, "unknown", now, reason)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=now, reason=reason)
         return True
 
@@ -140,10 +143,11 @@ class Settlement:
 
     def waits(self, connection: sqlite3.Connection, begun: Begun, reason: Reason, due_at: int, now: int) -> bool:
         """A part certainly was not sent, and will be tried again at `due_at` (ms)."""
+        if not delivery_store.ended(connection, begun, "waits", now, reason):
+            return False
         if not delivery_store.set_part(connection, begun.part.id, PartState.QUEUED, PartState.SENDING):
             return False
         delivery_store.uncount(connection, begun.part.id)
-        delivery_store.ended(connection, begun.attempt_id, "waits", now, reason)
         self._decided(connection, begun.outbound.key, begun.part, now)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=due_at, reason=reason)
         return True
@@ -152,7 +156,8 @@ class Settlement:
         """Meta refused a part. Returns the state of its message; None when it is gone."""
         one, part, row = begun.outbound, begun.part, error.send_row
         reason = Reason(row.reason_code, str(error), error.code, error.subcode)
-        delivery_store.ended(connection, begun.attempt_id, "refused", now, reason)
+        if not delivery_store.ended(connection, begun, "refused", now, reason):
+            return None
         due_at = None
         if row.reason_code is ReasonCode.COMMENT_ANSWERED and part.attempts:
             reason = reason._replace(words=f"{error} An earlier attempt may have delivered it.")
@@ -178,7 +183,8 @@ class Settlement:
     def unsendable(self, connection: sqlite3.Connection, begun: Begun, words: str, now: int) -> OutboundState | None:
         """A part cannot be sent, for a reason of our own."""
         reason = Reason(ReasonCode.BAD_MEDIA if begun.part.content else ReasonCode.BAD_CONTENT, words)
-        delivery_store.ended(connection, begun.attempt_id, "refused", now, reason)
+        if not delivery_store.ended(connection, begun, "refused", now, reason):
+            return None
         if not delivery_store.set_part(connection, begun.part.id, PartState.FAILED, PartState.SENDING):
             return None
         return self.concluding.conclude(connection, begun.outbound.id, now, reason=reason)
@@ -187,12 +193,12 @@ class Settlement:
         self, connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart, now: int
     ) -> OutboundState | None:
         """It is proved that an unknown part was not sent: send it again, or say that it has failed."""
+        if not delivery_store.is_unknown(connection, one, part):
+            return None
         attempt = delivery_store.latest_attempt(connection, part.id)
         again = part.attempts < MOST_ATTEMPTS and not _is_for_once(attempt)
-        if not delivery_store.set_part(
-            connection, part.id, PartState.QUEUED if again else PartState.FAILED, PartState.UNKNOWN
-        ):
-            return None
+        state = PartState.QUEUED if again else PartState.FAILED
+        delivery_store.set_part(connection, part.id, state, PartState.UNKNOWN)
         self._decided(connection, one.key, part, now)
         if again:
             return self.concluding.conclude(connection, one.id, now, due_at=now)
@@ -215,7 +221,7 @@ class Settlement:
         now: int,
     ) -> None:
         """It is not known yet whether a part was sent. `due_at` (ms): when to look again; None: a person has to."""
-        if not delivery_store.is_unknown(connection, part.id):
+        if not delivery_store.is_unknown(connection, one, part):
             return
         code = ReasonCode.ANSWER_NOT_SEEN if due_at is not None else ReasonCode.UNRESOLVED
         reason = Reason(code, words, one.meta_code, one.meta_subcode)
