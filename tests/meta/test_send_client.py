@@ -394,3 +394,20 @@ async def test_what_does_not_fit_into_json_of_ours_is_sent_whole(database: Datab
     async with line(database, answering(SENT)) as sending:
         await sending.send(PartContent(text=text))
         assert json.loads(json.dumps(sending.bodies[0]))["message"]["text"] == text
+
+
+@pytest.mark.parametrize("body", ["<html>slow down</html>", "{}", '{"error": "too many"}', ""])
+async def test_a_429_that_is_not_metas_stops_all_calls_and_leaves_the_outcome_open(
+    database: Database, body: str
+) -> None:
+    """Something between us and Meta may have passed the request on, and answered itself afterwards."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=429, text=body, headers={"Retry-After": "90"})
+
+    async with line(database, answer) as sending:
+        with pytest.raises(SendError) as caught:
+            await sending.send()
+        assert sending.graph.budget.wait_s() > 80
+    assert caught.value.send_row.failure is SendFailure.UNCLEAR
+    assert caught.value.action is FailureAction.WAIT_FOR_BUDGET
