@@ -19,12 +19,14 @@ from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, OWN_PAGE, Json, even
 SENT = ("sent", "delivered")
 
 
-async def private_reply(world: SendingWorld, comment_id: str, text: str = "en privado") -> str:
+async def private_reply(
+    world: SendingWorld, comment_id: str, text: str = "en privado", *, participant_id: str | None = None
+) -> str:
     """Put a private reply into the outbox, as the feature that keeps comments does. Returns its id."""
     new = NewOutbound(
         kind=OutboundKind.PRIVATE_REPLY,
         account_id=ACCOUNT,
-        participant_id=None,
+        participant_id=participant_id,
         comment_id=comment_id,
         sent_by=SentBy.AUTOMATION,
         body=OutboundBody(text=text),

@@ -13,7 +13,7 @@ from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
 from inboxd.meta.owner import MAX_NAME, OWNER_FIELDS, Owner, owner_in
-from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, Throttle
+from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Throttle
 from inboxd.runtime import logs
 from inboxd.runtime.secret import Secret
 
@@ -83,6 +83,10 @@ class AccountGraph:
         """Keeps the pace of the Conversations API."""
         self.sends_throttle: Final = Throttle(budget.clock)
         """Stops only sends: Meta restricts the account, or only a person can resolve why it refuses."""
+        self.circuit: Final = client.circuit
+        """The circuit breaker of the host."""
+        self.meta_now_ms: Final = client.time.now_ms
+        """Meta's time (ms), not later than it is there. None while it has not told it."""
         self._client = client
         self._call_log = call_log
         self._app_budget = app_budget
@@ -98,11 +102,6 @@ class AccountGraph:
         self.answers = 0
         """The number of this account's calls that Meta has answered so far."""
         self._log = logs.get("graph").bind(account_id=budget.account_id)
-
-    @property
-    def circuit(self) -> Circuit:
-        """The circuit breaker of the host."""
-        return self._client.circuit
 
     @property
     def token(self) -> Secret | None:

@@ -28,7 +28,8 @@ ORDER BY due_at, id LIMIT 1
 _INTENT: Final = """
 UPDATE outbound_parts SET
     state = 'sending', attempts = attempts + 1, began_at = ?2, tag = ?3,
-    after_message_id = (SELECT coalesce(max(id), 0) FROM messages)
+    after_message_id = (SELECT coalesce(max(id), 0) FROM messages),
+    began_at_meta = coalesce(?4, (SELECT max(sent_at) FROM (SELECT sent_at FROM messages ORDER BY id DESC LIMIT 1000)))
 WHERE id = ?1 AND state = 'queued'
 """
 _ATTEMPT: Final = "INSERT INTO outbound_attempts (part_id, began_at) VALUES (?, ?) RETURNING id"
@@ -243,10 +244,15 @@ def due(connection: sqlite3.Connection, account_id: str, busy: Iterable[int], *,
     return None if row is None else Due(*row)
 
 
-def begin(connection: sqlite3.Connection, part: OutboundPart, tag: Tag | None, now: int) -> int | None:
-    """Store the intent to send a part. Returns the id of the attempt; None when the part is no longer queued."""
+def begin(
+    connection: sqlite3.Connection, part: OutboundPart, tag: Tag | None, now: int, meta_now: int | None
+) -> int | None:
+    """Store the intent to send a part. Returns the id of the attempt; None when the part is no longer queued.
+
+    `meta_now` is Meta's time (ms). When that is not known, the latest messages that came tell it: they are not later.
+    """
     name = tag.value if tag is Tag.HUMAN_AGENT else None
-    if not connection.execute(_INTENT, (part.id, now, name)).rowcount:
+    if not connection.execute(_INTENT, (part.id, now, name, meta_now)).rowcount:
         return None
     return int(connection.execute(_ATTEMPT, (part.id, now)).fetchone()[0])
 

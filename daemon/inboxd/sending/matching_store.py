@@ -17,6 +17,8 @@ from inboxd.storage.database import Read
 
 SLACK_MS: Final = 2000
 """The Conversations API has whole seconds."""
+META_SLACK_MS: Final = 5000
+"""Meta's machines may differ by so much."""
 NEW_MS: Final = 60_000
 MOST: Final = 50
 """Messages that are looked at. When there are more, nothing is proved."""
@@ -28,6 +30,7 @@ JOIN messages AS b ON b.conversation_id = c.id AND b.timeline_at IS NOT NULL
 WHERE p.id = ? AND b.id <= p.after_message_id AND coalesce(b.sent_at, b.listed_at) IS NOT NULL
 ORDER BY b.timeline_at DESC LIMIT 1
 """
+_BEGAN: Final = "SELECT began_at_meta FROM outbound_parts WHERE id = ?"
 _IS_OURS: Final = """
 EXISTS (
     SELECT 1 FROM outbound_parts AS x JOIN outbound_messages AS xo ON xo.id = x.outbound_id
@@ -96,8 +99,8 @@ def find(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart
     if one.kind is OutboundKind.COMMENT_REPLY:
         return Finding(Verdict.ABSENT)
     if one.participant_id is not None:
-        since = fetch(connection, _EDGE, (part.id,))
-        rows = fetch(connection, _IN_CONVERSATION, (part.id, since[0][0] - SLACK_MS if since else 0))
+        since = _since(fetch(connection, _EDGE, (part.id,)), fetch(connection, _BEGAN, (part.id,)))
+        rows = fetch(connection, _IN_CONVERSATION, (part.id, since or 0))
         return _among(connection, part.content, rows)
     siblings = fetch(connection, _SIBLINGS, (one.account_id,))[0][0]
     found = Finding(Verdict.ABSENT)
@@ -130,10 +133,22 @@ def _among(connection: sqlite3.Connection, content: PartContent, rows: Sequence[
     return Finding(Verdict.ABSENT)
 
 
-async def edge(read: Read, part_id: int) -> int | None:
-    """The time (ms) of the newest message of the conversation that was known when the part was begun, by Meta's clock.
+class Since(NamedTuple):
+    """What a part became is not older than this (ms), by Meta's clock."""
 
-    None when none was. Raises StorageError.
-    """
-    rows = await read(_EDGE, (part_id,))
-    return rows[0][0] if rows else None
+    known_to: int | None
+    """The time of the newest message of its conversation that was known when it was begun. None when none was."""
+    earliest: int | None
+    """The earliest time of the message that it became. None when nothing told Meta's time when it was begun."""
+
+
+async def since_of(read: Read, part_id: int) -> Since:
+    """Since when the message that a part became is to be looked for. Raises StorageError."""
+    known = await read(_EDGE, (part_id,))
+    return Since(known[0][0] if known else None, _since(known, await read(_BEGAN, (part_id,))))
+
+
+def _since(known: Sequence[Row], began: Sequence[Row]) -> int | None:
+    if known:
+        return int(known[0][0]) - SLACK_MS
+    return None if not began or began[0][0] is None else int(began[0][0]) - META_SLACK_MS

@@ -54,9 +54,12 @@ class Settlement:
         self.concluding = concluding
         self._pause_ms = pause_ms
 
-    def begin(self, connection: sqlite3.Connection, outbound_id: int, now: int) -> Begun | OutboundState | None:
+    def begin(
+        self, connection: sqlite3.Connection, outbound_id: int, now: int, meta_now: int | None = None
+    ) -> Begun | OutboundState | None:
         """Store the intent to send the next part of a message, if it is due and may be sent now.
 
+        `meta_now` is Meta's time (ms), as far as it is known.
         The state of the message when it may not be sent any more; None when there is nothing to send.
         """
         one = store.get(connection, outbound_id)
@@ -69,7 +72,7 @@ class Settlement:
         if isinstance(decision, Reason):
             delivery_store.set_part(connection, part.id, PartState.FAILED, PartState.QUEUED)
             return self.concluding.conclude(connection, outbound_id, now, reason=decision)
-        attempt_id = delivery_store.begin(connection, part, decision, now)
+        attempt_id = delivery_store.begin(connection, part, decision, now, meta_now)
         if attempt_id is None:
             return None
         self.concluding.conclude(connection, outbound_id, now)

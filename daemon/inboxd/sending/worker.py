@@ -221,7 +221,8 @@ class SendingWorker:
     async def _send(self, one: StoredOutbound, slot: Slot) -> None:
         now = self._clock.now_ms()
         try:
-            begun = await self._database.write(lambda connection: self._tools.settlement.begin(connection, one.id, now))
+            meta_now, settlement = self._managed.graph.meta_now_ms(), self._tools.settlement
+            begun = await self._database.write(lambda connection: settlement.begin(connection, one.id, now, meta_now))
             if not isinstance(begun, Begun):
                 if begun is OutboundState.FAILED:
                     self._log.info("message_not_sent", outbound_id=one.id, reason_code=ReasonCode.WINDOW_CLOSED.value)

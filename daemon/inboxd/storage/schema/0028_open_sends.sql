@@ -7,3 +7,6 @@ BEGIN
     WHERE outbound_id IN (SELECT id FROM outbound_messages WHERE state IN ('sending', 'unknown', 'failed'))
       AND state IN ('sending', 'unknown') AND after_message_id >= old.id;
 END;
+
+-- By Meta's clock (ms), and not later than it was there: ours may be wrong by any amount.
+ALTER TABLE outbound_parts ADD COLUMN began_at_meta INTEGER;
