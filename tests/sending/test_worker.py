@@ -374,3 +374,43 @@ async def test_the_overview_and_the_metrics_say_what_waits(world: SendingWorld) 
         assert response.status == 200
         assert "1 message not sent yet" in page
         assert "Waiting to be sent" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "reason_code"),
+    [(2022, None, "account_restricted"), (368, None, "account_restricted"), (200, 2534041, "no_permission")],
+)
+async def test_a_restriction_holds_over_a_restart_and_says_the_same_reason(
+    world: SendingWorld, code: int, subcode: int | None, reason_code: str
+) -> None:
+    world.behave(send_error_code=code, send_error_subcode=subcode, send_error_next=1)
+    async with world.sending():
+        first = await world.answer(await world.wrote())
+        before = await world.waits(first)
+        assert before["reasonCode"] == reason_code
+    async with world.sending():
+        calls = world.calls("me/messages")
+        second = await world.answer(await world.wrote(BRUNO), "dos")
+        for one in (first, second):
+            await world.clock.leap(5)
+            after = await world.waits(one)
+            shown = ("reasonCode", "reason", "metaCode", "metaSubcode")
+            assert [after[name] for name in shown] == [before[name] for name in shown]
+        assert world.calls("me/messages") == calls, "nothing is tried while Meta restricts the account"
+        await world.becomes(second, *SENT, step_s=120)
+    async with world.sending():
+        await world.becomes(await world.answer(await world.wrote(), "tres"), *SENT)
+
+
+async def test_a_new_token_ends_a_restriction_also_over_a_restart(world: SendingWorld) -> None:
+    world.behave(send_error_code=2022, send_error_next=1)
+    async with world.sending():
+        outbound_id = await world.answer(await world.wrote())
+        await world.waits(outbound_id)
+        world.behave(send_error_code=0, send_throttled=True)
+        await world.leaping(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
+        await world.clock.leap(1)
+    world.behave(send_throttled=False)
+    async with world.sending():
+        waiting = await world.becomes(outbound_id, *SENT, step_s=5, within_s=5)
+        assert waiting["reasonCode"] is None

@@ -322,6 +322,7 @@ class AccountManager:
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
         graph = await self._graphs.make(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
+        await graph.sends_throttle.load()  # after the token: a new one ends a stop
         served_as = account if token is not None else _without_token(account)
         if served_as is not account:  # not stored: with the right key the next start is in order again
             self._log.warning("account_without_token", account_id=account.id, reason=served_as.reason)

@@ -67,7 +67,8 @@ WHERE state IN ('sending', 'unknown', 'failed')
 _ORPHANED: Final = "UPDATE outbound_attempts SET outcome = 'unknown' WHERE part_id = ? AND outcome IS NULL"
 _POSTPONE: Final = """
 UPDATE outbound_messages INDEXED BY outbound_due SET
-    due_at = :until, reason_code = :code, reason = :reason, updated_at = max(:now, updated_at + 1)
+    due_at = :until, reason_code = :code, reason = :reason, meta_code = :meta_code, meta_subcode = :meta_subcode,
+    updated_at = max(:now, updated_at + 1)
 WHERE account_id = :account AND due_at IS NOT NULL AND due_at <= :now AND state IN ('queued', 'sending')
   AND kind = coalesce(:kind, kind)
 """
@@ -322,8 +323,10 @@ def postpone(
     connection: sqlite3.Connection, account_id: str, until: int, reason: Reason, now: int, kind: str | None = None
 ) -> int:
     """Let everything of an account that is due wait until `until` (ms). Returns how many."""
-    values = {"account": account_id, "until": until, "code": reason.code.value, "reason": reason.words}
-    return connection.execute(_POSTPONE, values | {"now": now, "kind": kind}).rowcount
+    values = {"account": account_id, "until": until, "now": now, "kind": kind}
+    why = {"code": reason.code.value, "reason": reason.words}
+    codes = {"meta_code": reason.meta_code, "meta_subcode": reason.meta_subcode}
+    return connection.execute(_POSTPONE, values | why | codes).rowcount
 
 
 def hasten(connection: sqlite3.Connection, account_id: str, now: int) -> int:

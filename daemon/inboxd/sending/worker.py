@@ -18,7 +18,7 @@ from inboxd.meta.budget import HOUR_S
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.send_budget import SendBudget, SendLimits, Slot
 from inboxd.meta.send_client import SendReceipt
-from inboxd.meta.send_errors import SendError, SendFailure
+from inboxd.meta.send_errors import SendError, SendFailure, send_row
 from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
@@ -88,8 +88,6 @@ class SendingWorker:
         self._changed = False
         self._steps = ClockSteps(tools.clock)
         self._told: ReasonCode | None = None
-        self._stopped: Reason | None = None
-        """Why Meta last refused every send of the account."""
         self._log = logs.get("sending").bind(account_id=self._account_id)
         managed.listeners.append(self.account_changed)
 
@@ -152,6 +150,7 @@ class SendingWorker:
     async def _heed_change(self) -> None:
         self._changed |= self._steps.went_back()
         if self._changed:
+            await self.budget.throttle.keep()  # a new token may have ended it
             now = self._clock.now_ms()
             await self._database.write(lambda connection: delivery_store.hasten(connection, self._account_id, now))
             self._changed = False
@@ -278,7 +277,6 @@ class SendingWorker:
             return self._unknown(begun, Reason(error.send_row.reason_code, words, error.code, error.subcode))
         if failure is SendFailure.TOKEN or failure in _RESTRICTIONS:
             reason = Reason(error.send_row.reason_code, str(error), error.code, error.subcode)
-            self._stopped = None if failure is SendFailure.THROTTLED else reason
             until = self._not_callable() if failure is SendFailure.TOKEN else self._in_ms(self._known_wait_s())
             return self._waits(begun, reason, until)
         self._count(begun, "refused")
@@ -353,16 +351,17 @@ class SendingWorker:
         wait_s = self.budget.wait_s(private=kind is OutboundKind.PRIVATE_REPLY)
         if wait_s <= SHORT_S or wait_s == float("inf"):
             return None
-        if self._stopped is not None and self.budget.throttle.stopped_s() > SHORT_S:
-            return _Wait(self._in_ms(wait_s), self._stopped)
+        stop = self.budget.restriction()
+        if stop is not None and stop.code is not None:
+            code = send_row(stop.code, stop.subcode).reason_code
+            return _Wait(self._in_ms(wait_s), Reason(code, stop.reason, stop.code, stop.subcode))
         words = self.budget.report().reason or f"{self.budget.limits.private_replies_per_hour} private replies are sent"
         return _Wait(self._in_ms(wait_s), Reason(self._why(), f"Sends wait: {words}."))
 
     def _why(self) -> ReasonCode:
         if self._managed.graph.circuit.stopped_s() > SHORT_S:
             return ReasonCode.NOT_CONNECTED
-        is_stopped = self.budget.throttle.stopped_s() > SHORT_S
-        return ReasonCode.ACCOUNT_RESTRICTED if is_stopped else ReasonCode.THROTTLED
+        return ReasonCode.THROTTLED
 
     async def _postpone(self, one: StoredOutbound, wait: _Wait) -> None:
         self._tell(wait.reason, wait.until)

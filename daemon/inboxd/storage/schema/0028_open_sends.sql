@@ -10,3 +10,7 @@ END;
 
 -- By Meta's clock (ms), and not later than it was there: ours may be wrong by any amount.
 ALTER TABLE outbound_parts ADD COLUMN began_at_meta INTEGER;
+
+-- Meta's codes of the error that caused a stop. The scope 'sends:<account>' is of sends alone.
+ALTER TABLE graph_stops ADD COLUMN code INTEGER;
+ALTER TABLE graph_stops ADD COLUMN subcode INTEGER;
