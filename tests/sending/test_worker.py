@@ -414,3 +414,29 @@ async def test_a_new_token_ends_a_restriction_also_over_a_restart(world: Sending
     async with world.sending():
         waiting = await world.becomes(outbound_id, *SENT, step_s=5, within_s=5)
         assert waiting["reasonCode"] is None
+
+
+@pytest.mark.parametrize("text", ["yo mismo", "en privado"])
+@pytest.mark.parametrize(("answer", "replies"), [("late", 1), ("late", 2), ("dropped", 1)])
+async def test_a_private_reply_hides_nobody_else_whom_the_owner_wrote_to(
+    world: SendingWorld, answer: str, replies: int, text: str
+) -> None:
+    world.behave(send_answer=answer, send_answer_ms=300, echo="never")
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        other = await world.wrote(igsid(5))
+        post = world.server.posts.publish(ACCOUNT)
+        comments = [world.server.posts.write(post.id, igsid(20 + number), "precio?") for number in range(replies)]
+        ids = [await private_reply(world, one.id) for one in comments]
+        await world.answer(other, "toc")
+
+        async def under_way() -> bool:
+            await world.clock.leap(0.05)
+            return world.really_sent.count("en privado") == replies
+
+        await eventually(under_way)
+        await world.typed(text, igsid(7))
+        for one in ids:
+            await world.becomes(one, *SENT, "unknown", step_s=1)
+        told = [one["participantPlatformId"] for one in await world.events("conversation.human_replied")]
+        may_be_ours = (answer, text) == ("dropped", "en privado")
+        assert told == ([] if may_be_ours else [igsid(7)])

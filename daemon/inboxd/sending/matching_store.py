@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from inboxd.conversations.message_store import load, mid_key
+from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.outbound import OutboundKind, PartContent, same_content
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.storage.connection import Row, fetch
@@ -30,6 +33,13 @@ JOIN messages AS b ON b.conversation_id = c.id AND b.timeline_at IS NOT NULL
 WHERE p.id = ? AND b.id <= p.after_message_id AND coalesce(b.sent_at, b.listed_at) IS NOT NULL
 ORDER BY b.timeline_at DESC LIMIT 1
 """
+_CONTENT: Final = """
+SELECT p.content, m.conversation_id, m.mid_key, m.mid FROM outbound_parts AS p
+JOIN conversations AS c ON c.account_id = ?2 AND c.participant_id = ?3
+JOIN messages AS m ON m.conversation_id = c.id AND m.mid_key = ?4 AND m.mid = ?5
+WHERE p.id = ?1
+"""
+_decode: Final = msgspec.json.Decoder(PartContent).decode
 _BEGAN: Final = "SELECT began_at_meta FROM outbound_parts WHERE id = ?"
 _IS_OURS: Final = """
 EXISTS (
@@ -109,6 +119,16 @@ def find(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart
     if found.verdict is Verdict.ABSENT:
         return Finding(Verdict.UNCLEAR, words="It is not known who wrote the comment.")
     return found
+
+
+def may_be(connection: sqlite3.Connection, part_id: int, key: ConversationKey, mid: str) -> bool:
+    """Whether the message `mid` may have the content of a part. True when one of them is not known."""
+    rows = fetch(connection, _CONTENT, (part_id, *key, mid_key(mid), mid))
+    if not rows or rows[0][0] is None:
+        return True
+    content, *name = rows[0]
+    message = load(connection, [tuple(name)])[(name[0], mid)].message
+    return message.direction is None or same_content(_decode(content), message) is not False
 
 
 def is_of_another(connection: sqlite3.Connection, account_id: str, part_id: int, mid: str) -> bool:

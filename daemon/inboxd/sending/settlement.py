@@ -14,6 +14,7 @@ from inboxd.meta.send_errors import SendError, SendFailure, send_row
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store, echo_store, store
+from inboxd.sending.authorship import may_be_ours
 from inboxd.sending.delivery_store import Begun, Concluding, LatestAttempt, Reason
 from inboxd.sending.event_recording import HumanReply, record_human_replies
 from inboxd.sending.matching_store import Finding, is_of_another
@@ -151,7 +152,7 @@ class Settlement:
         if not delivery_store.set_part(connection, begun.part.id, PartState.QUEUED, PartState.SENDING):
             return False
         delivery_store.uncount(connection, begun.part.id)
-        self._decided(connection, begun.outbound.key, begun.part, now)
+        self._decided(connection, begun.outbound, begun.part, now)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=due_at, reason=reason)
         return True
 
@@ -180,7 +181,7 @@ class Settlement:
         state = PartState.FAILED if due_at is None else PartState.QUEUED
         if not delivery_store.set_part(connection, part.id, state, PartState.SENDING):
             return None
-        self._decided(connection, one.key, part, now)
+        self._decided(connection, one, part, now)
         return self.concluding.conclude(connection, one.id, now, due_at=due_at, reason=reason)
 
     def unsendable(self, connection: sqlite3.Connection, begun: Begun, words: str, now: int) -> OutboundState | None:
@@ -202,7 +203,7 @@ class Settlement:
         again = part.attempts < MOST_ATTEMPTS and not _is_for_once(attempt)
         state = PartState.QUEUED if again else PartState.FAILED
         delivery_store.set_part(connection, part.id, state, PartState.UNKNOWN)
-        self._decided(connection, one.key, part, now)
+        self._decided(connection, one, part, now)
         if again:
             return self.concluding.conclude(connection, one.id, now, due_at=now)
         told = (
@@ -274,18 +275,32 @@ class Settlement:
             if is_echoed:  # its echo came before the answer
                 echo_store.delivered(connection, part.id, now)
         self.concluding.conclude(connection, one.id, now, due_at=now)
-        self._decided(connection, key, part, now)
+        self._decided(connection, one, part, now, key)
 
     def _decided(
-        self, connection: sqlite3.Connection, key: ConversationKey | None, part: OutboundPart, now: int
+        self,
+        connection: sqlite3.Connection,
+        one: StoredOutbound,
+        part: OutboundPart,
+        now: int,
+        key: ConversationKey | None = None,
     ) -> None:
-        """It is known now what became of a part: what else the account wrote since it was begun, a human wrote."""
-        if key is None or echo_store.undecided(connection, key):
-            return
-        other = echo_store.unexplained(connection, key, part.id)
-        if other is not None:
-            written = WrittenElsewhere(key, other.mid, other.message_id, other.sent_at)
-            self.human_replied(connection, [written], now)
+        """It is known now what became of a part: what else the account wrote since it was begun, a human wrote.
+
+        `key` is its conversation, if that was not known when it was begun.
+        """
+        keys = {known for known in (one.key, key) if known is not None}
+        if one.kind is OutboundKind.PRIVATE_REPLY and one.key is None:  # it may have been any new conversation
+            keys.update(echo_store.opened_since(connection, one.account_id, part.id))
+        written = []
+        for each in sorted(keys):
+            other = echo_store.unexplained(connection, each, part.id)
+            if other is None:
+                continue
+            parts = echo_store.undecided(connection, each)
+            if not may_be_ours(connection, each, other.mid, other.message_id, parts):
+                written.append(WrittenElsewhere(each, other.mid, other.message_id, other.sent_at))
+        self.human_replied(connection, written, now)
 
     @staticmethod
     def _decide(connection: sqlite3.Connection, one: StoredOutbound, now: int) -> Tag | Reason | None:
