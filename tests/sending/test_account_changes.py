@@ -7,6 +7,9 @@ import pytest
 from inboxd.config.schema import ReconciliationSettings
 from inboxd.conversations.read_back import ReadBackService
 from inboxd.conversations.read_back_store import Joined
+from inboxd.meta.send_client import SendReceipt
+from inboxd.sending.channels import DirectMessages
+from inboxd.sending.delivery_store import Begun
 
 from tests.sending.sending_world import SendingWorld
 from tests.support import ACCOUNT, ANA, BRUNO, eventually
@@ -119,3 +122,45 @@ async def test_what_is_read_of_an_account_that_is_erased_meanwhile_is_not_stored
         await eventually(was_read)
         await world.clock.leap(5)
         assert await world.client.conversations() == []
+
+
+@pytest.mark.parametrize("whole_account", [False, True])
+async def test_nothing_leaves_for_somebody_whose_erasure_was_answered(
+    world: SendingWorld, monkeypatch: pytest.MonkeyPatch, *, whole_account: bool
+) -> None:
+    """A connection may take long to come about, and what waits for it has been begun before the erasure."""
+    send, begun, connected = DirectMessages.send, asyncio.Event(), asyncio.Event()
+
+    async def slowly(self: DirectMessages, one: Begun) -> SendReceipt:
+        begun.set()
+        await connected.wait()
+        return await send(self, one)
+
+    monkeypatch.setattr(DirectMessages, "send", slowly)
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation, other = await world.wrote(ANA), await world.wrote(BRUNO)
+        await world.answer(conversation, "para ana")
+        kept = await world.answer(other, "para bruno")
+
+        async def is_begun() -> bool:
+            await world.clock.leap(0.05)
+            return begun.is_set()
+
+        await eventually(is_begun)
+        if whole_account:
+            deletion = await world.client.send("POST", "/api/deletions", {"accountId": ACCOUNT}, status=202)
+
+            async def erased() -> bool:
+                await world.clock.leap(1)
+                status: str = (await world.client.get(f"/api/deletions/{deletion['code']}"))["status"]
+                return status == "completed"
+
+            await eventually(erased)
+        else:
+            await world.erased(ANA)
+        connected.set()
+        if not whole_account:
+            await world.becomes(kept, *SENT)
+        await world.clock.leap(300, step_s=30)
+        assert world.really_sent == ([] if whole_account else ["para bruno"])
+        assert len(await world.client.conversations()) == (0 if whole_account else 1)

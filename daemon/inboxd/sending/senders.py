@@ -14,6 +14,7 @@ from inboxd.sending.channels import ChannelFactory, ChannelTools, DirectMessages
 from inboxd.sending.delivery_store import Reason
 from inboxd.sending.sending_tools import SendingTools
 from inboxd.sending.worker import NOT_CALLABLE_MS, SendingWorker
+from inboxd.storage.personal_data import Subject
 
 _NOT_SERVED = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, "The account is not served now. Add it again, or cancel this.")
 
@@ -60,6 +61,12 @@ class Senders:
         await self._tools.database.write(
             lambda connection: delivery_store.postpone(connection, account_id, until, _NOT_SERVED, now)
         )
+
+    def forget(self, subject: Subject) -> None:
+        """Give up the calls to a participant who was erased, or of an account that was."""
+        one = self._workers.get(subject.account_id)
+        if one is not None:
+            one.calls.give_up(subject.participant_id)
 
     def notify(self, account_id: str) -> None:
         """The account may have something to send."""

@@ -24,6 +24,7 @@ from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule, Wakeup
 from inboxd.sending import delivery_store
+from inboxd.sending.calls import CallsUnderWay
 from inboxd.sending.channels import Channel
 from inboxd.sending.clock_steps import ClockSteps
 from inboxd.sending.delivery_store import Begun, Due, Reason
@@ -68,6 +69,7 @@ class SendingWorker:
         self.name = f"sending:{managed.account.id}"
         self.wakeup = Wakeup()
         self.budget = SendBudget(managed.graph, limits)
+        self.calls = CallsUnderWay()
         self._managed = managed
         self._tools = tools
         self._clock = tools.clock
@@ -246,7 +248,7 @@ class SendingWorker:
         """Make the call. Returns what is to be stored of its outcome."""
         channel, settlement = self._channels[begun.outbound.kind], self._tools.settlement
         try:
-            receipt = await channel.send(begun)
+            receipt = await self.calls.make(channel.send(begun), begun.outbound.participant_id)
         except SendError as error:
             return await self._refused(begun, error)
         except NotSentError as error:
