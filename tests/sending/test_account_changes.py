@@ -164,3 +164,21 @@ async def test_nothing_leaves_for_somebody_whose_erasure_was_answered(
         await world.clock.leap(300, step_s=30)
         assert world.really_sent == ([] if whole_account else ["para bruno"])
         assert len(await world.client.conversations()) == (0 if whole_account else 1)
+
+
+async def test_what_waits_in_a_conversation_that_is_deleted_fails_and_says_why(world: SendingWorld) -> None:
+    world.behave(send_throttled=True)
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation = await world.wrote()
+        first, behind = [await world.answer(conversation, text) for text in ("uno", "dos")]
+        await world.waits(first)
+        await world.client.send("DELETE", f"/api/messaging/conversations/{conversation['id']}", status=204)
+        world.behave(send_throttled=False)
+        failed = await world.becomes(first, "failed", step_s=10)
+        assert failed["reason"].startswith("The conversation was deleted here.")
+        await world.client.send("POST", f"/api/messaging/outbound/{first}/cancel")
+        await world.becomes(behind, "failed", step_s=10)
+        again = await world.answer(await world.wrote(text="hola otra vez"), "tres")
+        await world.client.send("POST", f"/api/messaging/outbound/{behind}/cancel")
+        await world.becomes(again, *SENT, step_s=5)
+        assert world.really_sent == ["tres"]

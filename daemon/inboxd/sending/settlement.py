@@ -29,6 +29,7 @@ FINDING_OUT: Final = "It is being found out whether it was sent."
 """The last sentence of the reason of whatever is unknown."""
 _STOPPED: Final = f"inboxd stopped while it was being sent, so Meta's answer was not seen. {FINDING_OUT}"
 
+_DELETED: Final = "The conversation was deleted here. It begins anew when the participant writes."
 _OTHERS_ID: Final = "Meta answered with the id of another message. It is being found out whether it was sent."
 _GIVEN_UP: Final = (
     "The call was given up before Meta answered: inboxd stopped, or the account is no longer served. Whether it was "
@@ -307,8 +308,9 @@ class Settlement:
         """As what a message may be sent at `now`, or why it may not. None: it needs no window."""
         if one.kind is OutboundKind.MESSAGE and one.key is not None:
             conversation = conversations.get_by_key(connection, one.key)
-            window = ReplyWindow() if conversation is None else ReplyWindow.of(conversation)
-            decision = window.decide(one.sent_by, now)
+            if conversation is None:
+                return Reason(ReasonCode.WINDOW_CLOSED, _DELETED)
+            decision = ReplyWindow.of(conversation).decide(one.sent_by, now)
             return Reason(ReasonCode.WINDOW_CLOSED, decision.words) if isinstance(decision, Closed) else decision
         if one.expires_at is not None and one.expires_at <= now:
             return Reason(
