@@ -182,3 +182,25 @@ async def test_what_waits_in_a_conversation_that_is_deleted_fails_and_says_why(w
         await world.client.send("POST", f"/api/messaging/outbound/{behind}/cancel")
         await world.becomes(again, *SENT, step_s=5)
         assert world.really_sent == ["tres"]
+
+
+async def test_what_waits_and_what_is_unknown_say_that_the_account_is_not_served(world: SendingWorld) -> None:
+    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never")
+    async with world.sending(accounts=(), reconciliation=ReconciliationSettings(every_minutes=0)):
+        await world.leaping(world.client.send("POST", "/api/accounts", ADDED, status=201))
+        unknown = await world.answer(await world.wrote(ANA), "uno")
+        await world.becomes(unknown, "unknown")
+        world.behave(send_throttled=True)
+        waiting = await world.answer(await world.wrote(BRUNO), "dos")
+        await world.waits(waiting)
+        await world.leaping(world.client.send("DELETE", f"/api/accounts/{ACCOUNT}", status=204))
+        for one, state, code in ((unknown, "unknown", "answer_not_seen"), (waiting, "queued", "account_not_callable")):
+            found = await world.outbound(one)
+            assert (found["state"], found["reasonCode"]) == (state, code)
+            assert "not served" in found["reason"]
+            assert found["metaCode"] == (2 if state == "unknown" else None)
+        world.behave(send_throttled=False)
+        await world.leaping(world.client.send("POST", "/api/accounts", ADDED, status=201))
+        for one in (unknown, waiting):
+            await world.becomes(one, *SENT, step_s=5)
+        assert sorted(one or "" for one in world.really_sent) == ["dos", "uno"]

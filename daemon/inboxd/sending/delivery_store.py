@@ -72,6 +72,16 @@ UPDATE outbound_messages INDEXED BY outbound_due SET
 WHERE account_id = :account AND due_at IS NOT NULL AND due_at <= :now AND state IN ('queued', 'sending')
   AND kind = coalesce(:kind, kind)
 """
+_NOT_SERVED: Final = """
+UPDATE outbound_messages INDEXED BY outbound_due SET
+    due_at = ?2, updated_at = max(?3, updated_at + 1),
+    reason_code = iif(state = 'unknown', 'answer_not_seen', 'account_not_callable'),
+    reason = iif(state = 'unknown',
+        'Whether it was sent is not known. The account is not served now; it is found out when it is added again.',
+        'The account is not served now. Add it again, or cancel this.'),
+    meta_code = iif(state = 'unknown', meta_code, NULL), meta_subcode = iif(state = 'unknown', meta_subcode, NULL)
+WHERE account_id = ?1 AND due_at IS NOT NULL
+"""
 _HASTEN: Final = """
 UPDATE outbound_messages INDEXED BY outbound_due SET due_at = ?2
 WHERE account_id = ?1 AND due_at IS NOT NULL AND due_at > ?2
@@ -327,6 +337,11 @@ def postpone(
     why = {"code": reason.code.value, "reason": reason.words}
     codes = {"meta_code": reason.meta_code, "meta_subcode": reason.meta_subcode}
     return connection.execute(_POSTPONE, values | why | codes).rowcount
+
+
+def not_served(connection: sqlite3.Connection, account_id: str, until: int, now: int) -> int:
+    """Everything of an account waits, because it is not served any more, and says so. Returns how many."""
+    return connection.execute(_NOT_SERVED, (account_id, until, now)).rowcount
 
 
 def hasten(connection: sqlite3.Connection, account_id: str, now: int) -> int:
