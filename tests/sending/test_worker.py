@@ -183,6 +183,31 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_the_others_go_on(world
         await world.becomes(await world.answer(other, "despues"), *SENT)
 
 
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_row_that_cannot_be_read_and_was_being_sent_keeps_nobody_from_sending(
+    world: SendingWorld, *, served: bool
+) -> None:
+    world.behave(send_throttled=True)
+    async with world.sending():
+        poison = await world.answer(await world.wrote(ANA), "veneno")
+        await world.waits(poison)
+        for sql in (
+            "UPDATE outbound_parts SET content = '{\"text\": 7}', state = 'sending', attempts = 1, began_at = 1",
+            "INSERT INTO outbound_attempts (part_id, began_at) SELECT id, 1 FROM outbound_parts",
+            "UPDATE outbound_messages SET state = 'sending'",
+        ):
+            await world.database.execute(sql)
+        if not served:
+            await world.database.execute("UPDATE outbound_messages SET account_id = '17841400000000009'")
+    world.behave(send_throttled=False)
+    async with world.sending():
+        await world.becomes(await world.answer(await world.wrote(BRUNO), "sano"), *SENT, step_s=5)
+        await world.clock.leap(120, step_s=10)
+        found = await world.outbound(poison)
+        assert (found["state"], found["parts"][0]["state"]) == ("unknown", "unknown")
+        assert world.really_sent == ["sano"]
+
+
 async def test_an_answer_is_kept_while_the_disk_refuses_it(world: SendingWorld) -> None:
     world.behave(send_answer="late", send_answer_ms=600, echo="never")
     async with world.sending():

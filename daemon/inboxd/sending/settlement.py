@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from inboxd.conversations import reply_window_store
 from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import ConversationKey
@@ -11,6 +13,7 @@ from inboxd.domain.outbound import OutboundKind, OutboundState, PartState, Reaso
 from inboxd.domain.reply_window import Closed, ReplyWindow, Tag
 from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import SendError, SendFailure, send_row
+from inboxd.runtime import logs
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store, echo_store, store
@@ -143,7 +146,11 @@ class Settlement:
         found = delivery_store.orphans(connection, account_id)
         for outbound_id in found:
             reason = Reason(ReasonCode.ANSWER_NOT_SEEN, _STOPPED)
-            self.concluding.conclude(connection, outbound_id, now, due_at=now, reason=reason)
+            try:
+                self.concluding.conclude(connection, outbound_id, now, due_at=now, reason=reason)
+            except msgspec.MsgspecError as error:  # it must not keep the others from being sent, now or ever
+                logs.get("sending").error("sending_crashed", outbound_id=outbound_id, exc_info=error)
+                delivery_store.bury(connection, outbound_id, now)
         return len(found)
 
     def waits(self, connection: sqlite3.Connection, begun: Begun, reason: Reason, due_at: int, now: int) -> bool:
