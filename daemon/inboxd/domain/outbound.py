@@ -3,6 +3,8 @@
 An outbound message has one part for each call of the Send API. `state_of` says what the parts together come to.
 """
 
+import html
+import re
 import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
@@ -185,6 +187,7 @@ _LISTED_AS: Final = {
     AttachmentType.AUDIO: frozenset({"audio", "video"}),  # its file is an MP4
 }
 """The types by which webhooks and the Conversations API may name an attachment that was sent, where it has several."""
+_LINK: Final = re.compile(r"(?:https?://|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}(?:/\S*)?", re.IGNORECASE)
 _TEMPLATE: Final = frozenset({"template", "generic_template", "fallback"})
 
 
@@ -217,8 +220,9 @@ def holds(state: OutboundState, *, hold_after_failure: bool) -> bool:
 def same_content(part: PartContent, message: Message) -> bool | None:
     """Whether a message of the conversation may be what `part` sent. None when nothing is known of its content.
 
-    The text is compared as it was before edits, and without regard to blanks and to how letters are composed. The
-    Conversations API may leave attachments out: an empty copy that was read there may be any attachment.
+    The text is compared as it was before edits, and without regard to blanks, to how letters are composed, to
+    characters that are not seen, and to escapes. None also when only links differ: Meta may replace them, or show one
+    as a post. The Conversations API may leave attachments out: an empty copy that was read there may be any attachment.
     """
     content = message.content
     if content is None:
@@ -231,7 +235,7 @@ def same_content(part: PartContent, message: Message) -> bool | None:
         if not content.attachments:
             return message.read_at is not None
         return _same_attachments(part.attachments, content.attachments)
-    return _plain(content.text) == _plain(part.text)  # whatever else: a link may get a preview as an attachment
+    return _same_text(part.text or "", content.text or "")  # whatever else: a link may get a preview as an attachment
 
 
 def _same_attachments(wanted: Sequence[OutboundAttachment], found: Sequence[Attachment]) -> bool:
@@ -249,5 +253,19 @@ def _is_template(template: Template, found: Sequence[Attachment], text: str | No
     return not _plain(text) or _plain(text) in {_plain(one) for one in titles}
 
 
+def _same_text(wanted: str, found: str) -> bool | None:
+    plain, other = _plain(wanted), _plain(found)
+    if plain == other:
+        return bool(plain) or wanted == found
+    without, links = _LINK.subn("", plain)
+    return None if links and without.split() == _LINK.sub("", other).split() else False
+
+
 def _plain(text: str | None) -> str:
-    return " ".join(unicodedata.normalize("NFC", text or "").split())
+    seen = "".join(one for one in html.unescape(text or "") if not _is_unseen(one))
+    return " ".join(unicodedata.normalize("NFKC", seen).split())
+
+
+def _is_unseen(letter: str) -> bool:
+    """Whether it only says how others are shown: joiners, marks of direction, variation selectors."""
+    return unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"

@@ -153,7 +153,9 @@ def _among(connection: sqlite3.Connection, content: PartContent, rows: Sequence[
             return Finding(Verdict.FOUND, mid, participant_id)
         unclear = unclear or same is None
     if unclear:
-        return Finding(Verdict.UNCLEAR, words="Meta shows a message of that time without its content.")
+        return Finding(
+            Verdict.UNCLEAR, words="Meta shows a message of that time without its content, or with another link."
+        )
     return Finding(Verdict.ABSENT)
 
 
