@@ -247,6 +247,11 @@ async def late(_request: web.Request) -> web.Response:
     return web.json_response(SENT)
 
 
+async def elsewhere(request: web.Request) -> web.Response:
+    headers = {"Location": str(request.url.with_path("/other"))}
+    return web.json_response(SENT, status=307, headers=headers)
+
+
 async def cut(request: web.Request) -> web.Response:
     assert request.transport is not None
     request.transport.abort()
@@ -274,6 +279,14 @@ async def half(request: web.Request) -> web.StreamResponse:
         answering({"message_id": "x" * 2000}),
         answering({"message_id": 7}),
         answering({"message_id": "a\nb"}),
+        answering({"message_id": " mid.1"}),
+        answering({"message_id": None}),
+        answering({"message_id": True}),
+        answering({"message_id": {"id": "mid.1"}}),
+        answering({**SENT, "error": {}}),
+        answering({**SENT, "error": {"code": "none"}}),
+        answering(SENT, status=201),
+        elsewhere,
         answering({}, status=204),
         answering({"fine": True}, status=500),
         answering([]),

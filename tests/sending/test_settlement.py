@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from inboxd.conversations import message_store, reply_window_store
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.message import Content, Direction, Sent
 from inboxd.domain.outbound import OutboundKind, OutboundState, PartContent, ReasonCode, SentBy
 from inboxd.domain.reply_window import Opening
 from inboxd.domain.retry import FailureAction
@@ -99,3 +100,55 @@ async def test_an_answer_for_what_was_erased_changes_nothing_of_what_has_its_ids
 def dump(connection: sqlite3.Connection) -> list[object]:
     tables = ("outbound_messages", "outbound_parts", "outbound_attempts", "events")
     return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+
+
+@pytest.mark.parametrize("whose", ["earlier", "anothers", "participants"])
+async def test_an_answer_with_the_id_of_another_message_says_nothing(database: Database, whose: str) -> None:
+    def transaction(connection: sqlite3.Connection) -> None:
+        key, other = ConversationKey(ACCOUNT, ANA), ConversationKey(ACCOUNT, BRUNO)
+        content = Content(type="text", text="hola")
+        theirs = Sent(key=key, mid="mid.1", at=T0, sender_id=ANA, direction=Direction.INBOUND, content=content)
+        ours = Sent(key=other, mid="mid.1", at=T0, sender_id=ACCOUNT, direction=Direction.OUTBOUND, content=content)
+        begun(connection, BRUNO)
+        if whose == "earlier":
+            message_store.apply_changes(connection, {key}, [(None, theirs)], T0)
+        one = begun(connection, ANA)
+        if whose == "anothers":
+            message_store.apply_changes(connection, {other}, [(None, ours)], T0)
+        if whose == "participants":
+            message_store.apply_changes(connection, {key}, [(None, theirs)], T0)
+
+        def settled(*_: object) -> None:
+            raise AssertionError
+
+        settlement().sent(connection, one, SendReceipt("mid.1", ANA), settled, NOW + 9)
+        kept = store.get(connection, one.outbound.id)
+        assert kept is not None
+        assert (kept.state, kept.parts[0].mid) == (OutboundState.UNKNOWN, None)
+
+    await database.write(transaction)
+
+
+async def test_two_answers_with_one_id_are_one_message(database: Database) -> None:
+    def transaction(connection: sqlite3.Connection) -> None:
+        first, second = begun(connection, ANA), begun(connection, BRUNO)
+        for one in (first, second):
+            settlement().sent(connection, one, SendReceipt("mid.1", None), lambda *_: None, NOW + 9)
+        states = [store.get(connection, one.outbound.id) for one in (first, second)]
+        assert [one.state for one in states if one is not None] == [OutboundState.SENT, OutboundState.UNKNOWN]
+
+    await database.write(transaction)
+
+
+async def test_the_echo_before_the_answer_is_the_same_message(database: Database) -> None:
+    def transaction(connection: sqlite3.Connection) -> None:
+        one, key = begun(connection, ANA), ConversationKey(ACCOUNT, ANA)
+        content = Content(type="text", text="another form of it")
+        echo = Sent(key=key, mid="mid.1", at=T0, sender_id=ACCOUNT, direction=Direction.OUTBOUND, content=content)
+        message_store.apply_changes(connection, {key}, [(None, echo)], T0)
+        assert settlement().sent(connection, one, SendReceipt("mid.1", ANA), lambda *_: None, NOW + 9)
+        kept = store.get(connection, one.outbound.id)
+        assert kept is not None
+        assert kept.state is OutboundState.DELIVERED
+
+    await database.write(transaction)

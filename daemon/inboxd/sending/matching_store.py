@@ -74,7 +74,11 @@ WHERE o.state IN ('sending', 'unknown') AND o.account_id = ? AND o.kind = 'priva
 _IS_OTHERS: Final = """
 SELECT EXISTS (
     SELECT 1 FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
-    WHERE m.mid_key = ?2 AND m.mid = ?3 AND m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?4)
+    JOIN outbound_parts AS p ON p.id = ?4 JOIN outbound_messages AS o ON o.id = p.outbound_id
+    WHERE m.mid_key = ?2 AND m.mid = ?3 AND (
+        m.id <= p.after_message_id OR m.direction = 0
+        OR c.participant_id <> coalesce(iif(o.kind = 'message', o.participant_id, NULL), c.participant_id)
+    )
 ) OR EXISTS (
     SELECT 1 FROM outbound_parts AS x CROSS JOIN outbound_messages AS o ON o.id = x.outbound_id AND o.account_id = ?1
     WHERE x.mid_key = ?2 AND x.mid = ?3 AND x.id <> ?4
@@ -136,7 +140,10 @@ def may_be(connection: sqlite3.Connection, part_id: int, key: ConversationKey, m
 
 
 def is_of_another(connection: sqlite3.Connection, account_id: str, part_id: int, mid: str) -> bool:
-    """Whether `mid` is the id of a message that was there before a part was begun, or of another part."""
+    """Whether `mid` is the id of a message that was there before a part was begun, or of another part.
+
+    Also when it is the participant's, or in another conversation.
+    """
     return bool(fetch(connection, _IS_OTHERS, (account_id, mid_key(mid), mid, part_id))[0][0])
 
 

@@ -98,7 +98,7 @@ class Settlement:
         if not delivery_store.mark_sent(connection, part.id, receipt.mid, now, None):
             return False
         key = one.key
-        if one.kind is OutboundKind.PRIVATE_REPLY and receipt.recipient_id is not None:
+        if one.kind is OutboundKind.PRIVATE_REPLY and receipt.recipient_id not in {None, one.account_id}:
             delivery_store.set_participant(connection, one.id, receipt.recipient_id)
             key = ConversationKey(one.account_id, receipt.recipient_id)
         settled(connection, begun, receipt, key, now)
