@@ -7,7 +7,13 @@ import pytest
 from inboxd.config.schema import ReconciliationSettings
 from inboxd.conversations.read_back import ReadBackService
 from inboxd.conversations.read_back_store import Joined
+from inboxd.domain.retry import FailureAction
+from inboxd.meta.account_graph import AccountGraph
+from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.send_client import SendReceipt
+from inboxd.meta.send_errors import SendError
+from inboxd.meta.single_post import NotSentError
+from inboxd.runtime.secret import Secret
 from inboxd.sending.channels import DirectMessages
 from inboxd.sending.delivery_store import Begun
 
@@ -204,3 +210,43 @@ async def test_what_waits_and_what_is_unknown_say_that_the_account_is_not_served
         for one in (unknown, waiting):
             await world.becomes(one, *SENT, step_s=5)
         assert sorted(one or "" for one in world.really_sent) == ["dos", "uno"]
+
+
+@pytest.mark.parametrize("what", ["refused", "no token"])
+async def test_a_token_that_was_replaced_while_the_old_one_was_refused_is_used_at_once(
+    world: SendingWorld, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    send, refused, given = DirectMessages.send, asyncio.Event(), asyncio.Event()
+
+    async def told_late(self: DirectMessages, one: Begun) -> SendReceipt:
+        try:
+            return await send(self, one)
+        except (SendError, NotSentError):
+            refused.set()
+            await given.wait()
+            raise
+
+    monkeypatch.setattr(DirectMessages, "send", told_late)
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        conversation = await world.wrote()
+        world.behave(token_expired=what == "refused")
+        if what == "no token":
+            monkeypatch.setattr(AccountGraph, "require_token", _no_token)
+        outbound_id = await world.answer(conversation)
+
+        async def is_refused() -> bool:
+            await world.clock.leap(0.05)
+            return refused.is_set()
+
+        await eventually(is_refused)
+        monkeypatch.undo()
+        world.behave(token_expired=False)
+        await world.leaping(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
+        await world.clock.leap(1)
+        given.set()
+        await world.becomes(outbound_id, *SENT, step_s=1, within_s=5)
+
+
+def _no_token(_graph: AccountGraph) -> Secret:
+    msg = "there is no token for this account"
+    raise GraphError(msg, FailureAction.NEEDS_LOGIN)

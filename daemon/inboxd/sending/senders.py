@@ -12,7 +12,8 @@ from inboxd.sending import delivery_store, worker
 from inboxd.sending.actions_api import Sender
 from inboxd.sending.channels import ChannelFactory, ChannelTools, DirectMessages
 from inboxd.sending.sending_tools import SendingTools
-from inboxd.sending.worker import NOT_CALLABLE_MS, SendingWorker
+from inboxd.sending.waiting import NOT_CALLABLE_MS
+from inboxd.sending.worker import SendingWorker
 from inboxd.storage.personal_data import Subject
 
 
