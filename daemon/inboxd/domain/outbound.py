@@ -3,9 +3,7 @@
 An outbound message has one part for each call of the Send API. `state_of` says what the parts together come to.
 """
 
-import html
 import re
-import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final
@@ -14,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from inboxd.domain.message import Attachment, Message
+from inboxd.domain.plain_text import plain
 
 
 class OutboundKind(StrEnum):
@@ -230,7 +229,7 @@ def same_content(part: PartContent, message: Message) -> bool | None:
     if part.template is not None:
         return _is_template(part.template, content.attachments, content.text)
     if part.attachments:
-        if content.text and _plain(content.text):
+        if content.text and plain(content.text):
             return False
         if not content.attachments:
             return message.read_at is not None
@@ -250,22 +249,12 @@ def _is_template(template: Template, found: Sequence[Attachment], text: str | No
     if found:
         return all(one.type.lower() in _TEMPLATE for one in found)
     titles = {template.text, *(one.title for one in template.elements)}
-    return not _plain(text) or _plain(text) in {_plain(one) for one in titles}
+    return not plain(text) or plain(text) in {plain(one) for one in titles}
 
 
 def _same_text(wanted: str, found: str) -> bool | None:
-    plain, other = _plain(wanted), _plain(found)
-    if plain == other:
-        return bool(plain) or wanted == found
-    without, links = _LINK.subn("", plain)
+    one, other = plain(wanted), plain(found)
+    if one == other:
+        return bool(one) or wanted == found
+    without, links = _LINK.subn("", one)
     return None if links and without.split() == _LINK.sub("", other).split() else False
-
-
-def _plain(text: str | None) -> str:
-    seen = "".join(one for one in html.unescape(text or "") if not _is_unseen(one))
-    return " ".join(unicodedata.normalize("NFKC", seen).split())
-
-
-def _is_unseen(letter: str) -> bool:
-    """Whether it only says how others are shown: joiners, marks of direction, variation selectors."""
-    return unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"
