@@ -29,6 +29,18 @@ def workers() -> list[str]:
     return sorted(name for name in (task.get_name() for task in asyncio.all_tasks()) if name.endswith(f":{ACCOUNT}"))
 
 
+async def account_erased(world: SendingWorld) -> None:
+    """The account is erased with everybody in it."""
+    deletion = await world.client.send("POST", "/api/deletions", {"accountId": ACCOUNT}, status=202)
+
+    async def erased() -> bool:
+        await world.clock.leap(1)
+        status: str = (await world.client.get(f"/api/deletions/{deletion['code']}"))["status"]
+        return status == "completed"
+
+    await eventually(erased)
+
+
 async def being_sent(world: SendingWorld, count: int = 1) -> None:
     """Wait until Meta has so many messages."""
 
@@ -153,17 +165,7 @@ async def test_nothing_leaves_for_somebody_whose_erasure_was_answered(
             return begun.is_set()
 
         await eventually(is_begun)
-        if whole_account:
-            deletion = await world.client.send("POST", "/api/deletions", {"accountId": ACCOUNT}, status=202)
-
-            async def erased() -> bool:
-                await world.clock.leap(1)
-                status: str = (await world.client.get(f"/api/deletions/{deletion['code']}"))["status"]
-                return status == "completed"
-
-            await eventually(erased)
-        else:
-            await world.erased(ANA)
+        await (account_erased(world) if whole_account else world.erased(ANA))
         connected.set()
         if not whole_account:
             await world.becomes(kept, *SENT)
@@ -250,3 +252,17 @@ async def test_a_token_that_was_replaced_while_the_old_one_was_refused_is_used_a
 def _no_token(_graph: AccountGraph) -> Secret:
     msg = "there is no token for this account"
     raise GraphError(msg, FailureAction.NEEDS_LOGIN)
+
+
+async def test_an_echo_that_comes_after_its_account_was_erased_brings_nothing_back(world: SendingWorld) -> None:
+    world.behave(echo="never")
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        await world.becomes(await world.answer(await world.wrote()), "sent")
+        echo = world.item(ACCOUNT, ANA, "buenas", is_echo=True)
+        await world.clock.leap(2)
+        await account_erased(world)
+        await world.sent(echo)
+        assert await world.client.conversations() == []
+        assert await world.database.read("SELECT id FROM deliveries WHERE body LIKE '%buenas%'") == []
+        await world.clock.leap(2)
+        await world.wrote()  # whoever writes afterwards is there

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Self
 from inboxd.conversations import early_changes_store as early_changes
 from inboxd.conversations import message_store, reply_window_store
 from inboxd.conversations.batch_size import BatchSize
+from inboxd.conversations.erasures import Erasures
 from inboxd.conversations.event_preparation import DeliveryProgress, PreparedEvent, problem_of
 from inboxd.conversations.event_recording import record_changes
 from inboxd.conversations.metrics import ConversationMetrics
@@ -17,8 +18,6 @@ from inboxd.conversations.projection import Projection
 from inboxd.conversations.translate import BatchChanges, changes_of
 from inboxd.conversations.webhook_event_recording import record_webhook_events
 from inboxd.domain.conversation import ConversationKey
-from inboxd.domain.message import Direction, Sent
-from inboxd.events import store as event_store
 from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
@@ -29,8 +28,6 @@ from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import each
 from inboxd.storage.database import Database
 
-SKEW_MS: Final = 60_000
-"""Clocks may differ by so much: what a participant wrote is older than their erasure only if it is by more."""
 MIN_EVENTS: Final = 3
 MAX_EVENTS: Final = 500
 """The fewest and the most events of one transaction, whatever one has cost of late."""
@@ -71,6 +68,11 @@ class _Contents(NamedTuple):
             kept=[(one, one.kept) for one in events if one.kept is not None],
         )
 
+    def without(self, late: Collection[PreparedEvent]) -> Self:
+        """What the others say."""
+        left_out = {id(one) for one in late}
+        return self.of([one for one in self.events if id(one) not in left_out])
+
 
 class _Stored(NamedTuple):
     """What a transaction leaves to be done after its commit."""
@@ -98,6 +100,7 @@ class BatchWriter:
         clock: Clock,
         metrics: ConversationMetrics,
         *,
+        erasures: Erasures,
         projections: Sequence[Projection],
         on_due: Callable[[Collection[ConversationKey]], None],
         observe: Callable[[Counter[tuple[str, str]]], None],
@@ -107,6 +110,7 @@ class BatchWriter:
         self._event_log = event_log
         self._clock = clock
         self._metrics = metrics
+        self._erasures = erasures
         self._projections = projections
         self._on_due = on_due
         self._observe = observe
@@ -124,7 +128,10 @@ class BatchWriter:
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
-            left, keys, writers, changes, kept = _without_erased(connection, contents)
+            late = self._erasures.late(connection, contents.events)
+            for one in late:
+                one.progress.holds_erased = True
+            left, keys, writers, changes, kept = contents.without(late) if late else contents
             applied = message_store.apply_changes(connection, keys, changes.changes, now)
             created = [key for key, _ in applied.created]
             profiles.ensure(connection, created, now)
@@ -176,30 +183,6 @@ class BatchWriter:
         for (_, kind), count in counts.items():
             self._metrics.events.labels(kind).inc(count)
         self._observe(counts)
-
-
-def _without_erased(connection: sqlite3.Connection, contents: _Contents) -> _Contents:
-    """Without what is older than the erasure of its participant, such as the echo of a message that was on its way.
-
-    Their deliveries are noted, so that they are removed once they are processed.
-    """
-    erased = event_store.erased(connection, contents.keys) if contents.keys else {}
-    if not erased:
-        return contents
-    left = []
-    for one in contents.events:
-        at = None if one.translated.key is None else erased.get(one.translated.key)
-        if at is None or one.at + _doubt_ms(one) > at:
-            left.append(one)
-        else:
-            one.progress.holds_erased = True
-    return _Contents.of(left)
-
-
-def _doubt_ms(event: PreparedEvent) -> int:
-    """By how much an event must be older than an erasure. What the account wrote itself is no loss."""
-    change = event.translated.change
-    return 0 if type(change) is Sent and change.direction is Direction.OUTBOUND else SKEW_MS
 
 
 def _mark_done(connection: sqlite3.Connection, done: Sequence[DeliveryProgress], now: int) -> None:
