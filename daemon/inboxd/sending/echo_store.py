@@ -48,9 +48,11 @@ ORDER BY m.timeline_at DESC LIMIT 1
 """
 _OPENED: Final = """
 SELECT DISTINCT c.participant_id FROM messages AS m
-JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
+CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
 WHERE m.id > ?2 AND m.direction = 1 AND m.sent_at IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM messages AS b WHERE b.conversation_id = c.id AND b.id <= ?2)
+  AND NOT EXISTS (
+      SELECT 1 FROM messages AS b WHERE b.conversation_id = c.id AND b.timeline_at IS NOT NULL AND +b.id <= ?2
+  )
 """
 _UNREAD: Final = f"""
 SELECT id FROM outbound_messages INDEXED BY outbound_by_person
@@ -62,9 +64,9 @@ WHERE m.mid_key = ?2 AND m.mid = ?3 AND m.direction = 1
 """
 _IS_NEW: Final = """
 SELECT NOT EXISTS (
-    SELECT 1 FROM conversations AS c JOIN messages AS m ON m.conversation_id = c.id
+    SELECT 1 FROM conversations AS c JOIN messages AS m ON m.conversation_id = c.id AND m.timeline_at IS NOT NULL
     WHERE c.account_id = ? AND c.participant_id = ?
-      AND m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?)
+      AND +m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?)
 )
 """
 _AFTER: Final = "SELECT after_message_id FROM outbound_parts WHERE id = ?"

@@ -61,7 +61,10 @@ JOIN outbound_messages AS o ON o.id = p.outbound_id
 JOIN messages AS m ON m.id > p.after_message_id AND m.direction = 1 AND m.timeline_at IS NOT NULL
 JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = o.account_id
 WHERE p.id = ?1 AND c.created_at >= p.began_at - {NEW_MS} AND NOT {_IS_OURS}
-  AND NOT EXISTS (SELECT 1 FROM messages AS b WHERE b.conversation_id = c.id AND b.id <= p.after_message_id)
+  AND NOT EXISTS (
+      SELECT 1 FROM messages AS b
+      WHERE b.conversation_id = c.id AND b.timeline_at IS NOT NULL AND +b.id <= p.after_message_id
+  )
 ORDER BY m.id LIMIT {MOST + 1}
 """  # noqa: S608 - built from constants
 _SIBLINGS: Final = """
