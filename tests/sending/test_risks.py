@@ -12,7 +12,7 @@ from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.serving import serving
 
 from tests.sending.sending_world import SendingWorld
-from tests.sending.test_worker import private_reply, woken
+from tests.sending.test_worker import private_reply
 from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, Client
 
 SENT = ("sent", "delivered", "read")
@@ -109,16 +109,17 @@ async def test_a_clock_that_is_set_forward_while_inboxd_restarts_makes_nobody_lo
 async def test_what_was_sent_into_an_unknown_conversation_is_found_whatever_our_clock_says(
     world: SendingWorld, ahead_s: int
 ) -> None:
-    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never")
+    world.behave(send_answer="error_after_sending", echo="never")
     world.clock.ahead_ms = ahead_s * 1000
     async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        other = await world.wrote()
         world.happens(BRUNO, "an old one")  # before inboxd knew them
         world.happens(BRUNO, "en privado", outbound=True)
         await world.clock.leap(300, step_s=60)
         post = world.server.posts.publish(ACCOUNT)
         comment = world.server.posts.write(post.id, BRUNO, "precio?")
         outbound_id = await private_reply(world, comment.id, participant_id=BRUNO)
-        await woken(world)
+        await world.answer(other, "toc")  # the worker looks
         await world.becomes(outbound_id, *SENT, "failed", step_s=5)
         found = await world.outbound(outbound_id)
         assert found["state"] == "sent"
