@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from inboxd.accounts.check import AccountCheck
+from inboxd.accounts.clients import LocalAccounts, NoSuchAccountError
 from inboxd.accounts.manager import AccountManager, ConfiguredAccount
 from inboxd.accounts.metrics import AccountMetrics
+from inboxd.accounts.resources import AccountSettings
 from inboxd.accounts.store import Record, StoredAccount
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.domain.account import AccountChange, LoginType
@@ -388,3 +390,21 @@ async def test_a_refresh_never_takes_the_place_of_a_token_that_was_given_later(
         assert metrics.token_refreshes.labels("done")._value.get() == 0
     async with process(tmp_path, url, clock) as accounts:
         assert token_of(accounts) == "given"
+
+
+async def test_whoever_changes_an_account_that_is_removed_meanwhile_is_told_so(slow: Slow, tmp_path: Path) -> None:
+    server, url = slow
+    server.go.set()
+    clock = ManualClock()
+    async with process(tmp_path, url, clock, configured=False) as accounts:
+        check = AccountCheck(accounts, clock, no_message)
+        served, _ = await check.add(Secret(TOKEN), LoginType.INSTAGRAM)
+        server.go.clear()
+        asked = len(server.calls)
+        wanted = AccountSettings(comments=False)
+        change = asyncio.ensure_future(LocalAccounts(accounts, check).change(ACCOUNT, wanted))
+        await server.asked(asked + 1)
+        await accounts.remove(served)
+        server.go.set()
+        with pytest.raises(NoSuchAccountError):
+            await change

@@ -40,6 +40,8 @@ class Shop:
 
     refused_fields: tuple[str, ...] = ()
     """Fields that a read may not ask for."""
+    held: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
+    """Calls that are carried out only once their event is set, by method and path."""
 
     def __post_init__(self) -> None:
         self.server.posts.publish(ACCOUNT, media_id=POST, caption="The new blue one", created_ms=T0 - 86_400_000)
@@ -59,6 +61,8 @@ class Shop:
     async def _watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         path = request.path.partition("/v25.0/")[2]
         self.calls.append((request.method, path, dict(request.query)))
+        if (request.method, path) in self.held:
+            await self.held[(request.method, path)].wait()
         answer = self.answers.get((request.method, path))
         wanted = re.findall(r"[a-z_]+", request.query.get("fields", ""))
         if answer is None and not set(self.refused_fields) & set(wanted):

@@ -1,5 +1,7 @@
 """Accounts are subscribed to comments and mentions where that is wanted, whatever Meta takes of it."""
 
+import asyncio
+
 import pytest
 from inboxd.domain.account import LoginType
 from inboxd.simulator.graph_server import Behaviour, Token
@@ -139,6 +141,45 @@ async def test_what_meta_does_not_take_out_is_said_and_tried_again(client: Clien
     shop.server.behaviour = Behaviour(latency_ms=1)
     assert (await switched_off(client))["outcome"] == "ok"
     assert shop.server.subscriptions[OTHER] == MESSAGES
+
+
+@pytest.mark.parametrize("last", [True, False])
+async def test_the_last_wish_counts_while_calls_for_the_one_before_are_under_way(
+    client: Client, shop: Shop, *, last: bool
+) -> None:
+    await added(client, shop)
+    await after_asking(client, subscribed=COMMENTS, refused=set())
+    if not last:
+        await switched_off(client)
+    call = ("POST", "me/subscribed_apps")
+    before, made = shop.count(*call), shop.server.subscribed.made
+    shop.held[call] = asyncio.Event()
+    first = asyncio.create_task(client.send("PATCH", f"/api/accounts/{OTHER}", {"comments": not last}))
+
+    async def under_way() -> bool:
+        return shop.count(*call) > before
+
+    await eventually(under_way)
+    second = asyncio.create_task(client.send("PATCH", f"/api/accounts/{OTHER}", {"comments": last}))
+
+    async def stored() -> bool:
+        found: bool = (await client.get(f"/api/accounts/{OTHER}"))["comments"]
+        return found is last
+
+    await eventually(stored)
+    await asyncio.sleep(0.8)  # whoever does not wait for the first call has had its turn
+    shop.held.pop(call).set()
+    await first
+    assert (await second)["comments"] is last
+    wanted = COMMENTS if last else set()
+
+    async def is_so() -> bool:
+        found = await client.get(f"/api/accounts/{OTHER}")
+        if shop.server.subscribed.made == made:
+            return False  # the first call is still under way
+        return shop.server.subscriptions[OTHER] & COMMENTS == set(found["subscribedFields"]) & COMMENTS == wanted
+
+    await eventually(is_so)
 
 
 async def test_an_account_of_the_configuration_is_unsubscribed_once_its_file_says_so(

@@ -247,6 +247,11 @@ async def late(_request: web.Request) -> web.Response:
     return web.json_response(SENT)
 
 
+async def elsewhere(request: web.Request) -> web.Response:
+    headers = {"Location": str(request.url.with_path("/other"))}
+    return web.json_response(SENT, status=307, headers=headers)
+
+
 async def cut(request: web.Request) -> web.Response:
     assert request.transport is not None
     request.transport.abort()
@@ -274,6 +279,14 @@ async def half(request: web.Request) -> web.StreamResponse:
         answering({"message_id": "x" * 2000}),
         answering({"message_id": 7}),
         answering({"message_id": "a\nb"}),
+        answering({"message_id": " mid.1"}),
+        answering({"message_id": None}),
+        answering({"message_id": True}),
+        answering({"message_id": {"id": "mid.1"}}),
+        answering({**SENT, "error": {}}),
+        answering({**SENT, "error": {"code": "none"}}),
+        answering(SENT, status=201),
+        elsewhere,
         answering({}, status=204),
         answering({"fine": True}, status=500),
         answering([]),
@@ -394,3 +407,20 @@ async def test_what_does_not_fit_into_json_of_ours_is_sent_whole(database: Datab
     async with line(database, answering(SENT)) as sending:
         await sending.send(PartContent(text=text))
         assert json.loads(json.dumps(sending.bodies[0]))["message"]["text"] == text
+
+
+@pytest.mark.parametrize("body", ["<html>slow down</html>", "{}", '{"error": "too many"}', ""])
+async def test_a_429_that_is_not_metas_stops_all_calls_and_leaves_the_outcome_open(
+    database: Database, body: str
+) -> None:
+    """Something between us and Meta may have passed the request on, and answered itself afterwards."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=429, text=body, headers={"Retry-After": "90"})
+
+    async with line(database, answer) as sending:
+        with pytest.raises(SendError) as caught:
+            await sending.send()
+        assert sending.graph.budget.wait_s() > 80
+    assert caught.value.send_row.failure is SendFailure.UNCLEAR
+    assert caught.value.action is FailureAction.WAIT_FOR_BUDGET

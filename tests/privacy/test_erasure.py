@@ -20,7 +20,10 @@ EDITED = "wyvern"
 MID = "aWdfZAG1faXRlbToanas"
 UPLOAD = "0123456789abcdef"
 FILLED_BY_HAND = {
-    "graph_stops": ("INSERT INTO graph_stops VALUES (?, 'a boot', 0, 1, 1, 'throttled')", (ACCOUNT,)),
+    "graph_stops": (
+        "INSERT INTO graph_stops SELECT value || ?, 'a boot', 0, 1, 1, 'throttled', 2022, 1 FROM json_each(?)",
+        (ACCOUNT, '["", "sends:"]'),
+    ),
     "schedules": ("INSERT OR REPLACE INTO schedules VALUES ('backfill', ?)", (T0,)),
     "event_consumers": ("INSERT INTO event_consumers (name, cursor) VALUES ('nats', 1)", ()),
     "search_changed": ("INSERT OR IGNORE INTO search_changed SELECT id FROM messages", ()),

@@ -48,7 +48,7 @@ class SendingWorld(World):
         self.items += 1
         body = {"mid": f"aWdfZAG1faXRlbToxOk{self.items}ZD", "text": text, **more}
         ends = {"sender": {"id": sender}, "recipient": {"id": recipient}}
-        return {**ends, "timestamp": self.clock.now_ms(), "message": body}
+        return {**ends, "timestamp": self.clock.meta_ms(), "message": body}
 
     async def answer(self, conversation: Json, text: str = "buenas", **more: Any) -> str:
         """Put an answer into the outbox. Returns its id."""
@@ -111,7 +111,7 @@ class SendingWorld(World):
 @asynccontextmanager
 async def sending_world(path: Path, clock: LeapClock) -> AsyncIterator[SendingWorld]:
     """A simulated Instagram, without a daemon yet."""
-    server = GraphServer({TOKEN: ACCOUNT}, now=lambda: clock.now_ms() / 1000)
+    server = GraphServer({TOKEN: ACCOUNT}, now=lambda: clock.meta_ms() / 1000)
     server.behaviour = Behaviour(**NO_WAIT)  # type: ignore[arg-type]
     async with serving(server.application()) as url:
         yield SendingWorld(server, url, clock, path)

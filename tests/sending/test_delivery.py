@@ -181,6 +181,12 @@ async def test_a_human_elsewhere_is_told_of_and_automation_pauses(world: Sending
         assert event["conversation"]["id"] == conversation["id"]
         shown = await world.client.get(f"/api/messaging/conversations/{conversation['id']}")
         assert shown["automationPausedUntil"] == event["conversation"]["automationPausedUntil"]
+        await world.clock.leap(600, step_s=60)
+        await world.typed("yo otra vez")
+        first, second = (one["automationPausedUntil"] for one in await world.events("conversation.human_replied"))
+        assert first < second, "each answer that moves the end of the pause is told: no other event is needed for it"
+        shown = await world.client.get(f"/api/messaging/conversations/{conversation['id']}")
+        assert shown["automationPausedUntil"] == second
 
 
 async def test_what_the_participant_has_seen_is_read(world: SendingWorld) -> None:

@@ -1,7 +1,8 @@
 """What would harm somebody and is seen nowhere else: one test for each such risk of the outbox."""
 
+import pytest
 from aiohttp import web
-from inboxd.config.schema import SendingSettings
+from inboxd.config.schema import ReconciliationSettings, SendingSettings
 from inboxd.http.client import AdminClient
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
@@ -11,7 +12,8 @@ from inboxd.simulator.payloads import Conversationalist
 from inboxd.simulator.serving import serving
 
 from tests.sending.sending_world import SendingWorld
-from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, Client
+from tests.sending.test_worker import private_reply
+from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, Client
 
 SENT = ("sent", "delivered", "read")
 
@@ -85,3 +87,41 @@ async def test_a_request_without_an_answer_is_made_again_with_its_key(client: Cl
     assert len(asked) == 2
     (kept,) = (await client.get("/api/messaging/outbound"))["outbound"]
     assert kept["id"] == accepted.id
+
+
+async def test_a_clock_that_is_set_forward_while_inboxd_restarts_makes_nobody_look_too_early(
+    world: SendingWorld,
+) -> None:
+    world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never")
+    async with world.sending():
+        conversation = await world.wrote()
+        await world.clock.leap(300, step_s=60)
+        world.behave(visible_after_s=120)
+        outbound_id = await world.answer(conversation)
+        await world.becomes(outbound_id, "unknown")
+    world.clock.ahead_ms = 3_600_000
+    async with world.sending():
+        await world.becomes(outbound_id, *SENT, step_s=5)
+        assert world.really_sent == ["buenas"]
+
+
+@pytest.mark.parametrize("ahead_s", [-600, 0, 130, 40_000])
+async def test_what_was_sent_into_an_unknown_conversation_is_found_whatever_our_clock_says(
+    world: SendingWorld, ahead_s: int
+) -> None:
+    world.behave(send_answer="error_after_sending", echo="never")
+    world.clock.ahead_ms = ahead_s * 1000
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        other = await world.wrote()
+        world.happens(BRUNO, "an old one")  # before inboxd knew them
+        world.happens(BRUNO, "en privado", outbound=True)
+        await world.clock.leap(300, step_s=60)
+        post = world.server.posts.publish(ACCOUNT)
+        comment = world.server.posts.write(post.id, BRUNO, "precio?")
+        outbound_id = await private_reply(world, comment.id, participant_id=BRUNO)
+        await world.answer(other, "toc")  # the worker looks
+        await world.becomes(outbound_id, *SENT, "failed", step_s=5)
+        found = await world.outbound(outbound_id)
+        assert found["state"] == "sent"
+        (sent,) = [one.message_id for one in world.server.sending.ledger.messages if one.text == "en privado"]
+        assert found["parts"][0]["platformMessageId"] == sent

@@ -11,7 +11,7 @@ from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.event import StoredEvent
 from inboxd.domain.outbound import OutboundKind, OutboundState, PartContent, SentBy
 from inboxd.domain.reply_window import Opening
-from inboxd.sending import personal_data_store, store
+from inboxd.sending import delivery_store, echo_store, matching_store, personal_data_store, store
 from inboxd.sending.comment_source import CommentToAnswer
 from inboxd.sending.event_types import event_types
 from inboxd.sending.expiry_worker import REST_S, ExpiryWorker
@@ -244,3 +244,25 @@ async def test_lists_are_read_from_an_index_in_their_order(
 async def test_nothing_is_searched_from_end_to_end(database: Database, name: str) -> None:
     steps = await plan(database, getattr(store, name))
     assert not [line for line in scans(steps) if "outbound" in line and "USING" not in line], steps
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        matching_store._CONTENT,
+        matching_store._IS_OTHERS,
+        matching_store._EDGE,
+        matching_store._IN_NEW_ONES,
+        matching_store._IN_CONVERSATION,
+        echo_store._IS_NEW,
+        echo_store._OPENED,
+        echo_store._UNDECIDED,
+        delivery_store._NOT_SERVED,
+        delivery_store._ENDED,
+        delivery_store._IS_UNKNOWN,
+    ],
+)
+async def test_what_is_known_of_a_part_is_found_by_an_index(database: Database, sql: str) -> None:
+    steps = await plan(database, sql)
+    assert not [line for line in scans(steps) if "CONSTANT" not in line]
+    assert "(rowid<?)" not in steps, "that walks nearly all messages"

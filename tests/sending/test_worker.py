@@ -19,12 +19,14 @@ from tests.support import ACCOUNT, ADMIN_TOKEN, ANA, BRUNO, OWN_PAGE, Json, even
 SENT = ("sent", "delivered")
 
 
-async def private_reply(world: SendingWorld, comment_id: str, text: str = "en privado") -> str:
+async def private_reply(
+    world: SendingWorld, comment_id: str, text: str = "en privado", *, participant_id: str | None = None
+) -> str:
     """Put a private reply into the outbox, as the feature that keeps comments does. Returns its id."""
     new = NewOutbound(
         kind=OutboundKind.PRIVATE_REPLY,
         account_id=ACCOUNT,
-        participant_id=None,
+        participant_id=participant_id,
         comment_id=comment_id,
         sent_by=SentBy.AUTOMATION,
         body=OutboundBody(text=text),
@@ -179,6 +181,31 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_the_others_go_on(world
         assert sorted(one or "" for one in world.really_sent) == ["detras", "sano"]
     async with world.sending():
         await world.becomes(await world.answer(other, "despues"), *SENT)
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_row_that_cannot_be_read_and_was_being_sent_keeps_nobody_from_sending(
+    world: SendingWorld, *, served: bool
+) -> None:
+    world.behave(send_throttled=True)
+    async with world.sending():
+        poison = await world.answer(await world.wrote(ANA), "veneno")
+        await world.waits(poison)
+        for sql in (
+            "UPDATE outbound_parts SET content = '{\"text\": 7}', state = 'sending', attempts = 1, began_at = 1",
+            "INSERT INTO outbound_attempts (part_id, began_at) SELECT id, 1 FROM outbound_parts",
+            "UPDATE outbound_messages SET state = 'sending'",
+        ):
+            await world.database.execute(sql)
+        if not served:
+            await world.database.execute("UPDATE outbound_messages SET account_id = '17841400000000009'")
+    world.behave(send_throttled=False)
+    async with world.sending():
+        await world.becomes(await world.answer(await world.wrote(BRUNO), "sano"), *SENT, step_s=5)
+        await world.clock.leap(120, step_s=10)
+        found = await world.outbound(poison)
+        assert (found["state"], found["parts"][0]["state"]) == ("unknown", "unknown")
+        assert world.really_sent == ["sano"]
 
 
 async def test_an_answer_is_kept_while_the_disk_refuses_it(world: SendingWorld) -> None:
@@ -387,3 +414,69 @@ async def test_the_overview_and_the_metrics_say_what_waits(world: SendingWorld) 
         assert response.status == 200
         assert "1 message not sent yet" in page
         assert "Waiting to be sent" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "reason_code"),
+    [(2022, None, "account_restricted"), (368, None, "account_restricted"), (200, 2534041, "no_permission")],
+)
+async def test_a_restriction_holds_over_a_restart_and_says_the_same_reason(
+    world: SendingWorld, code: int, subcode: int | None, reason_code: str
+) -> None:
+    world.behave(send_error_code=code, send_error_subcode=subcode, send_error_next=1)
+    async with world.sending():
+        first = await world.answer(await world.wrote())
+        before = await world.waits(first)
+        assert before["reasonCode"] == reason_code
+    async with world.sending():
+        calls = world.calls("me/messages")
+        second = await world.answer(await world.wrote(BRUNO), "dos")
+        for one in (first, second):
+            await world.clock.leap(5)
+            after = await world.waits(one)
+            shown = ("reasonCode", "reason", "metaCode", "metaSubcode")
+            assert [after[name] for name in shown] == [before[name] for name in shown]
+        assert world.calls("me/messages") == calls, "nothing is tried while Meta restricts the account"
+        await world.becomes(second, *SENT, step_s=120)
+    async with world.sending():
+        await world.becomes(await world.answer(await world.wrote(), "tres"), *SENT)
+
+
+async def test_a_new_token_ends_a_restriction_also_over_a_restart(world: SendingWorld) -> None:
+    world.behave(send_error_code=2022, send_error_next=1)
+    async with world.sending():
+        outbound_id = await world.answer(await world.wrote())
+        await world.waits(outbound_id)
+        world.behave(send_error_code=0, send_throttled=True)
+        await world.leaping(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
+        await world.clock.leap(1)
+    world.behave(send_throttled=False)
+    async with world.sending():
+        waiting = await world.becomes(outbound_id, *SENT, step_s=5, within_s=5)
+        assert waiting["reasonCode"] is None
+
+
+@pytest.mark.parametrize("text", ["yo mismo", "en privado"])
+@pytest.mark.parametrize(("answer", "replies"), [("late", 1), ("late", 2), ("dropped", 1)])
+async def test_a_private_reply_hides_nobody_else_whom_the_owner_wrote_to(
+    world: SendingWorld, answer: str, replies: int, text: str
+) -> None:
+    world.behave(send_answer=answer, send_answer_ms=300, echo="never")
+    async with world.sending(reconciliation=ReconciliationSettings(every_minutes=0)):
+        other = await world.wrote(igsid(5))
+        post = world.server.posts.publish(ACCOUNT)
+        comments = [world.server.posts.write(post.id, igsid(20 + number), "precio?") for number in range(replies)]
+        ids = [await private_reply(world, one.id) for one in comments]
+        await world.answer(other, "toc")
+
+        async def under_way() -> bool:
+            await world.clock.leap(0.05)
+            return world.really_sent.count("en privado") == replies
+
+        await eventually(under_way)
+        await world.typed(text, igsid(7))
+        for one in ids:
+            await world.becomes(one, *SENT, "unknown", step_s=1)
+        told = [one["participantPlatformId"] for one in await world.events("conversation.human_replied")]
+        may_be_ours = (answer, text) == ("dropped", "en privado")
+        assert told == ([] if may_be_ours else [igsid(7)])

@@ -82,6 +82,7 @@ STATEMENTS = {
     "events that are too many": event_log._TOO_MUCH,
     "oldest events": event_log._OLDEST,
     "next event": event_log._FOLLOWING,
+    "who was erased": event_log._ERASED,
     "events that may mention a person": events_data._LOOK.replace("mentioned(", "upper("),
     "prune events": event_log._PRUNE,
     "messages by words": search.MESSAGE_IDS,

@@ -16,12 +16,12 @@ _CALLS: Final = "SELECT boot, at FROM graph_calls WHERE account_id = ?"
 _RECORD: Final = "INSERT INTO graph_calls (account_id, boot, at) VALUES (?, ?, ?)"
 _FORGET: Final = "DELETE FROM graph_calls WHERE account_id = ?1 AND boot = ?2 AND at < ?3"
 _FORGET_BOOTS: Final = "DELETE FROM graph_calls WHERE account_id = ?1 AND boot <> ?2"
-_STOPS: Final = "SELECT scope, boot, at, length, strikes, reason FROM graph_stops"
+_STOPS: Final = "SELECT scope, boot, at, length, strikes, reason, code, subcode FROM graph_stops"
 _SAVE_STOP: Final = """
-INSERT INTO graph_stops (scope, boot, at, length, strikes, reason) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO graph_stops (scope, boot, at, length, strikes, reason, code, subcode) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (scope) DO UPDATE SET
     boot = excluded.boot, at = excluded.at, length = excluded.length, strikes = excluded.strikes,
-    reason = excluded.reason
+    reason = excluded.reason, code = excluded.code, subcode = excluded.subcode
 """
 _DROP_STOP: Final = "DELETE FROM graph_stops WHERE scope = ?"
 
@@ -56,9 +56,9 @@ class SqliteCallLog:
         """The stored stops, by scope. An expired stop is included, because its number of strikes still counts."""
         now = int(self._clock.monotonic() * 1000)
         found = {}
-        for scope, boot, at, length, strikes, reason in await self._database.read(_STOPS):
+        for scope, boot, at, length, strikes, *why in await self._database.read(_STOPS):
             remaining = self._since_boot(boot, at) + length - now
-            found[scope] = Stop(max(0, min(remaining, length)) / 1000, strikes, reason)
+            found[scope] = Stop(max(0, min(remaining, length)) / 1000, strikes, *why)
         return found
 
     async def save_stop(self, scope: str, stop: Stop | None) -> None:
@@ -67,7 +67,8 @@ class SqliteCallLog:
             await self._database.execute(_DROP_STOP, (scope,))
             return
         now = int(self._clock.monotonic() * 1000)
-        row = (scope, self._boot, now, int(stop.remaining_s * 1000), stop.strikes, stop.reason)
+        why = (stop.reason, stop.code, stop.subcode)
+        row = (scope, self._boot, now, int(stop.remaining_s * 1000), stop.strikes, *why)
         await self._database.execute(_SAVE_STOP, row)
 
     def _since_boot(self, boot: str, at: int) -> int:

@@ -145,7 +145,9 @@ class AccountCheck:
 
     async def _subscription(self, managed: ManagedAccount) -> CheckResult:
         try:
-            fields = await _within(ensure_subscribed(self._accounts, managed, self._clock, Priority.INTERACTIVE))
+            fields = await _within(
+                _alone(managed, lambda: ensure_subscribed(self._accounts, managed, self._clock, Priority.INTERACTIVE))
+            )
         except GraphError as error:
             if _may_pass(error):
                 return CheckResult(
@@ -162,25 +164,37 @@ class AccountCheck:
 
     async def _comments(self, managed: ManagedAccount) -> CheckResult:
         try:
-            if missing_fields(managed.account):
-                await _within(subscribe_comments(self._accounts, managed, self._clock, Priority.INTERACTIVE))
+            await _within(_alone(managed, lambda: self._subscribe_comments(managed)))
         except GraphError as error:
             return CheckResult("comments", CheckOutcome.UNKNOWN, str(error), "Nothing: it is looked after every hour.")
         return comments_result(managed.account)
 
+    async def _subscribe_comments(self, managed: ManagedAccount) -> None:
+        if missing_fields(managed.account):
+            await subscribe_comments(self._accounts, managed, self._clock, Priority.INTERACTIVE)
+
     async def unsubscribe_comments(self, managed: ManagedAccount) -> CheckResult:
         """Take comments and mentions out of the subscription, and say what came of it. Raises StorageError."""
         try:
-            gone, left = await _within(unsubscribe_comments(self._accounts, managed, self._clock, Priority.INTERACTIVE))
+            found = await _within(_alone(managed, lambda: self._unsubscribe_comments(managed)))
         except GraphError as error:
             detail = f"comments and mentions may still be subscribed: {error}"
             return CheckResult("comments", CheckOutcome.UNKNOWN, detail, "Switch comments off again later.")
+        if found is None:
+            return CheckResult("comments", CheckOutcome.OK, "nothing was unsubscribed: comments were switched on again")
+        gone, left = found
         if left:
             detail = f"Meta took the call, and {', '.join(left)} is in the list afterwards"
             remedy = "Remove the fields from the app's webhooks in the App Dashboard."
             return CheckResult("comments", CheckOutcome.MISSING, detail, remedy)
         detail = f"unsubscribed from {', '.join(gone)}" if gone else "comments and mentions were not subscribed"
         return CheckResult("comments", CheckOutcome.OK, detail)
+
+    async def _unsubscribe_comments(self, managed: ManagedAccount) -> tuple[list[str], list[str]] | None:
+        """What `unsubscribe_comments` returns; None when comments are wanted again by now."""
+        if managed.account.wants_comments:
+            return None
+        return await unsubscribe_comments(self._accounts, managed, self._clock, Priority.INTERACTIVE)
 
     async def _traffic(self, managed: ManagedAccount) -> CheckResult:
         """Check that webhooks arrive. Meta does not say whether the app is live, but a received message proves it."""
@@ -197,7 +211,10 @@ class AccountCheck:
 async def ensure_subscribed(
     accounts: AccountManager, managed: ManagedAccount, clock: Clock, priority: Priority = Priority.LIVE
 ) -> tuple[str, ...]:
-    """Subscribe the account if it is not subscribed. Read the fields back and store them. Raises GraphError."""
+    """Subscribe the account if it is not subscribed. Read the fields back and store them. Raises GraphError.
+
+    Call it with `ManagedAccount.subscribing` held.
+    """
     fields = await read_fields(managed, priority)
     if "messages" not in fields:
         if "messages" in (managed.account.subscribed_fields or ()):  # stored first: to subscribe may fail
@@ -226,6 +243,12 @@ def _may_pass(error: GraphError) -> bool:
     if error.action is FailureAction.RETRY_LATER:
         return not error.row.ambiguous
     return error.action is FailureAction.WAIT_FOR_BUDGET
+
+
+async def _alone(managed: ManagedAccount, work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work` while nobody else reads or changes the subscription."""
+    async with managed.subscribing:
+        return await work()
 
 
 async def _within(work: Awaitable[T]) -> T:

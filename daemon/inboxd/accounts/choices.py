@@ -29,6 +29,8 @@ async def change(
         return None
     # Asked for again, it is tried again: Meta may not have answered the first time.
     findings = [await check.unsubscribe_comments(managed)] if wanted.comments is False else []
+    if accounts.served.get(managed.account.id) is not managed:
+        return None
     return msgspec.structs.replace(ChangedAccount.of(managed.account), findings=findings)
 
 

@@ -67,7 +67,9 @@ class LocalAccounts:
         """Change what a person chooses about an account."""
         managed = self._find(account_id)
         changed = await change(self._accounts, self._check, managed, wanted)
-        return ChangedAccount.of(managed.account) if changed is None else changed
+        if changed is None:
+            raise _not_served(account_id)
+        return changed
 
     async def check(self, account_id: str) -> CheckedAccount:
         """Check an account."""
@@ -86,8 +88,7 @@ class LocalAccounts:
     def _find(self, account_id: str) -> ManagedAccount:
         managed = self._accounts.served.get(account_id)
         if managed is None:
-            msg = f"no account {account_id} is served; 'inboxd account list' shows which are"
-            raise NoSuchAccountError(msg)
+            raise _not_served(account_id)
         return managed
 
 
@@ -120,3 +121,7 @@ class RemoteAccounts:
         """Stop serving an account."""
         path = f"/api/accounts/{quote(account_id, safe='')}"
         await self._remote.call("DELETE", path, type(None), absent=NoSuchAccountError)
+
+
+def _not_served(account_id: str) -> NoSuchAccountError:
+    return NoSuchAccountError(f"no account {account_id} is served; 'inboxd account list' shows which are")

@@ -20,3 +20,5 @@ class ManagedAccount:
         """Participants whose profile somebody is fetching."""
         self.lock = asyncio.Lock()
         """Held while the account changes, so that no change is made to what another is just changing."""
+        self.subscribing = asyncio.Lock()
+        """Held while its subscription is read and changed: each call replaces the whole list that was read before."""

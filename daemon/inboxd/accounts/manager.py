@@ -263,12 +263,13 @@ class AccountManager:
 
         `erased`: everything of it was erased, so the event log is not told either.
         """
-        async with managed.lock:
-            if self.served.get(managed.account.id) is not managed:
-                return
-            await self._remove(managed.account, erased=erased)
-            self._leave(managed)
-        await self._stop(managed)
+        async with self._adding:  # not added again before its workers have ended: the new ones have the same names
+            async with managed.lock:
+                if self.served.get(managed.account.id) is not managed:
+                    return
+                await self._remove(managed.account, erased=erased)
+                self._leave(managed)
+            await self._stop(managed)
         self._log.info("account_removed", account_id=managed.account.id)
 
     def find(self, user_id: str) -> ManagedAccount | None:
@@ -324,6 +325,7 @@ class AccountManager:
     async def _serve(self, account: Account, token: Secret | None, origin: bytes | None) -> ManagedAccount:
         graph = await self._graphs.make(account.id, account.login_type, partial(self.verdict, account.id))
         graph.token = token
+        await graph.sends_throttle.load()  # after the token: a new one ends a stop
         served_as = account if token is not None else _without_token(account)
         if served_as is not account:  # not stored: with the right key the next start is in order again
             self._log.warning("account_without_token", account_id=account.id, reason=served_as.reason)

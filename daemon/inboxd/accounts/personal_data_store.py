@@ -10,7 +10,7 @@ _ERASE: Final = {
     "graph_calls": """
         DELETE FROM graph_calls WHERE id IN (SELECT id FROM graph_calls WHERE account_id = :account LIMIT :step)
     """,
-    "graph_stops": "DELETE FROM graph_stops WHERE scope = :account",
+    "graph_stops": "DELETE FROM graph_stops WHERE scope IN (:account, 'sends:' || :account)",
 }
 _KNOWN: Final = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?)"
 

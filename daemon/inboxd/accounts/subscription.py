@@ -1,7 +1,8 @@
 """Subscribes an account to webhooks: to messages always, to comments and mentions where they are wanted.
 
 Meta replaces the whole list with each call, and one field that it does not accept voids the call. So what is there is
-read first and kept, comments are asked for together, and after a refusal one by one.
+read first and kept, comments are asked for together, and after a refusal one by one. Whoever reads and then changes a
+subscription holds `ManagedAccount.subscribing` all the while, and looks only then at what is wanted.
 """
 
 from collections.abc import Collection
@@ -64,7 +65,8 @@ async def subscribe_comments(
 ) -> tuple[str, ...]:
     """Ask for comments and mentions as well. Returns the fields to which the account is subscribed afterwards.
 
-    What Meta refuses is stored with its reason. Raises GraphError, but not for a refusal.
+    Call it with `ManagedAccount.subscribing` held. What Meta refuses is stored with its reason.
+    Raises GraphError, but not for a refusal.
     """
     graph, account = managed.graph, managed.account
     node = "me" if account.login_type is LoginType.INSTAGRAM else account.id
@@ -108,8 +110,8 @@ async def unsubscribe_comments(
 ) -> tuple[list[str], list[str]]:
     """Ask for comments and mentions no more. What else is subscribed stays: Meta keeps a list for each app.
 
-    Returns the fields that were there and are not any more, and those that Meta lists afterwards all the same.
-    Raises GraphError, and StorageError.
+    Call it with `ManagedAccount.subscribing` held. Returns the fields that were there and are not any more, and
+    those that Meta lists afterwards all the same. Raises GraphError, and StorageError.
     """
     graph, account = managed.graph, managed.account
     node = "me" if account.login_type is LoginType.INSTAGRAM else account.id

@@ -48,6 +48,10 @@ class SubscriptionMonitor:
 
     async def look(self) -> None:
         """Check the subscription once, and subscribe again if it was lost. Raises StorageError."""
+        async with self._managed.subscribing:
+            await self._look()
+
+    async def _look(self) -> None:
         self._not_before = self._clock.now_ms() + EVERY_MS
         self._wanted_comments = self._managed.account.wants_comments
         before = self._managed.account.subscribed_fields

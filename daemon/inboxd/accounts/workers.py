@@ -10,6 +10,7 @@ from inboxd.accounts.subscription_monitor import SubscriptionMonitor
 from inboxd.accounts.token_refresher import TokenRefresher
 from inboxd.feature import Job
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import InboxdError
 from inboxd.runtime.supervisor import Supervisor
 
 
@@ -37,12 +38,18 @@ class AccountWorkers:
     async def stop(self, managed: ManagedAccount) -> None:
         """Call each of `on_removed`, in order, for an account that is no longer served. Then end its workers.
 
-        Raises what a feature raises, such as StorageError.
+        Raises what a feature raised first, such as StorageError, once all of this is done.
         """
+        errors = []
         for removed in self._on_removed:
-            await removed(managed.account.id)
+            try:
+                await removed(managed.account.id)
+            except InboxdError as error:
+                errors.append(error)
         for name in self._names.pop(managed.account.id):
             await self._supervisor.end(name)
+        if errors:
+            raise errors[0]
 
 
 def workers_of(

@@ -5,23 +5,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from inboxd.conversations import early_changes_store as early_changes
 from inboxd.conversations import message_store, reply_window_store
 from inboxd.conversations.batch_size import BatchSize
+from inboxd.conversations.erasures import Erasures
 from inboxd.conversations.event_preparation import DeliveryProgress, PreparedEvent, problem_of
 from inboxd.conversations.event_recording import record_changes
 from inboxd.conversations.metrics import ConversationMetrics
 from inboxd.conversations.projection import Projection
-from inboxd.conversations.translate import changes_of
+from inboxd.conversations.translate import BatchChanges, changes_of
 from inboxd.conversations.webhook_event_recording import record_webhook_events
 from inboxd.domain.conversation import ConversationKey
 from inboxd.events.log import EventLog
 from inboxd.profiles import store as profiles
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving import webhook_event_store
-from inboxd.receiving.store import mark_done
+from inboxd.receiving.store import drop, mark_done
+from inboxd.receiving.webhook_event_store import StoredWebhookEvent
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.worker import each
 from inboxd.storage.database import Database
@@ -45,12 +47,40 @@ class EventBatch:
         return [progress for progress in self.finished if progress.problem is None]
 
 
+class _Contents(NamedTuple):
+    """What the events of a batch say, grouped by how it is stored."""
+
+    events: Sequence[PreparedEvent]
+    keys: set[ConversationKey]
+    writers: set[ConversationKey]
+    """Participants who wrote."""
+    changes: BatchChanges
+    kept: list[tuple[PreparedEvent, StoredWebhookEvent]]
+
+    @classmethod
+    def of(cls, events: Sequence[PreparedEvent]) -> Self:
+        """What these events say."""
+        return cls(
+            events,
+            keys={one.translated.key for one in events if one.translated.key is not None},
+            writers={one.translated.key for one in events if one.translated.key and one.translated.participant_wrote},
+            changes=changes_of((one.progress.delivery.id, one.translated) for one in events),
+            kept=[(one, one.kept) for one in events if one.kept is not None],
+        )
+
+    def without(self, late: Collection[PreparedEvent]) -> Self:
+        """What the others say."""
+        left_out = {id(one) for one in late}
+        return self.of([one for one in self.events if id(one) not in left_out])
+
+
 class _Stored(NamedTuple):
     """What a transaction leaves to be done after its commit."""
 
     profiles: dict[ConversationKey, int]
     """When fresh profiles that the cache did not have were fetched (ms)."""
     created: list[ConversationKey]
+    writers: set[ConversationKey]
     after_commit: list[Callable[[], None]]
     took_s: float
 
@@ -70,6 +100,7 @@ class BatchWriter:
         clock: Clock,
         metrics: ConversationMetrics,
         *,
+        erasures: Erasures,
         projections: Sequence[Projection],
         on_due: Callable[[Collection[ConversationKey]], None],
         observe: Callable[[Counter[tuple[str, str]]], None],
@@ -79,6 +110,7 @@ class BatchWriter:
         self._event_log = event_log
         self._clock = clock
         self._metrics = metrics
+        self._erasures = erasures
         self._projections = projections
         self._on_due = on_due
         self._observe = observe
@@ -92,15 +124,14 @@ class BatchWriter:
         then.
         """
         now = self._clock.now_ms()
-        done_ids = [progress.delivery.id for progress in done]
-        keys = {one.translated.key for one in events if one.translated.key is not None}
-        writers = {one.translated.key for one in events if one.translated.key and one.translated.participant_wrote}
-        uncached = [key for key in writers if self._cache.get(key) is None]
-        changes = changes_of((one.progress.delivery.id, one.translated) for one in events)
-        kept = [(one, one.kept) for one in events if one.kept is not None]
+        contents = _Contents.of(events)
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
+            late = self._erasures.late(connection, contents.events)
+            for one in late:
+                one.progress.holds_erased = True
+            left, keys, writers, changes, kept = contents.without(late) if late else contents
             applied = message_store.apply_changes(connection, keys, changes.changes, now)
             created = [key for key, _ in applied.created]
             profiles.ensure(connection, created, now)
@@ -110,11 +141,11 @@ class BatchWriter:
             record_changes(connection, self._event_log, applied.created, [*applied.changed, *joined], now)
             new = webhook_event_store.keep(connection, [stored for _, stored in kept], now)
             record_webhook_events(connection, self._event_log, [kept[place][0] for place in new])
+            uncached = [key for key in writers if self._cache.get(key) is None]
             fresh = profiles.wrote(connection, uncached, now, self._cache.ttl_ms) if uncached else {}
-            after_commit = self._project(connection, events)
-            if done_ids:
-                mark_done(connection, done_ids, now)
-            return _Stored(fresh, created, after_commit, time.perf_counter() - began)
+            after_commit = self._project(connection, left)
+            _mark_done(connection, done, now)
+            return _Stored(fresh, created, writers, after_commit, time.perf_counter() - began)
 
         stored = await self._database.write(transaction)
         self.batch_size.took(len(events), stored.took_s)
@@ -122,7 +153,7 @@ class BatchWriter:
             self._cache.put(key, fetched_at)
         for tell in stored.after_commit:
             tell()
-        self._on_due(writers.union(stored.created))
+        self._on_due(stored.writers.union(stored.created))
         self._count(events, done=len(done))
 
     async def store_each(self, batch: EventBatch) -> None:
@@ -152,3 +183,9 @@ class BatchWriter:
         for (_, kind), count in counts.items():
             self._metrics.events.labels(kind).inc(count)
         self._observe(counts)
+
+
+def _mark_done(connection: sqlite3.Connection, done: Sequence[DeliveryProgress], now: int) -> None:
+    if done:
+        mark_done(connection, [progress.delivery.id for progress in done], now)
+        drop(connection, [progress.delivery.id for progress in done if progress.holds_erased])

@@ -29,6 +29,8 @@ class DeliveryProgress:
     problem: str | None = None
     hopeless: bool = False
     """Whether trying again cannot help: the body is no webhook payload."""
+    holds_erased: bool = False
+    """Whether it tells of somebody who was erased since that happened: its bytes are not kept."""
 
 
 class PreparedEvent(NamedTuple):

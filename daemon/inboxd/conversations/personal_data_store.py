@@ -63,7 +63,7 @@ _EXPIRE_MESSAGE: Final = "DELETE FROM messages WHERE id = ? AND created_at < ?"
 _NEWEST: Final = "SELECT max(last_message_at) FROM conversations"
 
 
-def personal_data(database: Database) -> tuple[PersonalData, ...]:
+def personal_data(database: Database, *, forget: Callable[[Subject], None] | None = None) -> tuple[PersonalData, ...]:
     """Conversations with their messages, changes that wait for a message, and the search indexes."""
     return (
         PersonalData(
@@ -71,6 +71,7 @@ def personal_data(database: Database) -> tuple[PersonalData, ...]:
             erase=_erase,
             mid_keys=_mid_keys,
             export=partial(_export, database),
+            forget=forget,
             keeps_others=lambda connection, accounts: has_others(connection, "conversations", accounts),
             knows=lambda connection, account_id: has_account(connection, "conversations", account_id),
             indexes=("message_search", "people_search"),

@@ -71,6 +71,9 @@ class Stop(NamedTuple):
     strikes: int
     """How often calls were stopped since the last success."""
     reason: str
+    code: int | None = None
+    """Meta's code of the error that caused it, if one did."""
+    subcode: int | None = None
 
 
 def times_slower(slowness: float) -> str:

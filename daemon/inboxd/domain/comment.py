@@ -1,12 +1,12 @@
 """Comments and mentions: what is known of one, and what may be done with it."""
 
-import unicodedata
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from inboxd.domain.account import DAY_MS, HOUR_MS
+from inboxd.domain.plain_text import plain
 
 PRIVATE_REPLY_MS: Final = 7 * DAY_MS
 """A comment may be answered privately for so long ("Private replies")."""
@@ -120,8 +120,8 @@ class Post(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def same_text(one: str | None, other: str | None) -> bool:
-    """Whether two texts are the same but for blanks and how letters are composed."""
-    return one is not None and other is not None and _plain(one) == _plain(other)
+    """Whether two texts are the same, as `plain` compares them."""
+    return one is not None and other is not None and plain(one) == plain(other)
 
 
 def reply_problem(comment: Comment) -> str | None:
@@ -176,7 +176,3 @@ def private_reply_until(comment: Comment) -> int:
     """Until when a private reply may be tried (ms)."""
     is_live = comment.kind is CommentKind.LIVE_COMMENT
     return comment.commented_at + (LONGEST_LIVE_MS if is_live else PRIVATE_REPLY_MS)
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())

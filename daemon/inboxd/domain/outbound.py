@@ -3,7 +3,7 @@
 An outbound message has one part for each call of the Send API. `state_of` says what the parts together come to.
 """
 
-import unicodedata
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from inboxd.domain.message import Attachment, Message
+from inboxd.domain.plain_text import plain
 
 
 class OutboundKind(StrEnum):
@@ -185,6 +186,7 @@ _LISTED_AS: Final = {
     AttachmentType.AUDIO: frozenset({"audio", "video"}),  # its file is an MP4
 }
 """The types by which webhooks and the Conversations API may name an attachment that was sent, where it has several."""
+_LINK: Final = re.compile(r"(?:https?://|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}(?:/\S*)?", re.IGNORECASE)
 _TEMPLATE: Final = frozenset({"template", "generic_template", "fallback"})
 
 
@@ -217,8 +219,9 @@ def holds(state: OutboundState, *, hold_after_failure: bool) -> bool:
 def same_content(part: PartContent, message: Message) -> bool | None:
     """Whether a message of the conversation may be what `part` sent. None when nothing is known of its content.
 
-    The text is compared as it was before edits, and without regard to blanks and to how letters are composed. The
-    Conversations API may leave attachments out: an empty copy that was read there may be any attachment.
+    The text is compared as it was before edits, and without regard to blanks, to how letters are composed, to
+    characters that are not seen, and to escapes. None also when only links differ: Meta may replace them, or show one
+    as a post. The Conversations API may leave attachments out: an empty copy that was read there may be any attachment.
     """
     content = message.content
     if content is None:
@@ -226,12 +229,12 @@ def same_content(part: PartContent, message: Message) -> bool | None:
     if part.template is not None:
         return _is_template(part.template, content.attachments, content.text)
     if part.attachments:
-        if content.text and _plain(content.text):
+        if content.text and plain(content.text):
             return False
         if not content.attachments:
             return message.read_at is not None
         return _same_attachments(part.attachments, content.attachments)
-    return _plain(content.text) == _plain(part.text)  # whatever else: a link may get a preview as an attachment
+    return _same_text(part.text or "", content.text or "")  # whatever else: a link may get a preview as an attachment
 
 
 def _same_attachments(wanted: Sequence[OutboundAttachment], found: Sequence[Attachment]) -> bool:
@@ -246,8 +249,12 @@ def _is_template(template: Template, found: Sequence[Attachment], text: str | No
     if found:
         return all(one.type.lower() in _TEMPLATE for one in found)
     titles = {template.text, *(one.title for one in template.elements)}
-    return not _plain(text) or _plain(text) in {_plain(one) for one in titles}
+    return not plain(text) or plain(text) in {plain(one) for one in titles}
 
 
-def _plain(text: str | None) -> str:
-    return " ".join(unicodedata.normalize("NFC", text or "").split())
+def _same_text(wanted: str, found: str) -> bool | None:
+    one, other = plain(wanted), plain(found)
+    if one == other:
+        return bool(one) or wanted == found
+    without, links = _LINK.subn("", one)
+    return None if links and without.split() == _LINK.sub("", other).split() else False

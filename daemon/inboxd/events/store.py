@@ -1,11 +1,12 @@
 """The event log in the database: appending, reading, pruning."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.event import NewEvent, StoredEvent
 from inboxd.storage.connection import insert_many, one_moment
 from inboxd.storage.personal_data import ExpiredRows
@@ -56,6 +57,12 @@ _PRUNE: Final = "DELETE FROM events WHERE seq <= ?"
 _ERASED_AT: Final = f"""
 SELECT max(occurred_at) FROM events INDEXED BY events_erased
 WHERE type = '{PARTICIPANT_ERASED}' AND account_id = ? AND participant_id = ?
+"""  # noqa: S608 - a constant
+_ERASED: Final = f"""
+SELECT k.value ->> 0, k.value ->> 1, max(e.occurred_at) FROM json_each(?) AS k
+CROSS JOIN events AS e INDEXED BY events_erased
+    ON e.type = '{PARTICIPANT_ERASED}' AND e.account_id = k.value ->> 0 AND e.participant_id = k.value ->> 1
+GROUP BY 1, 2
 """  # noqa: S608 - a constant
 _PRUNED: Final = "UPDATE event_log SET pruned_to = max(pruned_to, ?)"
 ROW_BYTES: Final = 120
@@ -181,6 +188,13 @@ def erased_at(connection: sqlite3.Connection, account_id: str, participant_id: s
     """When a participant was last erased (ms), as far as the log still has it."""
     ((found,),) = connection.execute(_ERASED_AT, (account_id, participant_id)).fetchall()
     return None if found is None else int(found)
+
+
+def erased(connection: sqlite3.Connection, keys: Collection[ConversationKey]) -> dict[ConversationKey, int]:
+    """When those of these participants who were erased were last erased (ms), as far as the log still has it."""
+    wanted = msgspec.json.encode([*keys]).decode()
+    rows = connection.execute(_ERASED, (wanted,)).fetchall()
+    return {ConversationKey(account_id, participant_id): at for account_id, participant_id, at in rows}
 
 
 def expire(connection: sqlite3.Connection, *, before: int, after: int, step: int) -> ExpiredRows:

@@ -13,7 +13,8 @@ from inboxd.meta.budget import AppBudget, Budget, CallLog
 from inboxd.meta.graph import Answer, GraphClient
 from inboxd.meta.graph_errors import GraphError, unusable
 from inboxd.meta.owner import MAX_NAME, OWNER_FIELDS, Owner, owner_in
-from inboxd.meta.throttle import FIRST_STOP_S, STOP_FROM, Circuit, Throttle
+from inboxd.meta.sends_throttle import SendsThrottle
+from inboxd.meta.throttle import FIRST_STOP_S, NO_CODES, STOP_FROM, Throttle
 from inboxd.runtime import logs
 from inboxd.runtime.secret import Secret
 
@@ -81,8 +82,11 @@ class AccountGraph:
         """Stops only profile calls: a permission is missing, or Meta gives ambiguous errors about many people."""
         self.conversations_throttle: Final = budget.paced_throttle(calls=CONVERSATION_CALLS, window_s=1.0)
         """Keeps the pace of the Conversations API."""
-        self.sends_throttle: Final = Throttle(budget.clock)
-        """Stops only sends: Meta restricts the account, or only a person can resolve why it refuses."""
+        self.sends_throttle: Final = SendsThrottle(budget.clock, call_log, budget.account_id)
+        self.circuit: Final = client.circuit
+        """The circuit breaker of the host."""
+        self.meta_now_ms: Final = client.time.now_ms
+        """Meta's time (ms), not later than it is there. None while it has not told it."""
         self._client = client
         self._call_log = call_log
         self._app_budget = app_budget
@@ -98,11 +102,6 @@ class AccountGraph:
         self.answers = 0
         """The number of this account's calls that Meta has answered so far."""
         self._log = logs.get("graph").bind(account_id=budget.account_id)
-
-    @property
-    def circuit(self) -> Circuit:
-        """The circuit breaker of the host."""
-        return self._client.circuit
 
     @property
     def token(self) -> Secret | None:
@@ -331,16 +330,16 @@ class AccountGraph:
         """Update one throttle from an answer: percent of the allowance used, a limit reached, or seconds to stop."""
         if percent is not None:
             self._note_usage(throttle, scope, percent)
-        reason = _why_stop(percent, limit, stop_s)
+        reason, codes = _why_stop(percent, limit, stop_s), NO_CODES if limit is None else (limit.code, limit.subcode)
         if reason is None:
             if not throttle.strikes or throttle.stopped_s():
                 return  # there is no stop to end, or the answer to a later call has set one
             throttle.reset()
             self._log.info("throttle_ended", scope=scope)
         elif stop_s > 0:
-            throttle.trip(stop_s, reason)
+            throttle.trip(stop_s, reason, codes)
         elif not throttle.stopped_s():
-            throttle.trip_longer(reason, first_s=limit.row.first_stop_s if limit else FIRST_STOP_S)
+            throttle.trip_longer(reason, codes, first_s=limit.row.first_stop_s if limit else FIRST_STOP_S)
         if reason is not None:
             self._log.warning("throttled", scope=scope, reason=reason, seconds=round(throttle.stopped_s()))
         await self._call_log.save_stop(scope, throttle.stop())

@@ -13,6 +13,7 @@ import aiohttp
 from inboxd.domain.retry import FailureAction
 from inboxd.meta import answers
 from inboxd.meta.graph_errors import GraphError, classified, transport
+from inboxd.meta.meta_clock import MetaClock
 from inboxd.meta.response_body import read_at_most
 from inboxd.meta.throttle import Circuit
 from inboxd.meta.usage import Usage, parse_usage
@@ -48,6 +49,7 @@ class GraphClient:
         self._probe_timeout = aiohttp.ClientTimeout(total=min(timeout_s, PROBE_TIMEOUT_S))
         self.circuit = Circuit(clock, self._probe)
         """Stops calls while the host does not answer."""
+        self.time = MetaClock(clock)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -133,7 +135,9 @@ class GraphClient:
             async with self._session.request(
                 method, url, allow_redirects=False, trace_request_ctx=attempt, **options
             ) as response:
-                return _answer(response.status, await _read(response), parse_usage(response.headers))
+                answer = _answer(response.status, await _read(response), parse_usage(response.headers))
+                self.time.note(response.headers.get("Date"))
+                return answer
         except TimeoutError as error:
             raise self._unanswered("no answer in time", unsent=not attempt.connected) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: malformed headers

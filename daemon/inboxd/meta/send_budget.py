@@ -8,12 +8,16 @@ a message stays in the outbox until `wait_s` is 0, where it can be seen and canc
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from inboxd.domain.budget import Stop
 from inboxd.domain.call_window import CallWindow
 from inboxd.meta.account_graph import AccountGraph
 from inboxd.meta.budget import HOUR_S
+from inboxd.meta.send_errors import SendFailure, send_row
 from inboxd.meta.throttle import Throttle
+
+_RESTRICTIONS: Final = frozenset({SendFailure.STOPPED, SendFailure.RESTRICTED})
 
 
 class SendLimits(NamedTuple):
@@ -109,6 +113,12 @@ class SendBudget:
             reason=reason.rstrip(".") if waits and reason else None,
         )
 
+    def restriction(self) -> Stop | None:
+        """The stop by which Meta lets the account send nothing for hours, or until a person did something."""
+        stops = [stop for stop in (throttle.stop() for throttle in self._throttles()) if stop is not None]
+        found = [stop for stop in stops if stop.remaining_s > 0 and _is_restriction(stop)]
+        return max(found, key=lambda stop: stop.remaining_s, default=None)
+
     def _throttles(self) -> Sequence[Throttle]:
         return (*self._graph.budget.throttles, self.throttle)
 
@@ -121,3 +131,7 @@ class SendBudget:
 
     def _room_s(self, window: CallWindow, most: int) -> float:
         return window.room_in_s(most, self._clock.monotonic())
+
+
+def _is_restriction(stop: Stop) -> bool:
+    return stop.code is not None and send_row(stop.code, stop.subcode).failure in _RESTRICTIONS

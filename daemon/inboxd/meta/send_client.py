@@ -4,6 +4,7 @@ There are three ends. Meta accepted it (`SendReceipt`); Meta refused it, or it c
 `NotSentError`); or nobody can say (`OutcomeUnknownError`): then Meta may have sent the message.
 """
 
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from inboxd.domain.account import LoginType
@@ -71,6 +72,7 @@ class SendClient:
             await self._told(None)
         if self._graph.sends_throttle.strikes:
             self._graph.sends_throttle.reset()
+            await self._keep()
         return answer.fields
 
     async def _heed(self, error: SendError) -> None:
@@ -78,10 +80,16 @@ class SendClient:
         row = error.send_row
         if row.failure in {SendFailure.STOPPED, SendFailure.RESTRICTED}:
             longest_s = row.first_stop_s if row.failure is SendFailure.STOPPED else LONGEST_REST_S
-            self._graph.sends_throttle.trip_longer(str(error), first_s=row.first_stop_s, longest_s=longest_s)
+            throttle = self._graph.sends_throttle
+            throttle.trip_longer(str(error), (error.code, error.subcode), first_s=row.first_stop_s, longest_s=longest_s)
+            await self._keep()
         if row.failure is SendFailure.STOPPED:
             self._refused = True
             await self._told(error)
+
+    async def _keep(self) -> None:
+        with suppress(StorageError):  # what became of the message counts all the same
+            await self._graph.sends_throttle.keep()
 
     async def _told(self, error: SendError | None) -> None:
         try:

@@ -217,7 +217,10 @@ BY_SUBCODE: Final[dict[int, SendRow]] = {
 _UNLISTED: Final = SendRow(
     SendFailure.UNCLEAR_ONCE, ReasonCode.ANSWER_NOT_SEEN, "an error that is not in the table of inboxd"
 )
-TOO_MANY: Final = SendRow(SendFailure.THROTTLED, ReasonCode.THROTTLED, "Meta answered HTTP 429: too many requests")
+TOO_MANY: Final = SendRow(
+    SendFailure.UNCLEAR, ReasonCode.ANSWER_NOT_SEEN, "HTTP 429 without Meta's error: too many requests"
+)
+"""It stops calls as Meta's own limits do. But a proxy may have answered so after it had passed the request on."""
 _ACTIONS: Final = {
     SendFailure.THROTTLED: FailureAction.WAIT_FOR_BUDGET,
     SendFailure.TOKEN: FailureAction.NEEDS_LOGIN,
@@ -245,7 +248,7 @@ class SendError(GraphError):
     def __init__(self, code: int | None, subcode: int | None, row: SendRow) -> None:
         name = "" if code is None else f" (Meta's code {code}/{subcode})" if subcode else f" (Meta's code {code})"
         action = _ACTIONS.get(row.failure, FailureAction.UNKNOWN)
-        if code in _STOP_FOR_ALL:
+        if row is TOO_MANY or code in _STOP_FOR_ALL:
             action = FailureAction.WAIT_FOR_BUDGET
         super().__init__(
             f"{row.words[0].upper()}{row.words[1:]}{name}.",

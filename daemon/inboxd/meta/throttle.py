@@ -26,6 +26,10 @@ YIELD_S: Final = 1.0
 LONGEST_REST_S: Final = 30.0
 """With the probe and the first call after it, all accounts make calls again within a minute of the host's return."""
 
+Codes = tuple[int | None, int | None]
+"""Meta's code and subcode of an error."""
+NO_CODES: Final[Codes] = (None, None)
+
 
 class Throttle:
     """Stops calls for some time, then lets through one at a time until one succeeds."""
@@ -39,26 +43,37 @@ class Throttle:
         self.strikes = 0
         """The number of stops since the last success."""
         self.reason: str | None = None
+        self._codes = NO_CODES
+        """Meta's code and subcode of the error that caused the stop."""
 
-    def trip(self, seconds: float, reason: str) -> None:
-        """Stop for `seconds`. A longer stop that has already begun stays."""
+    def trip(self, seconds: float, reason: str, codes: Codes = NO_CODES) -> None:
+        """Stop for `seconds`, because of an error with these codes. A longer stop that has already begun stays."""
         self._until = max(self._until, self._clock.monotonic() + seconds)
         self.strikes += 1
         self.reason = reason
+        self._codes = codes
 
-    def trip_longer(self, reason: str, *, first_s: float = FIRST_STOP_S, longest_s: float | None = None) -> None:
-        """Stop when no length is given: twice as long each time, until a success.
+    def trip_longer(
+        self,
+        reason: str,
+        codes: Codes = NO_CODES,
+        *,
+        first_s: float = FIRST_STOP_S,
+        longest_s: float | None = None,
+    ) -> None:
+        """Stop when no length is given: twice as long each time, until a success. `codes` as for `trip`.
 
         The longest stop is one hour or 24 times `first_s`, whichever is longer, unless `longest_s` is given.
         """
         longest_s = max(LONGEST_STOP_S, first_s * 24) if longest_s is None else longest_s
-        self.trip(min(first_s * 2.0 ** min(self.strikes, 16), longest_s), reason)
+        self.trip(min(first_s * 2.0 ** min(self.strikes, 16), longest_s), reason, codes)
 
     def reset(self) -> None:
         """End the stop: its cause is over."""
         self._until = -math.inf
         self.strikes = 0
         self.reason = None
+        self._codes = NO_CODES
 
     def note_usage(self, percent: float) -> None:
         """Note the percentage of its allowance that Meta reports as used."""
@@ -92,12 +107,12 @@ class Throttle:
 
     def stop(self) -> Stop | None:
         """The stop to store, or None. An expired stop is included until a call has succeeded."""
-        return None if self.reason is None else Stop(self.stopped_s(), self.strikes, self.reason)
+        return None if self.reason is None else Stop(self.stopped_s(), self.strikes, self.reason, *self._codes)
 
     def restore(self, stop: Stop) -> None:
         """Restore a stop from before a restart."""
         self._until = self._clock.monotonic() + stop.remaining_s
-        self.strikes, self.reason = stop.strikes, stop.reason
+        self.strikes, self.reason, self._codes = stop.strikes, stop.reason, (stop.code, stop.subcode)
 
     def enter(self) -> None:
         """A call begins."""

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -40,6 +40,7 @@ _NEXT_ATTEMPT: Final = "SELECT min(next_attempt_at) FROM deliveries WHERE state 
 _OLDEST_DUE: Final = """
 SELECT id FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ? ORDER BY id LIMIT 1
 """
+_DROP: Final = "DELETE FROM deliveries WHERE id = ? AND state = 'done'"
 _DONE: Final = """
 UPDATE deliveries SET state = 'done', settled_at = ?, error = NULL
 WHERE id IN (SELECT value FROM json_each(?))
@@ -315,6 +316,11 @@ def _with_body(rows: Sequence[Row]) -> tuple[DeliverySummary, bytes] | None:
 def mark_done(connection: sqlite3.Connection, ids: Sequence[int], now: int) -> None:
     """Record that these deliveries are processed. `now` in ms."""
     connection.execute(_DONE, (now, msgspec.json.encode(ids).decode()))
+
+
+def drop(connection: sqlite3.Connection, ids: Collection[int]) -> None:
+    """Remove deliveries that are processed: they hold what was erased before they came."""
+    connection.executemany(_DROP, [(one,) for one in ids])
 
 
 def mark_postponed(

@@ -19,7 +19,7 @@ from inboxd.http.resource import Resource
 from inboxd.meta.budget import PATIENCE_S
 from inboxd.meta.send_budget import SendBudget
 from inboxd.meta.send_client import SendClient
-from inboxd.meta.send_errors import SendError, SendFailure
+from inboxd.meta.send_errors import TOO_MANY, SendError, SendFailure
 from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime.clock import Clock
 from inboxd.sending import actions_store
@@ -145,7 +145,7 @@ class ActionsApi:
             with sender.budget.slot():
                 await sender.client().action(key.participant_id, action, payload)
         except SendError as error:
-            throttled = error.send_row.failure is SendFailure.THROTTLED
+            throttled = error.send_row.failure is SendFailure.THROTTLED or error.send_row is TOO_MANY
             status = HTTPStatus.SERVICE_UNAVAILABLE if throttled else HTTPStatus.CONFLICT
             raise ProblemError(status, f"Meta refused it: {error}") from error
         except NotSentError as error:

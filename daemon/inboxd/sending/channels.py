@@ -20,8 +20,8 @@ from inboxd.meta.send_bodies import Recipient
 from inboxd.meta.send_client import SendClient, SendReceipt
 from inboxd.runtime.clock import Clock
 from inboxd.sending.content import content_of
-from inboxd.sending.delivery_store import Begun
-from inboxd.sending.matching_store import NEW_MS, SLACK_MS, Finding, Verdict, edge, find
+from inboxd.sending.delivery_store import Begun, is_unknown
+from inboxd.sending.matching_store import NEW_MS, Finding, Verdict, find, since_of
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.sending.uploads.service import UploadService
 from inboxd.sending.uploads.upload import UploadError
@@ -58,6 +58,10 @@ class ChannelTools(NamedTuple):
     clock: Clock
     aliases: Mapping[str, str]
     uploads: UploadService
+
+
+class _SettledError(Exception):
+    """What became of a part was found out meanwhile, or it was erased."""
 
 
 class DirectMessages:
@@ -121,7 +125,7 @@ class DirectMessages:
         if one.key is None:
             return Finding(Verdict.UNCLEAR, words="It is not known who wrote the comment.")
         client, account = self._both[1], self._managed.account
-        known_to = await edge(self._tools.database.read, part.id)
+        since = await since_of(self._tools.database.read, part.id)
         page = await client.conversations(user_id=one.key.participant_id, priority=Priority.LIVE)
         own = identity_of(account)
         for listed in page:
@@ -133,18 +137,24 @@ class DirectMessages:
                 return Finding(Verdict.ABSENT)
             return Finding(Verdict.UNCLEAR, words="Meta lists no conversation with the participant.")
         read_at = self._tools.clock.now_ms()
-        found, is_whole = await self._messages(client, listed, known_to)
-        since = (part.began_at or read_at) - NEW_MS if known_to is None else known_to - SLACK_MS
-        wanted = [message for message in found if message.created_time is not None and message.created_time >= since]
+        found, is_whole = await self._messages(client, listed, since.known_to)
+        earliest = since.earliest if since.earliest is not None else (part.began_at or read_at) - NEW_MS
+        wanted = [one for one in found if one.created_time is not None and one.created_time >= earliest]
         read = read_conversation(sides, wanted, self._tools.aliases, source=Source.RECONCILED, read_at=read_at)
         looked: list[Finding] = []
 
         def also(connection: sqlite3.Connection, _joined: Joined) -> None:
+            if not is_unknown(connection, one, part):
+                raise _SettledError  # erased, perhaps: nothing that was read is stored
             looked.append(find(connection, one, part))
 
-        await self._read_back.store(read, emit=True, also=also)
-        if looked[-1].verdict is Verdict.ABSENT and not is_whole:
-            return Finding(Verdict.UNCLEAR, words="Meta does not show the conversation up to that time.")
+        try:
+            await self._read_back.store(read, emit=True, also=also)
+        except _SettledError:
+            return Finding(Verdict.UNCLEAR, words="It was settled meanwhile.")
+        if looked[-1].verdict is Verdict.ABSENT and not (is_whole and since.earliest is not None):
+            shown = "Meta does not show the conversation up to that time"
+            return Finding(Verdict.UNCLEAR, words=f"{'It is not known when Meta got it' if is_whole else shown}.")
         return looked[-1]
 
     async def _messages(

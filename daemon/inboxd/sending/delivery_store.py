@@ -28,19 +28,23 @@ ORDER BY due_at, id LIMIT 1
 _INTENT: Final = """
 UPDATE outbound_parts SET
     state = 'sending', attempts = attempts + 1, began_at = ?2, tag = ?3,
-    after_message_id = (SELECT coalesce(max(id), 0) FROM messages)
+    after_message_id = (SELECT coalesce(max(id), 0) FROM messages),
+    began_at_meta = coalesce(?4, (SELECT max(sent_at) FROM (SELECT sent_at FROM messages ORDER BY id DESC LIMIT 1000)))
 WHERE id = ?1 AND state = 'queued'
 """
 _ATTEMPT: Final = "INSERT INTO outbound_attempts (part_id, began_at) VALUES (?, ?) RETURNING id"
 _ENDED: Final = """
-UPDATE outbound_attempts SET ended_at = ?, outcome = ?, code = ?, subcode = ?, reason = ? WHERE id = ?
+UPDATE outbound_attempts SET ended_at = ?, outcome = ?, code = ?, subcode = ?, reason = ?
+WHERE id = ? AND part_id = ? AND began_at = ?
 """
 _PART_STATE: Final = "UPDATE outbound_parts SET state = ?2 WHERE id = ?1 AND state = ?3"
 _PART_SENT: Final = """
 UPDATE outbound_parts SET state = 'sent', mid = ?2, mid_key = ?3, sent_at = ?4, delivered_at = ?5
 WHERE id = ?1 AND state IN ('sending', 'unknown')
 """
-_IS_UNKNOWN: Final = "SELECT EXISTS (SELECT 1 FROM outbound_parts WHERE id = ? AND state = 'unknown')"
+_IS_UNKNOWN: Final = """
+SELECT EXISTS (SELECT 1 FROM outbound_parts WHERE id = ? AND outbound_id = ? AND began_at IS ? AND state = 'unknown')
+"""
 _UNCOUNT: Final = "UPDATE outbound_parts SET attempts = max(attempts - 1, 0) WHERE id = ?"
 _PARTICIPANT: Final = "UPDATE outbound_messages SET participant_id = ? WHERE id = ?"
 _SET: Final = """
@@ -66,9 +70,20 @@ WHERE state IN ('sending', 'unknown', 'failed')
 _ORPHANED: Final = "UPDATE outbound_attempts SET outcome = 'unknown' WHERE part_id = ? AND outcome IS NULL"
 _POSTPONE: Final = """
 UPDATE outbound_messages INDEXED BY outbound_due SET
-    due_at = :until, reason_code = :code, reason = :reason, updated_at = max(:now, updated_at + 1)
+    due_at = :until, reason_code = :code, reason = :reason, meta_code = :meta_code, meta_subcode = :meta_subcode,
+    updated_at = max(:now, updated_at + 1)
 WHERE account_id = :account AND due_at IS NOT NULL AND due_at <= :now AND state IN ('queued', 'sending')
   AND kind = coalesce(:kind, kind)
+"""
+_NOT_SERVED: Final = """
+UPDATE outbound_messages INDEXED BY outbound_due SET
+    due_at = ?2, updated_at = max(?3, updated_at + 1),
+    reason_code = iif(state = 'unknown', 'answer_not_seen', 'account_not_callable'),
+    reason = iif(state = 'unknown',
+        'Whether it was sent is not known. The account is not served now; it is found out when it is added again.',
+        'The account is not served now. Add it again, or cancel this.'),
+    meta_code = iif(state = 'unknown', meta_code, NULL), meta_subcode = iif(state = 'unknown', meta_subcode, NULL)
+WHERE account_id = ?1 AND due_at IS NOT NULL
 """
 _HASTEN: Final = """
 UPDATE outbound_messages INDEXED BY outbound_due SET due_at = ?2
@@ -245,20 +260,27 @@ def due(connection: sqlite3.Connection, account_id: str, busy: Iterable[int], *,
     return None if row is None else Due(*row)
 
 
-def begin(connection: sqlite3.Connection, part: OutboundPart, tag: Tag | None, now: int) -> int | None:
-    """Store the intent to send a part. Returns the id of the attempt; None when the part is no longer queued."""
+def begin(
+    connection: sqlite3.Connection, part: OutboundPart, tag: Tag | None, now: int, meta_now: int | None
+) -> int | None:
+    """Store the intent to send a part. Returns the id of the attempt; None when the part is no longer queued.
+
+    `meta_now` is Meta's time (ms). When that is not known, the latest messages that came tell it: they are not later.
+    """
     name = tag.value if tag is Tag.HUMAN_AGENT else None
-    if not connection.execute(_INTENT, (part.id, now, name)).rowcount:
+    if not connection.execute(_INTENT, (part.id, now, name, meta_now)).rowcount:
         return None
     return int(connection.execute(_ATTEMPT, (part.id, now)).fetchone()[0])
 
 
-def ended(
-    connection: sqlite3.Connection, attempt_id: int, outcome: str, now: int, reason: Reason | None = None
-) -> None:
-    """Store what an attempt came to: `sent`, `refused`, `waits` or `unknown`."""
+def ended(connection: sqlite3.Connection, begun: Begun, outcome: str, now: int, reason: Reason | None = None) -> bool:
+    """Store what an attempt came to: `sent`, `refused`, `waits` or `unknown`.
+
+    False when it is gone, because its message was erased. SQLite may have given its id to another one since.
+    """
     code, subcode, words = (None,) * 3 if reason is None else (reason.meta_code, reason.meta_subcode, reason.words)
-    connection.execute(_ENDED, (now, outcome, code, subcode, words, attempt_id))
+    values = (now, outcome, code, subcode, words, begun.attempt_id, begun.part.id, begun.began_at)
+    return connection.execute(_ENDED, values).rowcount > 0
 
 
 def set_part(connection: sqlite3.Connection, part_id: int, state: PartState, was: PartState) -> bool:
@@ -271,9 +293,9 @@ def mark_sent(connection: sqlite3.Connection, part_id: int, mid: str, now: int, 
     return connection.execute(_PART_SENT, (part_id, mid, mid_key(mid), now, delivered_at)).rowcount > 0
 
 
-def is_unknown(connection: sqlite3.Connection, part_id: int) -> bool:
-    """Whether it is still not known whether a part was sent."""
-    return bool(connection.execute(_IS_UNKNOWN, (part_id,)).fetchone()[0])
+def is_unknown(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart) -> bool:
+    """Whether it is still not known whether a part was sent. False also when it was erased, or is tried again."""
+    return bool(connection.execute(_IS_UNKNOWN, (part.id, one.id, part.began_at)).fetchone()[0])
 
 
 def uncount(connection: sqlite3.Connection, part_id: int) -> None:
@@ -316,8 +338,15 @@ def postpone(
     connection: sqlite3.Connection, account_id: str, until: int, reason: Reason, now: int, kind: str | None = None
 ) -> int:
     """Let everything of an account that is due wait until `until` (ms). Returns how many."""
-    values = {"account": account_id, "until": until, "code": reason.code.value, "reason": reason.words}
-    return connection.execute(_POSTPONE, values | {"now": now, "kind": kind}).rowcount
+    values = {"account": account_id, "until": until, "now": now, "kind": kind}
+    why = {"code": reason.code.value, "reason": reason.words}
+    codes = {"meta_code": reason.meta_code, "meta_subcode": reason.meta_subcode}
+    return connection.execute(_POSTPONE, values | why | codes).rowcount
+
+
+def not_served(connection: sqlite3.Connection, account_id: str, until: int, now: int) -> int:
+    """Everything of an account waits, because it is not served any more, and says so. Returns how many."""
+    return connection.execute(_NOT_SERVED, (account_id, until, now)).rowcount
 
 
 def hasten(connection: sqlite3.Connection, account_id: str, now: int) -> int:

@@ -19,7 +19,8 @@ CROSS JOIN outbound_messages AS o ON o.id = p.outbound_id AND o.account_id = ?1
 """
 _DELIVERED: Final = "UPDATE outbound_parts SET delivered_at = ? WHERE id = ? AND delivered_at IS NULL"
 _UNDECIDED: Final = """
-SELECT o.id, p.id, p.state, o.participant_id FROM outbound_messages AS o INDEXED BY outbound_by_state
+SELECT o.id, p.id, p.state, o.participant_id, coalesce(p.after_message_id, 0)
+FROM outbound_messages AS o INDEXED BY outbound_by_state
 JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state IN ('sending', 'unknown')
 WHERE o.state IN ('sending', 'unknown') AND o.account_id = ?1 AND coalesce(o.participant_id, ?2) = ?2
   AND o.kind <> 'comment_reply'
@@ -45,6 +46,14 @@ WHERE c.account_id = ?1 AND c.participant_id = ?2 AND m.id > ?3 AND m.direction 
   )
 ORDER BY m.timeline_at DESC LIMIT 1
 """
+_OPENED: Final = """
+SELECT DISTINCT c.participant_id FROM messages AS m
+CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
+WHERE m.id > ?2 AND m.direction = 1 AND m.sent_at IS NOT NULL
+  AND NOT EXISTS (
+      SELECT 1 FROM messages AS b WHERE b.conversation_id = c.id AND b.timeline_at IS NOT NULL AND +b.id <= ?2
+  )
+"""
 _UNREAD: Final = f"""
 SELECT id FROM outbound_messages INDEXED BY outbound_by_person
 WHERE account_id = ? AND participant_id = ? AND state IN ('sent', 'delivered') ORDER BY id DESC LIMIT {MOST_READ}
@@ -55,9 +64,9 @@ WHERE m.mid_key = ?2 AND m.mid = ?3 AND m.direction = 1
 """
 _IS_NEW: Final = """
 SELECT NOT EXISTS (
-    SELECT 1 FROM conversations AS c JOIN messages AS m ON m.conversation_id = c.id
+    SELECT 1 FROM conversations AS c JOIN messages AS m ON m.conversation_id = c.id AND m.timeline_at IS NOT NULL
     WHERE c.account_id = ? AND c.participant_id = ?
-      AND m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?)
+      AND +m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?)
 )
 """
 _AFTER: Final = "SELECT after_message_id FROM outbound_parts WHERE id = ?"
@@ -78,6 +87,8 @@ class Undecided(NamedTuple):
     part_id: int
     state: str
     participant_id: str | None
+    after_message_id: int
+    """The newest message that was stored when it was begun."""
 
 
 class Unexplained(NamedTuple):
@@ -122,9 +133,14 @@ def echo_of(connection: sqlite3.Connection, key: ConversationKey, mid: str) -> t
 
 def unexplained(connection: sqlite3.Connection, key: ConversationKey, part_id: int) -> Unexplained | None:
     """The latest message of the account that came since a part was begun, and is no part's."""
-    after = fetch(connection, _AFTER, (part_id,))
-    rows = fetch(connection, _UNEXPLAINED, (*key, (after[0][0] if after else None) or 0))
+    rows = fetch(connection, _UNEXPLAINED, (*key, _after(connection, part_id)))
     return Unexplained(*rows[0]) if rows else None
+
+
+def opened_since(connection: sqlite3.Connection, account_id: str, part_id: int) -> Sequence[ConversationKey]:
+    """Conversations of which nothing was known when a part was begun, and in which the account wrote since."""
+    rows = fetch(connection, _OPENED, (account_id, _after(connection, part_id)))
+    return [ConversationKey(account_id, row[0]) for row in rows]
 
 
 def unread(connection: sqlite3.Connection, key: ConversationKey) -> Sequence[int]:
@@ -136,3 +152,8 @@ def reader_of(connection: sqlite3.Connection, account_id: str, mid: str) -> Conv
     """Who read the message `mid` of the account."""
     rows = fetch(connection, _READER, (account_id, mid_key(mid), mid))
     return ConversationKey(account_id, rows[0][0]) if rows else None
+
+
+def _after(connection: sqlite3.Connection, part_id: int) -> int:
+    rows = fetch(connection, _AFTER, (part_id,))
+    return (rows[0][0] if rows else None) or 0

@@ -11,7 +11,7 @@ from inboxd.domain.outbound import PartState
 from inboxd.domain.partyless_change import PartylessSeen
 from inboxd.runtime.clock import Clock
 from inboxd.sending import delivery_store, echo_store
-from inboxd.sending.echo_store import Undecided
+from inboxd.sending.authorship import may_be_ours
 from inboxd.sending.settlement import Settlement, WrittenElsewhere
 
 _MANY: Final = 500
@@ -80,17 +80,12 @@ class Echoes:
                 if one.state == PartState.UNKNOWN.value:
                     delivery_store.look_at(connection, one.outbound_id, now)
                     unknown.add(one.outbound_id)
-            if any(self._may_be(connection, one, key) for one in open_parts):
-                continue  # it is decided when that is settled
             message_id, _ = echo_store.echo_of(connection, key, echo.mid)
+            if may_be_ours(connection, key, echo.mid, message_id, open_parts):
+                continue  # it is decided when that is settled
             written.append(WrittenElsewhere(key, echo.mid, message_id, echo.at))
         self._settlement.human_replied(connection, written, now)
         return unknown
-
-    @staticmethod
-    def _may_be(connection: sqlite3.Connection, one: Undecided, key: ConversationKey) -> bool:
-        """Whether a part may have become a message of this conversation."""
-        return one.participant_id is not None or echo_store.is_new_since(connection, key, one.part_id)
 
 
 def _echoes(events: Sequence[PreparedEvent]) -> Iterator[_Echo]:

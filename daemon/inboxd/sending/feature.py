@@ -106,7 +106,7 @@ def build(
         account_workers=senders.workers_of,
         on_account_removed=senders.account_removed,
         expiries=personal_data_store.expiries(database, clock, days=keep_days),
-        personal_data=personal_data_store.personal_data(database),
+        personal_data=personal_data_store.personal_data(database, forget=senders.forget),
         collect=collect,
         outbox_pages=outbox_pages,
         pages=(answering, outbox_pages),

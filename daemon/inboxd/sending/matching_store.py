@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from inboxd.conversations.message_store import load, mid_key
+from inboxd.domain.conversation import ConversationKey
 from inboxd.domain.outbound import OutboundKind, PartContent, same_content
 from inboxd.sending.outbound import OutboundPart, StoredOutbound
 from inboxd.storage.connection import Row, fetch
@@ -17,6 +20,8 @@ from inboxd.storage.database import Read
 
 SLACK_MS: Final = 2000
 """The Conversations API has whole seconds."""
+META_SLACK_MS: Final = 5000
+"""Meta's machines may differ by so much."""
 NEW_MS: Final = 60_000
 MOST: Final = 50
 """Messages that are looked at. When there are more, nothing is proved."""
@@ -28,6 +33,14 @@ JOIN messages AS b ON b.conversation_id = c.id AND b.timeline_at IS NOT NULL
 WHERE p.id = ? AND b.id <= p.after_message_id AND coalesce(b.sent_at, b.listed_at) IS NOT NULL
 ORDER BY b.timeline_at DESC LIMIT 1
 """
+_CONTENT: Final = """
+SELECT p.content, m.conversation_id, m.mid_key, m.mid FROM outbound_parts AS p
+JOIN conversations AS c ON c.account_id = ?2 AND c.participant_id = ?3
+JOIN messages AS m ON m.conversation_id = c.id AND m.mid_key = ?4 AND m.mid = ?5
+WHERE p.id = ?1
+"""
+_decode: Final = msgspec.json.Decoder(PartContent).decode
+_BEGAN: Final = "SELECT began_at_meta FROM outbound_parts WHERE id = ?"
 _IS_OURS: Final = """
 EXISTS (
     SELECT 1 FROM outbound_parts AS x JOIN outbound_messages AS xo ON xo.id = x.outbound_id
@@ -48,7 +61,10 @@ JOIN outbound_messages AS o ON o.id = p.outbound_id
 JOIN messages AS m ON m.id > p.after_message_id AND m.direction = 1 AND m.timeline_at IS NOT NULL
 JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = o.account_id
 WHERE p.id = ?1 AND c.created_at >= p.began_at - {NEW_MS} AND NOT {_IS_OURS}
-  AND NOT EXISTS (SELECT 1 FROM messages AS b WHERE b.conversation_id = c.id AND b.id <= p.after_message_id)
+  AND NOT EXISTS (
+      SELECT 1 FROM messages AS b
+      WHERE b.conversation_id = c.id AND b.timeline_at IS NOT NULL AND +b.id <= p.after_message_id
+  )
 ORDER BY m.id LIMIT {MOST + 1}
 """  # noqa: S608 - built from constants
 _SIBLINGS: Final = """
@@ -61,7 +77,11 @@ WHERE o.state IN ('sending', 'unknown') AND o.account_id = ? AND o.kind = 'priva
 _IS_OTHERS: Final = """
 SELECT EXISTS (
     SELECT 1 FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
-    WHERE m.mid_key = ?2 AND m.mid = ?3 AND m.id <= (SELECT p.after_message_id FROM outbound_parts AS p WHERE p.id = ?4)
+    JOIN outbound_parts AS p ON p.id = ?4 JOIN outbound_messages AS o ON o.id = p.outbound_id
+    WHERE m.mid_key = ?2 AND m.mid = ?3 AND (
+        m.id <= p.after_message_id OR m.direction = 0
+        OR c.participant_id <> coalesce(iif(o.kind = 'message', o.participant_id, NULL), c.participant_id)
+    )
 ) OR EXISTS (
     SELECT 1 FROM outbound_parts AS x CROSS JOIN outbound_messages AS o ON o.id = x.outbound_id AND o.account_id = ?1
     WHERE x.mid_key = ?2 AND x.mid = ?3 AND x.id <> ?4
@@ -96,8 +116,8 @@ def find(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart
     if one.kind is OutboundKind.COMMENT_REPLY:
         return Finding(Verdict.ABSENT)
     if one.participant_id is not None:
-        since = fetch(connection, _EDGE, (part.id,))
-        rows = fetch(connection, _IN_CONVERSATION, (part.id, since[0][0] - SLACK_MS if since else 0))
+        since = _since(fetch(connection, _EDGE, (part.id,)), fetch(connection, _BEGAN, (part.id,)))
+        rows = fetch(connection, _IN_CONVERSATION, (part.id, since or 0))
         return _among(connection, part.content, rows)
     siblings = fetch(connection, _SIBLINGS, (one.account_id,))[0][0]
     found = Finding(Verdict.ABSENT)
@@ -108,8 +128,25 @@ def find(connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart
     return found
 
 
+def may_be(connection: sqlite3.Connection, part_id: int, key: ConversationKey, mid: str) -> bool:
+    """Whether the message `mid` may have the content of a part. True when one of them is not known."""
+    rows = fetch(connection, _CONTENT, (part_id, *key, mid_key(mid), mid))
+    if not rows or rows[0][0] is None:
+        return True
+    packed, *name = rows[0]
+    try:
+        content = _decode(packed)
+    except msgspec.MsgspecError:  # that must not keep the webhook from being processed
+        return True
+    message = load(connection, [tuple(name)])[(name[0], mid)].message
+    return message.direction is None or same_content(content, message) is not False
+
+
 def is_of_another(connection: sqlite3.Connection, account_id: str, part_id: int, mid: str) -> bool:
-    """Whether `mid` is the id of a message that was there before a part was begun, or of another part."""
+    """Whether `mid` is the id of a message that was there before a part was begun, or of another part.
+
+    Also when it is the participant's, or in another conversation.
+    """
     return bool(fetch(connection, _IS_OTHERS, (account_id, mid_key(mid), mid, part_id))[0][0])
 
 
@@ -126,14 +163,28 @@ def _among(connection: sqlite3.Connection, content: PartContent, rows: Sequence[
             return Finding(Verdict.FOUND, mid, participant_id)
         unclear = unclear or same is None
     if unclear:
-        return Finding(Verdict.UNCLEAR, words="Meta shows a message of that time without its content.")
+        return Finding(
+            Verdict.UNCLEAR, words="Meta shows a message of that time without its content, or with another link."
+        )
     return Finding(Verdict.ABSENT)
 
 
-async def edge(read: Read, part_id: int) -> int | None:
-    """The time (ms) of the newest message of the conversation that was known when the part was begun, by Meta's clock.
+class Since(NamedTuple):
+    """What a part became is not older than this (ms), by Meta's clock."""
 
-    None when none was. Raises StorageError.
-    """
-    rows = await read(_EDGE, (part_id,))
-    return rows[0][0] if rows else None
+    known_to: int | None
+    """The time of the newest message of its conversation that was known when it was begun. None when none was."""
+    earliest: int | None
+    """The earliest time of the message that it became. None when nothing told Meta's time when it was begun."""
+
+
+async def since_of(read: Read, part_id: int) -> Since:
+    """Since when the message that a part became is to be looked for. Raises StorageError."""
+    known = await read(_EDGE, (part_id,))
+    return Since(known[0][0] if known else None, _since(known, await read(_BEGAN, (part_id,))))
+
+
+def _since(known: Sequence[Row], began: Sequence[Row]) -> int | None:
+    if known:
+        return int(known[0][0]) - SLACK_MS
+    return None if not began or began[0][0] is None else int(began[0][0]) - META_SLACK_MS

@@ -32,13 +32,14 @@ _BY_ID: Final = "SELECT id, created_at, account_id, lane FROM outbound_messages 
 _EXPIRE: Final = "DELETE FROM outbound_messages WHERE id = ? AND created_at < ? AND state NOT IN ('queued', 'sending')"
 
 
-def personal_data(database: Database) -> tuple[PersonalData, ...]:
-    """What was sent to participants, or is to be sent."""
+def personal_data(database: Database, *, forget: Callable[[Subject], None] | None = None) -> tuple[PersonalData, ...]:
+    """What was sent to participants, or is to be sent. `forget` gives up what is just being sent to a subject."""
     return (
         PersonalData(
             tables=frozenset({"outbound_messages", "outbound_parts", "outbound_attempts"}),
             erase=_erase,
             export=partial(_export, database),
+            forget=forget,
             keeps_others=lambda connection, accounts: has_others(connection, "outbound_messages", accounts),
             knows=lambda connection, account_id: has_account(connection, "outbound_messages", account_id),
         ),

@@ -125,11 +125,11 @@ class Resolution:
         return search
 
     def _since(self, attempt: LatestAttempt) -> float:
-        """When Meta had the request at the latest. After a crash that is when this process began."""
+        """When Meta had the request at the latest. Of what an earlier process sent, that is when this one began."""
         if attempt.ended_at is None:
             return self._began
-        ago_s = (self._clock.now_ms() - attempt.ended_at) / 1000
-        return self._clock.monotonic() - max(0.0, ago_s)  # not later than now, whatever became of the time of day
+        ago_s = max(0.0, (self._clock.now_ms() - attempt.ended_at) / 1000)
+        return max(self._began, self._clock.monotonic() - ago_s)  # whatever became of the time of day
 
     async def _conclude(self, one: StoredOutbound, part: OutboundPart, search: _Search, found: Finding) -> None:
         now = self._clock.now_ms()

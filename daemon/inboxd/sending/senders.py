@@ -5,17 +5,16 @@ from functools import partial
 from typing import Any
 
 from inboxd.accounts.manager import AccountManager
-from inboxd.domain.outbound import OutboundKind, ReasonCode
+from inboxd.domain.outbound import OutboundKind
 from inboxd.feature import Job, ReloadRule
 from inboxd.meta.send_budget import SendLimits, SendReport
 from inboxd.sending import delivery_store, worker
 from inboxd.sending.actions_api import Sender
 from inboxd.sending.channels import ChannelFactory, ChannelTools, DirectMessages
-from inboxd.sending.delivery_store import Reason
 from inboxd.sending.sending_tools import SendingTools
-from inboxd.sending.worker import NOT_CALLABLE_MS, SendingWorker
-
-_NOT_SERVED = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, "The account is not served now. Add it again, or cancel this.")
+from inboxd.sending.waiting import NOT_CALLABLE_MS
+from inboxd.sending.worker import SendingWorker
+from inboxd.storage.personal_data import Subject
 
 
 class Senders:
@@ -58,8 +57,14 @@ class Senders:
         now = self._tools.clock.now_ms()
         until = now + NOT_CALLABLE_MS
         await self._tools.database.write(
-            lambda connection: delivery_store.postpone(connection, account_id, until, _NOT_SERVED, now)
+            lambda connection: delivery_store.not_served(connection, account_id, until, now)
         )
+
+    def forget(self, subject: Subject) -> None:
+        """Give up the calls to a participant who was erased, or of an account that was."""
+        one = self._workers.get(subject.account_id)
+        if one is not None:
+            one.calls.give_up(subject.participant_id)
 
     def notify(self, account_id: str) -> None:
         """The account may have something to send."""

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from inboxd.conversations import reply_window_store
 from inboxd.conversations import store as conversations
 from inboxd.domain.conversation import ConversationKey
@@ -11,9 +13,11 @@ from inboxd.domain.outbound import OutboundKind, OutboundState, PartState, Reaso
 from inboxd.domain.reply_window import Closed, ReplyWindow, Tag
 from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import SendError, SendFailure, send_row
+from inboxd.runtime import logs
 from inboxd.runtime.clock import iso_utc
 from inboxd.runtime.plural import counted
 from inboxd.sending import delivery_store, echo_store, store
+from inboxd.sending.authorship import may_be_ours
 from inboxd.sending.delivery_store import Begun, Concluding, LatestAttempt, Reason
 from inboxd.sending.event_recording import HumanReply, record_human_replies
 from inboxd.sending.matching_store import Finding, is_of_another
@@ -28,6 +32,7 @@ FINDING_OUT: Final = "It is being found out whether it was sent."
 """The last sentence of the reason of whatever is unknown."""
 _STOPPED: Final = f"inboxd stopped while it was being sent, so Meta's answer was not seen. {FINDING_OUT}"
 
+_DELETED: Final = "The conversation was deleted here. It begins anew when the participant writes."
 _OTHERS_ID: Final = "Meta answered with the id of another message. It is being found out whether it was sent."
 _GIVEN_UP: Final = (
     "The call was given up before Meta answered: inboxd stopped, or the account is no longer served. Whether it was "
@@ -54,9 +59,12 @@ class Settlement:
         self.concluding = concluding
         self._pause_ms = pause_ms
 
-    def begin(self, connection: sqlite3.Connection, outbound_id: int, now: int) -> Begun | OutboundState | None:
+    def begin(
+        self, connection: sqlite3.Connection, outbound_id: int, now: int, meta_now: int | None = None
+    ) -> Begun | OutboundState | None:
         """Store the intent to send the next part of a message, if it is due and may be sent now.
 
+        `meta_now` is Meta's time (ms), as far as it is known.
         The state of the message when it may not be sent any more; None when there is nothing to send.
         """
         one = store.get(connection, outbound_id)
@@ -69,7 +77,7 @@ class Settlement:
         if isinstance(decision, Reason):
             delivery_store.set_part(connection, part.id, PartState.FAILED, PartState.QUEUED)
             return self.concluding.conclude(connection, outbound_id, now, reason=decision)
-        attempt_id = delivery_store.begin(connection, part, decision, now)
+        attempt_id = delivery_store.begin(connection, part, decision, now, meta_now)
         if attempt_id is None:
             return None
         self.concluding.conclude(connection, outbound_id, now)
@@ -85,11 +93,12 @@ class Settlement:
         one, part = begun.outbound, begun.part
         if is_of_another(connection, one.account_id, part.id, receipt.mid):
             return self.unknown(connection, begun, Reason(ReasonCode.ANSWER_NOT_SEEN, _OTHERS_ID), now)
+        if not delivery_store.ended(connection, begun, "sent", now):
+            return False
         if not delivery_store.mark_sent(connection, part.id, receipt.mid, now, None):
             return False
-        delivery_store.ended(connection, begun.attempt_id, "sent", now)
         key = one.key
-        if one.kind is OutboundKind.PRIVATE_REPLY and receipt.recipient_id is not None:
+        if one.kind is OutboundKind.PRIVATE_REPLY and receipt.recipient_id not in {None, one.account_id}:
             delivery_store.set_participant(connection, one.id, receipt.recipient_id)
             key = ConversationKey(one.account_id, receipt.recipient_id)
         settled(connection, begun, receipt, key, now)
@@ -100,8 +109,9 @@ class Settlement:
         self, connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart, found: Finding, now: int
     ) -> bool:
         """A part that was unknown was sent after all. False when it is no longer unknown."""
-        if found.mid is None or not delivery_store.mark_sent(connection, part.id, found.mid, now, None):
+        if found.mid is None or not delivery_store.is_unknown(connection, one, part):
             return False
+        delivery_store.mark_sent(connection, part.id, found.mid, now, None)
         key = one.key
         if key is None and found.participant_id is not None:
             delivery_store.set_participant(connection, one.id, found.participant_id)
@@ -111,9 +121,10 @@ class Settlement:
 
     def unknown(self, connection: sqlite3.Connection, begun: Begun, reason: Reason, now: int) -> bool:
         """The answer was not seen, or says nothing. False when the part is gone."""
+        if not delivery_store.ended(connection, begun, "unknown", now, reason):
+            return False
         if not delivery_store.set_part(connection, begun.part.id, PartState.UNKNOWN, PartState.SENDING):
             return False
-        delivery_store.ended(connection, begun.attempt_id, "unknown", now, reason)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=now, reason=reason)
         return True
 
@@ -135,16 +146,21 @@ class Settlement:
         found = delivery_store.orphans(connection, account_id)
         for outbound_id in found:
             reason = Reason(ReasonCode.ANSWER_NOT_SEEN, _STOPPED)
-            self.concluding.conclude(connection, outbound_id, now, due_at=now, reason=reason)
+            try:
+                self.concluding.conclude(connection, outbound_id, now, due_at=now, reason=reason)
+            except msgspec.MsgspecError as error:  # it must not keep the others from being sent, now or ever
+                logs.get("sending").error("sending_crashed", outbound_id=outbound_id, exc_info=error)
+                delivery_store.bury(connection, outbound_id, now)
         return len(found)
 
     def waits(self, connection: sqlite3.Connection, begun: Begun, reason: Reason, due_at: int, now: int) -> bool:
         """A part certainly was not sent, and will be tried again at `due_at` (ms)."""
+        if not delivery_store.ended(connection, begun, "waits", now, reason):
+            return False
         if not delivery_store.set_part(connection, begun.part.id, PartState.QUEUED, PartState.SENDING):
             return False
         delivery_store.uncount(connection, begun.part.id)
-        delivery_store.ended(connection, begun.attempt_id, "waits", now, reason)
-        self._decided(connection, begun.outbound.key, begun.part, now)
+        self._decided(connection, begun.outbound, begun.part, now)
         self.concluding.conclude(connection, begun.outbound.id, now, due_at=due_at, reason=reason)
         return True
 
@@ -152,7 +168,8 @@ class Settlement:
         """Meta refused a part. Returns the state of its message; None when it is gone."""
         one, part, row = begun.outbound, begun.part, error.send_row
         reason = Reason(row.reason_code, str(error), error.code, error.subcode)
-        delivery_store.ended(connection, begun.attempt_id, "refused", now, reason)
+        if not delivery_store.ended(connection, begun, "refused", now, reason):
+            return None
         due_at = None
         if row.reason_code is ReasonCode.COMMENT_ANSWERED and part.attempts:
             reason = reason._replace(words=f"{error} An earlier attempt may have delivered it.")
@@ -172,13 +189,14 @@ class Settlement:
         state = PartState.FAILED if due_at is None else PartState.QUEUED
         if not delivery_store.set_part(connection, part.id, state, PartState.SENDING):
             return None
-        self._decided(connection, one.key, part, now)
+        self._decided(connection, one, part, now)
         return self.concluding.conclude(connection, one.id, now, due_at=due_at, reason=reason)
 
     def unsendable(self, connection: sqlite3.Connection, begun: Begun, words: str, now: int) -> OutboundState | None:
         """A part cannot be sent, for a reason of our own."""
         reason = Reason(ReasonCode.BAD_MEDIA if begun.part.content else ReasonCode.BAD_CONTENT, words)
-        delivery_store.ended(connection, begun.attempt_id, "refused", now, reason)
+        if not delivery_store.ended(connection, begun, "refused", now, reason):
+            return None
         if not delivery_store.set_part(connection, begun.part.id, PartState.FAILED, PartState.SENDING):
             return None
         return self.concluding.conclude(connection, begun.outbound.id, now, reason=reason)
@@ -187,13 +205,13 @@ class Settlement:
         self, connection: sqlite3.Connection, one: StoredOutbound, part: OutboundPart, now: int
     ) -> OutboundState | None:
         """It is proved that an unknown part was not sent: send it again, or say that it has failed."""
+        if not delivery_store.is_unknown(connection, one, part):
+            return None
         attempt = delivery_store.latest_attempt(connection, part.id)
         again = part.attempts < MOST_ATTEMPTS and not _is_for_once(attempt)
-        if not delivery_store.set_part(
-            connection, part.id, PartState.QUEUED if again else PartState.FAILED, PartState.UNKNOWN
-        ):
-            return None
-        self._decided(connection, one.key, part, now)
+        state = PartState.QUEUED if again else PartState.FAILED
+        delivery_store.set_part(connection, part.id, state, PartState.UNKNOWN)
+        self._decided(connection, one, part, now)
         if again:
             return self.concluding.conclude(connection, one.id, now, due_at=now)
         told = (
@@ -215,7 +233,7 @@ class Settlement:
         now: int,
     ) -> None:
         """It is not known yet whether a part was sent. `due_at` (ms): when to look again; None: a person has to."""
-        if not delivery_store.is_unknown(connection, part.id):
+        if not delivery_store.is_unknown(connection, one, part):
             return
         code = ReasonCode.ANSWER_NOT_SEEN if due_at is not None else ReasonCode.UNRESOLVED
         reason = Reason(code, words, one.meta_code, one.meta_subcode)
@@ -265,26 +283,41 @@ class Settlement:
             if is_echoed:  # its echo came before the answer
                 echo_store.delivered(connection, part.id, now)
         self.concluding.conclude(connection, one.id, now, due_at=now)
-        self._decided(connection, key, part, now)
+        self._decided(connection, one, part, now, key)
 
     def _decided(
-        self, connection: sqlite3.Connection, key: ConversationKey | None, part: OutboundPart, now: int
+        self,
+        connection: sqlite3.Connection,
+        one: StoredOutbound,
+        part: OutboundPart,
+        now: int,
+        key: ConversationKey | None = None,
     ) -> None:
-        """It is known now what became of a part: what else the account wrote since it was begun, a human wrote."""
-        if key is None or echo_store.undecided(connection, key):
-            return
-        other = echo_store.unexplained(connection, key, part.id)
-        if other is not None:
-            written = WrittenElsewhere(key, other.mid, other.message_id, other.sent_at)
-            self.human_replied(connection, [written], now)
+        """It is known now what became of a part: what else the account wrote since it was begun, a human wrote.
+
+        `key` is its conversation, if that was not known when it was begun.
+        """
+        keys = {known for known in (one.key, key) if known is not None}
+        if one.kind is OutboundKind.PRIVATE_REPLY and one.key is None:  # it may have been any new conversation
+            keys.update(echo_store.opened_since(connection, one.account_id, part.id))
+        written = []
+        for each in sorted(keys):
+            other = echo_store.unexplained(connection, each, part.id)
+            if other is None:
+                continue
+            parts = echo_store.undecided(connection, each)
+            if not may_be_ours(connection, each, other.mid, other.message_id, parts):
+                written.append(WrittenElsewhere(each, other.mid, other.message_id, other.sent_at))
+        self.human_replied(connection, written, now)
 
     @staticmethod
     def _decide(connection: sqlite3.Connection, one: StoredOutbound, now: int) -> Tag | Reason | None:
         """As what a message may be sent at `now`, or why it may not. None: it needs no window."""
         if one.kind is OutboundKind.MESSAGE and one.key is not None:
             conversation = conversations.get_by_key(connection, one.key)
-            window = ReplyWindow() if conversation is None else ReplyWindow.of(conversation)
-            decision = window.decide(one.sent_by, now)
+            if conversation is None:
+                return Reason(ReasonCode.WINDOW_CLOSED, _DELETED)
+            decision = ReplyWindow.of(conversation).decide(one.sent_by, now)
             return Reason(ReasonCode.WINDOW_CLOSED, decision.words) if isinstance(decision, Closed) else decision
         if one.expires_at is not None and one.expires_at <= now:
             return Reason(

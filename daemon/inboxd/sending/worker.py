@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 from inboxd.accounts.managed_account import ManagedAccount
 from inboxd.domain.outbound import OutboundKind, OutboundState, ReasonCode
@@ -23,6 +23,7 @@ from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule, WakeupOfOne
 from inboxd.sending import delivery_store
+from inboxd.sending.calls import CallsUnderWay
 from inboxd.sending.channels import Channel
 from inboxd.sending.clock_steps import ClockSteps
 from inboxd.sending.delivery_store import Begun, Due, Reason
@@ -31,6 +32,7 @@ from inboxd.sending.resolution import Resolution, unknown_part
 from inboxd.sending.sending_tools import SendingTools
 from inboxd.sending.settlement import FINDING_OUT
 from inboxd.sending.store import OutboundStore
+from inboxd.sending.waiting import RETRY_S, Wait, Waiting
 
 LANES: Final = 8
 """Messages of one account that are sent at a time."""
@@ -38,24 +40,11 @@ LOOKING_LANES: Final = 2
 """Of these, how many find out at a time what became of unknown messages: they may wait for the budget of other calls,
 and nothing that is to be sent waits for that."""
 SCHEDULE: Final = Schedule(lanes=LANES, one_watches=True, storage_event="sending_waits_for_storage", storage_rest_s=1)
-SHORT_S: Final = 2.0
-"""Messages that wait longer than this say so."""
 LOOK_S: Final = 60.0
-NOT_CALLABLE_MS: Final = 6 * 3_600_000
-"""How long messages wait for a person, unless the account changes before."""
 SET_ASIDE_MS: Final = 3_600_000
-RETRY_S: Final = 3.0
-"""Until a call that could not be made is tried again. When it fails again and again, the circuit makes it longer."""
 _RESTRICTIONS: Final = frozenset({SendFailure.STOPPED, SendFailure.RESTRICTED, SendFailure.THROTTLED})
 
 Settle = Callable[[sqlite3.Connection], object]
-
-
-class _Wait(NamedTuple):
-    """Until when (ms) an account's messages wait, and why."""
-
-    until: int
-    reason: Reason
 
 
 class SendingWorker:
@@ -67,6 +56,8 @@ class SendingWorker:
         self.name = f"sending:{managed.account.id}"
         self.wakeup = WakeupOfOne()
         self.budget = SendBudget(managed.graph, limits)
+        self.calls = CallsUnderWay()
+        self._waiting = Waiting(managed, self.budget, tools.clock)
         self._managed = managed
         self._tools = tools
         self._clock = tools.clock
@@ -87,8 +78,6 @@ class SendingWorker:
         self._changed = False
         self._steps = ClockSteps(tools.clock)
         self._told: ReasonCode | None = None
-        self._stopped: Reason | None = None
-        """Why Meta last refused every send of the account."""
         self._log = logs.get("sending").bind(account_id=self._account_id)
         managed.listeners.append(self.account_changed)
 
@@ -110,7 +99,7 @@ class SendingWorker:
             await self._heed_change()
             await self._settle_late()
             await self._resolution.recall(self._busy - self._looking)
-            pace_s = self._short_rest_s()
+            pace_s = self._waiting.short_s()
             if pace_s or self.wakeup.stopping:
                 return pace_s
             busy, looks = [*self._busy], len(self._looking) < LOOKING_LANES
@@ -134,11 +123,6 @@ class SendingWorker:
             return LOOK_S
         return min(LOOK_S, max(0, due.at - self._clock.now_ms()) / 1000)
 
-    def _short_rest_s(self) -> float:
-        """Seconds for the pace, or for a call that tests whether a throttle is over. Longer waits are shown."""
-        wait_s = self.budget.wait_s()
-        return wait_s if wait_s <= SHORT_S else 0.5 if wait_s == float("inf") else 0.0
-
     # --- the beginning, and changes ---
 
     async def _begin(self) -> None:
@@ -156,6 +140,7 @@ class SendingWorker:
     async def _heed_change(self) -> None:
         self._changed |= self._steps.went_back()
         if self._changed:
+            await self.budget.throttle.keep()  # a new token may have ended it
             now = self._clock.now_ms()
             await self._database.write(lambda connection: delivery_store.hasten(connection, self._account_id, now))
             self._changed = False
@@ -206,13 +191,13 @@ class SendingWorker:
             if self._managed.account.callable:
                 await self._resolution.resolve(one, part)
             else:
-                await self._resolution.postpone(one, part, self._not_callable())
+                await self._resolution.postpone(one, part, self._waiting.for_person())
             return
-        wait = self._wait(one.kind)
+        wait = self._waiting.of(one.kind)
         if wait is not None:
             await self._postpone(one, wait)
             return
-        if self._short_rest_s():
+        if self._waiting.short_s():
             return
         with self.budget.slot(private=one.kind is OutboundKind.PRIVATE_REPLY) as slot:
             slot.counts = False  # until a call is made
@@ -225,7 +210,8 @@ class SendingWorker:
     async def _send(self, one: StoredOutbound, slot: Slot) -> None:
         now = self._clock.now_ms()
         try:
-            begun = await self._database.write(lambda connection: self._tools.settlement.begin(connection, one.id, now))
+            meta_now, settlement = self._managed.graph.meta_now_ms(), self._tools.settlement
+            begun = await self._database.write(lambda connection: settlement.begin(connection, one.id, now, meta_now))
             if not isinstance(begun, Begun):
                 if begun is OutboundState.FAILED:
                     self._log.info("message_not_sent", outbound_id=one.id, reason_code=ReasonCode.WINDOW_CLOSED.value)
@@ -250,7 +236,7 @@ class SendingWorker:
         """Make the call. Returns what is to be stored of its outcome."""
         channel, settlement = self._channels[begun.outbound.kind], self._tools.settlement
         try:
-            receipt = await channel.send(begun)
+            receipt = await self.calls.make(channel.send(begun), begun.outbound.participant_id)
         except SendError as error:
             return await self._refused(begun, error)
         except NotSentError as error:
@@ -281,8 +267,7 @@ class SendingWorker:
             return self._unknown(begun, Reason(error.send_row.reason_code, words, error.code, error.subcode))
         if failure is SendFailure.TOKEN or failure in _RESTRICTIONS:
             reason = Reason(error.send_row.reason_code, str(error), error.code, error.subcode)
-            self._stopped = None if failure is SendFailure.THROTTLED else reason
-            until = self._not_callable() if failure is SendFailure.TOKEN else self._in_ms(self._known_wait_s())
+            until = self._waiting.for_token() if failure is SendFailure.TOKEN else self._waiting.for_limits()
             return self._waits(begun, reason, until)
         self._count(begun, "refused")
         if failure is SendFailure.NO_TAG and begun.tag is Tag.HUMAN_AGENT:
@@ -309,10 +294,10 @@ class SendingWorker:
     def _not_sent(self, begun: Begun, error: NotSentError, rest_s: float = RETRY_S) -> Settle:
         if error.needs_token:
             reason = Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, f"{str(error).rstrip('.')}.")
-            return self._waits(begun, reason, self._not_callable())
+            return self._waits(begun, reason, self._waiting.for_token())
         rest_s *= 1 + 0.3 * self._tools.random()
         reason = Reason(ReasonCode.NOT_CONNECTED, f"The call could not be made: {error}. Nothing was sent.")
-        return self._waits(begun, reason, self._in_ms(rest_s))
+        return self._waits(begun, reason, self._waiting.in_ms(rest_s))
 
     def _waits(self, begun: Begun, reason: Reason, until: int) -> Settle:
         self._count(begun, "waits")
@@ -347,28 +332,7 @@ class SendingWorker:
 
     # --- waiting ---
 
-    def _wait(self, kind: OutboundKind) -> _Wait | None:
-        """What keeps messages of this kind from being sent for longer than a moment."""
-        account = self._managed.account
-        if not account.callable:
-            why = (account.reason or account.state.value).rstrip(".")
-            words = f"The account cannot be used: {why}."
-            return _Wait(self._not_callable(), Reason(ReasonCode.ACCOUNT_NOT_CALLABLE, words))
-        wait_s = self.budget.wait_s(private=kind is OutboundKind.PRIVATE_REPLY)
-        if wait_s <= SHORT_S or wait_s == float("inf"):
-            return None
-        if self._stopped is not None and self.budget.throttle.stopped_s() > SHORT_S:
-            return _Wait(self._in_ms(wait_s), self._stopped)
-        words = self.budget.report().reason or f"{self.budget.limits.private_replies_per_hour} private replies are sent"
-        return _Wait(self._in_ms(wait_s), Reason(self._why(), f"Sends wait: {words}."))
-
-    def _why(self) -> ReasonCode:
-        if self._managed.graph.circuit.stopped_s() > SHORT_S:
-            return ReasonCode.NOT_CONNECTED
-        is_stopped = self.budget.throttle.stopped_s() > SHORT_S
-        return ReasonCode.ACCOUNT_RESTRICTED if is_stopped else ReasonCode.THROTTLED
-
-    async def _postpone(self, one: StoredOutbound, wait: _Wait) -> None:
+    async def _postpone(self, one: StoredOutbound, wait: Wait) -> None:
         self._tell(wait.reason, wait.until)
         now = self._clock.now_ms()
         kind = one.kind.value if one.kind is OutboundKind.PRIVATE_REPLY else None
@@ -385,16 +349,6 @@ class SendingWorker:
                 error=reason.words,
                 seconds=round((until - self._clock.now_ms()) / 1000),
             )
-
-    def _known_wait_s(self) -> float:
-        wait_s = self.budget.wait_s()
-        return max(1.0, wait_s if wait_s != float("inf") else 1.0)
-
-    def _not_callable(self) -> int:
-        return self._clock.now_ms() + NOT_CALLABLE_MS
-
-    def _in_ms(self, seconds: float) -> int:
-        return self._clock.now_ms() + int(seconds * 1000)
 
     def _count(self, begun: Begun, outcome: str) -> None:
         self._tools.metrics.attempts.labels(begun.outbound.kind.value, outcome).inc()

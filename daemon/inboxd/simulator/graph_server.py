@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -140,6 +141,7 @@ class GraphServer:
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application()
+        app.on_response_prepare.append(self._date)
         app.cleanup_ctx.extend([self.sending.running, self._background.until_stopped])
         app.router.add_get(CONTROL_PATH, self._get_behaviour)
         app.router.add_put(CONTROL_PATH, self._put_behaviour)
@@ -164,6 +166,9 @@ class GraphServer:
         app.router.add_post("/{version}/{node}", self._graph(_by_caller(self.comments.hide)))
         app.router.add_delete("/{version}/{node}", self._graph(_by_caller(self.comments.delete)))
         return app
+
+    async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = formatdate(self._now(), usegmt=True)
 
     async def _get_behaviour(self, _request: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode(self.behaviour), content_type="application/json")
