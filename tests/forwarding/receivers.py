@@ -64,6 +64,20 @@ class Receiver:
         return web.Response(status=status, text="fine" if status == 200 else "not now")
 
 
+class Gate(Receiver):
+    """A receiver that takes nothing before `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.asked = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        await self.go.wait()
+        return await super().handle(request)
+
+
 @asynccontextmanager
 async def receiving(receiver: Receiver | None = None) -> AsyncIterator[Receiver]:
     """A receiver on a free port."""

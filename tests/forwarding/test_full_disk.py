@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from inboxd.domain import forwarding as rules
 from inboxd.forwarding import recorder, workers
 from inboxd.forwarding.feeder import Feeder
@@ -19,24 +18,10 @@ from inboxd.runtime.clock import Clock
 from structlog.testing import capture_logs
 
 from tests.forwarding.conftest import House, forwarding_house
-from tests.forwarding.receivers import Receiver, receiving
+from tests.forwarding.receivers import Gate, Receiver, receiving
 from tests.support import eventually, full_disk
 
 REST_S = 0.3
-
-
-class Gate(Receiver):
-    """A receiver that takes nothing before `go` is set."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = asyncio.Event()
-        self.asked = 0
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.asked += 1
-        await self.go.wait()
-        return await super().handle(request)
 
 
 @pytest.fixture
