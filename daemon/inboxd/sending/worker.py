@@ -22,7 +22,7 @@ from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule, Wakeup
-from inboxd.sending import delivery_store
+from inboxd.sending import delivery_store, matching_store
 from inboxd.sending.channels import Channel
 from inboxd.sending.clock_steps import ClockSteps
 from inboxd.sending.delivery_store import Begun, Due, Reason
@@ -149,7 +149,7 @@ class SendingWorker:
         found = await self._database.write(lambda connection: settlement.orphaned(connection, self._account_id, now))
         if found:
             self._log.warning("sends_interrupted", count=found)
-        self._resolution.unexplained.update(await delivery_store.unknown(self._database.read, self._account_id))
+        self._resolution.unexplained.update(await matching_store.unknown(self._database.read, self._account_id))
         self._is_ready = self._changed = True
 
     async def _heed_change(self) -> None:
