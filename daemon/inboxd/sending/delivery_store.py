@@ -60,9 +60,6 @@ JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state = 'sending'
 WHERE o.state IN ('sending', 'unknown', 'failed') AND o.account_id = ?
 """
 _OPEN_OF_ONE: Final = "SELECT id FROM outbound_parts WHERE outbound_id = ? AND state = 'sending'"
-_UNKNOWN: Final = """
-SELECT id FROM outbound_messages INDEXED BY outbound_by_state WHERE state = 'unknown' AND account_id = ?
-"""
 _SENDING_ACCOUNTS: Final = """
 SELECT DISTINCT account_id FROM outbound_messages INDEXED BY outbound_by_state
 WHERE state IN ('sending', 'unknown', 'failed')
@@ -379,11 +376,6 @@ def latest_attempt(connection: sqlite3.Connection, part_id: int) -> LatestAttemp
 async def recent(read: Read, account_id: str, since: int) -> Sequence[tuple[bool, int]]:
     """The calls of an account since `since` (ms): whether it was a private reply, and when it ended."""
     return [(bool(private), at) for private, at in await read(_RECENT, (account_id, since))]
-
-
-async def unknown(read: Read, account_id: str) -> Sequence[int]:
-    """The messages of an account of which it is not known whether they were sent. Raises StorageError."""
-    return [row[0] for row in await read(_UNKNOWN, (account_id,))]
 
 
 async def backlogs(read: Read) -> Sequence[Backlog]:

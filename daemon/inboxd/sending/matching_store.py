@@ -74,6 +74,9 @@ WHERE o.state IN ('sending', 'unknown') AND o.account_id = ? AND o.kind = 'priva
 """
 
 
+_UNKNOWN: Final = """
+SELECT id FROM outbound_messages INDEXED BY outbound_by_state WHERE state = 'unknown' AND account_id = ?
+"""
 _IS_OTHERS: Final = """
 SELECT EXISTS (
     SELECT 1 FROM messages AS m CROSS JOIN conversations AS c ON c.id = m.conversation_id AND c.account_id = ?1
@@ -148,6 +151,11 @@ def is_of_another(connection: sqlite3.Connection, account_id: str, part_id: int,
     Also when it is the participant's, or in another conversation.
     """
     return bool(fetch(connection, _IS_OTHERS, (account_id, mid_key(mid), mid, part_id))[0][0])
+
+
+async def unknown(read: Read, account_id: str) -> Sequence[int]:
+    """The messages of an account of which it is not known whether they were sent. Raises StorageError."""
+    return [row[0] for row in await read(_UNKNOWN, (account_id,))]
 
 
 def _among(connection: sqlite3.Connection, content: PartContent, rows: Sequence[Row]) -> Finding:

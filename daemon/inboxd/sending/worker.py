@@ -22,7 +22,7 @@ from inboxd.meta.single_post import NotSentError, OutcomeUnknownError
 from inboxd.runtime import logs
 from inboxd.runtime.errors import StorageError
 from inboxd.runtime.worker import Schedule, WakeupOfOne
-from inboxd.sending import delivery_store
+from inboxd.sending import delivery_store, matching_store
 from inboxd.sending.calls import CallsUnderWay
 from inboxd.sending.channels import Channel
 from inboxd.sending.clock_steps import ClockSteps
@@ -110,7 +110,6 @@ class SendingWorker:
             self._busy.add(due.id)
             if due.is_unknown:
                 self._looking.add(due.id)
-        self.wakeup.notify()  # another lane takes what else is due, or watches the time
         try:
             await self._handle_or_set_aside(due.id)
         finally:
@@ -134,7 +133,7 @@ class SendingWorker:
         found = await self._database.write(lambda connection: settlement.orphaned(connection, self._account_id, now))
         if found:
             self._log.warning("sends_interrupted", count=found)
-        self._resolution.unexplained.update(await delivery_store.unknown(self._database.read, self._account_id))
+        self._resolution.unexplained.update(await matching_store.unknown(self._database.read, self._account_id))
         self._is_ready = self._changed = True
 
     async def _heed_change(self) -> None:

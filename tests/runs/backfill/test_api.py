@@ -135,9 +135,13 @@ async def test_pause_resume_and_cancel(client: Client, graph: Simulated) -> None
 
     await eventually(begun)
     assert (await client.send("POST", links["pause"]))["status"] == "paused"
-    await asyncio.sleep(0.15)
+
+    async def rests() -> bool:
+        return bool((await client.get(links["self"]))["totalProcessed"] == len(people_asked(graph[0])))
+
+    await eventually(rests)  # what was being asked is finished
     paused = await client.get(links["self"])
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.1)
     assert (await client.get(links["self"]))["totalProcessed"] == paused["totalProcessed"]
     await client.send("POST", links["pause"], status=409)
 
