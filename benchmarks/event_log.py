@@ -20,7 +20,6 @@ from unittest.mock import patch
 from inboxd.conversations import batch_writer, message_store
 from inboxd.conversations.batch_writer import BatchWriter
 from inboxd.conversations.delivery_retries import DeliveryRetries
-from inboxd.conversations.erasures import Erasures
 from inboxd.conversations.event_preparation import EventPreparation
 from inboxd.conversations.ingest import Ingest
 from inboxd.conversations.metrics import ConversationMetrics
@@ -49,7 +48,6 @@ async def process(path: Path, bodies: list[bytes], *, log: bool) -> float:
             event_log,
             clock,
             metrics,
-            erasures=Erasures(clock),
             projections=[],
             on_due=lambda _keys: None,
             observe=lambda _counts: None,

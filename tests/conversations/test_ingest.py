@@ -13,7 +13,6 @@ from inboxd.conversations import message_store
 from inboxd.conversations.batch_size import BatchSize
 from inboxd.conversations.batch_writer import MAX_EVENTS, BatchWriter
 from inboxd.conversations.delivery_retries import DeliveryRetries
-from inboxd.conversations.erasures import Erasures
 from inboxd.conversations.event_preparation import EventPreparation, PreparedEvent
 from inboxd.conversations.ingest import SCHEDULE, Ingest
 from inboxd.conversations.metrics import ConversationMetrics
@@ -55,7 +54,6 @@ class Rig:
             log,
             self.clock,
             metrics,
-            erasures=Erasures(self.clock),
             projections=self.projections,
             on_due=self.writers.extend,
             observe=lambda _counts: None,

@@ -100,7 +100,6 @@ class BatchWriter:
         clock: Clock,
         metrics: ConversationMetrics,
         *,
-        erasures: Erasures,
         projections: Sequence[Projection],
         on_due: Callable[[Collection[ConversationKey]], None],
         observe: Callable[[Counter[tuple[str, str]]], None],
@@ -110,7 +109,8 @@ class BatchWriter:
         self._event_log = event_log
         self._clock = clock
         self._metrics = metrics
-        self._erasures = erasures
+        self.erasures = Erasures(clock)
+        """What is older than these is not stored."""
         self._projections = projections
         self._on_due = on_due
         self._observe = observe
@@ -128,7 +128,7 @@ class BatchWriter:
 
         def transaction(connection: sqlite3.Connection) -> _Stored:
             began = time.perf_counter()
-            late = self._erasures.late(connection, contents.events)
+            late = self.erasures.late(connection, contents.events)
             for one in late:
                 one.progress.holds_erased = True
             left, keys, writers, changes, kept = contents.without(late) if late else contents

@@ -8,7 +8,6 @@ from inboxd.conversations import ingest, personal_data_store, search_worker
 from inboxd.conversations.api import ConversationsApi
 from inboxd.conversations.batch_writer import BatchWriter
 from inboxd.conversations.delivery_retries import DELIVERY_FAILED, DeliveryRetries
-from inboxd.conversations.erasures import Erasures
 from inboxd.conversations.event_preparation import EventPreparation
 from inboxd.conversations.event_types import event_types
 from inboxd.conversations.ingest import Ingest
@@ -54,14 +53,12 @@ def build(
         for told in given.observers:
             told(counts)
 
-    erasures = Erasures(core.clock)
     writer = BatchWriter(
         database,
         profiles.cache,
         event_log,
         clock,
         metrics,
-        erasures=erasures,
         projections=given.projections,
         on_due=profiles.fetchers.notify,
         observe=observe,
@@ -82,5 +79,5 @@ def build(
         links=(Link("/inbox", "Inbox", 10),),
         reload=(events.rule, messages.rule),
         expiries=personal_data_store.expiries(database, clock, early_changes=events, messages=messages),
-        personal_data=personal_data_store.personal_data(database, forget=erasures.forget),
+        personal_data=personal_data_store.personal_data(database, forget=writer.erasures.forget),
     )
