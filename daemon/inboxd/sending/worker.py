@@ -110,6 +110,7 @@ class SendingWorker:
             self._busy.add(due.id)
             if due.is_unknown:
                 self._looking.add(due.id)
+        self.wakeup.notify()  # another lane takes what else is due, or watches the time
         try:
             await self._handle_or_set_aside(due.id)
         finally:
