@@ -113,26 +113,6 @@ async def test_what_waits_for_a_token_is_sent_once_there_is_one(world: SendingWo
         await world.becomes(outbound_id, *SENT)
 
 
-async def test_what_is_due_at_the_same_time_leaves_while_the_first_waits_for_its_answer(world: SendingWorld) -> None:
-    world.behave(token_expired=True)
-    async with world.sending():
-        ids = [await world.answer(await world.wrote(person)) for person in (ANA, BRUNO)]
-        for one in ids:
-            await world.waits(one)
-        world.behave(token_expired=False, send_answer="late", send_answer_next=1, send_answer_ms=4000)
-        await world.leaping(world.client.send("POST", f"/api/accounts/{ACCOUNT}/check"))
-
-        async def states() -> set[str]:
-            await world.clock.leap(0.05)
-            return {(await world.outbound(one))["state"] for one in ids}
-
-        async def one_is_sent() -> bool:
-            return bool(await states() & {"sent", "delivered"})
-
-        await eventually(one_is_sent)
-        assert "sending" in await states()
-
-
 async def test_a_host_that_cannot_be_reached_makes_messages_wait_and_nothing_unknown(world: SendingWorld) -> None:
     good = world.url
     world.url = "http://127.0.0.1:9"
