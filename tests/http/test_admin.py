@@ -366,7 +366,11 @@ async def test_a_profile_is_refreshed_on_request(client: Client, graph: tuple[Gr
 
         await eventually(enough)
 
+    async def has_a_name() -> bool:
+        return bool((await client.get(address))["username"])
+
     await asked(1)
+    await eventually(has_a_name)  # a refresh during the call would be answered by that call
     await client.send("POST", address + "/refresh", status=202)
     await asked(2)
     await client.send("POST", f"/api/participants/{ACCOUNT}/42/refresh", status=404)

@@ -124,14 +124,14 @@ async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a
         for number in range(7):
             ana.now = world.clock.now_ms()
             await world.sent(ana.says(f"later {number}"))
-            await world.clock.leap(3 * 3600, step_s=360)
+            await world.clock.leap(3 * 3600, step_s=120)
         assert world.server.subscribed.made == before + 1
-        await world.clock.leap(3 * 3600, step_s=360)
+        await world.clock.leap(3 * 3600, step_s=120)
         ana.now = world.clock.now_ms()
         await world.sent(ana.says("a day later"))
         await world.clock.leap(3600, step_s=180)
         assert world.server.subscribed.made == before + 2
-        await world.clock.leap(26 * 3600, step_s=1800)
+        await world.clock.leap(26 * 3600, step_s=600)
         world.behave(unsubscribed="no")
         world.behave(unsubscribed="hidden")
         ana.now = world.clock.now_ms()
@@ -237,10 +237,10 @@ async def test_lookups_are_few_and_end(world: World) -> None:
         world.server.calls.clear()
         await world.clock.leap(3500, step_s=20)
         assert 0 < world.calls("mid-of-nobody") <= 10
-        await world.clock.leap(24 * 3600, step_s=720)
-        await world.clock.leap(48 * 3600, step_s=1800)
+        await world.clock.leap(24 * 3600, step_s=240)
+        await world.clock.leap(48 * 3600, step_s=600)
         world.server.calls.clear()
-        await world.clock.leap(6 * 3600, step_s=360)
+        await world.clock.leap(6 * 3600, step_s=120)
         assert world.calls("mid-of-nobody") == 0
 
 
