@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -132,6 +134,10 @@ async def test_what_was_unsent_or_edited_is_not_found_by_its_old_words(client: C
     await indexed("regrettable", 0)
     await indexed("wrongword", 0)
     await indexed("rightword", 1)
+    with closing(sqlite3.connect(client.database)) as connection:
+        for word, count in (("regrettable", 0), ("wrongword", 0), ("rightword", 1)):
+            (found,) = connection.execute("SELECT count(*) FROM message_search WHERE text MATCH ?", (word,)).fetchone()
+            assert found == count, "what was unsent stays in the file, though no search shows it"
 
 
 async def test_pages_follow_by_cursor_and_by_link(client: Client) -> None:
