@@ -147,8 +147,8 @@ async def staged(
     async with AsyncExitStack() as stack:
         stage = Stage(Path(stack.enter_context(tempfile.TemporaryDirectory())), conversations, speed)
         stage.calls_per_hour = calls_per_hour
-        stage.graph_url = await stack.enter_async_context(serving(stage.server.application()))
         session = await stack.enter_async_context(aiohttp.ClientSession())
+        stage.graph_url = await stack.enter_async_context(serving(stage.server.application()))
         sender = WebhookSender(
             session, f"http://127.0.0.1:{stage.public}/webhooks/instagram", SECRET, instagram=stage.server
         )
