@@ -19,6 +19,7 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.domain.media_type import UnsendableFileError, media_type
 from inboxd.domain.outbound import AttachmentType, OutboundAttachment
+from inboxd.http.problems import problem_middleware
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
 from inboxd.sending.uploads.public_files import AT_ONCE, PublicFiles
@@ -369,7 +370,7 @@ async def test_a_file_that_cannot_be_read_is_said_and_waited_for(
     folder = tmp_path / "uploads"
     store = UploadStore(database, folder)
     service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
-    application = web.Application()
+    application = web.Application(middlewares=[problem_middleware])
     PublicFiles(service, store).add_routes(application)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -381,6 +382,7 @@ async def test_a_file_that_cannot_be_read_is_said_and_waited_for(
 
         async def status() -> int:
             async with session.get(address) as response:
+                assert str(folder).encode() not in await response.read(), "everybody sees that"
                 return response.status
 
         folder.rename(tmp_path / "elsewhere")
@@ -388,15 +390,16 @@ async def test_a_file_that_cannot_be_read_is_said_and_waited_for(
             await service.address(upload.id)
         assert await lost(database.read, folder) == (1, ["No such file or directory"])
         assert "upload_missing" in capsys.readouterr().out
-        assert await status() == HTTPStatus.INTERNAL_SERVER_ERROR
+        assert await status() == HTTPStatus.SERVICE_UNAVAILABLE
         assert "upload_missing" in capsys.readouterr().out
         (tmp_path / "elsewhere").rename(folder)
         assert (await status(), await lost(database.read, folder)) == (HTTPStatus.OK, (1, []))
         store.path(upload).unlink()
-        with pytest.raises(UploadGoneError, match="Upload it again"):  # nobody would bring it back
+        with pytest.raises(UploadGoneError, match="Upload it again") as gone:  # nobody would bring it back
             await service.address(upload.id)
+        assert str(folder) not in str(gone.value)
         assert await status() == HTTPStatus.NOT_FOUND
-        assert "upload_missing" in capsys.readouterr().out
+        assert f"{store.path(upload)}" in capsys.readouterr().out
 
 
 async def test_the_daemon_serves_what_was_uploaded_and_logs_no_address(

@@ -81,8 +81,9 @@ class UploadService:
         try:
             await self._store.check(upload)
         except (UploadGoneError, StorageError) as error:
-            of = upload.id if isinstance(error, UploadGoneError) else None  # the folder's trouble is told once for all
-            self._log.error("upload_missing", upload_id=of, error=str(error))
+            is_gone = isinstance(error, UploadGoneError)
+            of = upload.id if is_gone else None  # the folder's trouble is told once for all
+            self._log.error("upload_missing", upload_id=of, error=str(error.__cause__ if is_gone else error))
             raise
 
     async def shown(self, text: str) -> Upload | None:

@@ -137,7 +137,7 @@ class UploadStore:
         except FileNotFoundError as error:
             if not await asyncio.to_thread(self._folder.is_dir):
                 raise self._unreadable(error) from error
-            msg = f"The file of upload {upload.id} is not in {self._folder} any more. Upload it again."
+            msg = f"The file of upload {upload.id} is lost. Upload it again."  # receivers of events read it too
             raise UploadGoneError(msg) from error
         except OSError as error:
             raise self._unreadable(error) from error
