@@ -162,15 +162,24 @@ async def test_what_a_part_became_is_found_although_newer_messages_of_others_wer
 
     def transaction(connection: sqlite3.Connection) -> None:
         theirs, ours = ConversationKey(ACCOUNT, BRUNO), ConversationKey(ACCOUNT, ANA)
-        for number in range(6):
-            if number == 3:
-                one = begun(connection, ANA)
+
+        def says(number: int) -> None:
             content = Content(type="text", text=str(number))
-            mid = f"mid.{number}"
             other = Sent(
-                key=theirs, mid=mid, at=T0 + number, sender_id=BRUNO, direction=Direction.INBOUND, content=content
+                key=theirs,
+                mid=f"mid.{number}",
+                at=T0 + number,
+                sender_id=BRUNO,
+                direction=Direction.INBOUND,
+                content=content,
             )
             message_store.apply_changes(connection, {theirs}, [(None, other)], T0)
+
+        for number in range(3):
+            says(number)
+        one = begun(connection, ANA)
+        for number in range(3, 6):
+            says(number)
         settlement().unknown(connection, one, Reason(ReasonCode.ANSWER_NOT_SEEN, "?"), NOW)
         for number in range(6)[::order]:
             connection.execute("DELETE FROM messages WHERE mid = ?", (f"mid.{number}",))
