@@ -21,6 +21,8 @@ from inboxd.conversations.projection import Projection
 from inboxd.conversations.search_store import SearchIndexStore
 from inboxd.conversations.translate import Translated, translate
 from inboxd.domain.conversation import ConversationKey
+from inboxd.domain.event import NewEvent
+from inboxd.events.store import PARTICIPANT_ERASED
 from inboxd.meta.webhook_events import WebhookEvent
 from inboxd.profiles.cache import ProfileCache
 from inboxd.receiving.store import Inbox
@@ -744,3 +746,16 @@ async def test_an_arrival_wakes_the_worker(database: Database, who: Conversation
 
     rig.ingest.wakeup.stop()
     await asyncio.wait_for(worker, 5)
+
+
+@pytest.mark.parametrize(("ahead_ms", "texts"), [(3_600_000, []), (365 * 86_400_000, ["I am here again"])])
+async def test_an_erasure_by_a_clock_that_was_ahead_hides_nothing_for_a_year(
+    rig: Rig, who: Conversationalist, ahead_ms: int, texts: list[str]
+) -> None:
+    erased_at = rig.clock.now + ahead_ms
+    erased = NewEvent(PARTICIPANT_ERASED, ACCOUNT, erased_at, b"{}", who.participant_id)
+    await rig.database.write(lambda connection: event_log(rig.clock).append(connection, [erased]))
+    if not texts:  # the clock is right: the message is late
+        rig.clock.now = erased_at
+    await rig.deliver(who.says("I am here again"))
+    assert await rig.rows("SELECT text FROM messages") == [(text,) for text in texts]

@@ -271,3 +271,10 @@ def message(text: str | None, *kinds: str, read_at: int | None = None, deleted: 
 )
 def test_whether_a_message_may_be_what_was_sent(part: PartContent, found: Message, same: bool | None) -> None:  # noqa: FBT001
     assert same_content(part, found) is same
+
+
+@pytest.mark.parametrize(("more", "same"), [(1000, None), (100_000, False)])
+def test_no_text_is_searched_for_links_that_is_much_longer_than_what_was_sent(*, more: int, same: bool | None) -> None:
+    """The time of that grows with the square of its length."""
+    found = message("look: https://y.example/" + "a" * more)
+    assert same_content(PartContent(text="look: https://x.example/a"), found) is same

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from inboxd.domain import forwarding as rules
 from inboxd.forwarding import recorder, workers
 from inboxd.forwarding.feeder import Feeder
@@ -15,6 +16,7 @@ from inboxd.forwarding.progress_store import Progress, ProgressStore
 from inboxd.forwarding.window import PushWindow
 from inboxd.forwarding.worker import SCHEDULE
 from inboxd.runtime.clock import Clock
+from inboxd.runtime.errors import StorageUnavailableError
 from structlog.testing import capture_logs
 
 from tests.forwarding.conftest import House, forwarding_house
@@ -189,3 +191,55 @@ async def test_what_a_full_disk_did_not_save_comes_again_with_the_same_ids(tmp_p
         await house.caught_up(endpoint)
     assert set(first) <= set(gate.ids[40:]), "all of them: nothing was saved"
     assert len(set(gate.ids)) == 41
+
+
+class LateGate(Receiver):
+    """A receiver that takes the second event only once `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if b'"text 1"' in await request.read():
+            await self.go.wait()
+        return await super().handle(request)
+
+
+async def test_what_is_delivered_while_a_save_is_being_refused_keeps_nobody_busy(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fills: list[PushWindow] = []
+    real_fill, real_save = Feeder.fill, ProgressStore.save
+    saving, refuse, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def fill(feeder: Feeder, window: PushWindow) -> None:
+        fills.append(window)
+        await real_fill(feeder, window)
+
+    async def save(store: ProgressStore, endpoint_id: str, generation: int, progress: Progress) -> bool:
+        if refused.is_set():
+            return await real_save(store, endpoint_id, generation, progress)
+        saving.set()
+        await refuse.wait()
+        refused.set()
+        raise StorageUnavailableError("the disk is full")
+
+    monkeypatch.setattr(recorder, "REFUSED_S", 1.0)
+    monkeypatch.setattr(Feeder, "fill", fill)
+    monkeypatch.setattr(ProgressStore, "save", save)
+    late = LateGate()
+    async with receiving(late):
+        endpoint = await house.endpoint(late.url)
+        await house.happen(2, conversations=2)
+        await saving.wait()
+        late.go.set()
+        await until(late, 2)
+        await asyncio.sleep(0.1)  # its lane has the answer
+        refuse.set()
+        await refused.wait()
+        fills.clear()
+        await asyncio.sleep(0.6)
+        assert len(fills) < 20
+        await house.caught_up(endpoint)
+        assert [event["data"]["text"] for event in late.delivered] == ["text 0", "text 1"]

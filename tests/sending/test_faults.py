@@ -141,3 +141,22 @@ def _answering(send: Any, mid: str) -> Callable[..., Any]:
         return answer
 
     return messages
+
+
+async def test_what_was_found_out_about_an_erased_message_says_nothing_of_the_one_that_has_its_ids(
+    world: SendingWorld,
+) -> None:
+    async with world.sending(reconciliation=QUIET):
+        conversation = await world.wrote()
+        world.behave(send_answer="error_before", send_answer_next=1, echo="never")
+        erased = await world.answer(conversation, "erased")
+        await world._until(erased, lambda one: "once more" in (one["reason"] or ""), step_s=5)
+        await world.leaping(world.client.send("DELETE", f"/api/participants/{ACCOUNT}/{ANA}"))
+        await world.clock.leap(120, step_s=30)
+        conversation = await world.wrote(text="hola otra vez")
+        world.behave(send_answer="error_after_sending", send_answer_next=1, echo="never", visible_after_s=120)
+        outbound_id = await world.answer(conversation)
+        assert outbound_id == erased
+        await world.becomes(outbound_id, "unknown", "sent")
+        await world.becomes(outbound_id, "sent", "delivered", "read", step_s=5)
+        assert world.really_sent == ["buenas"]

@@ -13,7 +13,7 @@ from inboxd.domain.retry import FailureAction
 from inboxd.meta.graph_errors import GraphError
 from inboxd.meta.send_client import SendReceipt
 from inboxd.meta.send_errors import send_error
-from inboxd.sending import store
+from inboxd.sending import matching_store, store
 from inboxd.sending.delivery_store import Begun, Concluding, Reason
 from inboxd.sending.outbound import NewOutbound, OutboundBody
 from inboxd.sending.settlement import Settlement
@@ -150,5 +150,44 @@ async def test_the_echo_before_the_answer_is_the_same_message(database: Database
         kept = store.get(connection, one.outbound.id)
         assert kept is not None
         assert kept.state is OutboundState.DELIVERED
+
+    await database.write(transaction)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_what_a_part_became_is_found_although_newer_messages_of_others_were_erased(
+    database: Database, order: int
+) -> None:
+    """SQLite gives the ids of erased messages again, and rows may be removed in any order."""
+
+    def transaction(connection: sqlite3.Connection) -> None:
+        theirs, ours = ConversationKey(ACCOUNT, BRUNO), ConversationKey(ACCOUNT, ANA)
+
+        def says(number: int) -> None:
+            content = Content(type="text", text=str(number))
+            other = Sent(
+                key=theirs,
+                mid=f"mid.{number}",
+                at=T0 + number,
+                sender_id=BRUNO,
+                direction=Direction.INBOUND,
+                content=content,
+            )
+            message_store.apply_changes(connection, {theirs}, [(None, other)], T0)
+
+        for number in range(3):
+            says(number)
+        one = begun(connection, ANA)
+        for number in range(3, 6):
+            says(number)
+        settlement().unknown(connection, one, Reason(ReasonCode.ANSWER_NOT_SEEN, "?"), NOW)
+        for number in range(6)[::order]:
+            connection.execute("DELETE FROM messages WHERE mid = ?", (f"mid.{number}",))
+        content = Content(type="text", text=ANA)
+        echo = Sent(key=ours, mid="mid.ours", at=NOW, sender_id=ACCOUNT, direction=Direction.OUTBOUND, content=content)
+        message_store.apply_changes(connection, {ours}, [(None, echo)], NOW)
+        kept = store.get(connection, one.outbound.id)
+        assert kept is not None
+        assert matching_store.find(connection, kept, kept.parts[0]).mid == "mid.ours"
 
     await database.write(transaction)

@@ -19,6 +19,7 @@ from inboxd.config.schema import Settings
 from inboxd.config.secrets import NamedToken, Secrets
 from inboxd.domain.media_type import UnsendableFileError, media_type
 from inboxd.domain.outbound import AttachmentType, OutboundAttachment
+from inboxd.http.problems import problem_middleware
 from inboxd.runtime.errors import StorageUnavailableError
 from inboxd.runtime.secret import Secret
 from inboxd.sending.uploads.public_files import AT_ONCE, PublicFiles
@@ -55,6 +56,20 @@ async def uploaded(client: Client, data: object, query: str = "", *, status: int
 
 def attached(upload: Upload, kind: AttachmentType = AttachmentType.IMAGE) -> OutboundAttachment:
     return OutboundAttachment(type=kind, upload_id=str(upload.id))
+
+
+async def queued(database: Database, upload: Upload) -> None:
+    """The message 1 sends the file."""
+
+    def queue(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT INTO outbound_messages "
+            "(id, account_id, kind, lane, state, sent_by, requested_by, created_at, updated_at) "
+            "VALUES (1, '1', 'message', 'p:2', 'queued', 'human', 'admin', 1, 1)"
+        )
+        use(connection, 1, [attached(upload)], upload.created_at)
+
+    await database.write(queue)
 
 
 async def _is(value: bool) -> bool:  # noqa: FBT001 - what `eventually` waits for
@@ -199,8 +214,9 @@ async def test_meta_fetches_a_file_under_an_address_that_ends(database: Database
         yield PNG
 
     upload = await service.receive(pieces(), None, ADMIN)
+    await queued(database, upload)
     async with serving(application) as url, aiohttp.ClientSession() as session:
-        address = (await service.address(upload.id)).replace(BASE, url)
+        address = (await service.address(1, upload.id)).replace(BASE, url)
         async with session.get(address) as response:
             assert (response.status, await response.read()) == (200, PNG)
             assert response.headers["Content-Type"] == "image/png"
@@ -222,7 +238,7 @@ async def test_meta_fetches_a_file_under_an_address_that_ends(database: Database
         clock.now += LINK_S * 1000
         async with session.get(address) as response:
             assert response.status == HTTPStatus.NOT_FOUND
-        assert await service.address(upload.id) != address.replace(url, BASE)
+        assert await service.address(1, upload.id) != address.replace(url, BASE)
 
 
 async def test_files_that_are_fetched_slowly_are_few_and_end(database: Database, tmp_path: Path) -> None:
@@ -235,8 +251,9 @@ async def test_files_that_are_fetched_slowly_are_few_and_end(database: Database,
         yield PNG + bytes(7 * MB)
 
     upload = await service.receive(pieces(), None, ADMIN)
+    await queued(database, upload)
     async with serving(application) as url, aiohttp.ClientSession() as session:
-        address = (await service.address(upload.id)).replace(BASE, url)
+        address = (await service.address(1, upload.id)).replace(BASE, url)
         path, where = address.removeprefix(url), URL(url)
 
         async def status() -> int:
@@ -369,34 +386,37 @@ async def test_a_file_that_cannot_be_read_is_said_and_waited_for(
     folder = tmp_path / "uploads"
     store = UploadStore(database, folder)
     service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
-    application = web.Application()
+    application = web.Application(middlewares=[problem_middleware])
     PublicFiles(service, store).add_routes(application)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield PNG
 
     upload = await service.receive(pieces(), None, ADMIN)
+    await queued(database, upload)
     async with serving(application) as url, aiohttp.ClientSession() as session:
-        address = (await service.address(upload.id)).replace(BASE, url)
+        address = (await service.address(1, upload.id)).replace(BASE, url)
 
         async def status() -> int:
             async with session.get(address) as response:
+                assert str(folder).encode() not in await response.read(), "everybody sees that"
                 return response.status
 
         folder.rename(tmp_path / "elsewhere")
         with pytest.raises(StorageUnavailableError, match=f"cannot read a file in {folder}: No such file"):
-            await service.address(upload.id)
+            await service.address(1, upload.id)
         assert await lost(database.read, folder) == (1, ["No such file or directory"])
         assert "upload_missing" in capsys.readouterr().out
-        assert await status() == HTTPStatus.INTERNAL_SERVER_ERROR
+        assert await status() == HTTPStatus.SERVICE_UNAVAILABLE
         assert "upload_missing" in capsys.readouterr().out
         (tmp_path / "elsewhere").rename(folder)
         assert (await status(), await lost(database.read, folder)) == (HTTPStatus.OK, (1, []))
         store.path(upload).unlink()
-        with pytest.raises(UploadGoneError, match="Upload it again"):  # nobody would bring it back
-            await service.address(upload.id)
+        with pytest.raises(UploadGoneError, match="Upload it again") as gone:  # nobody would bring it back
+            await service.address(1, upload.id)
+        assert str(folder) not in str(gone.value)
         assert await status() == HTTPStatus.NOT_FOUND
-        assert "upload_missing" in capsys.readouterr().out
+        assert f"{store.path(upload)}" in capsys.readouterr().out
 
 
 async def test_the_daemon_serves_what_was_uploaded_and_logs_no_address(
@@ -415,3 +435,21 @@ async def test_the_daemon_serves_what_was_uploaded_and_logs_no_address(
         assert response.status == HTTPStatus.NOT_FOUND
     assert not list((client.database.parent / "uploads").glob("*"))
     assert link not in capsys.readouterr().out
+
+
+async def test_a_file_that_has_the_id_of_a_removed_one_is_not_sent_in_its_place(
+    database: Database, tmp_path: Path
+) -> None:
+    store = UploadStore(database, tmp_path / "uploads")
+    service = UploadService(store, ManualClock(), base_url=BASE, max_bytes=lambda: 100 * MB)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PNG
+
+    removed = await service.receive(pieces(), None, ADMIN)
+    await queued(database, removed)
+    await store.remove(removed.id)
+    other = await service.receive(pieces(), None, ADMIN)
+    assert other.id == removed.id
+    with pytest.raises(UploadGoneError):
+        await service.address(1, removed.id)

@@ -291,3 +291,32 @@ async def test_the_reply_windows_of_earlier_conversations_are_known_after_an_upg
         assert await database.read("SELECT customer_wrote_at FROM v1_conversations WHERE id = '1'") == [
             ("2026-09-21T14:13:20.000Z",)
         ]
+
+
+async def test_what_is_being_found_out_stays_findable_after_an_upgrade(tmp_path: Path) -> None:
+    """The newest messages were erased before, and their ids are given again."""
+    path = tmp_path / "inboxd.sqlite3"
+    with closing(file_of_version(path, 27)) as connection:
+        connection.execute(
+            "INSERT INTO conversations (id, account_id, participant_id, created_at, updated_at) VALUES (1, ?, ?, 1, 1)",
+            (ACCOUNT, ANA),
+        )
+        connection.execute(
+            "INSERT INTO messages (id, conversation_id, mid, mid_key, noticed_at, created_at, updated_at)"
+            " VALUES (3, 1, 'm3', 3, 1, 1, 1)"
+        )
+        connection.execute(
+            "INSERT INTO outbound_messages (id, account_id, kind, participant_id, lane, state, sent_by, requested_by,"
+            " created_at, updated_at) VALUES (1, ?, 'message', ?, ?, 'unknown', 'human', 'test', 1, 1)",
+            (ACCOUNT, ANA, ANA),
+        )
+        connection.executemany(
+            "INSERT INTO outbound_parts (outbound_id, position, state, after_message_id) VALUES (1, ?, ?, ?)",
+            [(0, "sent", 7), (1, "unknown", 7), (2, "queued", None)],
+        )
+        connection.execute("INSERT INTO graph_stops VALUES (?, 'boot', 1, 2, 3, 'why')", (ACCOUNT,))
+        connection.commit()
+    async with Database(path) as database:
+        parts = await database.read("SELECT after_message_id, began_at_meta FROM outbound_parts ORDER BY position")
+        assert parts == [(7, None), (3, None), (None, None)]
+        assert await database.read("SELECT strikes, reason, code, subcode FROM graph_stops") == [(3, "why", None, None)]

@@ -156,6 +156,7 @@ class Recorder:
         except BaseException as error:
             if isinstance(error, StorageError):
                 self._refused_until = self._clock.monotonic() + REFUSED_S
+                self.save_at = None  # what was done meanwhile set it: it is not due before that either
             self._unsaved = taken.before(self._unsaved)
             self._save_within(SAVE_S)
             raise

@@ -1,5 +1,7 @@
 """The throttle that stops the sends of one account, and nothing else. It survives a restart."""
 
+import asyncio
+
 from inboxd.meta.budget import CallLog
 from inboxd.meta.throttle import Throttle
 from inboxd.runtime.clock import Clock
@@ -12,6 +14,7 @@ class SendsThrottle(Throttle):
         super().__init__(clock)
         self._call_log = call_log
         self._scope = f"sends:{account_id}"
+        self._keeping = asyncio.Lock()
         self._kept: int | None = None
         """The strikes of the stop that is stored; None: none is."""
 
@@ -24,7 +27,8 @@ class SendsThrottle(Throttle):
 
     async def keep(self) -> None:
         """Store the stop, or that there is none any more, if that is news. Raises StorageError."""
-        strikes = self.strikes or None
-        if strikes != self._kept:
-            await self._call_log.save_stop(self._scope, self.stop())
-            self._kept = strikes
+        async with self._keeping:  # it may end while it is being stored
+            strikes = self.strikes or None
+            if strikes != self._kept:
+                await self._call_log.save_stop(self._scope, self.stop())
+                self._kept = strikes

@@ -21,8 +21,9 @@ class CallsUnderWay:
         try:
             return await task
         except asyncio.CancelledError:
-            if task in self._calls:
-                raise
+            current = asyncio.current_task()
+            if task in self._calls or (current is not None and current.cancelling()):
+                raise  # the caller is cancelled
             msg = "The call was given up, because the participant was erased."
             raise OutcomeUnknownError(msg) from None
         finally:

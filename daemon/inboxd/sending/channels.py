@@ -99,13 +99,13 @@ class DirectMessages:
         is_answer = one.kind is OutboundKind.PRIVATE_REPLY
         recipient = Recipient(comment_id=one.comment_id) if is_answer else Recipient(one.participant_id)
         tagged = begun.tag is Tag.HUMAN_AGENT
-        addresses = {one: await self._address(one) for one in content.attachments if one.url or one.upload_id}
+        addresses = {at: await self._address(one.id, at) for at in content.attachments if at.url or at.upload_id}
         return await self.client.message(recipient, content, addresses.__getitem__, human_agent=tagged)
 
-    async def _address(self, one: OutboundAttachment) -> str:
+    async def _address(self, outbound_id: int, one: OutboundAttachment) -> str:
         """From where Meta may fetch an attachment. Raises ValueError when there is none, or no more."""
         try:
-            return one.url or await self._tools.uploads.address(int(one.upload_id or 0))
+            return one.url or await self._tools.uploads.address(outbound_id, int(one.upload_id or 0))
         except UploadError as error:
             raise ValueError(str(error)) from error
 

@@ -38,8 +38,9 @@ LOOKS: Final = 2
 class _Search:
     """What is known of one attempt whose answer was not seen. Times are monotonic seconds: clocks of days are set."""
 
-    def __init__(self, attempt_id: int, since: float) -> None:
-        self.attempt_id = attempt_id
+    def __init__(self, attempt: LatestAttempt, since: float) -> None:
+        self.attempt = (attempt.id, attempt.began_at)
+        """Both: SQLite may give the id of what was erased again."""
         self.since = since
         """When Meta had the request at the latest."""
         self.not_before = since + FIRST_LOOK_S
@@ -120,8 +121,8 @@ class Resolution:
     def _search(self, part: OutboundPart, attempt: LatestAttempt) -> _Search:
         """The search for the latest attempt. A person may have made another one since."""
         search = self._searches.get(part.id)
-        if search is None or search.attempt_id != attempt.id:
-            search = self._searches[part.id] = _Search(attempt.id, self._since(attempt))
+        if search is None or search.attempt != (attempt.id, attempt.began_at):
+            search = self._searches[part.id] = _Search(attempt, self._since(attempt))
         return search
 
     def _since(self, attempt: LatestAttempt) -> float:

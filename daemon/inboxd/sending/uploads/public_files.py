@@ -9,6 +9,7 @@ from aiohttp.abc import AbstractStreamWriter
 from inboxd.http.access_log import SHOWN_PATH
 from inboxd.http.problems import SAFE_HEADERS
 from inboxd.runtime import logs
+from inboxd.runtime.errors import StorageError
 from inboxd.sending.uploads.service import MEDIA_PATH, UploadService
 from inboxd.sending.uploads.store import UploadStore
 from inboxd.sending.uploads.upload import Upload, UploadGoneError
@@ -48,6 +49,8 @@ class PublicFiles:
             await self._uploads.check(upload)
         except UploadGoneError:
             raise web.HTTPNotFound from None
+        except StorageError:  # it names the folder: that is for the log alone
+            raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "5"}) from None
         if len(self._fetching) >= AT_ONCE:
             self._log.warning("uploads_busy", upload_id=upload.id, fetching=len(self._fetching))
             raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "5"})

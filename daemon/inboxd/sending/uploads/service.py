@@ -59,13 +59,13 @@ class UploadService:
         finally:
             self._arriving -= 1
 
-    async def address(self, upload_id: int) -> str:
-        """A public address of a file, for Meta. It works for an hour.
+    async def address(self, outbound_id: int, upload_id: int) -> str:
+        """A public address of a file that a message sends, for Meta. It works for an hour.
 
         Raises UploadGoneError, NoPublicAddressError and StorageError.
         """
         self._require_address()
-        upload = await self._store.get(upload_id)
+        upload = await self._store.used(outbound_id, upload_id)
         if upload is None:
             msg = f"The upload {upload_id} is not there any more."
             raise UploadGoneError(msg)
@@ -81,8 +81,9 @@ class UploadService:
         try:
             await self._store.check(upload)
         except (UploadGoneError, StorageError) as error:
-            of = upload.id if isinstance(error, UploadGoneError) else None  # the folder's trouble is told once for all
-            self._log.error("upload_missing", upload_id=of, error=str(error))
+            is_gone = isinstance(error, UploadGoneError)
+            of = upload.id if is_gone else None  # the folder's trouble is told once for all
+            self._log.error("upload_missing", upload_id=of, error=str(error.__cause__ if is_gone else error))
             raise
 
     async def shown(self, text: str) -> Upload | None:

@@ -24,6 +24,7 @@ KEEP_MS: Final = 24 * 3600 * 1000
 """How long a file is kept that no message has used yet, or whose message is sent."""
 _COLUMNS: Final = "SELECT id, name, key, type, content_type, bytes, created_at, expires_at FROM uploads"
 _BY_ID: Final = f"{_COLUMNS} WHERE id = ?"
+_BY_USE: Final = f"{_COLUMNS} JOIN upload_uses AS u ON u.upload_id = uploads.id WHERE u.outbound_id = ? AND id = ?"
 _LATEST: Final = f"{_COLUMNS} ORDER BY id DESC LIMIT ?"
 _INSERT: Final = """
 INSERT INTO uploads (name, key, type, content_type, bytes, requested_by, created_at, expires_at)
@@ -62,6 +63,14 @@ class UploadStore:
     async def get(self, upload_id: int) -> Upload | None:
         """One file. Raises StorageError."""
         rows = await self._database.read(_BY_ID, (upload_id,))
+        return Upload(*rows[0]) if rows else None
+
+    async def used(self, outbound_id: int, upload_id: int) -> Upload | None:
+        """A file that a message sends. Raises StorageError.
+
+        None also for a file that came later: SQLite gives the id of the newest again once that is removed.
+        """
+        rows = await self._database.read(_BY_USE, (outbound_id, upload_id))
         return Upload(*rows[0]) if rows else None
 
     async def latest(self, limit: int) -> list[Upload]:
@@ -137,7 +146,7 @@ class UploadStore:
         except FileNotFoundError as error:
             if not await asyncio.to_thread(self._folder.is_dir):
                 raise self._unreadable(error) from error
-            msg = f"The file of upload {upload.id} is not in {self._folder} any more. Upload it again."
+            msg = f"The file of upload {upload.id} is lost. Upload it again."  # receivers of events read it too
             raise UploadGoneError(msg) from error
         except OSError as error:
             raise self._unreadable(error) from error
