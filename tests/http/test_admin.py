@@ -133,7 +133,7 @@ async def test_what_was_unsent_or_edited_is_not_found_by_its_old_words(client: C
         async def there() -> bool:
             with closing(sqlite3.connect(client.database)) as connection:
                 query = "SELECT count(*) FROM message_search WHERE text MATCH ?"
-                return connection.execute(query, (word,)).fetchone() == (count,)
+                return bool(connection.execute(query, (word,)).fetchone() == (count,))
 
         await eventually(there)
 
