@@ -69,18 +69,18 @@ async def test_a_subscription_that_brings_nothing_for_half_an_hour_is_renewed(wo
         assert await world.texts() == world.truth()
         assert (await world.sources())[mid_of(there_again)] == "webhook"
         calls = world.calls("subscribed_apps")
-        await world.clock.leap(2 * 3600, step_s=60)
+        await world.clock.leap(2 * 3600, step_s=20)
         assert world.calls("subscribed_apps") - calls == 2, "hourly, and only to look"
 
 
 async def test_what_came_while_meta_was_down_is_added_soon_after_that(world: World) -> None:
     async with world.daemon():
-        await world.clock.leap(3 * 3600, step_s=90)
+        await world.clock.leap(3 * 3600, step_s=30)
         ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
         world.behave(down_s=900.0)
         await world.sent(ana.says("lost"))  # Meta sends nothing
         await world.clock.leap(1200)
-        await world.clock.leap(3600, step_s=90)
+        await world.clock.leap(3600, step_s=30)
         assert await world.texts() == world.truth()
         assert len(world.truth()) == 1
 
@@ -93,7 +93,7 @@ async def test_a_lost_subscription_is_the_cause_of_what_was_missed_meanwhile(wor
         world.server.subscriptions.clear()
         world.behave(visible_after_s=3000)  # no check of the schedule can find it before the subscription is back
         await world.sent(item)
-        await world.clock.leap(3700, step_s=30)
+        await world.clock.leap(3700, step_s=10)
         assert await world.texts() == {mid_of(item): "hello?"}
         assert await causes(world) == {mid_of(item): "subscription_lost"}
         assert [one["reason"] for one in await healed(world)] == ["subscription"]
@@ -129,14 +129,14 @@ async def test_a_subscription_that_is_listed_and_not_served_is_made_again_once_a
         await world.clock.leap(3 * 3600, step_s=120)
         ana.now = world.clock.now_ms()
         await world.sent(ana.says("a day later"))
-        await world.clock.leap(3600, step_s=180)
+        await world.clock.leap(3600, step_s=60)
         assert world.server.subscribed.made == before + 2
         await world.clock.leap(26 * 3600, step_s=600)
         world.behave(unsubscribed="no")
         world.behave(unsubscribed="hidden")
         ana.now = world.clock.now_ms()
         await world.sent(ana.says("alone"))
-        await world.clock.leap(2 * 3600, step_s=180)
+        await world.clock.leap(2 * 3600, step_s=60)
         assert world.server.subscribed.made == before + 2, "one since then may be chance"
 
 
@@ -177,7 +177,7 @@ async def test_what_was_missed_for_a_known_reason_does_not_renew_the_subscriptio
 
 async def test_a_companion_without_its_message_asks_for_a_check(world: World) -> None:
     async with world.daemon():
-        await world.clock.leap(3 * 3600, step_s=90)
+        await world.clock.leap(3 * 3600, step_s=30)
         world.behave(companions_only=True)
         item = Conversationalist(ACCOUNT, ANA, world.clock.now_ms()).says("hello?")
         await world.sent(item)
@@ -190,7 +190,7 @@ async def test_a_companion_without_its_message_asks_for_a_check(world: World) ->
 
 async def test_a_companion_whose_message_came_asks_for_nothing(world: World) -> None:
     async with world.daemon():
-        await world.clock.leap(3600, step_s=90)
+        await world.clock.leap(3600, step_s=30)
         ana = Conversationalist(ACCOUNT, ANA, world.clock.now_ms())
         item = ana.says("hello")
         companion = {"timestamp": item["timestamp"], "message_edit": {"mid": mid_of(item), "num_edit": 0}}

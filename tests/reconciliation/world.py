@@ -69,13 +69,14 @@ class LeapClock(TravelClock):
         return self.now_ms() - self.ahead_ms
 
     async def leap(self, seconds: float, *, step_s: float = 5.0) -> None:
-        """Let `seconds` pass, `step_s` at a time."""
+        """Let `seconds` pass, `step_s` at a time. A long step has more real time for what it wakes, if that is busy."""
         end = self.seconds + seconds
+        settle_s = 0.004 * min(max(step_s / 20, 1), 10)
         while self.seconds < end:
             self._move_to(min(end, self.seconds + step_s))
             while self._timers and self._timers[0][0] <= self.seconds:
                 heapq.heappop(self._timers)[2].set()
-            await self._settle(0.004)
+            await self._settle(settle_s)
 
     async def _settle(self, settle_s: float) -> None:
         for _ in range(TURNS):
