@@ -185,7 +185,7 @@ async def test_a_row_that_cannot_be_read_is_set_aside_and_the_others_go_on(world
 
 @pytest.mark.parametrize("served", [True, False])
 async def test_a_row_that_cannot_be_read_and_was_being_sent_keeps_nobody_from_sending(
-    world: SendingWorld, *, served: bool
+    world: SendingWorld, capsys: pytest.CaptureFixture[str], *, served: bool
 ) -> None:
     world.behave(send_throttled=True)
     async with world.sending():
@@ -206,6 +206,9 @@ async def test_a_row_that_cannot_be_read_and_was_being_sent_keeps_nobody_from_se
         found = await world.outbound(poison)
         assert (found["state"], found["parts"][0]["state"]) == ("unknown", "unknown")
         assert world.really_sent == ["sano"]
+    crashes = [line for line in capsys.readouterr().out.splitlines() if " sending_crashed " in line]
+    assert crashes
+    assert all(f"account_id={found['accountId']}" in line for line in crashes), crashes
 
 
 async def test_an_answer_is_kept_while_the_disk_refuses_it(world: SendingWorld) -> None:

@@ -72,8 +72,6 @@ SELECT count(*) FROM outbound_messages AS o INDEXED BY outbound_by_state
 JOIN outbound_parts AS p ON p.outbound_id = o.id AND p.state IN ('sending', 'unknown')
 WHERE o.state IN ('sending', 'unknown') AND o.account_id = ? AND o.kind = 'private_reply' AND o.participant_id IS NULL
 """
-
-
 _UNKNOWN: Final = """
 SELECT id FROM outbound_messages INDEXED BY outbound_by_state WHERE state = 'unknown' AND account_id = ?
 """

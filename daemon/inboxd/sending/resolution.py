@@ -55,6 +55,7 @@ class Resolution:
 
     def __init__(
         self,
+        account_id: str,
         database: Database,
         settlement: Settlement,
         clock: Clock,
@@ -71,7 +72,7 @@ class Resolution:
         self._searches: dict[int, _Search] = {}  # by part
         self.unexplained: set[int] = set()
         """Unknown messages that became messages that may be stored by now: they are looked for at the next `recall`."""
-        self._log = logs.get("sending")
+        self._log = logs.get("sending").bind(account_id=account_id)
 
     async def resolve(self, one: StoredOutbound, part: OutboundPart) -> None:
         """Look once. Raises StorageError."""
@@ -162,7 +163,7 @@ class Resolution:
             self._forget(part.id)
             outcome = "failed" if states[-1] is OutboundState.FAILED else "again"
             self._metrics.resolved.labels(outcome).inc()
-            self._log.warning("send_resolved", outbound_id=one.id, account_id=one.account_id, outcome=outcome)
+            self._log.warning("send_resolved", outbound_id=one.id, outcome=outcome)
 
     async def _rest(self, one: StoredOutbound, part: OutboundPart, search: _Search, rest_s: float, words: str) -> None:
         search.not_before = self._clock.monotonic() + rest_s
@@ -186,7 +187,7 @@ class Resolution:
         ):
             self._forget(part.id)
             self._metrics.resolved.labels("unresolved").inc()
-            self._log.error("send_unresolved", outbound_id=one.id, account_id=one.account_id, reason=why)
+            self._log.error("send_unresolved", outbound_id=one.id, reason=why)
 
     async def _settle(
         self,
@@ -213,7 +214,7 @@ class Resolution:
             return False
         self._forget(part.id)
         self._metrics.resolved.labels("sent").inc()
-        self._log.info("send_resolved", outbound_id=one.id, account_id=one.account_id, outcome="sent")
+        self._log.info("send_resolved", outbound_id=one.id, outcome="sent")
         return True
 
     def _forget(self, part_id: int) -> None:

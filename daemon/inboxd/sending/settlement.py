@@ -149,7 +149,8 @@ class Settlement:
             try:
                 self.concluding.conclude(connection, outbound_id, now, due_at=now, reason=reason)
             except msgspec.MsgspecError as error:  # it must not keep the others from being sent, now or ever
-                logs.get("sending").error("sending_crashed", outbound_id=outbound_id, exc_info=error)
+                told = {"account_id": account_id, "outbound_id": outbound_id}
+                logs.get("sending").error("sending_crashed", **told, exc_info=error)
                 delivery_store.bury(connection, outbound_id, now)
         return len(found)
 

@@ -66,7 +66,12 @@ class SendingWorker:
         self._account_id = managed.account.id
         self._store = OutboundStore(tools.database.read)
         self._resolution = Resolution(
-            tools.database, tools.settlement, tools.clock, tools.metrics, lambda one: channels[one.kind]
+            self._account_id,
+            tools.database,
+            tools.settlement,
+            tools.clock,
+            tools.metrics,
+            lambda one: channels[one.kind],
         )
         self._lock = asyncio.Lock()
         """Held while it is decided which message a lane takes."""
