@@ -26,6 +26,7 @@ from inboxd.receiving.store import Inbox
 from inboxd.runtime.clock import Clock
 from inboxd.runtime.secret import Secret
 
+from tests.forwarding.receivers import Receiver, receiving
 from tests.support import ACCOUNT, TravelClock, eventually
 
 KEY = Secret("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
@@ -171,4 +172,10 @@ def travel() -> PatientClock:
 async def traveling(database_path: Path, travel: PatientClock) -> AsyncIterator[House]:
     """Forwarding by a clock that the test moves."""
     async with forwarding_house(database_path, travel) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as opened:
         yield opened

@@ -36,6 +36,11 @@ class Receiver:
         """The ids of what was answered with 200, in order."""
         return [event["id"] for event in self.delivered]
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts of what was answered with 200, in order."""
+        return [event["data"]["text"] for event in self.delivered]
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         event: Json = json.loads(body)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -17,12 +16,6 @@ from tests.forwarding.receivers import Gate, Receiver, receiving
 from tests.support import TravelClock, eventually
 
 DAY = 86_400
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
 
 
 async def test_failures_with_a_success_in_between_do_not_make_an_endpoint_rest(

@@ -1,6 +1,5 @@
 """An endpoint that is removed, changed or disabled while something is on its way, or while the disk is full."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,25 +16,15 @@ from tests.forwarding.receivers import Json, Receiver, receiving
 from tests.support import TravelClock, eventually, full_disk
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "SAVE_S", 0.05)
     monkeypatch.setattr(supervisor, "GRACE_S", 0.1)
 
 
-def texts(receiver: Receiver) -> list[str]:
-    return [event["data"]["text"] for event in receiver.delivered]
-
-
 async def came(receiver: Receiver, *expected: str) -> None:
     async def there() -> bool:
-        return sorted(texts(receiver)) == sorted(expected)
+        return sorted(receiver.texts) == sorted(expected)
 
     await eventually(there)
 
@@ -132,11 +121,11 @@ async def test_what_waits_for_a_retry_and_is_no_longer_wanted_is_dropped_and_not
     await traveling.happen(kind="message.sent")
     await traveling.happen(2)
     await travel.travel(2)
-    assert texts(receiver) == []
+    assert receiver.texts == []
     with capture_logs() as logged:
         await traveling.service.change(await traveling.now(endpoint), event_types=["message.received"])
         await travel.travel(60)
-    assert texts(receiver) == ["text 1", "text 2"]
+    assert receiver.texts == ["text 1", "text 2"]
     _, total = await ProgressStore(traveling.core.database).failures(endpoint.id, None, limit=5, offset=0)
     assert total == 0
     assert "events_no_longer_kept" not in {one["event"] for one in logged}

@@ -1,6 +1,5 @@
 """Defects of ours: an event that cannot be pushed is set aside, and an endpoint that crashes holds no other."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,12 +10,6 @@ from inboxd.forwarding.signing import signed_headers
 from tests.forwarding.conftest import House
 from tests.forwarding.receivers import Receiver, receiving
 from tests.support import TravelClock, eventually
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
 
 
 async def test_an_event_that_cannot_be_pushed_is_set_aside_and_the_others_go_on(

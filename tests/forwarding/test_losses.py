@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -11,14 +11,8 @@ from inboxd.storage.personal_data import Subject
 from structlog.testing import capture_logs
 
 from tests.forwarding.conftest import House
-from tests.forwarding.receivers import Receiver, receiving
+from tests.forwarding.receivers import Receiver
 from tests.support import ACCOUNT, ANA, TravelClock, eventually
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
 
 
 async def test_what_was_pruned_is_counted_and_the_rest_is_pushed(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,17 +13,11 @@ from inboxd.receiving.store import Inbox
 from inboxd.simulator.payloads import Conversationalist, delivery
 
 from tests.forwarding.conftest import House
-from tests.forwarding.receivers import Json, Receiver, receiving
+from tests.forwarding.receivers import Json, Receiver
 from tests.support import ACCOUNT, ANA, APP_SECRET, T0, Client, TravelClock, eventually
 
 PATH = "/api/webhook-endpoints"
 OTHER = "17841400000000002"
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
 
 
 def body_of(number: int, account: str = ACCOUNT) -> bytes:

@@ -1,6 +1,6 @@
 """The log is pruned, and deliveries expire, before an endpoint has them: it is told, and it goes on from the oldest."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,26 +11,16 @@ from inboxd.forwarding.endpoint import Endpoint, EndpointKind
 from structlog.testing import capture_logs
 
 from tests.forwarding.conftest import House
-from tests.forwarding.receivers import Receiver, receiving
+from tests.forwarding.receivers import Receiver
 from tests.forwarding.test_meta_kind import arrive, body_of
 from tests.support import TravelClock, eventually
 
 BIG = 2**60
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "SAVE_S", 0.05)
-
-
-def texts(receiver: Receiver) -> list[str]:
-    return [event["data"]["text"] for event in receiver.delivered]
 
 
 def numbers(receiver: Receiver) -> list[int]:
@@ -81,7 +71,7 @@ async def test_a_disabled_endpoint_goes_on_with_the_oldest_that_is_kept(
     with capture_logs() as logged:
         await traveling.service.change(disabled, enabled=True)
         await caught_up(traveling, travel, endpoint, 1)
-    assert texts(receiver)[2:] == [f"text {number}" for number in range(7, 12)]
+    assert receiver.texts[2:] == [f"text {number}" for number in range(7, 12)]
     assert lost(logged) == [5]
     await counted(traveling, endpoint, 5)
     metric = f'inboxd_forwarding_lost_total{{endpoint="{endpoint.id}"}} 5.0'
@@ -101,7 +91,7 @@ async def test_what_is_pruned_under_a_resting_endpoint_is_counted_once(
         await travel.travel(3600)
         receiver.respond = lambda _request, _event: 200
         await caught_up(traveling, travel, endpoint, 600)
-    assert sorted(texts(receiver)) == sorted(f"text {number}" for number in range(15, 20))
+    assert sorted(receiver.texts) == sorted(f"text {number}" for number in range(15, 20))
     assert sum(lost(logged)) == 15
     await counted(traveling, endpoint, 15)
 
@@ -118,7 +108,7 @@ async def test_retries_whose_events_were_pruned_end_and_are_counted(
     receiver.respond = lambda _request, _event: 200
     with capture_logs() as logged:
         await caught_up(traveling, travel, endpoint, 10)
-    assert texts(receiver) == ["text 1", "text 3", "text 5", "text 4"]
+    assert receiver.texts == ["text 1", "text 3", "text 5", "text 4"]
     assert sum(lost(logged)) == 2
     await counted(traveling, endpoint, 2)
 
@@ -217,5 +207,5 @@ async def test_the_numbers_that_a_restore_leaves_out_are_no_events(
     with capture_logs() as logged:
         await traveling.service.change(disabled, enabled=True)
         await caught_up(traveling, travel, endpoint, 1)
-    assert texts(receiver)[2:] == ["text 5", "text 6", "text 7", "text 8"]
+    assert receiver.texts[2:] == ["text 5", "text 6", "text 7", "text 8"]
     assert lost(logged) == [3]

@@ -1,7 +1,6 @@
 """A restore of an older backup under a working endpoint, a resting one and NATS; a long time in which nothing ran."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,12 +20,6 @@ DAY = 86_400
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
-
-
-@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries and probes follow within parts of a second."""
     monkeypatch.setattr(rules, "SCHEDULE", (0.02,) * 1000)
@@ -34,10 +27,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_SINCE_FIRST", (0.02,))
     monkeypatch.setattr(rules, "PROBE_S", 0.05)
     monkeypatch.setattr(recorder, "SAVE_S", 0.05)
-
-
-def texts(receiver: Receiver) -> list[str]:
-    return [event["data"]["text"] for event in receiver.delivered]
 
 
 def kept(path: Path, copy: Path) -> None:
@@ -73,8 +62,8 @@ async def test_endpoints_go_on_after_a_restore_and_no_id_is_given_twice(tmp_path
             late.respond = lambda _request, _event: 200
             await house.caught_up(resting)
             assert (await house.now(resting)).lost == (await house.now(working)).lost == 0
-    assert texts(receiver) == [f"text {number}" for number in range(7)]
-    assert texts(late) == [f"text {number}" for number in (0, 1, 2, 5, 6)]
+    assert receiver.texts == [f"text {number}" for number in range(7)]
+    assert late.texts == [f"text {number}" for number in (0, 1, 2, 5, 6)]
     told = {(event["id"], event["data"]["text"]) for event in [*receiver.events, *late.events]}
     assert len(told) == len({one for one, _ in told}) == 7, "no id for two events"
 
@@ -97,4 +86,4 @@ async def test_an_endpoint_is_not_disabled_for_the_days_in_which_nothing_ran(
         assert (await house.now(endpoint)).state is EndpointState.FAILING
         receiver.respond = lambda _request, _event: 200
         await clock.travel(1000)
-        assert sorted(texts(receiver)) == [f"text {number}" for number in range(6)]
+        assert sorted(receiver.texts) == [f"text {number}" for number in range(6)]

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,6 @@ from tests.support import ACCOUNT, T0, TravelClock, eventually
 
 HOUR = 3600
 DAY = 24 * HOUR
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as opened:
-        yield opened
 
 
 def texts(events: list[Json]) -> list[str]:
